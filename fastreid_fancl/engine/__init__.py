@@ -1,0 +1,1 @@
+"""fast-reid's engine with the hooks of unsupervised training."""

@@ -1,0 +1,142 @@
+"""Every key that this package adds to fast-reid's configuration, and the loading of configuration files."""
+
+import difflib
+import logging
+
+import torch
+import yacs.config
+from fastreid.config import CfgNode, get_cfg
+
+logger = logging.getLogger(__name__)
+
+# Keys that hold a number or a word; yacs knows keys of one type only.
+NUMBER_OR_WORD = {"PSEUDO_LABELS.EPS"}
+
+
+def add_fancl_config(cfg: CfgNode) -> None:
+    """Add the keys below, with the paper's symbols and values (FANCL, Section IV-B), to fast-reid's defaults."""
+    # Seed of every random choice: weights, batches, augmentation, synthetic data.
+    cfg.SEED = 0
+    # "auto" is "cuda" where PyTorch sees a GPU and "cpu" elsewhere.
+    cfg.MODEL.DEVICE = "auto"
+    # Iterations an epoch; 0 is one pass, the number of training images over the batch size.
+    cfg.SOLVER.ITERS_PER_EPOCH = 0
+    # What to do about an unreadable image: "stop" before training with the list of them, or "skip" them.
+    cfg.DATASETS.ON_BAD_IMAGE = "stop"
+
+    cfg.PSEUDO_LABELS = CfgNode()
+    # "dbscan" on the Jaccard distance, or "oracle": the true identities, the upper bound of any clustering.
+    cfg.PSEUDO_LABELS.ALGORITHM = "dbscan"
+    # Neighbours of the k-reciprocal Jaccard distance: k1 of the reciprocal sets, k2 of the query expansion.
+    cfg.PSEUDO_LABELS.K1 = 30
+    cfg.PSEUDO_LABELS.K2 = 6
+    # DBSCAN's radius as a Jaccard distance in (0, 1), or "auto": chosen each epoch from the data.
+    cfg.PSEUDO_LABELS.EPS = 0.5
+    # DBSCAN's images within eps, the image itself included, that make a core point.
+    cfg.PSEUDO_LABELS.MIN_SAMPLES = 4
+
+    cfg.MEMORY = CfgNode()
+    # tau, Eq. 4.
+    cfg.MEMORY.TEMPERATURE = 0.05
+    # alpha, Eq. 9: the share of the old centroid that stays.
+    cfg.MEMORY.MOMENTUM = 0.1
+    # "mean": Eq. 9 for every query; "hard": for each cluster's least similar query only (Cluster Contrast).
+    cfg.MEMORY.UPDATE = "mean"
+
+    cfg.FANA = CfgNode()
+    # W and b of Eq. 1: the backbone's module whose output becomes A(x); "conv1" and "bn1" are the paper's.
+    cfg.FANA.LAYER = "conv1"
+    # Noised share of the image area, Fig. 3; it sets gamma of Eq. 2 for each image.
+    cfg.FANA.RATIO = 0.1
+
+    cfg.CONSISTENCY = CfgNode()
+    # The two terms of Eq. 7, -sim(f_q, f~_q) and -sim(f_q, m~_+).
+    cfg.CONSISTENCY.INSTANCE = True
+    cfg.CONSISTENCY.CLUSTER = True
+
+
+def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
+    """Read a configuration: fast-reid's defaults, then this package's keys, the file with its bases, the options.
+
+    Args:
+        config_file: path of a YAML file; empty for the defaults.
+        opts: KEY VALUE KEY VALUE ..., as on the command line.
+
+    Returns:
+        A frozen configuration with MODEL.DEVICE resolved.
+
+    Raises:
+        ValueError: on a missing file, an unknown key (with the nearest known ones) or a value of the wrong type.
+    """
+    cfg = get_cfg()
+    add_fancl_config(cfg)
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+        cfg.merge_from_list(opts or [])
+    except FileNotFoundError as error:
+        raise ValueError(f"Expected a configuration file at {error.filename}: check --config-file and its _BASE_.") from error
+    except (KeyError, AssertionError) as error:
+        raise ValueError(_explain_key(cfg, str(error))) from error
+    if cfg.MODEL.DEVICE == "auto":
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    check_values(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Check this package's keys.
+
+    Raises:
+        ValueError: with every wrong key, its value and what was expected.
+    """
+    labels, memory = cfg.PSEUDO_LABELS, cfg.MEMORY
+    eps = labels.EPS
+    checks = [
+        ("PSEUDO_LABELS.ALGORITHM", labels.ALGORITHM in ("dbscan", "oracle"), "dbscan or oracle"),
+        ("PSEUDO_LABELS.K1", labels.K1 >= 1, "at least 1"),
+        ("PSEUDO_LABELS.K2", labels.K2 >= 1, "at least 1"),
+        ("PSEUDO_LABELS.EPS", eps == "auto" if isinstance(eps, str) else 0 < eps < 1, "auto or between 0 and 1"),
+        ("PSEUDO_LABELS.MIN_SAMPLES", labels.MIN_SAMPLES >= 1, "at least 1"),
+        ("MEMORY.TEMPERATURE", memory.TEMPERATURE > 0, "above 0"),
+        ("MEMORY.MOMENTUM", 0 <= memory.MOMENTUM <= 1, "between 0 and 1"),
+        ("MEMORY.UPDATE", memory.UPDATE in ("mean", "hard"), "mean or hard"),
+        ("FANA.RATIO", 0 <= cfg.FANA.RATIO <= 1, "between 0 and 1"),
+        ("DATASETS.ON_BAD_IMAGE", cfg.DATASETS.ON_BAD_IMAGE in ("stop", "skip"), "stop or skip"),
+        ("SOLVER.ITERS_PER_EPOCH", cfg.SOLVER.ITERS_PER_EPOCH >= 0, "0 (one pass over the images) or more"),
+        ("SEED", cfg.SEED >= 0, "0 or more"),
+    ]
+    wrong = [f"{key} {_value(cfg, key)!r}: expected {expected}" for key, right, expected in checks if not right]
+    if wrong:
+        raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
+
+
+def _value(cfg: CfgNode, key: str):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    own = [prefix + key for key in cfg]
+    below = [_keys(value, f"{prefix}{key}.") for key, value in cfg.items() if isinstance(value, CfgNode)]
+    return own + [key for keys in below for key in keys]
+
+
+def _explain_key(cfg: CfgNode, message: str) -> str:
+    key = message.rpartition(":")[2].strip(" '\"")
+    near = difflib.get_close_matches(key.upper(), _keys(cfg), n=3, cutoff=0.5)
+    return f"Unknown or incomplete configuration option {key!r}." + (f" Nearest known: {', '.join(near)}." if near else "")
+
+
+def _coerce(replacement, original, key, full_key, strict=yacs.config._check_and_coerce_cfg_value_type):
+    """yacs' type check, which refuses `EPS: auto` over 0.5 and `BASE_LR: 1` over 0.1."""
+    if full_key in NUMBER_OR_WORD and isinstance(replacement, (int, float, str)):
+        return replacement
+    if isinstance(original, float) and type(replacement) is int:
+        return float(replacement)
+    return strict(replacement, original, key, full_key)
+
+
+yacs.config._check_and_coerce_cfg_value_type = _coerce

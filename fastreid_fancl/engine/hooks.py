@@ -1,0 +1,258 @@
+"""What happens around an epoch: seeds, pseudo-labels, batches, and the seconds that each phase took.
+
+Shapes: N training images, D feature dimensions, M clusters.
+"""
+
+import csv
+import logging
+import os
+import time
+from collections import Counter
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from fastreid.data.transforms import build_transforms
+from fastreid.engine.hooks import HookBase
+from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from .. import clustering
+from ..data import UNLABELLED
+from ..data.loaders import ReIDDataset, feature_loader
+from ..data.samplers import cluster_batches, shuffled_batches
+from ..files import replacing
+from .seeds import derive
+
+logger = logging.getLogger(__name__)
+SECONDS_BETWEEN_REPORTS = 10
+
+
+class EpochSeed(HookBase):
+    """Seed Python, NumPy and PyTorch from (seed, epoch), so that an epoch does not depend on those before it."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def before_epoch(self):
+        seed_all_rng(derive(self.seed, self.trainer.epoch))
+
+
+def identity_batches(labels: np.ndarray, cfg, iterations: int, epoch: int) -> np.ndarray:
+    """An epoch's batches for a supervised method, by DATALOADER.SAMPLER_TRAIN.
+
+    Raises:
+        ValueError: on a sampler that is neither random nor by identity.
+    """
+    seed, batch_size = derive(cfg.SEED, epoch, 1), cfg.SOLVER.IMS_PER_BATCH
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    if sampler == "TrainingSampler":
+        return shuffled_batches(len(labels), batch_size, iterations, seed)
+    if sampler in ("NaiveIdentitySampler", "BalancedIdentitySampler"):
+        return cluster_batches(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, iterations, seed)
+    raise ValueError(
+        "Expected DATALOADER.SAMPLER_TRAIN to be TrainingSampler (random images), NaiveIdentitySampler or "
+        f"BalancedIdentitySampler (DATALOADER.NUM_INSTANCE images an identity), got {sampler!r}."
+    )
+
+
+class IdentityBatches(HookBase):
+    """Make the epoch's batches from the identities, for supervised methods."""
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+
+    def before_epoch(self):
+        trainer = self.trainer
+        labels = trainer.data_loader.dataset.labels
+        trainer.data_loader.start(identity_batches(labels, self.cfg, trainer.iters_per_epoch, trainer.epoch), trainer.epoch)
+
+
+class PhaseSeconds(HookBase):
+    """Log the seconds of a phase that ends when this hook's turn comes after the epoch.
+
+    The phase begins where `after` ended, or without it when this hook's turn came before the epoch.
+    """
+
+    def __init__(self, phase: str, after: "PhaseSeconds | None" = None):
+        self.phase, self.after = phase, after
+        self.began = self.ended = 0.0
+
+    def before_epoch(self):
+        self.began = time.perf_counter()
+
+    def after_epoch(self):
+        self.ended = time.perf_counter()
+        began = self.after.ended if self.after else self.began
+        self.trainer.storage.put_scalar(f"seconds_{self.phase}", self.ended - began, smoothing_hint=False)
+
+
+class PseudoLabels(HookBase):
+    """Before each epoch: features of all training images, their clusters, the method's memory banks, the batches.
+
+    Identities are read for the quality that is logged (ARI, NMI, purity), and by the "oracle" that trains on them.
+    """
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+        self.transform = build_transforms(cfg, is_train=False)
+
+    def before_epoch(self):
+        trainer, options = self.trainer, self.cfg.PSEUDO_LABELS
+        dataset = trainer.data_loader.dataset
+        began = time.perf_counter()
+        features = self._features(dataset)
+        extracted = time.perf_counter()
+        identities = identity_codes(dataset.img_items)
+        labels, eps = from_main(lambda: assign_labels(features["original"], identities, options))
+        clustered = time.perf_counter()
+        method = unwrap(trainer.model)
+        device_labels = torch.from_numpy(labels).to(method.device)
+        method.start_epoch({name: values.to(method.device) for name, values in features.items()}, device_labels)
+        self._start_batches(dataset, labels)
+        seconds = {
+            "seconds_features": extracted - began,
+            "seconds_clustering": clustered - extracted,
+            "seconds_memory": time.perf_counter() - clustered,
+        }
+        if comm.is_main_process():
+            self._log(clustering.quality(labels, identities), eps, seconds)
+            write_clusters(os.path.join(self.cfg.OUTPUT_DIR, "clusters.csv"), dataset.img_items, labels)
+
+    def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
+        plain = ReIDDataset(dataset.img_items, self.transform)
+        loader = feature_loader(
+            plain,
+            batch_size=self.cfg.TEST.IMS_PER_BATCH // comm.get_world_size(),
+            num_workers=self.cfg.DATALOADER.NUM_WORKERS,
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+        )
+        return extract_features(unwrap(self.trainer.model), loader)
+
+    def _start_batches(self, dataset: ReIDDataset, labels: np.ndarray) -> None:
+        cfg, epoch = self.cfg, self.trainer.epoch
+        dataset.labels = labels
+        batches = cluster_batches(
+            labels,
+            cfg.SOLVER.IMS_PER_BATCH,
+            cfg.DATALOADER.NUM_INSTANCE,
+            self.trainer.iters_per_epoch,
+            derive(cfg.SEED, epoch, 1),
+        )
+        self.trainer.data_loader.start(batches, epoch)
+
+    def _log(self, quality: dict[str, float], eps: float | None, seconds: dict[str, float]) -> None:
+        storage = self.trainer.storage
+        storage.iter = self.trainer.iter  # the stock loop sets it only before the first step of the epoch
+        numbers = {**quality, **seconds} | ({"eps": eps} if eps is not None else {})
+        storage.put_scalars(**numbers, smoothing_hint=False)
+        logger.info("Epoch %d: %s", self.trainer.epoch, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The module inside DistributedDataParallel, or the model itself."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+@torch.no_grad()
+def extract_features(method, loader) -> dict[str, Tensor]:
+    """The method's `cluster_features` of every image, in evaluation mode, in the order of the data set.
+
+    Args:
+        method: a `PseudoLabelMethod`; left in the mode that it came in.
+        loader: this rank's consecutive share of the data set.
+
+    Returns:
+        Features by name, each (N, D) on the CPU, equal on all ranks.
+    """
+    training, collected = method.training, []
+    method.eval()
+    began = reported = time.perf_counter()
+    for number, batch in enumerate(loader, start=1):
+        batch["images"] = batch["images"].to(method.device, non_blocking=True)
+        collected.append({name: values.cpu() for name, values in method.cluster_features(batch).items()})
+        now = time.perf_counter()
+        if now - reported > SECONDS_BETWEEN_REPORTS:
+            reported, left = now, (now - began) / number * (len(loader) - number)
+            logger.info("Features: batch %d of %d, %.0f s left", number, len(loader), left)
+    method.train(training)
+    shares = comm.all_gather({name: torch.cat([part[name] for part in collected]) for name in collected[0]})
+    return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
+
+
+def assign_labels(features: Tensor, identities: np.ndarray, options) -> tuple[np.ndarray, float | None]:
+    """Pseudo-labels by PSEUDO_LABELS.ALGORITHM.
+
+    Args:
+        features: (N, D).
+        identities: (N,) true identities, -1 where unknown; read by the oracle only.
+        options: the PSEUDO_LABELS node of the configuration.
+
+    Returns:
+        (N,) clusters 0..M-1 with -1 for images left out, and the eps used, None for the oracle.
+
+    Raises:
+        ValueError: if no clustering is usable, or the oracle has no identities.
+    """
+    if options.ALGORITHM == "oracle":
+        return oracle_labels(identities), None
+    distance = clustering.jaccard_distance(features, options.K1, options.K2)
+    eps = options.EPS
+    if eps == "auto":
+        eps = clustering.choose_eps(distance, options.MIN_SAMPLES).eps
+    labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
+    if reason:
+        logger.warning("The clustering at eps %.3g is degenerate: %s. Training on eps %.3g instead.", eps, reason, used)
+    return labels, used
+
+
+def oracle_labels(identities: np.ndarray) -> np.ndarray:
+    """The true identities as pseudo-labels, (N,) -> (N,), said loudly.
+
+    Raises:
+        ValueError: with fewer than two known identities.
+    """
+    known = np.unique(identities[identities >= 0])
+    if len(known) < 2:
+        raise ValueError(
+            f"PSEUDO_LABELS.ALGORITHM oracle needs the identities of the training images, found {len(known)}: label them, "
+            "or use dbscan."
+        )
+    logger.warning("ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known))
+    return np.where(identities >= 0, np.searchsorted(known, identities), -1)
+
+
+def identity_codes(items: list[tuple]) -> np.ndarray:
+    """(N,) identities of (path, pid, camid) items as numbers 0.., -1 where unknown."""
+    pids = np.array([item[1] for item in items])
+    known = pids != UNLABELLED
+    return np.where(known, np.searchsorted(np.unique(pids[known]), pids), -1)
+
+
+def from_main(compute):
+    """The result of `compute()` on the main process, on every rank; its ValueError is raised on every rank too."""
+    if comm.get_world_size() == 1:
+        return compute()
+    outcome = [None, None]
+    if comm.is_main_process():
+        try:
+            outcome[0] = compute()
+        except ValueError as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def write_clusters(path: str, items: list[tuple], labels: np.ndarray) -> None:
+    """Write the epoch's clusters as a table of image and cluster, largest cluster first, images left out at the end."""
+    sizes = Counter(labels.tolist())
+    order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "cluster"))
+        table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)

@@ -1,0 +1,129 @@
+"""Feature-Aware Noise Addition (FANA), Section III-A of FANCL: hide what the first layers respond to most.
+
+Shapes: B images of 3 x H x W pixels in [0, 255]; C channels of h x w in a feature map.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from fastreid.utils.registry import Registry
+from torch import Tensor, nn
+
+BATCH_TRANSFORM_REGISTRY = Registry("BATCH_TRANSFORM")
+BATCH_TRANSFORM_REGISTRY.__doc__ = """
+Transforms of a whole batch on the model's device: called as `transform(images, activation)` with (B, 3, H, W) pixels in
+[0, 255] and a (B, H, W) activation map, returning new images. fast-reid has no registry for transforms of any kind.
+"""
+
+
+def activation_map(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
+    """Eq. 1: A(x) = Resize(sigma(W * x + b), size(x)).
+
+    The paper leaves open how the channels of W * x + b become one map; here sigma is ReLU and A their mean.
+
+    Args:
+        feature_map: (B, C, h, w), the output of a convolution or BatchNorm layer.
+        size: (H, W) in pixels.
+
+    Returns:
+        (B, H, W) float32, bilinearly resized.
+    """
+    activation = feature_map.relu().mean(1, keepdim=True, dtype=torch.float32)
+    return F.interpolate(activation, size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def noise_mask(activation: Tensor, ratio: float) -> Tensor:
+    """Eq. 2: P(x) = 1 where A(x) >= gamma, with gamma set for each image by the area that is to be noised.
+
+    Args:
+        activation: (B, H, W).
+        ratio: noised share of the area, in [0, 1].
+
+    Returns:
+        (B, H, W) bool with exactly round(ratio * H * W) ones an image; among pixels equal to gamma the first ones,
+        row by row, are taken.
+
+    Raises:
+        ValueError: on a ratio outside [0, 1].
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"Expected a noised share of the area in [0, 1], got {ratio}: correct FANA.RATIO.")
+    flat = activation.flatten(1)
+    count = round(ratio * flat.shape[1])
+    if count == 0:
+        return torch.zeros_like(activation, dtype=torch.bool)
+    gamma = flat.kthvalue(flat.shape[1] - count + 1, dim=1, keepdim=True).values
+    above, at = flat > gamma, flat == gamma
+    room = count - above.sum(1, keepdim=True)
+    return (above | (at & (at.cumsum(1) <= room))).view_as(activation)
+
+
+def add_noise(images: Tensor, mask: Tensor) -> Tensor:
+    """Eq. 3 with pepper noise, Noise(x) = 0: x~ = x (1 - P(x)).
+
+    Args:
+        images: (B, 3, H, W) in [0, 255], before normalisation; not changed.
+        mask: (B, H, W) bool, P(x).
+
+    Returns:
+        (B, 3, H, W), a new tensor.
+    """
+    return images.masked_fill(mask[:, None], 0)
+
+
+@BATCH_TRANSFORM_REGISTRY.register()
+class FANA(nn.Module):
+    """Eq. 1-3 with the original branch's own first layers as W and b.
+
+    The activation is read off the layer while the original branch encodes the batch, so FANA costs no second pass and no
+    BatchNorm layer sees a batch twice.
+    """
+
+    def __init__(self, layer: str, ratio: float):
+        """
+        Args:
+            layer: name of the backbone's module whose output is W * x + b, as in `named_modules()`.
+            ratio: noised share of the area, in [0, 1].
+        """
+        super().__init__()
+        self.layer, self.ratio = layer, ratio
+
+    @contextmanager
+    def watch(self, backbone: nn.Module, size: tuple[int, int]) -> Iterator[list[Tensor]]:
+        """While open, append A(x) (B, H, W) to the yielded list whenever `backbone` encodes a batch.
+
+        Raises:
+            ValueError: if the backbone has no such layer.
+        """
+        activations: list[Tensor] = []
+
+        def read(module, inputs, output):
+            # At once, since the next layer may work in place on the output.
+            with torch.no_grad():
+                activations.append(activation_map(output, size))
+
+        handle = self._find(backbone).register_forward_hook(read)
+        try:
+            yield activations
+        finally:
+            handle.remove()
+
+    def _find(self, backbone: nn.Module) -> nn.Module:
+        modules = dict(backbone.named_modules())
+        if self.layer not in modules or not self.layer:
+            names = [name for name in modules if name and name.count(".") == 0]
+            raise ValueError(
+                f"Expected FANA.LAYER to name a module of the backbone, got {self.layer!r}. At the top it has: "
+                f"{', '.join(names)}; modules below them count too."
+            )
+        return modules[self.layer]
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, activation: Tensor) -> Tensor:
+        """Eq. 2-3: images (B, 3, H, W) in [0, 255] and their A(x) (B, H, W) -> noised images (B, 3, H, W)."""
+        return add_noise(images, noise_mask(activation, self.ratio))
+
+    def extra_repr(self) -> str:
+        return f"layer={self.layer!r}, ratio={self.ratio}"

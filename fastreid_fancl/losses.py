@@ -1,0 +1,40 @@
+"""Losses that two or more methods share. Shapes: B queries, M clusters, D feature dimensions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Switch autocast off: a cosine divided by a temperature of 0.05 needs more than half precision's three digits."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def cosine(u: Tensor, v: Tensor) -> Tensor:
+    """Eq. 5 of FANCL, row by row: sim(u, v) = u.v / (|u| |v|).
+
+    Args:
+        u, v: (B, D).
+
+    Returns:
+        (B,) in float32, whatever the precision that autocast chose for the features.
+    """
+    with full_precision(u.device):
+        return F.cosine_similarity(u.float(), v.float(), dim=1)
+
+
+def cluster_nce(queries: Tensor, centroids: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Cluster-level InfoNCE, Eq. 4-5 of FANCL: -log softmax_i(sim(f_q, m_i) / tau) at the query's own cluster.
+
+    Args:
+        queries: (B, D) features f_q, of any length.
+        centroids: (M, D) cluster features m_i, of any length.
+        targets: (B,) cluster of each query, in 0..M-1.
+        temperature: tau.
+
+    Returns:
+        The mean over the batch, a float32 scalar.
+    """
+    with full_precision(queries.device):
+        similarity = F.normalize(queries.float(), dim=1) @ F.normalize(centroids.float(), dim=1).T
+        return F.cross_entropy(similarity / temperature, targets)

@@ -1,0 +1,148 @@
+"""Feature-Aware Noise Contrastive Learning for Unsupervised Red Panda Re-Identification (Zhang, Zhao and Liu).
+
+The paper's symbols and their names here: x, x~ images, noised images; f, f~, f^ original, noised, fused features;
+f_theta, f_theta', f_phi encode, encode_noised, fuse; M, M~, M^ the banks of ORIGINAL, NOISED, FUSED; tau temperature;
+alpha momentum. Shapes: B queries, N images, M clusters, D dimensions.
+"""
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import configurable
+from fastreid.modeling.backbones import build_backbone
+from fastreid.modeling.heads import build_heads
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import Tensor, nn
+
+from ..fana import BATCH_TRANSFORM_REGISTRY
+from ..losses import cosine, full_precision
+from ..memory import ClusterMemory, cluster_centroids
+from .base import PseudoLabelMethod
+
+ORIGINAL, NOISED, FUSED = BRANCHES = ("original", "noised", "fused")
+
+
+def consistency_loss(
+    original: Tensor, noised: Tensor, noised_centroids: Tensor, targets: Tensor, instance: bool = True, cluster: bool = True
+) -> Tensor:
+    """Eq. 7: L_consistency = -sim(f_q, m~_+) - sim(f_q, f~_q).
+
+    Args:
+        original: (B, D) f_q.
+        noised: (B, D) f~_q.
+        noised_centroids: (M, D), the bank M~.
+        targets: (B,) cluster of each query, which picks m~_+.
+        instance, cluster: keep the second, the first term (Table II).
+
+    Returns:
+        The mean over the batch, in [-2, 2]; zero without either term.
+    """
+    loss = original.new_zeros((), dtype=torch.float32)
+    if cluster:
+        loss = loss - cosine(original, noised_centroids[targets]).mean()
+    if instance:
+        loss = loss - cosine(original, noised).mean()
+    return loss
+
+
+@META_ARCH_REGISTRY.register()
+class FANCL(PseudoLabelMethod):
+    """Two independent encoders, of the image and of its noised copy, a fusion layer 2D -> D and three cluster memories.
+
+    Where the paper is silent: the fusion layer sees the two features at unit length, and its output is brought back to
+    unit length as theirs is; the gradient of Eq. 7 reaches both encoders. The test feature is the original branch's.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        noised_backbone: nn.Module,
+        noised_heads: nn.Module,
+        fana: nn.Module,
+        feat_dim: int,
+        temperature: float,
+        momentum: float,
+        update: str,
+        instance: bool,
+        cluster: bool,
+        **kwargs,
+    ):
+        """
+        Args:
+            noised_backbone, noised_heads: f_theta', shaped as `backbone` and `heads`.
+            fana: the noise transform, with `watch` as in `fana.FANA`.
+            feat_dim: D.
+            temperature, momentum, update: of the three `ClusterMemory`.
+            instance, cluster: the terms of Eq. 7.
+            **kwargs: of `PseudoLabelMethod`.
+        """
+        super().__init__(**kwargs)
+        self.noised_backbone, self.noised_heads, self.fana = noised_backbone, noised_heads, fana
+        self.fusion = nn.Linear(2 * feat_dim, feat_dim)
+        self.bank = {"temperature": temperature, "momentum": momentum, "update": update}
+        self.consistency = {"instance": instance, "cluster": cluster}
+        self.register_load_state_dict_pre_hook(_start_both_encoders)
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {
+            **super().from_config(cfg),
+            "noised_backbone": build_backbone(cfg),
+            "noised_heads": build_heads(cfg),
+            "fana": BATCH_TRANSFORM_REGISTRY.get("FANA")(cfg.FANA.LAYER, cfg.FANA.RATIO),
+            "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "temperature": cfg.MEMORY.TEMPERATURE,
+            "momentum": cfg.MEMORY.MOMENTUM,
+            "update": cfg.MEMORY.UPDATE,
+            "instance": cfg.CONSISTENCY.INSTANCE,
+            "cluster": cfg.CONSISTENCY.CLUSTER,
+        }
+
+    def encode_noised(self, images: Tensor) -> Tensor:
+        """f_theta': (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
+        return self.noised_heads(self.noised_backbone(self.normalise(images)))
+
+    def fuse(self, original: Tensor, noised: Tensor) -> Tensor:
+        """f_phi: two (B, D) -> (B, D) of unit length."""
+        fused = self.fusion(torch.cat([original, noised], dim=1))
+        with full_precision(fused.device):
+            return F.normalize(fused.float(), dim=1)
+
+    def encode_branches(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) in [0, 255] -> f, f~ and f^, each (B, D); FANA (Eq. 1-3) makes x~ from f_theta's first layers."""
+        with self.fana.watch(self.backbone, images.shape[-2:]) as activations:
+            original = self.encode(images)
+        noised = self.encode_noised(self.fana(images, activations[0]))
+        return {ORIGINAL: original, NOISED: noised, FUSED: self.fuse(original, noised)}
+
+    def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """f, f~ and f^ (Algorithm 1, lines 2-3); the first is what gets clustered."""
+        return self.encode_branches(batch["images"])
+
+    def start_epoch(self, features: dict[str, Tensor], labels: Tensor) -> None:
+        """Start the banks M, M~ and M^ by Eq. 8, all three with the labels of the original features."""
+        self.memory = nn.ModuleDict(
+            {name: ClusterMemory(cluster_centroids(features[name], labels), **self.bank) for name in BRANCHES}
+        )
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Eq. 10: L_total = L_cluster-all (Eq. 6, one entry a branch) + L_consistency (Eq. 7), then Eq. 9 for the banks."""
+        queries, targets = self.encode_branches(batch["images"]), batch["targets"]
+        losses = {f"loss_cluster_{name}": self.memory[name](queries[name], targets) for name in BRANCHES}
+        if any(self.consistency.values()):
+            losses["loss_consistency"] = consistency_loss(
+                queries[ORIGINAL], queries[NOISED], self.memory[NOISED].centroids, targets, **self.consistency
+            )
+        for name in BRANCHES:
+            self.memory[name].update(queries[name], targets)
+        return losses
+
+
+def _start_both_encoders(model: FANCL, state: dict, prefix: str, *unused) -> None:
+    """Give f_theta' the weights of f_theta where a checkpoint holds one encoder only (Algorithm 1, second line)."""
+    noised = f"{prefix}noised_"
+    if any(key.startswith(noised) for key in state):
+        return
+    for part in ("backbone.", "heads."):
+        own = [key for key in state if key.startswith(prefix + part)]
+        state.update({noised + key[len(prefix) :]: state[key] for key in own})
