@@ -1,0 +1,40 @@
+"""Packaging. fast-reid itself is installed without its dependencies (see requirements.txt): it pins torch 1.13.1."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "fastreid_fancl/__init__.py").read_text()).group(1)
+
+setup(
+    name="fastreid_fancl",
+    version=VERSION,
+    description="Unsupervised re-identification of individual animals: FANCL and its rivals, as a plug-in for fast-reid",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["fastreid_fancl*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-learn>=1.3",
+        "numba>=0.60",
+        "opencv-python-headless>=4.7",
+        "pillow>=10",
+        "yacs>=0.1.8",
+        "pyyaml>=6",
+        "tabulate>=0.9",
+        "termcolor>=2.2",
+        "tensorboard>=2.12",
+    ],
+    extras_require={
+        "cpu": ["faiss-cpu>=1.7.4"],
+        "gpu": ["faiss-gpu>=1.14"],
+        "dev": ["pytest>=8", "ruff>=0.6"],
+    },
+)
