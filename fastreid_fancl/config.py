@@ -68,14 +68,17 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
     Raises:
         ValueError: on a missing file, an unknown key (with the nearest known ones) or a value of the wrong type.
     """
+    opts = opts or []
+    if len(opts) % 2:
+        raise ValueError(f"Expected options as KEY VALUE KEY VALUE ..., got {len(opts)} words: {' '.join(map(str, opts))}.")
     cfg = get_cfg()
     add_fancl_config(cfg)
     try:
         if config_file:
             cfg.merge_from_file(config_file)
-        cfg.merge_from_list(opts or [])
+        cfg.merge_from_list(opts)
     except FileNotFoundError as error:
-        raise ValueError(f"Expected a configuration file at {error.filename}: check --config-file and its _BASE_.") from error
+        raise ValueError(f"There is no configuration file {error.filename}: check --config-file and its _BASE_.") from error
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, str(error))) from error
     if cfg.MODEL.DEVICE == "auto":
@@ -127,7 +130,7 @@ def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:
 def _explain_key(cfg: CfgNode, message: str) -> str:
     key = message.rpartition(":")[2].strip(" '\"")
     near = difflib.get_close_matches(key.upper(), _keys(cfg), n=3, cutoff=0.5)
-    return f"Unknown or incomplete configuration option {key!r}." + (f" Nearest known: {', '.join(near)}." if near else "")
+    return f"Unknown configuration key {key!r}." + (f" Nearest known: {', '.join(near)}." if near else "")
 
 
 def _coerce(replacement, original, key, full_key, strict=yacs.config._check_and_coerce_cfg_value_type):

@@ -1,11 +1,14 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+REPO = Path(__file__).resolve().parents[1]
+GOLDEN = REPO.parent / "shared" / "golden"
 
 
 @pytest.fixture
@@ -19,3 +22,39 @@ def golden():
         return dict(np.load(path))
 
     return load
+
+
+def write_animals(folder: Path, animals: int = 9, images: int = 6, identity=str, seed: int = 0) -> None:
+    """Write a data set of coloured stripes: animal n has its colours, image i its brightness and noise.
+
+    The first two thirds of the animals train; of each other animal the first image is a query, the rest gallery.
+    `identity` names an animal in metadata.csv: the lie of the nonsense-identity test.
+    """
+    rng = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    rows = ["path,identity,split"]
+    for animal in range(animals):
+        colours = rng.integers(40, 215, size=(4, 3))
+        for number in range(images):
+            stripes = np.repeat(np.repeat(colours[None], 16, axis=0), 8, axis=1)
+            noisy = stripes + rng.integers(-30, 30) + rng.normal(0, 12, stripes.shape)
+            name = f"images/{animal}_{number}.png"
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name)
+            split = "train" if animal < animals * 2 // 3 else "query" if number == 0 else "gallery"
+            rows.append(f"{name},{identity(animal * images + number) if split == 'train' else animal},{split}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="session")
+def animals(tmp_path_factory) -> Path:
+    """A root of data sets with one in it, `Stripes`: 6 animals of 6 images to train on, 3 to look up."""
+    root = tmp_path_factory.mktemp("datasets")
+    write_animals(root / "Stripes", identity=lambda number: str(number // 6))
+    return root
+
+
+@pytest.fixture
+def datasets(animals, monkeypatch) -> Path:
+    """FASTREID_DATASETS set to `animals`."""
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(animals))
+    return animals

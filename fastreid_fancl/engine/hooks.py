@@ -66,8 +66,8 @@ class IdentityBatches(HookBase):
 
     def before_epoch(self):
         trainer = self.trainer
-        labels = trainer.data_loader.dataset.labels
-        trainer.data_loader.start(identity_batches(labels, self.cfg, trainer.iters_per_epoch, trainer.epoch), trainer.epoch)
+        targets = trainer.data_loader.dataset.targets
+        trainer.data_loader.start(identity_batches(targets, self.cfg, trainer.iters_per_epoch, trainer.epoch), trainer.epoch)
 
 
 class PhaseSeconds(HookBase):
@@ -111,7 +111,7 @@ class PseudoLabels(HookBase):
         method = unwrap(trainer.model)
         device_labels = torch.from_numpy(labels).to(method.device)
         method.start_epoch({name: values.to(method.device) for name, values in features.items()}, device_labels)
-        self._start_batches(dataset, labels)
+        self._start_batches(labels)
         seconds = {
             "seconds_features": extracted - began,
             "seconds_clustering": clustered - extracted,
@@ -132,9 +132,8 @@ class PseudoLabels(HookBase):
         )
         return extract_features(unwrap(self.trainer.model), loader)
 
-    def _start_batches(self, dataset: ReIDDataset, labels: np.ndarray) -> None:
+    def _start_batches(self, labels: np.ndarray) -> None:
         cfg, epoch = self.cfg, self.trainer.epoch
-        dataset.labels = labels
         batches = cluster_batches(
             labels,
             cfg.SOLVER.IMS_PER_BATCH,
@@ -142,7 +141,7 @@ class PseudoLabels(HookBase):
             self.trainer.iters_per_epoch,
             derive(cfg.SEED, epoch, 1),
         )
-        self.trainer.data_loader.start(batches, epoch)
+        self.trainer.data_loader.start(batches, epoch, labels)
 
     def _log(self, quality: dict[str, float], eps: float | None, seconds: dict[str, float]) -> None:
         storage = self.trainer.storage

@@ -1,5 +1,6 @@
 """The training batches of one epoch at a time, behind the endless iterator that the stock train loop expects."""
 
+import numpy as np
 from fastreid.utils import comm
 
 from ..data.loaders import ReIDDataset, train_loader
@@ -10,7 +11,7 @@ class EpochLoader:
     """Iterates over the batches of the epoch that was started last.
 
     Attributes:
-        dataset: all training images, with the labels of the epoch.
+        dataset: all training images.
     """
 
     def __init__(self, dataset: ReIDDataset, cfg):
@@ -18,11 +19,20 @@ class EpochLoader:
         self.num_workers, self.seed = cfg.DATALOADER.NUM_WORKERS, cfg.SEED
         self._loader, self._batches = (), None
 
-    def start(self, batches, epoch: int) -> None:
-        """Serve `batches`, (iterations, global batch size) image numbers, of which this rank loads its slice."""
+    def start(self, batches: np.ndarray, epoch: int, labels: np.ndarray | None = None) -> None:
+        """Serve an epoch.
+
+        Args:
+            batches: (iterations, global batch size) image numbers, of which this rank loads its slice.
+            epoch: which one; with the seed it decides the augmentation.
+            labels: (N,) pseudo-labels to serve as targets; without them the identities are.
+        """
+        dataset = self.dataset
+        if labels is not None:
+            dataset = ReIDDataset(dataset.img_items, dataset.transform, labels)
         self._batches = None
         self._loader = train_loader(
-            self.dataset,
+            dataset,
             batches,
             seed=derive(self.seed, epoch),
             num_workers=self.num_workers,

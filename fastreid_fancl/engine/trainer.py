@@ -41,7 +41,7 @@ class Trainer(DefaultTrainer):
         loader = EpochLoader(ReIDDataset(items, build_transforms(cfg, is_train=True)), cfg)
         if not unsupervised and cfg.TEST.PRECISE_BN.ENABLED:
             # The stock hook reads such a loader outside the epochs.
-            loader.start(identity_batches(loader.dataset.labels, cfg, cfg.TEST.PRECISE_BN.NUM_ITER, epoch=0), epoch=0)
+            loader.start(identity_batches(loader.dataset.targets, cfg, cfg.TEST.PRECISE_BN.NUM_ITER, epoch=0), epoch=0)
         return loader
 
     def build_lr_scheduler(self, cfg, optimizer, iters_per_epoch):

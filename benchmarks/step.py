@@ -1,0 +1,106 @@
+"""Seconds of FANA, losses and memory updates in a FANCL training step, and their share of it.
+
+    python benchmarks/step.py [--depth 18x] [--height 64] [--width 128] [--batch 32] [--steps 10]
+
+Prints a Markdown table with the machine and versions. Weights are random: they do not change the time.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fastreid.modeling import build_model  # noqa: E402
+
+from fastreid_fancl import load_config  # noqa: E402
+from fastreid_fancl.fana import FANA  # noqa: E402
+from fastreid_fancl.memory import ClusterMemory  # noqa: E402
+from fastreid_fancl.methods import fancl  # noqa: E402
+
+TIMED = {
+    "FANA": [(FANA, "forward"), (sys.modules[FANA.__module__], "activation_map")],
+    "losses": [(ClusterMemory, "forward"), (fancl, "consistency_loss")],
+    "memory": [(ClusterMemory, "update")],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--depth", default="18x")
+    parser.add_argument("--height", type=int, default=64)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=10)
+    args = parser.parse_args()
+    config = Path(__file__).resolve().parents[1] / "configs/RedPanda/fancl.yml"
+    dim = 512 if args.depth in ("18x", "34x") else 2048
+    keys = ["MODEL.BACKBONE.DEPTH", args.depth, "MODEL.BACKBONE.FEAT_DIM", dim, "MODEL.BACKBONE.PRETRAIN", False]
+    model = build_model(load_config(str(config), keys)).train()
+    seconds = measure(model, args)
+    report(seconds, args, model.device)
+
+
+def measure(model, args) -> dict[str, float]:
+    """Median-free means over the steps after a warm-up of two: seconds by part, and of the whole "step"."""
+    images = torch.rand(args.batch, 3, args.height, args.width, device=model.device) * 255
+    batch = {"images": images, "targets": torch.arange(args.batch, device=model.device) // 4}
+    with torch.no_grad():
+        model.start_epoch(model.cluster_features(batch), batch["targets"])
+    optimiser = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    spent = watch()
+    for step in range(args.steps + 2):
+        if step == 2:
+            spent.clear()
+            began = now()
+        losses = model(batch)
+        optimiser.zero_grad()
+        sum(losses.values()).backward()
+        optimiser.step()
+    spent["step"] = now() - began
+    return {part: total / args.steps for part, total in spent.items()}
+
+
+def watch() -> dict[str, float]:
+    """Add up the seconds of every timed function, by part."""
+    spent: dict[str, float] = defaultdict(float)
+    for part, functions in TIMED.items():
+        for owner, name in functions:
+            setattr(owner, name, timed(getattr(owner, name), part, spent))
+    return spent
+
+
+def timed(function, part: str, spent: dict[str, float]):
+    def run(*args, **kwargs):
+        began = now()
+        result = function(*args, **kwargs)
+        spent[part] += now() - began
+        return result
+
+    return run
+
+
+def now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def report(seconds: dict[str, float], args, device: torch.device) -> None:
+    """Print the table."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"ResNet-{args.depth.rstrip('x')}, {args.batch} images of {args.height} x {args.width} (H x W), {args.steps} steps;")
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print("| part | ms a step | share |\n|---|---|---|")
+    for part in (*TIMED, "step"):
+        print(f"| {part} | {1000 * seconds[part]:.2f} | {100 * seconds[part] / seconds['step']:.2f}% |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastreid_fancl import load_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_configuration_loads(path):
+    load_config(str(path))
+
+
+@pytest.mark.parametrize("name", ["fancl", "cluster_contrast", "resnet50"])
+def test_red_panda_is_trained_in_the_settings_of_the_paper(name):
+    # Section IV-B: ResNet-50, 128 x 256 (H x W), Adam, 60 epochs, 3.5e-4 divided by 10 every 20, batch 64.
+    cfg = load_config(str(CONFIGS / f"RedPanda/{name}.yml"))
+    assert (cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.BACKBONE.PRETRAIN) == ("50x", 2048, True)
+    assert cfg.INPUT.SIZE_TRAIN == cfg.INPUT.SIZE_TEST == [128, 256]
+    assert (cfg.INPUT.FLIP.ENABLED, cfg.INPUT.PADDING.ENABLED, cfg.INPUT.PADDING.SIZE) == (True, True, 10)
+    assert (cfg.SOLVER.OPT, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == ("Adam", 0.00035, 0.0005)
+    assert (cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.STEPS, cfg.SOLVER.GAMMA, cfg.SOLVER.IMS_PER_BATCH) == (60, [20, 40], 0.1, 64)
+
+
+@pytest.mark.parametrize("name", ["fancl", "cluster_contrast"])
+def test_pseudo_labels_and_memories_have_the_values_of_the_paper(name):
+    cfg = load_config(str(CONFIGS / f"RedPanda/{name}.yml"))
+    assert (cfg.MEMORY.TEMPERATURE, cfg.MEMORY.MOMENTUM, cfg.DATALOADER.NUM_INSTANCE) == (0.05, 0.1, 4)
+    labels = cfg.PSEUDO_LABELS
+    assert (labels.ALGORITHM, labels.K1, labels.K2, labels.EPS, labels.MIN_SAMPLES) == ("dbscan", 30, 6, 0.5, 4)
+
+
+def test_the_device_is_found_unless_named():
+    assert load_config().MODEL.DEVICE == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert load_config(opts=["MODEL.DEVICE", "cpu"]).MODEL.DEVICE == "cpu"
+
+
+@pytest.mark.parametrize("eps", ["auto", 0.4])
+def test_eps_is_a_number_or_auto_from_a_file_and_from_the_command_line(tmp_path, eps):
+    other = tmp_path / "other.yml"
+    other.write_text(f"PSEUDO_LABELS:\n  EPS: {0.7 if eps == 'auto' else 'auto'}\n")
+    assert load_config(str(other), ["PSEUDO_LABELS.EPS", str(eps)]).PSEUDO_LABELS.EPS == eps
+
+
+def test_a_whole_number_is_a_learning_rate_too():
+    assert load_config(opts=["SOLVER.BASE_LR", "1"]).SOLVER.BASE_LR == 1.0
+
+
+def test_a_misspelt_key_in_a_file_is_named_with_the_nearest_known_one(tmp_path):
+    path = tmp_path / "wrong.yml"
+    path.write_text("PSEUDO_LABELS:\n  EPSS: 0.4\n")
+    with pytest.raises(ValueError, match=r"EPSS.*PSEUDO_LABELS\.EPS"):
+        load_config(str(path))
+
+
+def test_a_misspelt_option_is_named_with_the_nearest_known_one():
+    with pytest.raises(ValueError, match=r"MEMORY\.MOMENTUMS.*MEMORY\.MOMENTUM\b"):
+        load_config(opts=["MEMORY.MOMENTUMS", "0.2"])
+
+
+def test_an_option_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="KEY VALUE"):
+        load_config(opts=["MEMORY.MOMENTUM"])
+
+
+def test_a_value_of_the_wrong_type_is_refused():
+    with pytest.raises(ValueError, match=r"SOLVER\.MAX_EPOCH"):
+        load_config(opts=["SOLVER.MAX_EPOCH", "many"])
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ValueError, match=r"nowhere\.yml"):
+        load_config("nowhere.yml")
+
+
+def test_all_wrong_values_are_named_at_once():
+    with pytest.raises(ValueError, match=r"(?s)PSEUDO_LABELS\.EPS 'tight'.*MEMORY\.UPDATE 'soft'.*FANA\.RATIO 1\.5"):
+        load_config(opts=["PSEUDO_LABELS.EPS", "tight", "MEMORY.UPDATE", "soft", "FANA.RATIO", "1.5"])

@@ -1,0 +1,223 @@
+"""Real runs through the command line, on a data set of coloured stripes and a small network."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPO, write_animals
+
+from fastreid_fancl.engine.hooks import identity_codes, oracle_labels
+from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.engine.trainer import forget_metrics
+
+SMALL = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.BACKBONE.DEPTH": "18x",
+    "MODEL.BACKBONE.FEAT_DIM": 512,
+    "MODEL.BACKBONE.PRETRAIN": False,
+    "INPUT.SIZE_TRAIN": "[16,32]",
+    "INPUT.SIZE_TEST": "[16,32]",
+    "INPUT.PADDING.SIZE": 2,
+    "DATASETS.NAMES": "('Stripes',)",
+    "DATASETS.TESTS": "('Stripes',)",
+    "DATALOADER.NUM_WORKERS": 0,
+    "PSEUDO_LABELS.K1": 6,
+    "PSEUDO_LABELS.K2": 2,
+    "SOLVER.IMS_PER_BATCH": 8,
+    "SOLVER.MAX_EPOCH": 2,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "TEST.EVAL_PERIOD": 2,
+    "TEST.IMS_PER_BATCH": 16,
+}
+UNSUPERVISED = ["fancl", "cluster_contrast"]
+
+
+def arguments(method, output, *flags, **changes):
+    keys = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}, "OUTPUT_DIR": os.fspath(output)}
+    opts = [str(word) for pair in keys.items() for word in pair]
+    return ["--config-file", os.fspath(REPO / f"configs/RedPanda/{method}.yml"), *flags, *opts]
+
+
+def shell(*args, **changes):
+    command = [sys.executable, os.fspath(REPO / "tools/train_net.py"), *arguments(*args, **changes)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=300)
+
+
+def weights(output: Path, name: str = "model_final.pth") -> dict[str, torch.Tensor]:
+    return torch.load(output / name, weights_only=True)["model"]
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def metrics(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+
+
+def by_name(output: Path) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for line in metrics(output):
+        for name, value in line.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("method", [*UNSUPERVISED, "resnet50"])
+def test_a_run_trains_evaluates_and_can_be_evaluated_again(datasets, tmp_path, method, capsys):
+    command_line(arguments(method, tmp_path / "run"))
+    logged = by_name(tmp_path / "run")
+    assert 0 < logged["mAP"][-1] <= 100
+    assert {"total_loss", "Rank-1", "seconds_training", "seconds_evaluation"} <= logged.keys()
+    first, final = weights(tmp_path / "run", "model_0000.pth"), weights(tmp_path / "run")
+    assert not torch.equal(first["backbone.conv1.weight"], final["backbone.conv1.weight"])
+
+    final_weights = os.fspath(tmp_path / "run/model_final.pth")
+    command_line(arguments(method, tmp_path / "evaluation", "--eval-only", MODEL__WEIGHTS=final_weights))
+    assert f"{logged['mAP'][-1]:.2f}" in (tmp_path / "evaluation/log.txt").read_text()
+
+
+def test_an_unsupervised_run_logs_its_clusters(datasets, tmp_path):
+    command_line(arguments("fancl", tmp_path))
+    logged = by_name(tmp_path)
+    expected = {"clusters", "left_out", "mean_cluster_size", "ari", "nmi", "purity", "eps"}
+    expected |= {"seconds_features", "seconds_clustering", "seconds_memory", "loss_consistency", "loss_cluster_fused"}
+    assert expected <= logged.keys()
+    assert len(logged["clusters"]) == 2, "once an epoch"
+    with open(tmp_path / "clusters.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 36
+    assert len({row["cluster"] for row in rows} - {""}) == logged["clusters"][-1]
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("method", UNSUPERVISED)
+def test_identities_of_the_training_images_are_not_read(tmp_path, monkeypatch, method):
+    for name, identity in (("truth", lambda number: number // 6), ("nonsense", lambda number: number * 7 % 5)):
+        write_animals(tmp_path / name / "Stripes", identity=identity)
+        monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / name))
+        command_line(arguments(method, tmp_path / f"{name}_run"))
+    assert same(weights(tmp_path / "truth_run"), weights(tmp_path / "nonsense_run"))
+
+
+def test_the_oracle_reads_them_and_says_so(datasets, tmp_path):
+    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__ALGORITHM="oracle"))
+    assert "ORACLE" in (tmp_path / "log.txt").read_text()
+    assert by_name(tmp_path)["ari"] == [1, 1]
+
+
+def test_images_without_identities_can_be_trained_on_but_not_by_the_supervised(tmp_path, monkeypatch):
+    write_animals(tmp_path / "Stripes", identity=lambda number: "")
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
+    command_line(arguments("cluster_contrast", tmp_path / "run"))
+    assert "ari" not in by_name(tmp_path / "run")
+    with pytest.raises(SystemExit, match="identit"):
+        command_line(arguments("resnet50", tmp_path / "supervised"))
+
+
+def test_a_killed_run_resumes_to_the_weights_of_one_never_stopped(datasets, tmp_path):
+    long = {"SOLVER__MAX_EPOCH": 4, "DATALOADER__NUM_WORKERS": 1}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command_line(arguments("fancl", whole, **long))
+
+    command = [sys.executable, os.fspath(REPO / "tools/train_net.py"), *arguments("fancl", killed, **long)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (killed / "last_checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)  # into the next epoch
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model_final.pth").exists()
+
+    command_line(arguments("fancl", killed, "--resume", **long))
+    assert same(weights(whole), weights(killed))
+    iterations = [line["iteration"] for line in metrics(killed)]
+    assert iterations == sorted(set(iterations)), "nothing is logged twice"
+
+
+def test_resuming_a_finished_run_changes_nothing(datasets, tmp_path):
+    command_line(arguments("cluster_contrast", tmp_path))
+    before, logged = weights(tmp_path), metrics(tmp_path)
+    command_line(arguments("cluster_contrast", tmp_path, "--resume"))
+    assert same(before, weights(tmp_path))
+    assert metrics(tmp_path) == logged
+
+
+@pytest.mark.parametrize("method", ["fancl", "resnet50"])
+def test_two_processes_train_as_one_with_the_same_global_batch(datasets, tmp_path, method):
+    frozen = {"MODEL__BACKBONE__NORM": "FrozenBN", "MODEL__HEADS__NORM": "FrozenBN", "SOLVER__OPT": "SGD"}
+    command_line(arguments(method, tmp_path / "one", **frozen))
+    run = shell(method, tmp_path / "two", "--num-gpus", "2", **frozen)
+    assert run.returncode == 0, run.stderr[-2000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+    assert by_name(tmp_path / "two")["mAP"] == pytest.approx(by_name(tmp_path / "one")["mAP"], abs=1e-3)
+
+
+def test_eps_by_data_is_logged(datasets, tmp_path):
+    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__EPS="auto", SOLVER__MAX_EPOCH=1))
+    assert 0 < by_name(tmp_path)["eps"][0] < 1
+
+
+def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
+    command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5))
+    assert metrics(tmp_path)[-1]["iteration"] == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"PSEUDO_LABELS__EPS": "loose"}, "PSEUDO_LABELS.EPS"),
+        ({"PSEUDO_LABELS__EPSS": 1}, "PSEUDO_LABELS.EPS"),
+        ({"DATASETS__NAMES": "('Nowhere',)"}, "Nowhere"),
+        ({"FANA__LAYER": "conv9"}, "conv1"),
+        ({"MODEL__META_ARCHITECTURE": "FANKL"}, "FANCL"),
+        ({"SOLVER__IMS_PER_BATCH": 6}, "NUM_INSTANCE"),
+        ({"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth"),
+        ({"PSEUDO_LABELS__EPS": 0.999}, "eps"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_input_ends_in_one_message(datasets, tmp_path, changes, said):
+    with pytest.raises(SystemExit) as stop:
+        command_line(arguments("fancl", tmp_path, **changes))
+    assert said in str(stop.value.code)
+
+
+def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, tmp_path):
+    run = shell("fancl", tmp_path, FANA__RATE=0.1)
+    assert run.returncode != 0
+    assert "FANA.RATIO" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_metrics_are_forgotten_from_an_iteration_on_and_so_is_a_broken_line(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text('{"iteration": 3}\n{"iteration": 7}\n{"iteration": 8}\n{"itera')
+    forget_metrics(os.fspath(path), 8)
+    assert path.read_text() == '{"iteration": 3}\n{"iteration": 7}\n'
+    path.write_text('{"iteration": 3}\n{"itera')
+    forget_metrics(os.fspath(path), 8)
+    assert path.read_text() == '{"iteration": 3}\n'
+
+
+def test_identity_codes_leave_the_unlabelled_unknown():
+    items = [("a", "x_2", "c"), ("b", "unlabelled", "c"), ("c", "x_1", "c"), ("d", "x_2", "c")]
+    assert identity_codes(items).tolist() == [1, -1, 0, 1]
+
+
+def test_oracle_labels_number_the_known_identities():
+    assert oracle_labels(np.array([4, -1, 2, 4])).tolist() == [1, -1, 0, 1]
+    with pytest.raises(ValueError, match="found 1"):
+        oracle_labels(np.array([4, -1, 4]))
