@@ -1,0 +1,24 @@
+"""Data sets, reading of photographs, sampling and loading.
+
+Imports nothing of fast-reid: `compat` takes `images` from here while it mends fast-reid.
+"""
+
+import functools
+import logging
+
+UNLABELLED = "unlabelled"
+"""The pid of a training image whose identity is not known."""
+
+
+@functools.lru_cache(maxsize=4096)
+def log_once(logger: logging.Logger, level: int, message: str) -> None:
+    """Log ``message`` the first time only: fast-reid builds a data set anew for every loader and evaluation."""
+    logger.log(level, message)
+
+
+def shorten(lines: list[str], limit: int = 10) -> str:
+    """The first ``limit`` lines, indented, and how many more there are."""
+    shown = [f"  {line}" for line in lines[:limit]]
+    if len(lines) > limit:
+        shown.append(f"  ... and {len(lines) - limit} more")
+    return "\n".join(shown)

@@ -1,0 +1,216 @@
+"""What must hold before training starts: every photograph decodes, and the splits that are asked for exist."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+import PIL
+
+from ..files import replacing
+from . import UNLABELLED, log_once, shorten
+from .images import UnreadableImage, read_image
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "query", "gallery")
+CHUNK = 512
+SECONDS_BETWEEN_REPORTS = 10
+
+
+class BadImage(NamedTuple):
+    """A photograph that cannot be read, and why."""
+
+    path: str
+    problem: str
+
+
+def preflight(
+    datasets: object | Sequence,
+    splits: Sequence[str] = SPLITS,
+    workers: int | None = None,
+    on_bad_image: str = "stop",
+    cache_dir: str | os.PathLike | None = None,
+) -> list[BadImage]:
+    """Decode every photograph once, so that a bad one is found now and not in the middle of training.
+
+    A photograph found good is not decoded again until its size, time or the version of Pillow changes: a JSON file
+    a data set in ``cache_dir`` keeps 16 characters for each. Without a place to write, everything is decoded each
+    time, and that is logged.
+
+    Args:
+        datasets: one or several fast-reid ``ImageDataset``.
+        splits: which of train, query, gallery to check.
+        workers: decoding threads (Pillow decodes outside Python's lock); by default one a core, 16 at most.
+        on_bad_image: "stop", or "skip" to take bad photographs out of ``train``, ``query`` and ``gallery`` of the data
+            sets given and to log them once (DATASETS.ON_BAD_IMAGE).
+        cache_dir: by default ``$XDG_CACHE_HOME/fastreid_fancl`` or ``~/.cache/fastreid_fancl``.
+
+    Returns:
+        The photographs taken out, in order; empty if all are good.
+
+    Raises:
+        ValueError: bad photographs (with "stop"), or a split that is empty or cannot be evaluated; one for all.
+    """
+    if on_bad_image not in ("stop", "skip"):
+        raise ValueError(f"DATASETS.ON_BAD_IMAGE must be 'stop' or 'skip', got {on_bad_image!r}")
+    datasets = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
+    workers = workers or min(16, os.cpu_count() or 1)
+    bad = [image for dataset in datasets for image in _check_dataset(dataset, splits, workers, cache_dir)]
+    if bad:
+        lines = shorten([f"{image.path}: {image.problem}" for image in bad], limit=20)
+        if on_bad_image == "stop":
+            raise ValueError(
+                f"{len(bad)} photographs cannot be read\n{lines}\nReplace them, remove them from the data set, or set "
+                "DATASETS.ON_BAD_IMAGE to skip to leave them out."
+            )
+        log_once(logger, logging.WARNING, f"{len(bad)} photographs cannot be read and are left out\n{lines}")
+        for dataset in datasets:
+            drop(dataset, {image.path for image in bad})
+    for dataset in datasets:
+        require(dataset, splits)
+    return bad
+
+
+def drop(dataset, paths: set[str]) -> None:
+    """Take photographs out of a data set's splits."""
+    for split in SPLITS:
+        setattr(dataset, f"_{split}", [item for item in getattr(dataset, split) if item[0] not in paths])
+
+
+def require(dataset, splits: Sequence[str]) -> None:
+    """Check that a data set has what training (``train``) or evaluation (``query``, ``gallery``) needs.
+
+    Raises:
+        ValueError: a split asked for is empty, or no query has a match in the gallery.
+    """
+    empty = [split for split in splits if not getattr(dataset, split)]
+    if empty:
+        counts = ", ".join(f"{split} {len(getattr(dataset, split))}" for split in SPLITS)
+        if "train" in empty:
+            cure = "give some photographs the split train"
+        else:
+            cure = "evaluation needs identities and a query/gallery split; without them leave it out of DATASETS.TESTS"
+        raise ValueError(f"data set {_name(dataset)} has no {' and no '.join(empty)} photographs ({counts}); {cure}")
+    if "query" in splits and "gallery" in splits and len(unmatched_queries(dataset)) == len(dataset.query):
+        raise ValueError(
+            f"data set {_name(dataset)}: no query has a gallery photograph of its identity from another camera, "
+            "so nothing can be scored; check the identity, split and camera columns"
+        )
+
+
+def require_identities(dataset) -> None:
+    """Check that every training photograph has an identity, as supervised training needs.
+
+    Raises:
+        ValueError: with the number of those that have none.
+    """
+    unknown = [path for path, pid, _ in dataset.train if pid == UNLABELLED]
+    if unknown:
+        raise ValueError(
+            f"data set {_name(dataset)}: {len(unknown)} of {len(dataset.train)} training photographs have no identity\n"
+            f"{shorten(unknown)}\nLabel them, or train an unsupervised method."
+        )
+
+
+def unmatched_queries(dataset) -> list[str]:
+    """The queries whose identity no other camera's gallery photograph shows: evaluation leaves them out."""
+    cameras: dict[int, set[int]] = {}
+    for _, pid, camid in dataset.gallery:
+        cameras.setdefault(pid, set()).add(camid)
+    return [path for path, pid, camid in dataset.query if not cameras.get(pid, set()) - {camid}]
+
+
+def _check_dataset(dataset, splits: Sequence[str], workers: int, cache_dir: str | os.PathLike | None) -> list[BadImage]:
+    paths = list(dict.fromkeys(item[0] for split in splits for item in getattr(dataset, split)))
+    if not paths:
+        return []
+    cache = _cache_path(dataset, cache_dir)
+    good = _load(cache)
+    stamps = {path: _stamp(path) for path in paths}
+    unseen = [path for path in paths if stamps[path] is None or stamps[path] not in good]
+    bad: list[BadImage] = []
+    try:
+        for path, problem in _decode_all(_name(dataset), unseen, workers):
+            if problem:
+                bad.append(BadImage(path, problem))
+            else:
+                good.add(stamps[path])
+    finally:  # an interrupted check goes on where it was
+        if unseen:
+            _save(cache, good)
+    return bad
+
+
+def _decode_all(name: str, paths: list[str], workers: int) -> Iterable[tuple[str, str]]:
+    """Yield (path, problem or ""), in order; logs progress with the time left."""
+    began = reported = time.monotonic()
+    rest, done = iter(paths), 0
+    with ThreadPoolExecutor(workers) as pool:
+        while chunk := list(islice(rest, CHUNK)):
+            yield from zip(chunk, pool.map(_problem, chunk), strict=True)
+            done += len(chunk)
+            now = time.monotonic()
+            if now - reported > SECONDS_BETWEEN_REPORTS:
+                reported, left = now, (now - began) / done * (len(paths) - done)
+                logger.info("Checking the photographs of %s: %d of %d, %.0f s left", name, done, len(paths), left)
+    if paths:
+        logger.info("Checked %d photographs of %s in %.1f s", len(paths), name, time.monotonic() - began)
+
+
+def _problem(path: str) -> str:
+    try:
+        read_image(path)
+    except UnreadableImage as error:
+        return error.problem
+    return ""
+
+
+def _stamp(path: str) -> str | None:
+    """What a file found good is known by; None if there is no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    key = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\0{PIL.__version__}"
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def _cache_path(dataset, cache_dir: str | os.PathLike | None) -> str:
+    """One file for each data set and place on disk."""
+    if cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        cache_dir = os.path.join(home, "fastreid_fancl")
+    folders = {os.path.dirname(os.path.abspath(item[0])) for split in SPLITS for item in getattr(dataset, split)}
+    digest = hashlib.blake2b(os.path.commonpath(folders).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in _name(dataset))
+    return os.path.join(cache_dir, f"decoded-{safe}-{digest}.json")
+
+
+def _load(path: str) -> set[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return set(json.load(file)["good"])
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log_once(logger, logging.WARNING, f"{path} cannot be used ({error}); all photographs are checked again")
+        return set()
+
+
+def _save(path: str, good: set[str]) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with replacing(path) as temporary, open(temporary, "w", encoding="ascii") as file:
+            json.dump({"good": sorted(good)}, file)
+    except OSError as error:
+        log_once(logger, logging.WARNING, f"{path} cannot be written ({error}); photographs are checked at every start")
+
+
+def _name(dataset) -> str:
+    return getattr(dataset, "dataset_name", "") or type(dataset).__name__

@@ -1,0 +1,72 @@
+"""Data sets by name: fast-reid's own, those of this package, and every folder under $FASTREID_DATASETS."""
+
+import difflib
+import functools
+import os
+
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
+
+from .folder import FolderDataset, datasets_root
+from .red_panda import RedPanda
+from .synthetic import SYNTHETIC
+
+__all__ = ["SYNTHETIC", "FolderDataset", "RedPanda", "datasets_root", "load", "resolve"]
+
+
+def resolve(name: str) -> type[ImageDataset]:
+    """The class of a data set: the registered one, else that of the folder $FASTREID_DATASETS/<name>.
+
+    Raises:
+        ValueError: there is neither; lists what there is.
+    """
+    registered = DATASET_REGISTRY._obj_map
+    if name in registered:
+        return registered[name]
+    root = datasets_root()
+    if _is_plain(name) and os.path.isdir(os.path.join(root, name)):
+        return _folder_class(name)
+    folders = _folders(root)
+    likely = difflib.get_close_matches(name, [*registered, *folders], n=3)
+    raise ValueError(
+        f"no data set named {name!r}"
+        + (f" (did you mean {' or '.join(likely)}?)" if likely else "")
+        + f". Registered: {', '.join(sorted(registered))}. Folders in {os.path.abspath(root)}: "
+        + f"{', '.join(folders) or 'none'}. Set FASTREID_DATASETS to the folder that holds {name}/, or correct "
+        "DATASETS.NAMES and DATASETS.TESTS."
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
+    return cls(root=root)
+
+
+def load(name: str) -> ImageDataset:
+    """The data set of a name, read once in a process: what `check.preflight` takes out of it stays out."""
+    return _load(resolve(name), datasets_root())
+
+
+def use_folders() -> None:
+    """Make fast-reid find folder data sets: its loaders ask the registry for the class of a name (data/build.py:37)."""
+    DATASET_REGISTRY.get = resolve
+
+
+@functools.lru_cache(maxsize=256)
+def _folder_class(name: str) -> type[FolderDataset]:
+    return type(name, (FolderDataset,), {"dataset_name": name, "__doc__": f"The folder {name}."})
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name can only mean a folder below the root."""
+    return bool(name) and not os.path.isabs(name) and ".." not in name.split("/") and name != "."
+
+
+def _folders(root: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        return []
+
+
+use_folders()

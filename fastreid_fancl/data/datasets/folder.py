@@ -1,0 +1,134 @@
+"""A folder under $FASTREID_DATASETS as a data set, by its name alone."""
+
+import logging
+import os
+
+from fastreid.data import build
+from fastreid.data.datasets.bases import ImageDataset
+
+from .. import UNLABELLED, log_once, shorten
+from ..check import require, unmatched_queries
+from .metadata import read_metadata
+from .photos import LAYOUT, Photo
+from .split import assign_splits
+from .tree import read_folders
+
+logger = logging.getLogger(__name__)
+
+
+def datasets_root(root: str | None = None) -> str:
+    """The folder of all data sets: $FASTREID_DATASETS as it is now, else ``datasets``.
+
+    fast-reid passes the value that the variable had when it was imported (data/build.py:27); that one is ignored.
+    Any other ``root`` is taken.
+    """
+    if root is not None and root != build._root:
+        return root
+    return os.environ.get("FASTREID_DATASETS") or "datasets"
+
+
+class FolderDataset(ImageDataset):
+    """Photographs with or without identities, splits and cameras; see ``photos.LAYOUT`` for what may lie on disk.
+
+    Subclasses set ``dataset_name``, the name of the folder. Without splits, identities are split by ``split``'s rule;
+    without identities everything is for training, and ``require_test`` says why nothing can be evaluated.
+
+    Items are ``(path, pid, camid)``. Training: both are str, prefixed by the name; pid is ``UNLABELLED`` and camid
+    ``<name>_unknown`` where not known. Query and gallery: both are int. An unknown camera has one number in the query
+    and another in the gallery, so that the Market-1501 rule, which drops matches of the same camera, keeps them.
+
+    Attributes:
+        dataset_dir: the folder.
+        photos: what was read of every photograph, splits assigned.
+        has_cameras: whether the camera of every photograph is known.
+        test_identities: names of the query and gallery pids, ``test_identities[pid]``.
+
+    Raises:
+        ValueError: no such folder; no photographs; rows or files that cannot be used, all in one message.
+    """
+
+    dataset_name = ""
+    layout = LAYOUT
+
+    def __init__(self, root: str | None = None, **kwargs):
+        self.dataset_dir = self.locate(datasets_root(root))
+        self.photos = assign_splits(self.read_photos())
+        self.has_cameras = all(photo.camera is not None for photo in self.photos)
+        tested = [photo for photo in self.photos if photo.split != "train"]
+        self.test_identities = sorted({photo.identity for photo in tested})
+        self._pids = {name: pid for pid, name in enumerate(self.test_identities)}
+        self._camids = {name: n for n, name in enumerate(sorted({p.camera for p in tested if p.camera is not None}))}
+        super().__init__(self._train_items(), self._test_items("query"), self._test_items("gallery"), **kwargs)
+        self._log_oddities()
+
+    def locate(self, root: str) -> str:
+        """The folder of this data set below ``root``."""
+        folder = os.path.join(root, self.dataset_name)
+        if not os.path.isdir(folder):
+            raise ValueError(
+                f"data set {self.dataset_name}: there is no folder {folder}. Set FASTREID_DATASETS to the folder that "
+                f"holds {self.dataset_name}/, now {os.path.abspath(root)}. {self.layout}"
+            )
+        return folder
+
+    def read_photos(self) -> list[Photo]:
+        """The photographs of the folder's metadata.csv, or else of its sub-folders."""
+        tables = [name for name in sorted(os.listdir(self.dataset_dir)) if name.lower() == "metadata.csv"]
+        source = os.path.join(self.dataset_dir, *tables[:1])
+        photos = read_metadata(source) if tables else read_folders(source)
+        if not photos:
+            raise ValueError(f"data set {self.dataset_name}: no photographs in {source}. {self.layout}")
+        return photos
+
+    def require_train(self) -> None:
+        """Raise a ValueError that says what to do if there is nothing to train on."""
+        require(self, ("train",))
+
+    def require_test(self) -> None:
+        """Raise a ValueError that says what to do if queries cannot be matched against a gallery."""
+        require(self, ("query", "gallery"))
+
+    def show_train(self):
+        self.require_train()
+        super().show_train()
+
+    def show_test(self):
+        self.require_test()
+        super().show_test()
+
+    def _train_items(self) -> list[tuple[str, str, str]]:
+        return [
+            (
+                photo.path,
+                UNLABELLED if photo.identity is None else f"{self.dataset_name}_{photo.identity}",
+                f"{self.dataset_name}_{'unknown' if photo.camera is None else photo.camera}",
+            )
+            for photo in self.photos
+            if photo.split == "train"
+        ]
+
+    def _test_items(self, split: str) -> list[tuple[str, int, int]]:
+        unknown = len(self._camids) + (split == "gallery")
+        return [
+            (photo.path, self._pids[photo.identity], self._camids.get(photo.camera, unknown))
+            for photo in self.photos
+            if photo.split == split
+        ]
+
+    def _log_oddities(self) -> None:
+        """Warn of what is allowed and yet rarely meant: shared identities, queries without a match, some cameras."""
+        train = {photo.identity for photo in self.photos if photo.split == "train"}
+        shared = [name for name in self.test_identities if name in train]
+        if shared:
+            self._warn(f"{len(shared)} identities are in training and test, so scores will flatter", shared)
+        if self.query and self.gallery:
+            alone = unmatched_queries(self)
+            if alone:
+                why = "no gallery match" + (" from another camera" if self.has_cameras else "")
+                self._warn(f"{len(alone)} of {len(self.query)} queries have {why} and are not scored", alone)
+        unknown = [photo.path for photo in self.photos if photo.camera is None]
+        if unknown and len(unknown) < len(self.photos):
+            self._warn(f"{len(unknown)} of {len(self.photos)} photographs have no camera", unknown)
+
+    def _warn(self, message: str, lines: list[str]) -> None:
+        log_once(logger, logging.WARNING, f"data set {self.dataset_name}: {message}\n{shorten(lines)}")

@@ -1,0 +1,87 @@
+"""Data sets whose folders say what is what."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from .. import log_once, shorten
+from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
+
+logger = logging.getLogger(__name__)
+
+OTHER_SPLIT_NAMES = ("test", "val", "valid", "validation", "probe")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
+
+
+def read_folders(folder: str) -> list[Photo]:
+    """Read photographs that are ordered by folders, by the rules of ``LAYOUT``.
+
+    Sub-folders are identities only if there are several, all photographs lie in them and none deeper; otherwise
+    photographs without split folders are unlabelled. Hidden files and other types are passed over and counted.
+
+    Raises:
+        ValueError: query or gallery photographs outside a folder of an identity; a split named otherwise.
+    """
+    parts = list(_walk(folder))
+    tops = {path[0] for path in parts if len(path) > 1}
+    if any(top.lower() in SPLITS for top in tops):
+        return _split_folders(folder, parts, tops)
+    if len(tops) > 1 and all(len(path) == 2 for path in parts):
+        message = f"{folder}: its {len(tops)} folders are taken as identities; write a metadata.csv if they are not"
+        log_once(logger, logging.INFO, message)
+        return [_folder_photo(folder, path, path[0], None) for path in parts]
+    return [_folder_photo(folder, path, None, "train") for path in parts]
+
+
+def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) -> list[Photo]:
+    others = sorted(top for top in tops if top.lower() not in SPLITS)
+    problems = [f"{top}/ is not a split" for top in others if top.lower() in OTHER_SPLIT_NAMES]
+    problems += [
+        f"{os.path.join(*path)} lies in no folder of an identity"
+        for path in parts
+        if len(path) == 2 and path[0].lower() in SPLITS[1:]
+    ]
+    if problems:
+        raise ValueError(f"{folder}: {len(problems)} problems\n{shorten(problems)}\n{LAYOUT}")
+    inside = [path for path in parts if len(path) > 1 and path[0].lower() in SPLITS]
+    if len(inside) < len(parts):
+        ignored = f"{len(parts) - len(inside)} photographs outside train, query and gallery are not used"
+        places = ", ".join([*others[:10], *(["."] if any(len(path) == 1 for path in parts) else [])])
+        log_once(logger, logging.WARNING, f"{folder}: {ignored} (in {places})")
+    return [_folder_photo(folder, path, path[1] if len(path) > 2 else None, path[0].lower()) for path in inside]
+
+
+def _folder_photo(folder: str, parts: tuple[str, ...], identity: str | None, split: str | None) -> Photo:
+    if identity is not None and identity.lower() in NO_IDENTITY and split in ("train", None):
+        identity = None
+    return Photo(os.path.join(folder, *parts), identity, split, where=os.path.join(*parts))
+
+
+def _walk(folder: str) -> Iterator[tuple[str, ...]]:
+    """The parts of the path of every photograph below ``folder``, in sorted order; follows links, each folder once."""
+    skipped: Counter[str] = Counter()
+    seen = {os.path.realpath(folder)}
+    for here, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(f for f in folders if not _hidden(f) and _is_new(os.path.join(here, f), seen))
+        relative = os.path.relpath(here, folder)
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES) and not _hidden(name):
+                yield (*(relative.split(os.sep) if relative != "." else ()), name)
+            elif not _hidden(name):
+                skipped[os.path.splitext(name)[1].lower() or name] += 1
+    if skipped:
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common(10))
+        log_once(logger, logging.WARNING, f"{folder}: {skipped.total()} files of other types are not used: {kinds}")
+
+
+def _is_new(folder: str, seen: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX")) or name in ("Thumbs.db", "desktop.ini")

@@ -1,0 +1,113 @@
+"""Reading one photograph, whatever its format, as 8-bit RGB."""
+
+import logging
+import os
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from . import log_once
+
+logger = logging.getLogger(__name__)
+
+RAW_SUFFIXES = (".heic", ".heif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
+EXIF_ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImage(ValueError):  # noqa: N818 - named for the photograph, not for the error
+    """A photograph that cannot be used; ``path`` and ``problem`` say which and why.
+
+    The message is the only required argument, because DataLoader workers rebuild an error from its message.
+    """
+
+    def __init__(self, message: str, path: str = "", problem: str = ""):
+        super().__init__(message)
+        self.path = path
+        self.problem = problem
+
+
+def read_image(path: str | os.PathLike) -> Image.Image:
+    """Read a photograph as an upright RGB image of 8 bits a channel.
+
+    - EXIF orientation is applied; of animations and multi-page files the first frame is read.
+    - Transparent pixels are composited on black, the colour of fast-reid's padding; a colour key is dropped.
+    - 16-bit greyscale is divided by 257, so 65535 becomes 255. 32-bit integers likewise; where they leave 0..65535,
+      they are stretched from their least to their greatest value.
+    - Floats in [0, 1] are multiplied by 255, floats in [0, 255] kept, others stretched; NaN becomes 0.
+    - CMYK, YCbCr, LAB, HSV, palettes, greyscale and 1-bit images are converted by Pillow.
+
+    Raises:
+        UnreadableImage: (a ValueError) missing, empty, truncated, corrupt or not an image; names file and cure.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file, Image.open(file) as image:
+            image.load()
+            return _to_rgb(_upright(image, path))
+    except Exception as error:  # Pillow's decoders raise nearly anything on corrupt bytes
+        problem, cure = _diagnose(path, error)
+        raise UnreadableImage(f"cannot read the photograph {path}: {problem}; {cure}", path, problem) from error
+
+
+def _upright(image: Image.Image, path: str) -> Image.Image:
+    """Apply the EXIF orientation. Read after loading: Pillow turns TIFFs itself and then removes the tag."""
+    try:
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception as error:  # damaged EXIF beside good pixels is common
+        log_once(logger, logging.WARNING, f"{path}: its EXIF data are damaged ({error}); read without turning it")
+        return image
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode == "F" or mode.startswith("I"):
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or (mode == "P" and "transparency" in image.info):
+        if mode == "La":  # Pillow has no direct conversion
+            image = image.convert("LA")
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """(H, W) integers or floats to uint8, by the rule in :func:`read_image`."""
+    is_float = values.dtype.kind == "f"
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if is_float and low >= 0 and high <= 1:
+        values = values * 255
+    elif not is_float and low >= 0 and high <= 65535:
+        values = values / 257
+    elif not (is_float and low >= 0 and high <= 255):
+        values = (values - low) * (255 / max(high - low, np.finfo(np.float64).tiny))
+    return np.rint(values).astype(np.uint8)
+
+
+def _diagnose(path: str, error: Exception) -> tuple[str, str]:
+    """(what is wrong, what to do) of a failed read."""
+    if not os.path.exists(path):
+        return "there is no such file", "restore it, or remove it from the data set"
+    if os.path.isdir(path):
+        return "it is a folder", "name a file"
+    if isinstance(error, PermissionError):
+        return "reading it is not permitted", "change its permissions"
+    if os.path.getsize(path) == 0:
+        return "the file is empty (0 bytes)", "copy it again, or remove it from the data set"
+    if isinstance(error, UnidentifiedImageError):
+        if path.lower().endswith(RAW_SUFFIXES):
+            return "HEIC and raw formats are not read", "convert it to JPEG or PNG"
+        return "it is not an image, or of an unknown format", "convert it to JPEG or PNG, or remove it"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has too many pixels ({error})", "make it smaller: networks see a few hundred pixels a side"
+    return f"corrupt or truncated ({type(error).__name__}: {error})", "copy it again, or remove it from the data set"

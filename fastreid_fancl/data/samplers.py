@@ -1,0 +1,145 @@
+"""Which images make up each batch of an epoch: pure functions of a seed, and the sampler that hands them to a rank.
+
+An epoch is planned as a whole, as GLOBAL batches. Rank r of W takes the r-th of W equal slices of each, so several
+processes together see exactly the batches of one. Every position of every batch has its own random seed for
+augmentation, so the number of workers and of processes changes nothing.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+def cluster_batches(labels: np.ndarray, batch_size: int, num_instances: int, iterations: int, seed: int) -> np.ndarray:
+    """Plan batches of ``batch_size / num_instances`` clusters with ``num_instances`` images each.
+
+    Clusters are visited equally often (counts differ by one at most), and the images of a cluster likewise. A batch
+    repeats a cluster only if there are fewer clusters than it needs; a visit repeats an image only if the cluster has
+    fewer images than it needs.
+
+    Args:
+        labels: (N,) integers; images labelled -1 (any negative) are left out.
+        batch_size: images a global batch, divisible by ``num_instances``.
+        num_instances: images of a cluster at each visit.
+        iterations: number of batches.
+        seed: the plan is a function of it and of the other arguments.
+
+    Returns:
+        (iterations, batch_size) int64 indices into ``labels``; the images of a cluster lie together.
+
+    Raises:
+        ValueError: sizes that do not fit, or no labelled image.
+    """
+    labels = np.asarray(labels)
+    _check_sizes(batch_size, iterations)
+    if num_instances < 1 or batch_size % num_instances:
+        raise ValueError(
+            f"the batch size must be a multiple of the images a cluster, got {batch_size} and {num_instances}; "
+            "set SOLVER.IMS_PER_BATCH to a multiple of DATALOADER.NUM_INSTANCE"
+        )
+    _, members = _group(labels)
+    if not members:
+        raise ValueError(
+            f"no cluster to sample from: all of the {len(labels)} labels are -1 (left out); "
+            "raise PSEUDO_LABELS.EPS or lower PSEUDO_LABELS.MIN_SAMPLES"
+        )
+    rng = np.random.default_rng(seed)
+    visits = _balanced_groups(len(members), batch_size // num_instances, iterations, rng).ravel()
+    batches = np.empty((len(visits), num_instances), dtype=np.int64)
+    for cluster, rows in zip(*_group(visits), strict=True):
+        images = members[cluster]
+        batches[rows] = images[_balanced_groups(len(images), num_instances, len(rows), rng)]
+    return batches.reshape(iterations, batch_size)
+
+
+def shuffled_batches(n: int, batch_size: int, iterations: int, seed: int) -> np.ndarray:
+    """Plan (iterations, batch_size) batches of ``range(n)``, without labels: every image before any is repeated.
+
+    A batch repeats an image only if ``n < batch_size``.
+
+    Raises:
+        ValueError: no images, or sizes below one.
+    """
+    _check_sizes(batch_size, iterations)
+    if n < 1:
+        raise ValueError("there are no training images to sample from")
+    return _balanced_groups(n, batch_size, iterations, np.random.default_rng(seed))
+
+
+class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Hand one rank its slice of planned global batches, as lists of ``(index, item seed)``.
+
+    Args:
+        batches: (iterations, batch_size) indices, from :func:`cluster_batches` or :func:`shuffled_batches`.
+        seed: with the batch number and the position in the global batch it fixes the item seeds.
+        rank: this process takes the ``rank``-th of ``world_size`` contiguous slices of every batch.
+        world_size: number of processes; must divide the batch size.
+
+    Raises:
+        ValueError: the batch cannot be cut into ``world_size`` equal slices.
+    """
+
+    def __init__(self, batches: np.ndarray, seed: int, rank: int = 0, world_size: int = 1):
+        self.batches = np.asarray(batches)
+        if self.batches.ndim != 2:
+            raise ValueError(f"expected batches of shape (iterations, batch size), got {self.batches.shape}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}")
+        batch_size = self.batches.shape[1]
+        if batch_size % world_size:
+            raise ValueError(
+                f"a batch of {batch_size} images cannot be shared equally by {world_size} processes; "
+                "make SOLVER.IMS_PER_BATCH a multiple of their number"
+            )
+        self.seed = seed
+        share = batch_size // world_size
+        self.slice = slice(rank * share, (rank + 1) * share)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for number, batch in enumerate(self.batches):
+            seeds = np.random.SeedSequence((self.seed, number)).generate_state(len(batch))
+            yield list(zip(batch[self.slice].tolist(), seeds[self.slice].tolist(), strict=True))
+
+
+def _check_sizes(batch_size: int, iterations: int) -> None:
+    if batch_size < 1 or iterations < 1:
+        raise ValueError(f"expected at least 1 image a batch and 1 batch, got {batch_size} and {iterations}")
+
+
+def _group(values: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+    """The distinct values that are not negative, in order, and the positions of each, in order."""
+    order = np.argsort(values, kind="stable")
+    order = order[np.searchsorted(values[order], 0) :]
+    distinct, first = np.unique(values[order], return_index=True)
+    return distinct.tolist(), np.split(order, first[1:]) if len(order) else []
+
+
+def _balanced_groups(n: int, size: int, groups: int, rng: np.random.Generator) -> np.ndarray:
+    """(groups, size) draws from ``range(n)``, all values equally often overall (counts differ by one at most).
+
+    Shuffled rounds of all n are laid end to end and cut into groups; no group repeats a value, also where it
+    straddles two rounds. With ``size > n`` every group holds all n as often as they fit, and the rest so drawn.
+    """
+    whole, rest = divmod(size, n)
+    if whole:
+        drawn = np.tile(np.arange(n), (groups, whole))
+        if rest:
+            drawn = np.hstack([drawn, _balanced_groups(n, rest, groups, rng)])
+        return rng.permuted(drawn, axis=1)
+    rounds = -(-groups * size // n)
+    order = rng.permuted(np.tile(np.arange(n), (rounds, 1)), axis=1)
+    for number in range(1, rounds):
+        begun = number * n % size
+        if begun:
+            order[number] = _avoid(order[number], order[number - 1, n - begun :], size - begun)
+    return order.ravel()[: groups * size].reshape(groups, size)
+
+
+def _avoid(order: np.ndarray, taken: np.ndarray, count: int) -> np.ndarray:
+    """``order`` with its first ``count`` values not in ``taken`` moved to the front."""
+    first = np.flatnonzero(~np.isin(order, taken))[:count]
+    return np.concatenate([order[first], np.delete(order, first)])
