@@ -1,0 +1,137 @@
+"""Settings with which fast-reid would hang, fail late or quietly do something else: stopped before training."""
+
+import os
+
+import torch
+
+STOCK_LOSSES = {
+    "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
+    "MoCo": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
+    "Distiller": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
+    "MGN": ("CrossEntropyLoss", "TripletLoss"),
+}
+IDENTITY_SAMPLERS = ("BalancedIdentitySampler", "NaiveIdentitySampler")
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
+CHOICES = {
+    "MODEL.BACKBONE.NORM": NORMS,
+    "MODEL.HEADS.NORM": NORMS,
+    "MODEL.HEADS.NECK_FEAT": ("before", "after"),
+    "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
+    "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
+    "DATALOADER.SAMPLER_TRAIN": (*IDENTITY_SAMPLERS, "TrainingSampler", "ImbalancedDatasetSampler"),
+    "TEST.METRIC": ("cosine", "euclidean"),
+}
+AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH")
+# Of the flat parameters that fast-reid hands over, these train nothing or fail.
+UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+# Measured; a wrong FEAT_DIM is a RuntimeError of BatchNorm at the first step.
+FEATURE_DIMENSIONS = {
+    "build_resnet_backbone": {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048},
+    "build_resnext_backbone": {"50x": 2048, "101x": 2048, "152x": 2048},
+    "build_resnest_backbone": {"50x": 2048, "101x": 2048, "200x": 2048, "269x": 2048},
+    "build_osnet_backbone": {"x1_0": 512, "x0_75": 384, "x0_5": 256, "x0_25": 128},
+    "build_regnet_backbone": {"800x": 672, "800y": 768, "400x": 384},
+    "build_effnet_backbone": {"b0": 1280},
+    "build_vit_backbone": {"small": 768, "base": 768},
+    "build_mobilenetv2_backbone": {"1.0x": 1280},
+    "build_mobilenetv3_backbone": {"Large": 1280, "Small": 1024},
+    "build_shufflenetv2_backbone": {"1.0x": 1024},
+    "build_repvgg_backbone": {"A0": 1280, "B1g2": 2048},
+}
+
+
+def check_config(cfg, world_size: int = 1) -> None:
+    """Check a merged configuration before anything is built.
+
+    Args:
+        cfg: the configuration.
+        world_size: processes in all.
+
+    Raises:
+        ValueError: with every setting that cannot work, its value and the cure.
+    """
+    problems = [
+        problem
+        for check in (_values, _device, _optimizer, _batches, _architecture, _files)
+        for problem in check(cfg, world_size)
+    ]
+    if problems:
+        raise ValueError("Correct these settings:\n  " + "\n  ".join(problems))
+
+
+def _value(cfg, key: str):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _values(cfg, world_size):
+    for key, known in CHOICES.items():
+        if _value(cfg, key) not in known:
+            yield f"{key} {_value(cfg, key)!r}: expected one of {', '.join(known)}"
+    for key in AT_LEAST_ONE:
+        if _value(cfg, key) < 1:
+            yield f"{key} {_value(cfg, key)}: expected at least 1"
+
+
+def _device(cfg, world_size):
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        yield f"MODEL.DEVICE {cfg.MODEL.DEVICE}: PyTorch sees no CUDA device; use MODEL.DEVICE cpu"
+    if device.index is not None and world_size > 1:
+        yield f"MODEL.DEVICE {cfg.MODEL.DEVICE}: {world_size} processes need one GPU each; use MODEL.DEVICE cuda"
+    if device.type == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        yield "SOLVER.AMP.ENABLED True: mixed precision needs a GPU; use SOLVER.AMP.ENABLED False"
+    for part in ("BACKBONE", "HEADS"):
+        if device.type == "cpu" and world_size > 1 and cfg.MODEL[part].NORM == "syncBN":
+            yield f"MODEL.{part}.NORM syncBN: it needs GPUs for several processes; use MODEL.{part}.NORM BN"
+
+
+def _optimizer(cfg, world_size):
+    base = torch.optim.Optimizer
+    known = [name for name, value in vars(torch.optim).items() if isinstance(value, type) and issubclass(value, base)]
+    known = sorted(set(known) - set(UNFIT_OPTIMIZERS))
+    if cfg.SOLVER.OPT not in known:
+        yield f"SOLVER.OPT {cfg.SOLVER.OPT!r}: expected one of {', '.join(known)}"
+
+
+def _batches(cfg, world_size):
+    batch, solver = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER
+    if batch % world_size:
+        yield f"SOLVER.IMS_PER_BATCH {batch}: expected a multiple of the {world_size} processes"
+    if world_size > cfg.TEST.IMS_PER_BATCH:
+        yield f"TEST.IMS_PER_BATCH {cfg.TEST.IMS_PER_BATCH}: expected at least the {world_size} processes"
+    if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS:
+        instances = cfg.DATALOADER.NUM_INSTANCE
+        if instances < 1 or (batch // world_size) % instances or batch // world_size < instances:
+            yield (
+                f"DATALOADER.NUM_INSTANCE {instances}: expected a divisor of {batch // world_size} images a process "
+                f"(SOLVER.IMS_PER_BATCH {batch} over {world_size})"
+            )
+    if cfg.MODEL.META_ARCHITECTURE == "MoCo" and cfg.MODEL.QUEUE_SIZE % solver.IMS_PER_BATCH:
+        yield f"MODEL.QUEUE_SIZE {cfg.MODEL.QUEUE_SIZE}: expected a multiple of SOLVER.IMS_PER_BATCH {batch}"
+
+
+def _architecture(cfg, world_size):
+    name, backbone, losses = cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.BACKBONE, cfg.MODEL.LOSSES.NAME
+    if name in STOCK_LOSSES:
+        unknown = [loss for loss in losses if loss not in STOCK_LOSSES[name]]
+        if unknown or not losses:
+            known = ", ".join(STOCK_LOSSES[name])
+            yield f"MODEL.LOSSES.NAME {tuple(losses)}: {name} knows {known}, and would leave out any other silently"
+    if name == "MGN" and (backbone.NAME, backbone.DEPTH) not in {("build_resnet_backbone", d) for d in ("50x", "101x")}:
+        yield f"MODEL.BACKBONE {backbone.NAME} {backbone.DEPTH}: MGN needs build_resnet_backbone 50x or 101x"
+    if name == "Distiller" and not cfg.KD.MODEL_CONFIG and not cfg.KD.EMA.ENABLED:
+        yield "KD.MODEL_CONFIG (): Distiller needs a teacher's configuration, or KD.EMA.ENABLED True"
+    expected = FEATURE_DIMENSIONS.get(backbone.NAME, {}).get(backbone.DEPTH)
+    if expected and expected != backbone.FEAT_DIM:
+        yield f"MODEL.BACKBONE.FEAT_DIM {backbone.FEAT_DIM}: {backbone.NAME} {backbone.DEPTH} has {expected}"
+
+
+def _files(cfg, world_size):
+    if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
+        yield f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file"
+    path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
+    if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
+        yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file"

@@ -1,0 +1,200 @@
+"""The trainer, its optimiser and its set-up."""
+
+import argparse
+import logging
+import math
+import os
+import time
+
+import torch
+from fastreid.engine import defaults, train_loop
+from fastreid.solver import build as solver_build
+from fastreid.utils import comm
+from fastreid.utils.collect_env import collect_env_info
+from fastreid.utils.env import seed_all_rng
+from fastreid.utils.params import ContiguousParams
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .checkpoint import write_atomically
+from .imports import replace, wrap
+
+logger = logging.getLogger(__name__)
+
+
+class KeepGradients:
+    """Stands in for an optimiser's `zero_grad`: fills the gradients with zeros and never drops them."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        self.zero_grad = optimizer.zero_grad
+
+    def __call__(self, set_to_none: bool = False) -> None:
+        self.zero_grad(set_to_none=False)
+
+
+@wrap(solver_build.build_optimizer)
+def build_optimizer(stock, cfg, model: nn.Module, contiguous: bool = True):
+    """Symptom: nothing is learned, silently: weights stay bit for bit and gradients grow from step to step.
+
+    Cause: utils/params.py:70 binds one flat gradient to the flat parameters that the optimiser holds;
+    engine/train_loop.py:248 and :346 call `zero_grad`, which since PyTorch 2 drops that gradient, so that `step`
+    finds none, while backward goes on filling the old views.
+    Mend: `zero_grad` of this optimiser writes zeros.
+    """
+    optimizer, params = stock(cfg, model, contiguous)
+    optimizer.zero_grad = KeepGradients(optimizer)
+    return optimizer, params
+
+
+@wrap(solver_build.build_lr_scheduler)
+def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
+    """Symptom: ``ZeroDivisionError`` with fewer images than IMS_PER_BATCH, or when warm-up takes all epochs (cosine).
+
+    Cause: engine/defaults.py:218 rounds the iterations of an epoch down to 0; solver/build.py:313 divides by them,
+    :328 makes a cosine of 0 epochs.
+    Mend: a ValueError with the numbers.
+    """
+    solver = cfg.SOLVER
+    if iters_per_epoch < 1:
+        raise ValueError(
+            f"Expected at least one batch an epoch, got fewer training images than SOLVER.IMS_PER_BATCH "
+            f"{solver.IMS_PER_BATCH}: lower it."
+        )
+    before = max(math.ceil(solver.WARMUP_ITERS / iters_per_epoch), solver.DELAY_EPOCHS)
+    if solver.SCHED == "CosineAnnealingLR" and before >= solver.MAX_EPOCH:
+        raise ValueError(
+            f"Warm-up and delay take {before} of SOLVER.MAX_EPOCH {solver.MAX_EPOCH} epochs ({iters_per_epoch} "
+            "iterations each), which leaves none for CosineAnnealingLR: lower SOLVER.WARMUP_ITERS or DELAY_EPOCHS."
+        )
+    return stock(cfg, optimizer, iters_per_epoch)
+
+
+def write_metrics(self, loss_dict: dict, data_time: float, stock=train_loop.SimpleTrainer._write_metrics) -> None:
+    """Symptom: on a GPU logged losses can be those of unfinished work.
+
+    Cause: engine/train_loop.py:271 copies them on a new stream that waits for nothing.
+    Mend: they are copied to the host first, in order.
+    """
+    stock(self, {name: loss.detach().cpu() for name, loss in loss_dict.items()}, data_time)
+
+
+train_loop.SimpleTrainer._write_metrics = write_metrics
+
+
+@replace(train_loop.AMPTrainer)
+class AMPTrainer(train_loop.AMPTrainer):
+    """Symptom: ``AssertionError: CUDA is required`` at the first step; deprecation warnings at each.
+
+    Cause: engine/train_loop.py:325-346 uses torch.cuda.amp.
+    Mend: torch.amp; a ValueError when the model is not on a GPU.
+    """
+
+    def __init__(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
+        device = next(model.parameters()).device
+        if device.type != "cuda":
+            raise ValueError(f"SOLVER.AMP needs a GPU, the model is on {device}: use SOLVER.AMP.ENABLED False.")
+        super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler or torch.amp.GradScaler("cuda"))
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast("cuda"):
+            loss_dict = self.model(data)
+            loss = sum(loss_dict.values())
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(loss).backward()
+        self._write_metrics(loss_dict, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        if isinstance(self.param_wrapper, ContiguousParams):
+            self.param_wrapper.assert_buffer_is_valid()
+
+
+class DataParallel(DistributedDataParallel):
+    """Symptom: ``ValueError: DistributedDataParallel device_ids ... only work with ... GPU modules``.
+
+    Cause: engine/defaults.py:211 always names a GPU.
+    Mend: on the CPU it names none.
+    """
+
+    def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs):
+        on_gpu = next(module.parameters()).device.type == "cuda"
+        super().__init__(module, device_ids=device_ids if on_gpu else None, **kwargs)
+
+
+defaults.DistributedDataParallel = DataParallel
+
+
+def stateful(trainer: train_loop.TrainerBase) -> dict:
+    """Whatever besides model, optimiser and schedules a resumed run needs: hooks with a state, and the AMP scaler.
+
+    Returns:
+        Name -> object with `state_dict` and `load_state_dict`, for `trainer.checkpointer.checkpointables`.
+    """
+    found = {type(hook).__name__: hook for hook in trainer._hooks if hasattr(hook, "load_state_dict")}
+    if trainer.grad_scaler is not None:
+        found["grad_scaler"] = trainer.grad_scaler
+    return found
+
+
+@replace(defaults.DefaultTrainer)
+class DefaultTrainer(defaults.DefaultTrainer):
+    """Symptom: resuming forgets the best metric and the AMP scale; resuming a finished run ends in an AttributeError;
+    scalars that a hook logs before an epoch never reach metrics.json.
+
+    Cause: engine/defaults.py:223 saves neither, :350 expects an evaluation; engine/train_loop.py:199 sets the
+    iteration of the storage only in `before_step`, so that those scalars get one that is already written.
+    Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time.
+    """
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.checkpointer.checkpointables.update(stateful(self))
+
+    def before_epoch(self) -> None:
+        self.storage.iter = self.iter
+        super().before_epoch()
+
+    def train(self):
+        if self.start_epoch >= self.max_epoch:
+            logger.info(f"Training has finished its {self.max_epoch} epochs before; evaluating its weights")
+            self._last_eval_results = self.test(self.cfg, self.model)
+        return super().train()
+
+
+@replace(defaults.default_setup)
+def default_setup(cfg, args) -> None:
+    """Symptom: `--eval-only` overwrites the config.yaml of the training; each run draws another seed.
+
+    Cause: engine/defaults.py:105 and :113.
+    Mend: evaluation writes config_eval.yaml; the seed is cfg.SEED, another one for each process. The log of this
+    package goes where fast-reid's goes.
+    """
+    rank = comm.get_rank()
+    evaluation = getattr(args, "eval_only", False)
+    if cfg.OUTPUT_DIR and comm.is_main_process():
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
+        write_atomically(path, lambda file: file.write(cfg.dump()), "w")
+    for name in ("fastreid", "fastreid_fancl"):
+        defaults.setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank, name=name)
+    logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")
+    logger.info(f"Environment info:\n{collect_env_info()}")
+    logger.info(f"Command line arguments: {args}")
+    logger.info(f"Running with full config:\n{cfg}")
+    seed_all_rng(cfg.SEED + rank if "SEED" in cfg else None)
+    if not evaluation:
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+
+
+@wrap(defaults.default_argument_parser)
+def default_argument_parser(stock) -> argparse.ArgumentParser:
+    """Symptom: two jobs of one user collide on a port.
+
+    Cause: engine/defaults.py:61 derives it from the user's number.
+    Mend: `--dist-url auto` is the default, a free port.
+    """
+    parser = stock()
+    parser.set_defaults(dist_url="auto")
+    return parser

@@ -1,0 +1,143 @@
+"""Ranking, re-ranking and distances. Q queries, G gallery images, D dimensions, N = Q + G."""
+
+import logging
+
+import numpy as np
+import torch
+from fastreid.evaluation import query_expansion, rank, reid_evaluation
+from fastreid.utils import compute_dist
+from torch import Tensor
+
+from .imports import AbsentFaiss, replace, wrap
+
+logger = logging.getLogger(__name__)
+
+# Elements of a block of the distance matrix that is sorted at once.
+BLOCK = 1 << 22
+
+
+def skip_compilation(self) -> None:
+    """Symptom: ``SystemExit 1`` or ``FileNotFoundError: 'make'`` at the first evaluation; files in site-packages.
+
+    Cause: evaluation/reid_evaluation.py:138 compiles rank_cylib with whatever `make` and `python3` it finds.
+    Mend: nothing is compiled; `evaluate_rank` below is as fast.
+    """
+
+
+reid_evaluation.ReidEvaluator._compile_dependencies = skip_compilation
+
+
+@wrap(rank.evaluate_rank)
+def evaluate_rank(
+    stock, distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50, use_metric_cuhk03=False, use_cython=True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Symptom: ``IndexError`` with fewer than 10 gallery images, ``ValueError ... inhomogeneous shape`` (or, compiled,
+    numbers left from the query before) with fewer than 50, an AssertionError without advice where no query matches.
+
+    Cause: evaluation/reid_evaluation.py:112, evaluation/rank.py:138-156, rank_cylib/rank_cy.pyx.
+    Mend: the same numbers from `market1501`, ranks beyond the gallery counted as found; errors with the cure.
+
+    Raises:
+        ValueError: without queries or gallery, with a distance that is no number, or without any query that matches.
+    """
+    if use_metric_cuhk03:
+        return stock(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
+    num_query, num_gallery = distmat.shape
+    if num_query == 0 or num_gallery == 0:
+        raise ValueError(f"Expected queries and gallery images, got {num_query} and {num_gallery}: check the split.")
+    if not np.isfinite(distmat).all():
+        raise ValueError("Expected finite distances, got NaN or infinity: the model's weights have diverged.")
+    cmc, precisions, penalties = market1501(distmat, q_pids, g_pids, q_camids, g_camids, max_rank)
+    if len(precisions) == 0:
+        shared = np.isin(q_pids, g_pids).sum()
+        raise ValueError(
+            f"No query has a match in the gallery: {shared} of {num_query} query identities are there, but images of "
+            "the query's own camera do not count. Where no cameras are known, give queries camera 0 and gallery 1."
+        )
+    if len(precisions) < num_query:
+        lost = num_query - len(precisions)
+        logger.warning(f"{lost} of {num_query} queries have no match in the gallery and do not count.")
+    return cmc, precisions, penalties
+
+
+def market1501(distances, q_pids, g_pids, q_camids, g_camids, max_rank: int) -> tuple[np.ndarray, ...]:
+    """The Market-1501 protocol: gallery images of the query's identity and camera are left out.
+
+    Args:
+        distances: (Q, G).
+        q_pids, q_camids: (Q,) identities and cameras; g_pids, g_camids: (G,).
+
+    Returns:
+        CMC (max_rank,) over the V queries that have a match, their average precisions (V,) and their inverse negative
+        penalties (V,): matches over the rank of the last one.
+    """
+    first, precisions, penalties = [], [], []
+    step = max(1, BLOCK // distances.shape[1])
+    for start in range(0, len(distances), step):
+        rows = slice(start, start + step)
+        order = np.argsort(distances[rows], axis=1)
+        same = g_pids[order] == q_pids[rows, None]
+        kept = ~(same & (g_camids[order] == q_camids[rows, None]))
+        match = same & kept
+        match, kept = match[match.any(axis=1)], kept[match.any(axis=1)]
+        ranks = np.maximum(kept.cumsum(axis=1), 1)
+        hits = match.cumsum(axis=1)
+        first.append(np.where(match, ranks, distances.shape[1] + 1).min(axis=1))
+        precisions.append((match * hits / ranks).sum(axis=1) / hits[:, -1])
+        penalties.append(hits[:, -1] / (match * ranks).max(axis=1))
+    found = np.concatenate(first)[:, None] <= np.arange(1, max_rank + 1)
+    cmc = found.sum(axis=0).astype(np.float32) / np.float32(max(len(found), 1))
+    return cmc, np.concatenate(precisions), np.concatenate(penalties)
+
+
+class TorchIndex:
+    """Exact nearest neighbours by squared Euclidean distance, with the two methods of faiss.IndexFlatL2 in use."""
+
+    def __init__(self, dimensions: int):
+        self.features = torch.empty(0, dimensions)
+
+    def add(self, features: np.ndarray) -> None:
+        self.features = torch.cat([self.features, torch.from_numpy(features)])
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(N, D) -> squared distances (N, k) and indices (N, k), nearest first."""
+        blocks = torch.from_numpy(queries).split(max(1, BLOCK // len(self.features)))
+        found = [torch.cdist(block, self.features).square().topk(k, largest=False) for block in blocks]
+        return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
+
+
+if isinstance(compute_dist.faiss, AbsentFaiss):
+    compute_dist.index_init_cpu = TorchIndex
+
+
+@wrap(compute_dist.compute_jaccard_distance)
+def compute_jaccard_distance(stock, features: Tensor, k1=20, k2=6, search_option=3, fp16=False) -> np.ndarray:
+    """Symptom: TEST.RERANK on: "Found no NVIDIA driver"; without faiss no re-ranking at all.
+
+    Cause: utils/compute_dist.py:56 asks for the GPU search; :99 needs faiss; with k1 > N faiss answers -1, which
+    then means the last image.
+    Mend: exact search on the CPU, by faiss or by PyTorch, and at most N neighbours.
+    """
+    return stock(features.cpu(), k1=min(k1, len(features)), k2=min(k2, len(features)), search_option=3, fp16=fp16)
+
+
+@wrap(query_expansion.aqe)
+def aqe(stock, query_feat: Tensor, gallery_feat: Tensor, qe_times=1, qe_k=10, alpha=3.0) -> tuple[Tensor, Tensor]:
+    """Symptom: TEST.AQE on: ``ValueError: kth(=6) out of bounds`` with fewer images than TEST.AQE.QE_K.
+
+    Cause: evaluation/query_expansion.py:33.
+    Mend: at most as many neighbours as there are other images.
+    """
+    return stock(query_feat, gallery_feat, qe_times, min(qe_k, len(query_feat) + len(gallery_feat) - 1), alpha)
+
+
+@replace(compute_dist.compute_euclidean_distance)
+@torch.no_grad()
+def compute_euclidean_distance(features: Tensor, others: Tensor) -> np.ndarray:
+    """Symptom: TEST.METRIC euclidean warns of a deprecated overload of addmm_.
+
+    Cause: utils/compute_dist.py:183.
+    Mend: the same squared distances, (Q, D) and (G, D) -> (Q, G), in today's call.
+    """
+    squares = features.square().sum(1, keepdim=True) + others.square().sum(1)
+    return squares.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()

@@ -1,0 +1,137 @@
+"""The training hooks and writers: when to evaluate, write and save."""
+
+import json
+import logging
+import os
+
+from fastreid.engine import hooks
+from fastreid.utils import events
+from fastreid.utils import logger as fastreid_logger
+
+from .checkpoint import write_atomically
+from .imports import replace, wrap
+
+logger = logging.getLogger(__name__)
+
+
+@replace(hooks.EvalHook)
+class EvalHook(hooks.EvalHook):
+    """Symptom: EVAL_PERIOD 0: ZeroDivisionError, which hides a failed run's own error; -1: "No evaluation results";
+    a period that does not divide MAX_EPOCH: no metric in the last checkpoint, no model_best, and an evaluation after
+    a failure in the last epoch; resuming a finished run: ``'DefaultTrainer' object has no attribute 'epoch'``.
+
+    Cause: engine/hooks.py:376-383 evaluates last in `after_train`, which also runs after a failure.
+    Mend: every `period` epochs and after the last one, always in `after_epoch`; period 0 or less: only the last.
+    """
+
+    def after_epoch(self) -> None:
+        done = self.trainer.epoch + 1
+        if done >= self.trainer.max_epoch or (self._period > 0 and done % self._period == 0):
+            self._do_eval()
+
+    def after_train(self) -> None:
+        del self._func  # it may hold the trainer
+
+
+@replace(hooks.PeriodicWriter)
+class PeriodicWriter(hooks.PeriodicWriter):
+    """Symptom: the last epoch's evaluation is never in metrics.json or TensorBoard; a resumed run repeats iterations.
+
+    Cause: engine/hooks.py:175 writes the last iteration before `after_epoch` evaluates, and utils/events.py:105 and
+    :147 write no iteration twice; utils/events.py:92 appends to what there is.
+    Mend: an epoch's last iteration is written after its evaluation. Before training, metrics.json loses the lines
+    that the run is about to write again; a new run moves an older one's file to metrics.previous.json.
+    """
+
+    def before_train(self) -> None:
+        for writer in self._writers:
+            if isinstance(writer, events.JSONWriter):
+                rewind(writer, self.trainer.start_iter)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 and done % getattr(self.trainer, "iters_per_epoch", done + 1):
+            for writer in self._writers:
+                writer.write()
+
+
+def rewind(writer: events.JSONWriter, start_iter: int) -> None:
+    """Remove the lines of iteration `start_iter` and later, and a line that was cut off, from a writer's file."""
+    path = writer._file_handle.name
+    with open(path) as file:
+        lines = file.readlines()
+    kept = [line for line in lines if _iteration(line) < start_iter]
+    if len(kept) == len(lines):
+        return
+    writer.close()
+    if start_iter == 0:
+        os.replace(path, os.path.join(os.path.dirname(path), "metrics.previous.json"))
+    else:
+        write_atomically(path, lambda file: file.writelines(kept), "w")
+    logger.info(f"{path}: {len(lines) - len(kept)} lines of an earlier run from iteration {start_iter} taken out")
+    writer._file_handle = open(path, "a")  # noqa: SIM115 (the writer closes it)
+
+
+def _iteration(line: str) -> float:
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+@replace(hooks.PeriodicCheckpointer)
+class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
+    """Symptom: a resumed run may replace model_best by a worse model; CHECKPOINT_PERIOD 0: ZeroDivisionError; an
+    IndexError with no test set.
+
+    Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of none.
+    Mend: the best metric is state (`compat.stateful` saves it); period 0 or less saves only the last epoch.
+    """
+
+    def before_train(self) -> None:
+        self.max_epoch = self.trainer.max_epoch
+        tests = self.trainer.cfg.DATASETS.TESTS
+        self.metric_name = f"{tests[0]}/metric" if len(tests) > 1 else "metric"
+
+    def step(self, epoch: int, **kwargs) -> None:
+        last = epoch >= self.max_epoch - 1
+        if not last and (self.period <= 0 or (epoch + 1) % self.period):
+            return
+        if kwargs["metric"] > self.best_metric:
+            self.best_metric = kwargs["metric"]
+            self.checkpointer.save("model_best", epoch=int(epoch), **kwargs)
+        self.checkpointer.save("model_final" if last else f"model_{epoch:04d}", epoch=int(epoch), **kwargs)
+
+    def state_dict(self) -> dict:
+        return {"best_metric": self.best_metric}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best_metric = state["best_metric"]
+
+
+@replace(events.CommonMetricPrinter)
+class CommonMetricPrinter(events.CommonMetricPrinter):
+    """Symptom: ``ZeroDivisionError: float division by zero`` in a run of one or two iterations.
+
+    Cause: utils/events.py:220 estimates the time left from two writes at one iteration.
+    Mend: no estimate then.
+    """
+
+    def write(self) -> None:
+        if self._last_write is not None and self._last_write[0] == events.get_event_storage().iter:
+            self._last_write = None
+        super().write()
+
+
+@wrap(fastreid_logger.setup_logger)
+def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fastreid", abbrev_name=None):
+    """Symptom: with two trainers in one process every line appears twice, and in the first one's log file too.
+
+    Cause: utils/logger.py:34 adds handlers for each new output and removes none.
+    Mend: the handlers of the call before are removed first.
+    """
+    log = logging.getLogger(name)
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+    # Past its cache, so that a second call with the same output adds its handlers again.
+    return stock.__wrapped__(output, distributed_rank, color=color, name=name, abbrev_name=abbrev_name)

@@ -1,0 +1,67 @@
+"""Several processes: NCCL on GPUs, gloo on the CPU."""
+
+import os
+import pickle
+import sys
+
+import torch
+import torch.distributed as dist
+from fastreid.utils import comm
+
+# `fastreid.engine.launch` is the function of this name; its module is only found here.
+stock = sys.modules["fastreid.engine.launch"]
+
+BACKEND = "FASTREID_FANCL_BACKEND"
+
+
+def set_backend(cfg) -> None:
+    """Choose, before `launch`, what the processes talk with: gloo when MODEL.DEVICE is the CPU, otherwise NCCL."""
+    os.environ[BACKEND] = "gloo" if torch.device(cfg.MODEL.DEVICE).type == "cpu" else "nccl"
+
+
+def distributed_worker(
+    local_rank: int, main_func, world_size: int, num_gpus_per_machine: int, machine_rank: int, dist_url: str, args
+) -> None:
+    """Symptom: ``AssertionError: cuda is not available`` with --num-gpus 2 on the CPU; warnings when a job ends.
+
+    Cause: engine/launch.py:74-103 knows NCCL only and leaves the process group open.
+    Mend: the backend of `set_backend` (without it, NCCL where there is a GPU), as many PyTorch threads as fall to one
+    process, and the group closed at the end. It stands in a module, so that spawned processes find it, and with it
+    every other mend, before they unpickle `main_func`.
+    """
+    backend = os.environ.get(BACKEND) or ("nccl" if torch.cuda.is_available() else "gloo")
+    if backend == "nccl":
+        if num_gpus_per_machine > torch.cuda.device_count():
+            raise ValueError(
+                f"Expected at least {num_gpus_per_machine} GPUs, found {torch.cuda.device_count()}: lower --num-gpus, "
+                "or use MODEL.DEVICE cpu."
+            )
+        torch.cuda.set_device(local_rank)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_gpus_per_machine))
+    rank = machine_rank * num_gpus_per_machine + local_rank
+    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank)
+    comm.synchronize()
+    for machine in range(world_size // num_gpus_per_machine):
+        first = machine * num_gpus_per_machine
+        group = dist.new_group(list(range(first, first + num_gpus_per_machine)))
+        if machine == machine_rank:
+            comm._LOCAL_PROCESS_GROUP = group
+    main_func(*args)
+    # Only after success: beside a failed process, closing would wait for it.
+    comm.synchronize()
+    dist.destroy_process_group()
+
+
+def serialize_to_tensor(data, group) -> torch.Tensor:
+    """Symptom: a "TypedStorage is deprecated" warning whenever processes gather objects.
+
+    Cause: utils/comm.py:106 builds the tensor from a ByteStorage.
+    Mend: the same bytes from a buffer, (L,) uint8 on the device that the group's backend needs.
+    """
+    device = "cpu" if dist.get_backend(group) == "gloo" else "cuda"
+    return torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8).to(device)
+
+
+stock._distributed_worker = distributed_worker
+comm._serialize_to_tensor = serialize_to_tensor

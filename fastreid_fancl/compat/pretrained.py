@@ -1,0 +1,161 @@
+"""ImageNet weights, from any state dict, with errors that say where to put the file."""
+
+import logging
+import os
+import sys
+
+import torch
+from fastreid.modeling.backbones import build as backbones_build
+from fastreid.modeling.backbones.regnet import config as regnet_config
+from fastreid.utils import comm
+from torch import nn
+
+from .checkpoint import align_prefix, as_checkpoint, read_weights
+from .imports import wrap
+
+logger = logging.getLogger(__name__)
+
+# Name in `model_urls` by backbone, as the stock builders compose it.
+URL_KEYS = {
+    "build_resnet_backbone": "{se}{ibn}{depth}",
+    "build_resnext_backbone": "{ibn}{depth}",
+    "build_osnet_backbone": "osnet_{ibn}{depth}",
+    "build_resnest_backbone": "resnest{number}",
+    "build_regnet_backbone": "{depth}",
+    "build_effnet_backbone": "{depth}",
+    "build_mobilenetv3_backbone": "{depth}",
+}
+
+
+@wrap(backbones_build.build_backbone)
+def build_backbone(stock, cfg) -> nn.Module:
+    """Symptom: PRETRAIN on: ``No module named 'gdown'``, a network error, or weights of another network half loaded.
+
+    Cause: each backbone has its own loader (modeling/backbones/resnet.py:248, :339, ...), which imports gdown even
+    when the file is there, runs `torch.load` unsafely before PyTorch 2.6 and takes a file of which nothing fits.
+    Mend: the backbone is built without weights and `load_pretrained` fills it. The transformer keeps its own loader,
+    which resizes position embeddings, after the file was read safely once. An unknown DEPTH or NORM is a ValueError.
+    """
+    options = cfg.MODEL.BACKBONE
+    if not options.PRETRAIN:
+        return _build(stock, cfg)
+    path = options.PRETRAIN_PATH or _cached_weights(cfg)
+    weights = as_checkpoint(read_weights(path), path)["model"]
+    if options.NAME == "build_vit_backbone":
+        return _build(stock, cfg)
+    bare = cfg.clone()
+    bare.defrost()
+    bare.MODEL.BACKBONE.PRETRAIN = False
+    backbone = _build(stock, bare)
+    load_pretrained(backbone, weights, path)
+    return backbone
+
+
+def _build(stock, cfg) -> nn.Module:
+    options = cfg.MODEL.BACKBONE
+    try:
+        return stock(cfg)
+    except KeyError as error:
+        name = next((name for name in ("DEPTH", "NORM") if error.args == (options[name],)), None)
+        if name is None:
+            raise
+        raise ValueError(f"MODEL.BACKBONE.{name} {options[name]!r} is unknown to {options.NAME}.") from error
+
+
+def load_pretrained(backbone: nn.Module, weights: dict[str, torch.Tensor], path: str) -> None:
+    """Copy weights into a backbone: torchvision's, or those of a whole fast-reid model.
+
+    Prefixes such as "module." or "backbone." are taken off, a classifier is left out, and what is missing in the
+    file or unknown to the backbone is logged.
+
+    Raises:
+        ValueError: when nothing fits, or a weight has another shape than the backbone's.
+    """
+    state = backbone.state_dict()
+    weights = align_prefix(weights, set(state))
+    fitting = {key: value for key, value in weights.items() if key in state}
+    if not fitting:
+        raise ValueError(
+            f"No weight of {path} fits the backbone: the file has {list(weights)[:3]}..., the backbone "
+            f"{list(state)[:3]}.... Check MODEL.BACKBONE.NAME and PRETRAIN_PATH."
+        )
+    wrong = [key for key, value in fitting.items() if value.shape != state[key].shape]
+    if wrong:
+        raise ValueError(
+            f"{path} is of another architecture: {wrong[0]} has the shape {tuple(fitting[wrong[0]].shape)}, the "
+            f"backbone's has {tuple(state[wrong[0]].shape)}. Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
+        )
+    backbone.load_state_dict(fitting, strict=False)
+    missing = sorted(key for key in state.keys() - fitting.keys() if not key.endswith("num_batches_tracked"))
+    unused = sorted(weights.keys() - fitting.keys())
+    logger.info(f"Loaded {len(fitting)} weights from {path}; not used of it: {', '.join(unused) or 'nothing'}")
+    if missing:
+        logger.warning(f"{len(missing)} weights keep their random start, {path} lacks them: {', '.join(missing)}")
+
+
+def _cached_weights(cfg) -> str:
+    """Path of the downloaded ImageNet weights of the configured backbone; downloads them when they are not there."""
+    options = cfg.MODEL.BACKBONE
+    urls = vars(sys.modules[backbones_build.BACKBONE_REGISTRY.get(options.NAME).__module__]).get("model_urls", {})
+    key = URL_KEYS.get(options.NAME, "").format(
+        se="se_" if options.WITH_SE else "",
+        ibn="ibn_" if options.WITH_IBN else "",
+        depth=options.DEPTH,
+        number=options.DEPTH[:-1],
+    )
+    if urls.get(key) is None:
+        raise ValueError(
+            f"No ImageNet weights are known for {options.NAME} {options.DEPTH}: set MODEL.BACKBONE.PRETRAIN_PATH to a "
+            "file, or MODEL.BACKBONE.PRETRAIN to False."
+        )
+    url = urls[key]
+    name = f"{key}_imagenet.pth" if key.startswith("osnet") else url.rpartition("/")[2]
+    hub = torch.hub.get_dir()
+    folder = os.path.join(os.path.dirname(hub), "checkpoints")
+    for place in (folder, os.path.join(hub, "checkpoints")):
+        if os.path.isfile(os.path.join(place, name)):
+            return os.path.join(place, name)
+    path = os.path.join(folder, name)
+    if comm.is_main_process():
+        _download(url, path)
+    comm.synchronize()
+    return path
+
+
+def _download(url: str, path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    logger.info(f"Downloading {url} to {path}")
+    try:
+        if "drive.google.com" in url:
+            import gdown
+
+            gdown.download(url, path, quiet=False)
+        else:
+            check = torch.hub.HASH_REGEX.search(os.path.basename(path))
+            torch.hub.download_url_to_file(url, path, hash_prefix=check and check.group(1))
+    except Exception as error:  # no network, no gdown, no space: the cure is the same
+        raise ValueError(_missing(url, path)) from error
+    if not os.path.isfile(path):
+        raise ValueError(_missing(url, path))
+
+
+def _missing(url: str, path: str) -> str:
+    return (
+        f"Could not fetch ImageNet weights from {url}. Put the file at {path}, or set MODEL.BACKBONE.PRETRAIN_PATH to "
+        "any state dict of this backbone (torchvision's fits ResNet), or MODEL.BACKBONE.PRETRAIN to False."
+    )
+
+
+class PackageRelative(type(regnet_config.cfg)):
+    """Symptom: RegNet and EfficientNet: FileNotFoundError unless the working folder contains fastreid/.
+
+    Cause: modeling/backbones/regnet/regnet.py:557 and effnet.py:245 name their YAML files relative to it.
+    Mend: the path is looked up beside the installed package.
+    """
+
+    def merge_from_file(self, cfg_filename: str) -> None:
+        package = os.path.dirname(sys.modules["fastreid"].__file__)
+        super().merge_from_file(os.path.join(os.path.dirname(package), cfg_filename))
+
+
+object.__setattr__(regnet_config.cfg, "__class__", PackageRelative)
