@@ -90,7 +90,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     elif not is_float and low >= 0 and high <= 65535:
         values = values / 257
     elif not (is_float and low >= 0 and high <= 255):
-        values = (values - low) * (255 / max(high - low, np.finfo(np.float64).tiny))
+        values = (values - low) * (255 / ((high - low) or 1.0))
     return np.rint(values).astype(np.uint8)
 
 
