@@ -1,5 +1,12 @@
-"""Feature-Aware Noise Contrastive Learning for fast-reid: importing this package registers everything."""
+"""Unsupervised re-identification of animals for fast-reid: importing this package mends fast-reid and registers it all."""
 
 from . import compat
 
 compat.apply()
+
+from . import heads, methods  # noqa: E402
+from .config import add_fancl_config, load_config  # noqa: E402
+from .data import datasets  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["add_fancl_config", "compat", "datasets", "heads", "load_config", "methods"]

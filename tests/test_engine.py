@@ -16,7 +16,6 @@ from conftest import REPO, write_animals
 
 from fastreid_fancl.engine.hooks import identity_codes, oracle_labels
 from fastreid_fancl.engine.run import command_line
-from fastreid_fancl.engine.trainer import forget_metrics
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -200,16 +199,6 @@ def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, 
     assert run.returncode != 0
     assert "FANA.RATIO" in run.stderr
     assert "Traceback" not in run.stderr
-
-
-def test_metrics_are_forgotten_from_an_iteration_on_and_so_is_a_broken_line(tmp_path):
-    path = tmp_path / "metrics.json"
-    path.write_text('{"iteration": 3}\n{"iteration": 7}\n{"iteration": 8}\n{"itera')
-    forget_metrics(os.fspath(path), 8)
-    assert path.read_text() == '{"iteration": 3}\n{"iteration": 7}\n'
-    path.write_text('{"iteration": 3}\n{"itera')
-    forget_metrics(os.fspath(path), 8)
-    assert path.read_text() == '{"iteration": 3}\n'
 
 
 def test_identity_codes_leave_the_unlabelled_unknown():

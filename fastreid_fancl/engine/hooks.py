@@ -144,10 +144,8 @@ class PseudoLabels(HookBase):
         self.trainer.data_loader.start(batches, epoch, labels)
 
     def _log(self, quality: dict[str, float], eps: float | None, seconds: dict[str, float]) -> None:
-        storage = self.trainer.storage
-        storage.iter = self.trainer.iter  # the stock loop sets it only before the first step of the epoch
         numbers = {**quality, **seconds} | ({"eps": eps} if eps is not None else {})
-        storage.put_scalars(**numbers, smoothing_hint=False)
+        self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
         logger.info("Epoch %d: %s", self.trainer.epoch, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
 

@@ -3,26 +3,37 @@
 import sys
 
 from fastreid.engine import default_argument_parser, default_setup, launch
+from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.env import seed_all_rng
+from torch.multiprocessing import ProcessExitedException
 
 from .. import compat
 from ..config import load_config
-from .trainer import Trainer
+from .trainer import Trainer, check_data
 
 
 def command_line(argv: list[str] | None = None) -> None:
     """Run `train` with the processes that the arguments ask for; a wrong input ends in its message, without a traceback."""
-    parser = default_argument_parser()
-    parser.set_defaults(dist_url="auto")
-    args = parser.parse_args(argv)
+    args = default_argument_parser().parse_args(argv)
     try:
         cfg = load_config(args.config_file, args.opts)
         compat.check_config(cfg, world_size=args.num_gpus * args.num_machines)
-        compat.choose_backend(cfg.MODEL.DEVICE)
-        launch(train, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
     except ValueError as error:
         sys.exit(f"error: {error}")
+    compat.choose_backend(cfg.MODEL.DEVICE)
+    try:
+        launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
+    except ProcessExitedException as error:
+        sys.exit(error.exit_code)
+
+
+def one_process(args) -> None:
+    """`train` in one of the processes; only the first one says what was wrong."""
+    try:
+        train(args)
+    except ValueError as error:
+        sys.exit(f"error: {error}" if comm.is_main_process() else 1)
 
 
 def train(args) -> dict:
@@ -39,6 +50,7 @@ def train(args) -> dict:
     """
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
+    check_data(cfg, train=not args.eval_only)
     seed_all_rng(cfg.SEED)
     if args.eval_only:
         return evaluate(cfg)

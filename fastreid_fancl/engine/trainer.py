@@ -1,26 +1,49 @@
 """fast-reid's stock trainer with what unsupervised, resumable and reproducible training adds to it."""
 
-import json
-import logging
-import os
+import copy
 
+from fastreid.data import build_reid_test_loader
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
-from fastreid.utils import comm
 
+from ..data.check import preflight, require_identities
+from ..data.datasets import load
 from ..data.loaders import ReIDDataset
-from ..data.training import training_items
 from ..methods import PseudoLabelMethod
 from .hooks import EpochSeed, IdentityBatches, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
-
-logger = logging.getLogger(__name__)
 
 
 def is_unsupervised(cfg) -> bool:
     """Whether MODEL.META_ARCHITECTURE learns from pseudo-labels."""
     return issubclass(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), PseudoLabelMethod)
+
+
+def check_data(cfg, train: bool = True) -> None:
+    """Read every image once that the run will need.
+
+    Raises:
+        ValueError: naming unreadable images (unless DATASETS.ON_BAD_IMAGE is "skip"), empty splits, or missing identities.
+    """
+    tests = [load(name) for name in cfg.DATASETS.TESTS]
+    preflight(tests, splits=("query", "gallery"), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    if not train:
+        return
+    trained = [load(name) for name in cfg.DATASETS.NAMES]
+    preflight(trained, splits=("train",), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    if not is_unsupervised(cfg):
+        for dataset in trained:
+            require_identities(dataset)
+
+
+def training_items(cfg) -> list[tuple[str, str, str]]:
+    """(path, pid, camid) of the training images of DATASETS.NAMES; with COMBINEALL of their query and gallery too."""
+    datasets = [copy.copy(load(name)) for name in cfg.DATASETS.NAMES]
+    if cfg.DATASETS.COMBINEALL:
+        for dataset in datasets:
+            dataset.combine_all()
+    return [item for dataset in datasets for item in dataset.train]
 
 
 class Trainer(DefaultTrainer):
@@ -31,18 +54,21 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg) -> EpochLoader:
-        """The training set behind an iterator that a hook fills epoch by epoch.
-
-        Raises:
-            ValueError: on unreadable images or a data set that cannot train this method.
-        """
-        unsupervised = is_unsupervised(cfg)
-        items = training_items(cfg, labelled=not unsupervised)
-        loader = EpochLoader(ReIDDataset(items, build_transforms(cfg, is_train=True)), cfg)
-        if not unsupervised and cfg.TEST.PRECISE_BN.ENABLED:
+        """The training set behind an iterator that a hook fills epoch by epoch."""
+        loader = EpochLoader(ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=True)), cfg)
+        if cfg.TEST.PRECISE_BN.ENABLED and not is_unsupervised(cfg):
             # The stock hook reads such a loader outside the epochs.
             loader.start(identity_batches(loader.dataset.targets, cfg, cfg.TEST.PRECISE_BN.NUM_ITER, epoch=0), epoch=0)
         return loader
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name: str):
+        """The stock loader over the query and gallery images that the checks left."""
+        dataset = load(dataset_name)
+        images = ReIDDataset(dataset.query + dataset.gallery, build_transforms(cfg, is_train=False), relabel=False)
+        return build_reid_test_loader(
+            images, cfg.TEST.IMS_PER_BATCH, len(dataset.query), num_workers=cfg.DATALOADER.NUM_WORKERS
+        )
 
     def build_lr_scheduler(self, cfg, optimizer, iters_per_epoch):
         # The stock engine knows only one pass an epoch; this is where it asks for what depends on that number.
@@ -57,36 +83,3 @@ class Trainer(DefaultTrainer):
         after_evaluation = 1 + next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
         stock.insert(after_evaluation, PhaseSeconds("evaluation", after=training))
         return [EpochSeed(self.cfg.SEED), batches, training, *stock]
-
-    def register_hooks(self, hook_list: list) -> None:
-        """Also put what resuming needs, the best metric and the gradient scale, into the checkpoints."""
-        super().register_hooks(hook_list)
-        states = {"best": next((h for h in hook_list if isinstance(h, hooks.PeriodicCheckpointer)), None)}
-        states["grad_scaler"] = self.grad_scaler
-        self.checkpointer.checkpointables.update({name: state for name, state in states.items() if state is not None})
-
-    def resume_or_load(self, resume: bool = True) -> None:
-        """Load MODEL.WEIGHTS, or with `resume` the last checkpoint, and then forget what was logged after it."""
-        super().resume_or_load(resume)
-        if resume and comm.is_main_process():
-            first = self.start_epoch * self.iters_per_epoch
-            forget_metrics(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), first)
-
-
-def forget_metrics(path: str, first_iteration: int) -> None:
-    """Cut metrics.json before the first line of `first_iteration` or later: a resumed run writes these again.
-
-    The file is cut in place because its writer holds it open. A last line broken by a crash goes as well.
-    """
-    if not os.path.exists(path):
-        return
-    kept = 0
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                if json.loads(line)["iteration"] >= first_iteration:
-                    break
-            except ValueError:
-                break
-            kept += len(line)
-    os.truncate(path, kept)
