@@ -37,6 +37,17 @@ def preflight(
     on_bad_image: str = "stop",
     cache_dir: str | os.PathLike | None = None,
 ) -> list[BadImage]:
+    """:func:`preflight_all` for one or several data sets, of which the same splits are needed."""
+    datasets = datasets if isinstance(datasets, list | tuple) else [datasets]
+    return preflight_all([(dataset, splits) for dataset in datasets], workers, on_bad_image, cache_dir)
+
+
+def preflight_all(
+    needed: Sequence[tuple[object, Sequence[str]]],
+    workers: int | None = None,
+    on_bad_image: str = "stop",
+    cache_dir: str | os.PathLike | None = None,
+) -> list[BadImage]:
     """Decode every photograph once, so that a bad one is found now and not in the middle of training.
 
     A photograph found good is not decoded again until its size, time or the version of Pillow changes: a JSON file
@@ -44,8 +55,7 @@ def preflight(
     time, and that is logged.
 
     Args:
-        datasets: one or several fast-reid ``ImageDataset``.
-        splits: which of train, query, gallery to check.
+        needed: fast-reid ``ImageDataset`` objects, each with those of train, query and gallery that are needed.
         workers: decoding threads (Pillow decodes outside Python's lock); by default one a core, 16 at most.
         on_bad_image: "stop", or "skip" to take bad photographs out of ``train``, ``query`` and ``gallery`` of the data
             sets given and to log them once (DATASETS.ON_BAD_IMAGE).
@@ -55,13 +65,13 @@ def preflight(
         The photographs taken out, in order; empty if all are good.
 
     Raises:
-        ValueError: bad photographs (with "stop"), or a split that is empty or cannot be evaluated; one for all.
+        ValueError: bad photographs (with "stop"), all in one; or a split that is empty or cannot be evaluated.
     """
     if on_bad_image not in ("stop", "skip"):
         raise ValueError(f"DATASETS.ON_BAD_IMAGE must be 'stop' or 'skip', got {on_bad_image!r}")
-    datasets = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
     workers = workers or min(16, os.cpu_count() or 1)
-    bad = [image for dataset in datasets for image in _check_dataset(dataset, splits, workers, cache_dir)]
+    bad = [image for dataset, splits in needed for image in _check_dataset(dataset, splits, workers, cache_dir)]
+    bad = list(dict.fromkeys(bad))
     if bad:
         lines = shorten([f"{image.path}: {image.problem}" for image in bad], limit=20)
         if on_bad_image == "stop":
@@ -70,16 +80,15 @@ def preflight(
                 "DATASETS.ON_BAD_IMAGE to skip to leave them out."
             )
         log_once(logger, logging.WARNING, f"{len(bad)} photographs cannot be read and are left out\n{lines}")
-        for dataset in datasets:
-            drop(dataset, {image.path for image in bad})
-    for dataset in datasets:
+    for dataset, splits in needed:
+        drop(dataset, {image.path for image in bad})
         require(dataset, splits)
     return bad
 
 
 def drop(dataset, paths: set[str]) -> None:
     """Take photographs out of a data set's splits."""
-    for split in SPLITS:
+    for split in SPLITS if paths else ():
         setattr(dataset, f"_{split}", [item for item in getattr(dataset, split) if item[0] not in paths])
 
 
