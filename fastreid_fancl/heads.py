@@ -3,7 +3,6 @@
 import torch.nn.functional as F
 from fastreid.config import configurable
 from fastreid.layers import get_norm, pooling
-from fastreid.layers.weight_init import weights_init_kaiming
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 
@@ -33,7 +32,6 @@ class ClusterContrastHead(nn.Module):
             raise ValueError(f"Expected MODEL.HEADS.POOL_LAYER to be one of {pooling.__all__}, got {pool_type!r}.")
         self.pool_layer = getattr(pooling, pool_type)()
         self.bottleneck = nn.Sequential(get_norm(norm_type, feat_dim, bias_freeze=True))
-        self.bottleneck.apply(weights_init_kaiming)
 
     @classmethod
     def from_config(cls, cfg) -> dict:

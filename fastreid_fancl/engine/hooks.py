@@ -93,9 +93,17 @@ class PseudoLabels(HookBase):
     """Before each epoch: features of all training images, their clusters, the method's memory banks, the batches.
 
     Identities are read for the quality that is logged (ARI, NMI, purity), and by the "oracle" that trains on them.
+
+    Raises:
+        ValueError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images.
     """
 
     def __init__(self, cfg):
+        if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
+            raise ValueError(
+                f"Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images a cluster, got "
+                f"{cfg.SOLVER.IMS_PER_BATCH} and {cfg.DATALOADER.NUM_INSTANCE}."
+            )
         self.cfg = cfg
         self.transform = build_transforms(cfg, is_train=False)
 
