@@ -1,0 +1,105 @@
+"""Draws a data set into a folder, once."""
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+from .photograph import take_photograph
+from .plans import PLANS, Plan, Shot
+
+VERSION = 1
+"""Of the pictures: raise it with every change that draws other pixels, and data sets are drawn anew."""
+
+NAMES = tuple(PLANS)
+STAMP = "drawn.json"
+MOST_WORKERS = 8
+
+
+def build(name: str, root: str, workers: int | None = None) -> str:
+    """Return ``<root>/<name>``, drawn now if it is not there yet or was drawn by another version.
+
+    It appears whole: it is drawn into a folder beside it that is renamed at the end, so several processes may ask at
+    once (the first to finish wins) and a killed one leaves nothing of that name. The files do not depend on
+    ``workers``, the number of processes (by default one for each core).
+
+    Raises:
+        ValueError: an unknown name, or a folder of that name that this package has not drawn.
+    """
+    if name not in PLANS:
+        raise ValueError(f"no drawn data set is called {name!r}; there are {', '.join(NAMES)}")
+    target = Path(root, name)
+    stamp = _stamp(PLANS[name])
+    if _is_current(target, stamp):
+        return str(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        draw(PLANS[name], temporary, workers or _cores())
+        (temporary / STAMP).write_text(json.dumps(stamp))
+        _replace(target, temporary, stamp)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return str(target)
+
+
+def draw(plan: Plan, folder: Path, workers: int) -> None:
+    """Write the photographs and the metadata.csv of a plan into a folder."""
+    shots = plan.shots()
+    for parent in sorted({os.path.dirname(shot.path) for shot in shots}):
+        (folder / parent).mkdir(parents=True)
+    if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
+        facing = [_take(shot, folder) for shot in shots]
+    else:
+        with multiprocessing.get_context("fork").Pool(workers) as pool:
+            facing = pool.starmap(_take, [(shot, folder) for shot in shots], chunksize=16)
+    with open(folder / "metadata.csv", "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "identity", "split", "orientation", "environment"])
+        writer.writerows([s.path, s.identity, s.split, o, s.place] for s, o in zip(shots, facing, strict=True))
+
+
+def _take(shot: Shot, folder: Path) -> str:
+    """Write one photograph; returns its orientation."""
+    plan = shot.plan
+    data, orientation = take_photograph(plan.animal(shot.animal), shot.place, plan.camera, plan.size, shot.rng())
+    (folder / shot.path).write_bytes(data)
+    return orientation
+
+
+def _cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def _stamp(plan: Plan) -> dict[str, str | int]:
+    return {"version": VERSION, "plan": repr(plan)}
+
+
+def _is_current(target: Path, stamp: dict) -> bool:
+    if not target.exists():
+        return False
+    if not (target / STAMP).exists():
+        raise ValueError(
+            f"{target} was not drawn by this package (it has no {STAMP}); move it away or give it another name, "
+            f"so that {target.name} can be drawn there"
+        )
+    return json.loads((target / STAMP).read_text()) == stamp
+
+
+def _replace(target: Path, temporary: Path, stamp: dict) -> None:
+    """Put what was drawn in place, unless another process was faster."""
+    old = temporary.with_suffix(".old")
+    try:
+        if not _is_current(target, stamp):
+            if target.exists():
+                os.rename(target, old)
+            os.rename(temporary, target)
+    except OSError:
+        if not _is_current(target, stamp):
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,58 @@
+"""One photograph: an animal, a moment, a place, a camera."""
+
+import numpy as np
+
+from .animals import Animal
+from .camera import Camera
+from .draw import Canvas
+from .figure import View, draw_animal, outline
+from .pose import draw_pose
+from .scene import PLACES, occlude, shadow, tree
+
+
+def take_photograph(
+    animal: Animal, place: str, camera: Camera, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[bytes, str]:
+    """Draw one photograph of an animal.
+
+    Args:
+        animal: whom.
+        place: a name in ``scene.PLACES``.
+        camera: its noise.
+        size: width and height in pixels.
+        rng: decides everything else.
+
+    Returns:
+        The JPEG file and the orientation, "left" or "right", that the animal heads to.
+    """
+    width, height = size
+    left = rng.random() < 0.5
+    yaw = rng.uniform(-1.15, 0.45)
+    view = View(np.pi - yaw if left else yaw, tilt=rng.uniform(-0.05, 0.4))
+    pose = draw_pose(animal, rng, facing=-np.pi / 2 - view.yaw)
+    view, low, high = _aim(rng, view, *outline(animal, pose, view), size)
+    ground = high[1] - 0.06 * (high[1] - low[1])
+    image = PLACES[place](rng, (height, width), ground)
+    if pose.name == "climb":
+        trunk_line = view.points(pose.trunk.points[[0, -2]])[:, :2]
+        tree(rng, image, *trunk_line, animal.build.girth * view.scale)
+    else:
+        shadow(rng, image, low, high, ground)
+    light = np.array([rng.normal(0, 0.5), -1.0, rng.uniform(0.3, 1.2)])
+    light = (light / np.linalg.norm(light)).astype(np.float32)
+    canvas = Canvas(image, light, ambient=rng.uniform(0.45, 0.75), shift=tuple(rng.integers(0, 512, 2)))
+    draw_animal(canvas, animal, pose, view)
+    occlude(rng, canvas.image, place)
+    return camera.encode(rng, camera.expose(rng, canvas.image)), "left" if left else "right"
+
+
+def _aim(rng, view: View, low, high, size) -> tuple[View, np.ndarray, np.ndarray]:
+    """Fill the picture with the animal, more or less: a loose box around it, or a tight one that cuts something off."""
+    width, height = size
+    span = high - low
+    scale = min(width / span[0], height / span[1]) * rng.uniform(0.72, 1.12)
+    room = np.array(size) - span * scale
+    corner = room * rng.uniform(0.2, 0.8, 2) + rng.normal(0, 0.03, 2) * height
+    origin = corner - low * scale
+    placed = View(view.yaw, view.tilt, scale, (float(origin[0]), float(origin[1])))
+    return placed, corner, corner + span * scale

@@ -1,0 +1,113 @@
+"""What each drawn data set holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .animals import Animal, red_panda
+from .camera import Camera
+from .species import other_animal
+
+SPECIES: dict[str, Callable[[np.random.Generator], Animal]] = {"panda": red_panda, "other": other_animal}
+PANDA_CAMERA = Camera()
+SOURCE_CAMERA = Camera(warmth=0.08, exposure=0.25, contrast=0.1, shade=0.3, blur=0.01, noise=0.03, quality=(70, 95))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A data set: whom it shows, how often, where, and with which camera.
+
+    Attributes:
+        species: key of ``SPECIES``; also the first part of every identity's name.
+        train, test: animals to train on and to test on; nobody is both.
+        train_images, gallery_images: how many in all, dealt out unevenly, as photographs of real animals are.
+        queries: images of each test animal that ask.
+        places: where the animals live (``scene.PLACES``).
+        travellers: how many of the training animals are also photographed in ``elsewhere``.
+        size: width and height in pixels.
+    """
+
+    species: str
+    train: int
+    train_images: int
+    test: int
+    queries: int
+    gallery_images: int
+    size: tuple[int, int]
+    seed: int
+    camera: Camera
+    places: tuple[str, ...] = ("indoor",)
+    travellers: int = 0
+    elsewhere: str = "outdoor"
+
+    def animal(self, number: int) -> Animal:
+        """The animal of a number, always the same."""
+        return SPECIES[self.species](np.random.default_rng([self.seed, 0, number]))
+
+    def shots(self) -> list["Shot"]:
+        """Every photograph of the data set, in order."""
+        rng = np.random.default_rng([self.seed, 1])
+        shots = []
+        for animal, count in enumerate(_deal(rng, self.train_images, self.train)):
+            shots += self._of(rng, "train", animal, count, animal < self.travellers)
+        tested = range(self.train, self.train + self.test)
+        for split, counts in (
+            ("query", [self.queries] * self.test),
+            ("gallery", _deal(rng, self.gallery_images, self.test)),
+        ):
+            for animal, count in zip(tested, counts, strict=True):
+                shots += self._of(rng, split, animal, count, False)
+        return [Shot(self, number, *shot) for number, shot in enumerate(shots)]
+
+    def _of(self, rng, split: str, animal: int, count: int, travels: bool) -> list[tuple[str, int, str]]:
+        return [
+            (split, animal, self.elsewhere if travels and rng.random() < 0.5 else str(rng.choice(self.places)))
+            for _ in range(count)
+        ]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One photograph to be taken; its number alone decides what is random in it."""
+
+    plan: Plan
+    number: int
+    split: str
+    animal: int
+    place: str
+
+    @property
+    def identity(self) -> str:
+        return f"{self.plan.species}{self.animal:03d}"
+
+    @property
+    def path(self) -> str:
+        return f"images/{self.split}/{self.identity}_{self.number:05d}.jpg"
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng([self.plan.seed, 2, self.number])
+
+
+def _deal(rng: np.random.Generator, images: int, animals: int) -> np.ndarray:
+    """How many of the images show each animal: unequal by up to a half of the mean, ``images`` in all."""
+    share = rng.uniform(0.5, 1.5, animals)
+    ends = np.round(np.cumsum(share) / share.sum() * images).astype(int)
+    return np.diff(ends, prepend=0)
+
+
+PLANS = {
+    "SyntheticPandas": Plan(
+        "panda", 20, 1967, 23, 6, 1382, (256, 128), seed=43, camera=PANDA_CAMERA, travellers=10
+    ),
+    "SyntheticPandasSmall": Plan(
+        "panda", 20, 800, 23, 4, 400, (128, 64), seed=43, camera=PANDA_CAMERA, travellers=10
+    ),
+    "SyntheticTiny": Plan("panda", 6, 48, 4, 2, 16, (64, 32), seed=43, camera=PANDA_CAMERA, travellers=3),
+    "SyntheticSource": Plan(
+        "other", 160, 6400, 20, 4, 400, (256, 128), seed=7, camera=SOURCE_CAMERA, places=("plain",)
+    ),
+    "SyntheticSourceSmall": Plan(
+        "other", 120, 2400, 20, 3, 240, (128, 64), seed=7, camera=SOURCE_CAMERA, places=("plain",)
+    ),
+}  # fmt: skip
