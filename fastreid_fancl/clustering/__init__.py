@@ -1,7 +1,22 @@
 """From features to pseudo-labels: neighbours -> k-reciprocal Jaccard distance -> clusters -> their quality."""
 
 from .jaccard import jaccard_distance
-from .labels import dbscan, reliable_labels
+from .labels import dbscan, noise_alone, reliable_labels, renumber
 from .neighbors import knn
+from .quality import quality
+from .sweep import EpsChoice, SweepRow, choose_eps, degenerate, guarded_labels
 
-__all__ = ["dbscan", "jaccard_distance", "knn", "reliable_labels"]
+__all__ = [
+    "EpsChoice",
+    "SweepRow",
+    "choose_eps",
+    "dbscan",
+    "degenerate",
+    "guarded_labels",
+    "jaccard_distance",
+    "knn",
+    "noise_alone",
+    "quality",
+    "reliable_labels",
+    "renumber",
+]

@@ -40,14 +40,14 @@ def jaccard_distance(features: np.ndarray | Tensor, k1: int = 30, k2: int = 6, m
 
     Args:
         features: L2-normalised (N, D), array or tensor; the neighbours are searched on a tensor's device. Zero rows are
-            allowed: they are as far from all others as unrelated rows are.
+            allowed: equal to each other, and near to none.
         k1: neighbours of the reciprocal sets, the row itself included; above N it is taken as N.
         k2: neighbours of the query expansion, the row itself included; 1 for none, above k1 it is taken as k1.
         max_distance: in (0, 1]; 1 is the distance of rows that share no neighbour.
 
     Returns:
-        (N, N) symmetric float32 with sorted columns. All pairs nearer than `max_distance` are stored, those at distance 0
-        and the diagonal, always 0, too; a pair that is not stored is farther.
+        (N, N) symmetric float32 with sorted columns. Every pair nearer than `max_distance` is stored, also at distance 0,
+        and the diagonal, which is 0; a pair that is not stored is farther.
 
     Raises:
         ValueError: on features that are not a finite (N, D), k1 or k2 below 1, or `max_distance` outside (0, 1].
@@ -301,7 +301,7 @@ def _overlap_rows(start, column, value, column_start, row, transposed, place, ma
 def _mirror(start, column, value):
     """The symmetric rows of upper ones that begin with the diagonal, all with ascending columns.
 
-    The lower half of a row comes out ascending, as it is filled by ascending rows; so then does the upper from the lower.
+    Filled by ascending rows, the lower half of each row comes out ascending; then so does the upper from the lower.
     """
     rows = len(start) - 1
     count = np.zeros(rows + 1, dtype=np.int64)

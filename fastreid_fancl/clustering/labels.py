@@ -37,9 +37,7 @@ def _check(distance: csr_matrix, eps: float, min_samples: int) -> None:
         what = f"{type(distance).__name__} of shape {getattr(distance, 'shape', None)}"
         raise ValueError(f"Expected a square sparse distance, got {what}: pass what jaccard_distance returns.")
     if not 0 < eps < 1:
-        raise ValueError(
-            f"Expected eps between 0 and 1, as the Jaccard distance is, got {eps}: the usual are 0.4 to 0.7."
-        )
+        raise ValueError(f"Expected eps between 0 and 1, as the Jaccard distance is, got {eps}: take 0.4 to 0.7.")
     if min_samples < 1:
         raise ValueError(f"Expected min_samples of at least 1, got {min_samples}: the usual is 4.")
 
@@ -103,15 +101,15 @@ def reliable_labels(
 ) -> tuple[np.ndarray, float | None]:
     """DBSCAN's clusters less what SpCL (Ge et al., NeurIPS 2020, Section 3.3) finds unreliable.
 
-    With I(i), I_tight(i), I_loose(i) the images in the cluster of i at eps, eps - gap, eps + gap, noise alone in its own,
-    and |A n B| / |A u B| the overlap of two sets, as in SpCL's released code:
+    With I(i), I_tight(i), I_loose(i) the images in the cluster of i at eps, eps - gap, eps + gap, where noise is alone, and
+    |A n B| / |A u B| the overlap of two sets, as in SpCL's released code:
 
     - a cluster's independence is the best overlap of I and I_loose among its images. Where it is too small (1 - overlap
       above `threshold`) the whole cluster falls apart: it would merge with others at a looser eps;
-    - an image's compactness is the overlap of I and I_tight. Images that do not reach the best of their cluster leave it.
+    - an image's compactness is the overlap of I and I_tight. Images below the best of their cluster leave it.
 
-    Images that fail, noise, and an image that is left alone in its cluster all get -1: in SpCL each of them is then a class
-    of its own, whatever the reason.
+    Images that fail, noise, and an image that is left alone in its cluster all get -1: in SpCL each of them is then a
+    class of its own, whatever the reason.
 
     Args:
         distance: (N, N) of `jaccard_distance`.
@@ -176,7 +174,7 @@ def noise_alone(labels: np.ndarray) -> np.ndarray:
 
 
 def renumber(labels: np.ndarray, smallest: int = 1) -> np.ndarray:
-    """Labels (N,) with clusters of fewer than `smallest` images left out (-1) and the others numbered 0..M-1, in order."""
+    """Labels (N,) with clusters of fewer than `smallest` images left out (-1), the others numbered 0..M-1 in order."""
     sizes = np.bincount(labels[labels >= 0])
     number = np.where(sizes >= smallest, np.cumsum(sizes >= smallest) - 1, -1)
     return np.where(labels >= 0, np.append(number, -1)[labels], -1)

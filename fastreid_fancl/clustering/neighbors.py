@@ -87,8 +87,8 @@ def as_features(features: np.ndarray | Tensor) -> Tensor:
     if wrong:
         shown = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
         raise ValueError(
-            f"Expected finite features, got NaN, infinite or huge values in {len(wrong)} of {len(features)} rows ({shown}): "
-            "if all rows are wrong the training diverged, so lower the learning rate; if few are, check those images."
+            f"Expected finite features, got NaN, infinite or huge values in {len(wrong)} of {len(features)} rows ({shown}). "
+            "If all rows are wrong the training diverged: lower the learning rate. If few are: check those images."
         )
     return features
 
@@ -145,7 +145,7 @@ def _candidate_count(rows: int, k: int) -> int:
 
 
 def _tile_candidates(features: Tensor, k: int) -> Candidates:
-    """Candidates by tiles of the lower triangle of the N x N products, each of which serves its rows and its columns."""
+    """Candidates by tiles of the lower triangle of all products, each of which serves its rows and its columns."""
     features, squared = _centred(features)
     norms = ((1 - _rounding(features.shape[1])) * squared).numpy()
     rows, count = len(features), _candidate_count(len(features), k)
@@ -231,7 +231,7 @@ def _faiss_candidates(features: Tensor, k: int) -> Candidates:
 
 
 def _refine(features: np.ndarray, candidates: Candidates, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of the candidates by exact distance; of all rows where the candidates' floor does not prove them."""
+    """The k nearest of the candidates by exact distance, or of all rows where the floor does not prove them."""
     rows = len(features)
     distance = np.full((rows, k), np.inf, dtype=np.float32)
     index = np.full((rows, k), rows, dtype=np.int64)

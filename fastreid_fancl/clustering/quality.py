@@ -1,0 +1,55 @@
+"""How well clusters match known identities: for the log only, no training reads it."""
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from .labels import noise_alone
+
+
+def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
+    """Numbers that describe a clustering, and compare it with the identities where they are known.
+
+    Args:
+        labels: (N,) clusters, -1 for images left out.
+        identities: (N,) true identities, integers; -1 where unknown.
+
+    Returns:
+        Always: `clusters`; `left_out`, images in no cluster; `mean_cluster_size`; `identities`, known ones.
+        Where some clustered image has a known identity, over such images, so that the images left out do not count:
+        `ari`, the adjusted Rand index; `nmi`, normalised mutual information (arithmetic mean); `purity`, the share of
+        images with the commonest identity of their cluster.
+        Where any identity is known: `ari_all`, the adjusted Rand index with each image left out in a cluster of its own.
+        Unlike `ari` it does not rise by leaving out the hard images.
+
+    Raises:
+        ValueError: if labels and identities differ in shape.
+    """
+    labels, identities = np.asarray(labels), np.asarray(identities)
+    if labels.shape != identities.shape or labels.ndim != 1:
+        raise ValueError(
+            f"Expected labels and identities of one shape (N,), got {labels.shape} and {identities.shape}: pass one of each "
+            "an image, in the same order."
+        )
+    clustered, known = labels >= 0, identities >= 0
+    clusters = len(np.unique(labels[clustered]))
+    numbers = {
+        "clusters": clusters,
+        "left_out": int((~clustered).sum()),
+        "mean_cluster_size": float(clustered.sum() / max(1, clusters)),
+        "identities": len(np.unique(identities[known])),
+    }
+    if (clustered & known).any():
+        numbers |= _agreement(labels[clustered & known], identities[clustered & known])
+    if known.any():
+        numbers["ari_all"] = float(adjusted_rand_score(identities[known], noise_alone(labels)[known]))
+    return numbers
+
+
+def _agreement(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
+    counts = contingency_matrix(identities, labels, sparse=True)
+    return {
+        "ari": float(adjusted_rand_score(identities, labels)),
+        "nmi": float(normalized_mutual_info_score(identities, labels)),
+        "purity": float(counts.max(axis=0).sum() / len(labels)),
+    }

@@ -1,0 +1,165 @@
+"""DBSCAN's radius by data, and the guard against clusterings that no training should see.
+
+Both look at a sweep of radii on the one sparse distance, where each further radius costs milliseconds.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.metrics import adjusted_rand_score
+
+from .labels import dbscan, noise_alone
+
+CANDIDATES = tuple(n / 40 for n in range(8, 37))  # 0.2, 0.225, ..., 0.9
+
+
+class SweepRow(NamedTuple):
+    """One radius of a sweep: clusters, share of images left out, share of clustered images in the largest cluster."""
+
+    eps: float
+    clusters: int
+    left_out: float
+    largest: float
+    score: float
+
+
+class EpsChoice(NamedTuple):
+    """The radius chosen and the sweep that it was chosen from, by ascending eps."""
+
+    eps: float
+    sweep: tuple[SweepRow, ...]
+
+
+def choose_eps(distance: csr_matrix, min_samples: int = 4, candidates: Sequence[float] | None = None) -> EpsChoice:
+    """DBSCAN's radius by data, without labels.
+
+    Each candidate scores the product of three shares:
+
+    - stability, the adjusted Rand index between the partitions at the next tighter and the next looser candidate (images
+      left out count as clusters of one): identities that are well apart keep their clusters over a range of radii;
+    - coverage, the share of images that are in a cluster: with all images left out, nothing changes either;
+    - diversity, the chance that two clustered images are in different clusters, 1 - sum_c (n_c / n)^2: nor does it with
+      all of them in one.
+
+    The best candidate wins, the middle one of equals; degenerate ones (see `degenerate`) only if all are.
+
+    Args:
+        distance: (N, N) of `jaccard_distance`, stored up to the largest candidate.
+        min_samples: of DBSCAN.
+        candidates: radii in (0, 1), in any order; None for 0.2 to 0.9 in steps of 0.025.
+
+    Raises:
+        ValueError: without candidates, and as `dbscan` does.
+    """
+    radii = _radii(candidates)
+    labels = [dbscan(distance, eps, min_samples) for eps in radii]
+    sweep = tuple(
+        _row(eps, own, stability) for eps, own, stability in zip(radii, labels, _stability(labels), strict=True)
+    )
+    usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own) is None] or sweep
+    best = max(row.score for row in usable)
+    tied = [row for row in usable if row.score == best]
+    return EpsChoice(tied[len(tied) // 2].eps, sweep)
+
+
+def _radii(candidates: Sequence[float] | None) -> list[float]:
+    radii = sorted({float(eps) for eps in (CANDIDATES if candidates is None else candidates)})
+    if not radii:
+        raise ValueError("Expected at least one candidate for eps, got none: leave them out for 0.2 to 0.9.")
+    return radii
+
+
+def _stability(labels: list[np.ndarray]) -> list[float]:
+    """Agreement of the partitions on either side of each; the first and the last stand for their missing neighbours."""
+    partitions = [noise_alone(own) for own in labels]
+    return [
+        adjusted_rand_score(tighter, looser)
+        for tighter, looser in zip(partitions[:1] + partitions[:-1], partitions[1:] + partitions[-1:], strict=True)
+    ]
+
+
+def _row(eps: float, labels: np.ndarray, stability: float) -> SweepRow:
+    shares = cluster_shares(labels)
+    left_out = float((labels < 0).mean())
+    diversity = 1 - np.square(shares).sum() if len(shares) else 0.0
+    score = max(0.0, stability) * (1 - left_out) * diversity
+    return SweepRow(eps, len(shares), left_out, float(shares.max(initial=0)), float(score))
+
+
+def cluster_shares(labels: np.ndarray) -> np.ndarray:
+    """(M,) share of the clustered images that each cluster holds."""
+    sizes = np.bincount(labels[labels >= 0])
+    return sizes / max(1, sizes.sum())
+
+
+def degenerate(
+    labels: np.ndarray, min_clusters: int = 2, max_share: float = 0.5, max_left_out: float = 0.9
+) -> str | None:
+    """Why a clustering must not be trained on, or None.
+
+    The rule, in this order:
+
+    1. fewer than `min_clusters` clusters;
+    2. more than `max_left_out` of all images left out;
+    3. one cluster holds more than `max_share` of the clustered images, or, where an even split comes near to that, more
+       than 1.6 times an even share: 0.8 of two clusters, 0.53 of three. So ten images of two animals, 6 and 4, may pass.
+
+    Args:
+        labels: (N,), -1 for images left out.
+        min_clusters: 2, as one class teaches nothing.
+        max_share: in (0, 1].
+        max_left_out: in [0, 1].
+
+    Returns:
+        A sentence's end with the numbers, such as "1 cluster of 600 images, at least 2 are needed".
+    """
+    shares = cluster_shares(labels)
+    clusters, left_out = len(shares), (labels < 0).mean()
+    if clusters < min_clusters:
+        return f"{clusters} cluster{'s' * (clusters != 1)} of {len(labels)} images, at least {min_clusters} are needed"
+    if left_out > max_left_out:
+        return f"{left_out:.1%} of {len(labels)} images are left out, more than {max_left_out:.0%}"
+    limit = max(max_share, 1.6 / clusters)
+    if shares.max() > limit:
+        return f"one of {clusters} clusters holds {shares.max():.1%} of the clustered images, more than {limit:.0%}"
+    return None
+
+
+def guarded_labels(
+    distance: csr_matrix,
+    eps: float,
+    min_samples: int = 4,
+    candidates: Sequence[float] | None = None,
+    **limits: float,
+) -> tuple[np.ndarray, float, str | None]:
+    """DBSCAN's labels at `eps`, or at the nearest candidate where they are not degenerate (of two, the tighter).
+
+    Args:
+        distance: (N, N) of `jaccard_distance`.
+        eps: the radius wished for.
+        min_samples: of DBSCAN.
+        candidates: radii to move to; None for 0.2 to 0.9 in steps of 0.025.
+        **limits: of `degenerate`.
+
+    Returns:
+        Labels (N,), the eps used, and why it is not the one wished for; None if it is.
+
+    Raises:
+        ValueError: if the clustering is degenerate at every radius; as `dbscan` does.
+    """
+    labels = dbscan(distance, eps, min_samples)
+    reason = degenerate(labels, **limits)
+    if reason is None:
+        return labels, eps, None
+    radii = _radii(candidates)
+    for other in sorted(radii, key=lambda radius: (abs(radius - eps), radius)):
+        labels = dbscan(distance, other, min_samples)
+        if degenerate(labels, **limits) is None:
+            return labels, other, reason
+    raise ValueError(
+        f"Expected clusters to train on, got none at eps {eps} ({reason}) nor at any of {len(radii)} radii from "
+        f"{radii[0]} to {radii[-1]}: the features tell too little. Start from pre-trained weights, lower the learning "
+        "rate, take k1 near the images of one identity, or lower min_samples for few images."
+    )
