@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 
 import pytest
@@ -131,6 +132,25 @@ def test_an_interrupted_check_goes_on_where_it_was(wild, cache, decoded, monkeyp
     assert sorted(decoded) == ["g0.png", "g1.png", "q0.png", "t0.png", "t1.png", "t2.png"]
 
 
+def test_processes_that_check_at_once_decode_once(wild, cache, tmp_path, monkeypatch):
+    read = check.read_image
+
+    def noted(path):
+        with open(tmp_path / "notes.txt", "a") as notes:
+            notes.write(f"{path}\n")
+        return read(path)
+
+    monkeypatch.setattr(check, "read_image", noted)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=preflight, args=(wild,), kwargs={"cache_dir": cache}) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len((tmp_path / "notes.txt").read_text().splitlines()) == 6
+
+
 def test_a_cache_that_cannot_be_written_or_read_is_done_without_and_said(wild, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     assert preflight(wild, cache_dir=tmp_path / "file" / "below") == []
@@ -146,7 +166,7 @@ def test_the_cache_lies_in_the_users_cache_folder_and_not_beside_the_photographs
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     before = sorted(os.listdir(wild.folder))
     preflight(wild)
-    assert len(list((tmp_path / "home" / "fastreid_fancl").iterdir())) == 1
+    assert len(list((tmp_path / "home" / "fastreid_fancl").glob("decoded-Wild-*.json"))) == 1
     assert sorted(os.listdir(wild.folder)) == before
 
 

@@ -140,9 +140,19 @@ def test_a_drawn_data_set_is_drawn_at_first_use_and_then_read(root, striped, cap
     with caplog.at_level(logging.INFO):
         data = striped(root="datasets")
     assert (len(data.train), len(data.query), len(data.gallery)) == (4, 2, 4)
-    assert "Drawing Striped" in caplog.text and "Striped is there after" in caplog.text
+    assert "Drawing Striped" in caplog.text and "Striped was drawn in" in caplog.text
     striped(root="datasets")
     assert (root / "drawn.txt").read_text() == "once\n"
+
+
+def test_a_drawn_data_set_is_read_from_a_folder_that_cannot_be_written(root, striped, monkeypatch):
+    striped()
+
+    def refused(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(drawn, "alone", refused)
+    assert len(striped().train) == 4
 
 
 def test_processes_that_ask_at_once_draw_once(root, striped):

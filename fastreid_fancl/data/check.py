@@ -1,5 +1,6 @@
 """What must hold before training starts: every photograph decodes, and the splits that are asked for exist."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ import PIL
 from ..files import replacing
 from . import UNLABELLED, log_once, shorten
 from .images import UnreadableImage, read_image
+from .locks import alone
 
 logger = logging.getLogger(__name__)
 
@@ -140,12 +142,19 @@ def _check_dataset(dataset, splits: Sequence[str], workers: int, cache_dir: str 
     if not paths:
         return []
     cache = _cache_path(dataset, cache_dir)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # _save reports a place that cannot be written
+            stack.enter_context(alone(f"{cache}.lock"))  # of several ranks the first decodes for all
+        return _check_paths(_name(dataset), paths, cache, workers)
+
+
+def _check_paths(name: str, paths: list[str], cache: str, workers: int) -> list[BadImage]:
     good = _load(cache)
     stamps = {path: _stamp(path) for path in paths}
     unseen = [path for path in paths if stamps[path] is None or stamps[path] not in good]
     bad: list[BadImage] = []
     try:
-        for path, problem in _decode_all(_name(dataset), unseen, workers):
+        for path, problem in _decode_all(name, unseen, workers):
             if problem:
                 bad.append(BadImage(path, problem))
             else:

@@ -1,0 +1,24 @@
+"""One process at a time."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where several processes may then do the same work
+    fcntl = None
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Hold the other processes that lock ``path`` until the block ends; the lock goes with its process.
+
+    Raises:
+        OSError: ``path`` cannot be written.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path, "w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
