@@ -130,11 +130,13 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_stopped(datasets, tmp_
     command = [sys.executable, os.fspath(REPO / "tools/train_net.py"), *arguments("fancl", killed, **long)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not (killed / "last_checkpoint").exists() and time.monotonic() < deadline:
+    while not (killed / "last_checkpoint").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)  # into the next epoch
+    assert process.poll() is None, "the run ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    assert (killed / "last_checkpoint").exists()
     assert not (killed / "model_final.pth").exists()
 
     command_line(arguments("fancl", killed, "--resume", **long))
