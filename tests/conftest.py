@@ -53,6 +53,14 @@ def animals(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """What is remembered about checked photographs, away from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def datasets(animals, monkeypatch) -> Path:
     """FASTREID_DATASETS set to `animals`."""

@@ -7,7 +7,7 @@ from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
-from ..data.check import preflight, require_identities
+from ..data.check import preflight_all, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..methods import PseudoLabelMethod
@@ -26,12 +26,10 @@ def check_data(cfg, train: bool = True) -> None:
     Raises:
         ValueError: naming unreadable images (unless DATASETS.ON_BAD_IMAGE is "skip"), empty splits, or missing identities.
     """
-    tests = [load(name) for name in cfg.DATASETS.TESTS]
-    preflight(tests, splits=("query", "gallery"), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
-    if not train:
-        return
-    trained = [load(name) for name in cfg.DATASETS.NAMES]
-    preflight(trained, splits=("train",), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    wanted = [(load(name), ("query", "gallery")) for name in cfg.DATASETS.TESTS]
+    trained = [load(name) for name in cfg.DATASETS.NAMES] if train else []
+    wanted += [(dataset, ("train",)) for dataset in trained]
+    preflight_all(wanted, on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
     if not is_unsupervised(cfg):
         for dataset in trained:
             require_identities(dataset)
