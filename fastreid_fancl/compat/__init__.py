@@ -11,11 +11,10 @@ from .imports import prepare_imports
 # Shared seams of the package: `compat.check_config(cfg)` and so on.
 _PUBLIC = {
     "check_config": ".checks",
+    "choose_backend": ".launch",
     "load_pretrained": ".pretrained",
     "read_weights": ".checkpoint",
-    "set_backend": ".launch",
     "stateful": ".engine",
-    "write_atomically": ".checkpoint",
 }
 _MENDS = (
     *("registry", "data", "samplers", "pretrained", "model"),

@@ -5,12 +5,14 @@ import copy
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from fastreid.utils import checkpoint
 
+from ..files import replacing
 from .imports import replace
 
 logger = logging.getLogger(__name__)
@@ -23,25 +25,6 @@ CONTAINERS = ("model", "model_state", "state_dict", "state_dict_ema")
 
 # How `torch.load(weights_only=True)` names what it refuses.
 UNSAFE = re.compile(r"Unsupported (global|class|type)|not an allowed", re.IGNORECASE)
-
-
-def write_atomically(path: str, write: Callable, mode: str = "wb") -> None:
-    """Call `write(file)` so that `path` holds either all that was written or what it held before.
-
-    The file is written under a temporary name in the same folder, flushed to the disk and renamed.
-    """
-    path = os.fspath(path)
-    temporary = path + ".tmp"
-    try:
-        with open(temporary, mode) as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
 
 
 def plain(value):
@@ -133,12 +116,14 @@ class Checkpointer(checkpoint.Checkpointer):
         file_name = f"{name}.pth"
         path = os.path.join(self.save_dir, file_name)
         self.logger.info(f"Saving checkpoint to {path}")
-        write_atomically(path, lambda file: torch.save(data, file))
+        with replacing(path) as temporary:
+            torch.save(data, temporary)
         self.tag_last_checkpoint(file_name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         path = os.path.join(self.save_dir, "last_checkpoint")
-        write_atomically(path, lambda file: file.write(last_filename_basename), "w")
+        with replacing(path) as temporary:
+            Path(temporary).write_text(last_filename_basename)
 
     def _load_file(self, f: str) -> dict:
         return as_checkpoint(read_weights(f), f)

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import time
+from pathlib import Path
 
 import torch
 from fastreid.engine import defaults, train_loop
@@ -16,7 +17,7 @@ from fastreid.utils.params import ContiguousParams
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .checkpoint import write_atomically
+from ..files import replacing
 from .imports import replace, wrap
 
 logger = logging.getLogger(__name__)
@@ -176,7 +177,8 @@ def default_setup(cfg, args) -> None:
     if cfg.OUTPUT_DIR and comm.is_main_process():
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
-        write_atomically(path, lambda file: file.write(cfg.dump()), "w")
+        with replacing(path) as temporary:
+            Path(temporary).write_text(cfg.dump())
     for name in ("fastreid", "fastreid_fancl"):
         defaults.setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank, name=name)
     logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")

@@ -3,12 +3,13 @@
 import json
 import logging
 import os
+from pathlib import Path
 
 from fastreid.engine import hooks
 from fastreid.utils import events
 from fastreid.utils import logger as fastreid_logger
 
-from .checkpoint import write_atomically
+from ..files import replacing
 from .imports import replace, wrap
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ def rewind(writer: events.JSONWriter, start_iter: int) -> None:
     if start_iter == 0:
         os.replace(path, os.path.join(os.path.dirname(path), "metrics.previous.json"))
     else:
-        write_atomically(path, lambda file: file.writelines(kept), "w")
+        with replacing(path) as temporary:
+            Path(temporary).write_text("".join(kept))
     logger.info(f"{path}: {len(lines) - len(kept)} lines of an earlier run from iteration {start_iter} taken out")
     writer._file_handle = open(path, "a")  # noqa: SIM115 (the writer closes it)
 

@@ -14,9 +14,9 @@ stock = sys.modules["fastreid.engine.launch"]
 BACKEND = "FASTREID_FANCL_BACKEND"
 
 
-def set_backend(cfg) -> None:
+def choose_backend(device: str) -> None:
     """Choose, before `launch`, what the processes talk with: gloo when MODEL.DEVICE is the CPU, otherwise NCCL."""
-    os.environ[BACKEND] = "gloo" if torch.device(cfg.MODEL.DEVICE).type == "cpu" else "nccl"
+    os.environ[BACKEND] = "gloo" if torch.device(device).type == "cpu" else "nccl"
 
 
 def distributed_worker(
@@ -25,9 +25,9 @@ def distributed_worker(
     """Symptom: ``AssertionError: cuda is not available`` with --num-gpus 2 on the CPU; warnings when a job ends.
 
     Cause: engine/launch.py:74-103 knows NCCL only and leaves the process group open.
-    Mend: the backend of `set_backend` (without it, NCCL where there is a GPU), as many PyTorch threads as fall to one
-    process, and the group closed at the end. It stands in a module, so that spawned processes find it, and with it
-    every other mend, before they unpickle `main_func`.
+    Mend: the backend of `choose_backend` (without it, NCCL where there is a GPU), as many PyTorch threads as fall to
+    one process, and the group closed at the end. It stands in a module, so that spawned processes find it, and with
+    it every other mend, before they unpickle `main_func`.
     """
     backend = os.environ.get(BACKEND) or ("nccl" if torch.cuda.is_available() else "gloo")
     if backend == "nccl":

@@ -9,6 +9,7 @@ from fastreid.modeling.backbones import build as backbones_build
 from fastreid.modeling.backbones.regnet import config as regnet_config
 from fastreid.utils import comm
 from torch import nn
+from yacs.config import CfgNode
 
 from .checkpoint import align_prefix, as_checkpoint, read_weights
 from .imports import wrap
@@ -146,16 +147,16 @@ def _missing(url: str, path: str) -> str:
     )
 
 
-class PackageRelative(type(regnet_config.cfg)):
+def merge_from_package(cfg_filename: str) -> None:
     """Symptom: RegNet and EfficientNet: FileNotFoundError unless the working folder contains fastreid/.
 
     Cause: modeling/backbones/regnet/regnet.py:557 and effnet.py:245 name their YAML files relative to it.
     Mend: the path is looked up beside the installed package.
     """
+    package = os.path.dirname(sys.modules["fastreid"].__file__)
+    with open(os.path.join(os.path.dirname(package), cfg_filename)) as file:
+        regnet_config.cfg.merge_from_other_cfg(CfgNode.load_cfg(file))
 
-    def merge_from_file(self, cfg_filename: str) -> None:
-        package = os.path.dirname(sys.modules["fastreid"].__file__)
-        super().merge_from_file(os.path.join(os.path.dirname(package), cfg_filename))
 
-
-object.__setattr__(regnet_config.cfg, "__class__", PackageRelative)
+# Past yacs, which would take it for a key.
+object.__setattr__(regnet_config.cfg, "merge_from_file", merge_from_package)

@@ -1,0 +1,293 @@
+"""The stock trainer: learning, evaluating, writing, saving and resuming."""
+
+import json
+import logging
+import os
+import pickle
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from bag_of_tricks import stock_cfg, stock_trainer
+from fastreid.engine import default_argument_parser, default_setup, hooks
+from fastreid.engine.defaults import DistributedDataParallel
+from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
+from fastreid.modeling import build_model
+from fastreid.solver import build_lr_scheduler, build_optimizer
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
+from fastreid.utils.logger import setup_logger
+
+from fastreid_fancl.compat.launch import BACKEND, choose_backend
+
+
+@pytest.fixture(autouse=True)
+def quiet_loggers():
+    """Take off the handlers that a run put on; they hold pytest's captured output."""
+    yield
+    for name in ("fastreid", "fastreid_fancl"):
+        log = logging.getLogger(name)
+        log.handlers.clear()
+        log.propagate = True
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SOLVER__OPT": "SGD"},
+        {"SOLVER__OPT": "Adam"},
+        {"SOLVER__CLIP_GRADIENTS__ENABLED": True},
+        {"MODEL__FREEZE_LAYERS": ["backbone"], "SOLVER__FREEZE_ITERS": 1},
+    ],
+    ids=["SGD", "Adam", "clipping", "freezing"],
+)
+def test_two_steps_change_every_weight_and_gradients_do_not_pile_up(changes):
+    torch.manual_seed(0)
+    model = build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3)).train()
+    optimizer, params = build_optimizer(stock_cfg(**changes), model)
+    before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    batch = {"images": torch.rand(4, 3, 32, 16) * 255, "targets": torch.tensor([0, 0, 1, 1])}
+    trainer = SimpleTrainer(model, [batch] * 2, optimizer, params)
+    for step in range(2):
+        trainer.iter = step
+        with EventStorage():
+            trainer.run_step()
+    unchanged = [
+        name for name, value in model.named_parameters() if name in before and torch.equal(value, before[name])
+    ]
+    assert unchanged == []
+    optimizer.zero_grad()
+    assert all(after[name].grad.abs().sum() == 0 for name in before)
+
+
+def test_the_optimiser_can_be_pickled_and_restored():
+    model = build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))
+    optimizer, _ = build_optimizer(stock_cfg(), model)
+    optimizer.param_groups[0]["lr"] = 0.5
+    again, _ = build_optimizer(stock_cfg(), model)
+    again.load_state_dict(optimizer.state_dict())
+    assert again.param_groups[0]["lr"] == pickle.loads(pickle.dumps(optimizer)).param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "iterations, changes, message",
+    [
+        (0, {}, "fewer training images than SOLVER.IMS_PER_BATCH 16: lower it"),
+        (5, {"SOLVER__SCHED": "CosineAnnealingLR", "SOLVER__WARMUP_ITERS": 6}, "take 2 of SOLVER.MAX_EPOCH 2 epochs"),
+    ],
+)
+def test_schedules_without_room_are_refused(iterations, changes, message):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(ValueError, match=message):
+        build_lr_scheduler(stock_cfg(**changes), optimizer, iterations)
+
+
+def test_mixed_precision_without_a_gpu_is_refused():
+    with pytest.raises(ValueError, match="needs a GPU, the model is on cpu: use SOLVER.AMP.ENABLED False"):
+        AMPTrainer(torch.nn.Linear(1, 1), [], None, None)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_mixed_precision_trains_on_a_gpu_without_warnings(datasets, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        trainer = stock_trainer(tmp_path, MODEL__DEVICE="cuda", SOLVER__AMP__ENABLED=True)
+        assert trainer.train()["mAP"] > 0
+    assert "grad_scaler" in torch.load(tmp_path / "model_final.pth", weights_only=True)
+
+
+def test_logged_losses_are_copied_to_the_host_before_anything_else():
+    class OnGpu:
+        """A loss on a GPU: the stock function would make a CUDA stream for it."""
+
+        device = torch.device("cuda")
+
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return torch.tensor(2.0)
+
+    with EventStorage() as storage:
+        SimpleTrainer._write_metrics(SimpleNamespace(iter=0), {"loss": OnGpu()}, 0.0)
+    assert storage.latest()["total_loss"][0] == 2
+
+
+@pytest.mark.parametrize("period, evaluations", [(-1, 1), (0, 1), (1, 3), (2, 2), (3, 1), (9, 1)])
+def test_evaluations_come_every_period_and_after_the_last_epoch(period, evaluations):
+    calls = []
+    hook = hooks.EvalHook(period, lambda: calls.append(1) or {})
+    hook.trainer = SimpleNamespace(max_epoch=3)
+    for epoch in range(3):
+        hook.trainer.epoch = epoch
+        hook.after_epoch()
+    hook.after_train()
+    assert len(calls) == evaluations
+
+
+@pytest.mark.parametrize("period", [0, 2, 5])
+def test_a_failed_run_raises_its_own_error_and_does_not_evaluate(period, datasets, tmp_path, monkeypatch):
+    trainer = stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=period)
+    monkeypatch.setattr(type(trainer), "test", lambda *a: pytest.fail("evaluated after a failure"))
+    monkeypatch.setattr(trainer, "run_step", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+
+
+@pytest.mark.parametrize("period", [0, 2])
+def test_the_last_evaluation_is_in_the_checkpoint_the_metrics_and_tensorboard(period, datasets, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    results = stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=period).train()
+    content = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert content["metric"] == pytest.approx(results["metric"])
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 0
+    assert metrics(tmp_path)[-1]["mAP"] == pytest.approx(results["mAP"])
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Scalars("mAP")[-1].value == pytest.approx(results["mAP"], rel=1e-5)
+
+
+def test_a_run_of_one_iteration_trains(datasets, tmp_path):
+    assert stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1, SOLVER__IMS_PER_BATCH=24).train()["mAP"] > 0
+
+
+def test_the_printer_does_not_divide_by_no_iterations():
+    printer = CommonMetricPrinter(10)
+    with EventStorage() as storage:
+        storage.epoch = 0
+        printer.write()
+        printer.write()
+
+
+def test_what_a_hook_logs_before_an_epoch_reaches_the_metrics(datasets, tmp_path):
+    trainer = stock_trainer(tmp_path)
+    log = hooks.CallbackHook(before_epoch=lambda t: t.storage.put_scalar("clusters", 10 + t.epoch))
+    trainer.register_hooks([log])
+    trainer.train()
+    logged = {line["iteration"]: line["clusters"] for line in metrics(tmp_path) if "clusters" in line}
+    assert list(logged.values()) == [10, 10.5]  # the writer smooths by the median of what came so far
+
+
+def test_a_resumed_run_knows_its_best_metric_and_repeats_no_line(datasets, tmp_path):
+    stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1).train()
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"]
+    with open(tmp_path / "metrics.json", "a") as file:
+        file.write('{"iteration": 2, "mAP": 1}\n{"iteration": 3, "mA')  # of a second epoch that was killed
+    trainer = stock_trainer(tmp_path, TEST__EVAL_PERIOD=1)
+    trainer.resume_or_load(resume=True)
+    checkpointer = next(hook for hook in trainer._hooks if isinstance(hook, hooks.PeriodicCheckpointer))
+    assert trainer.start_epoch == 1 and checkpointer.best_metric == best
+    trainer.train()
+    iterations = [line["iteration"] for line in metrics(tmp_path)]
+    assert iterations == sorted(set(iterations)) and iterations[-1] == 3
+
+
+def test_a_new_run_in_an_old_folder_keeps_the_old_metrics_aside(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"iteration": 5}\n')
+    writer = JSONWriter(str(tmp_path / "metrics.json"))
+    hook = hooks.PeriodicWriter([writer])
+    hook.trainer = SimpleNamespace(start_iter=0)
+    hook.before_train()
+    with EventStorage(1) as storage:
+        storage.put_scalar("loss", 1.0)
+        writer.write()
+    assert metrics(tmp_path) == [{"iteration": 1, "loss": 1.0}]
+    assert (tmp_path / "metrics.previous.json").read_text() == '{"iteration": 5}\n'
+
+
+def test_a_finished_run_resumes_to_its_evaluation(datasets, tmp_path):
+    results = stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1).train()
+    lines = metrics(tmp_path)
+    again = stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1)
+    again.resume_or_load(resume=True)
+    assert again.train()["mAP"] == pytest.approx(results["mAP"])
+    assert metrics(tmp_path) == lines
+
+
+@pytest.mark.parametrize(
+    "period, tests, names",
+    [
+        (0, ("A",), ["model_best", "model_final"]),
+        (1, (), ["model_best", "model_0000", "model_final"]),
+        (1, ("A", "B"), ["model_best", "model_0000", "model_final"]),
+    ],
+)
+def test_checkpoints_come_every_period_and_at_the_end(period, tests, names):
+    saved = []
+    hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=lambda name, **state: saved.append(name)), period)
+    cfg = SimpleNamespace(DATASETS=SimpleNamespace(TESTS=tests))
+    hook.trainer = SimpleNamespace(max_epoch=2, cfg=cfg)
+    hook.before_train()
+    with EventStorage() as storage:
+        storage.put_scalar("A/metric" if len(tests) > 1 else "metric", 50.0)
+        for hook.trainer.epoch in range(2):
+            hook.after_epoch()
+    assert saved == names
+
+
+def test_the_best_metric_is_known_before_the_best_model_is_saved():
+    states = []
+    hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=lambda name, **_: states.append(hook.state_dict())), 1, 9)
+    hook.step(0, metric=40.0)
+    assert states == [{"best_metric": 40.0}] * 2
+
+
+def test_a_second_trainer_logs_each_line_once_and_to_its_own_file(tmp_path, capsys):
+    for name in ("one", "two", "one"):
+        setup_logger(str(tmp_path / name)).info(f"line of {name}")
+    assert capsys.readouterr().out.count("line of two") == 1
+    assert (tmp_path / "one/log.txt").read_text().count("line of") == 2
+    assert (tmp_path / "two/log.txt").read_text().count("line of") == 1
+
+
+def test_evaluation_does_not_overwrite_the_configuration_of_the_training(tmp_path):
+    cfg = stock_cfg(tmp_path)
+    default_setup(cfg, SimpleNamespace(eval_only=False))
+    cfg.SOLVER.MAX_EPOCH = 77
+    default_setup(cfg, SimpleNamespace(eval_only=True))
+    assert "MAX_EPOCH: 2" in (tmp_path / "config.yaml").read_text()
+    assert "MAX_EPOCH: 77" in (tmp_path / "config_eval.yaml").read_text()
+    logging.getLogger("fastreid_fancl.clustering").info("seen as well")
+    assert "seen as well" in (tmp_path / "log.txt").read_text()
+
+
+def test_the_seed_of_the_configuration_decides_random_numbers(tmp_path):
+    cfg = stock_cfg()
+    cfg.SEED = 3
+    drawn = []
+    for _ in range(2):
+        default_setup(cfg, SimpleNamespace(eval_only=False))
+        drawn.append(torch.rand(1).item())
+    assert drawn[0] == drawn[1]
+
+
+def test_a_free_port_is_the_default():
+    assert default_argument_parser().parse_args([]).dist_url == "auto"
+
+
+@pytest.mark.parametrize("device, backend", [("cpu", "gloo"), ("cuda", "nccl"), ("cuda:0", "nccl")])
+def test_the_device_chooses_what_processes_talk_with(device, backend, monkeypatch):
+    monkeypatch.setenv(BACKEND, "")
+    choose_backend(device)
+    assert os.environ[BACKEND] == backend
+
+
+def test_models_on_the_cpu_are_wrapped_and_objects_gathered_without_a_warning(tmp_path, monkeypatch):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(torch.nn.Linear(2, 2), device_ids=[0], broadcast_buffers=False)
+        assert model.device_ids is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            buffer = comm._serialize_to_tensor({"a": 1}, dist.group.WORLD)
+        assert pickle.loads(buffer.numpy().tobytes()) == {"a": 1}
+        assert Checkpointer(model).model is model.module
+    finally:
+        dist.destroy_process_group()
