@@ -187,7 +187,7 @@ def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
         ({"MODEL__META_ARCHITECTURE": "FANKL"}, "FANCL"),
         ({"SOLVER__IMS_PER_BATCH": 6}, "NUM_INSTANCE"),
         ({"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth"),
-        ({"PSEUDO_LABELS__EPS": 0.999}, "eps"),
+        ({"PSEUDO_LABELS__MIN_SAMPLES": 40}, "Expected clusters to train on"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
