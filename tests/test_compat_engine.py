@@ -59,10 +59,8 @@ def test_two_steps_change_every_weight_and_gradients_do_not_pile_up(changes):
         trainer.iter = step
         with EventStorage():
             trainer.run_step()
-    unchanged = [
-        name for name, value in model.named_parameters() if name in before and torch.equal(value, before[name])
-    ]
-    assert unchanged == []
+    after = dict(model.named_parameters())
+    assert [name for name in before if torch.equal(after[name], before[name])] == []
     optimizer.zero_grad()
     assert all(after[name].grad.abs().sum() == 0 for name in before)
 
