@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "fastreid_fancl/__init__.py
 setup(
     name="fastreid_fancl",
     version=VERSION,
-    description="Unsupervised re-identification of individual animals: FANCL and its rivals, as a plug-in for fast-reid",
+    description="Unsupervised re-identification of individual animals: FANCL and others, as a plug-in for fast-reid",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -1,6 +1,6 @@
 """The share of each phase in an epoch's time, from the metrics that a run has logged.
 
-    python benchmarks/phases.py logs/SyntheticSmall/fancl_0
+python benchmarks/phases.py logs/SyntheticSmall/fancl_0
 """
 
 import json

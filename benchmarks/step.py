@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(model, args) -> dict[str, float]:
-    """Median-free means over the steps after a warm-up of two: seconds by part, and of the whole "step"."""
+    """Means over the steps after a warm-up of two: seconds by part, and of the whole "step"."""
     images = torch.rand(args.batch, 3, args.height, args.width, device=model.device) * 255
     batch = {"images": images, "targets": torch.arange(args.batch, device=model.device) // 4}
     with torch.no_grad():
@@ -95,7 +95,8 @@ def now() -> float:
 def report(seconds: dict[str, float], args, device: torch.device) -> None:
     """Print the table."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} cores, {platform.machine()}"
-    print(f"ResNet-{args.depth.rstrip('x')}, {args.batch} images of {args.height} x {args.width} (H x W), {args.steps} steps;")
+    images = f"{args.batch} images of {args.height} x {args.width} (H x W)"
+    print(f"ResNet-{args.depth.rstrip('x')}, {images}, {args.steps} steps;")
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print("| part | ms a step | share |\n|---|---|---|")
     for part in (*TIMED, "step"):

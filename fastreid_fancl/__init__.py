@@ -1,4 +1,4 @@
-"""Unsupervised re-identification of animals for fast-reid: importing this package mends fast-reid and registers it all."""
+"""Unsupervised re-identification of animals for fast-reid: importing it mends fast-reid and registers everything."""
 
 from . import compat
 

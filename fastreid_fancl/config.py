@@ -70,7 +70,9 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
     """
     opts = opts or []
     if len(opts) % 2:
-        raise ValueError(f"Expected options as KEY VALUE KEY VALUE ..., got {len(opts)} words: {' '.join(map(str, opts))}.")
+        raise ValueError(
+            f"Expected options as KEY VALUE KEY VALUE ..., got {len(opts)} words: {' '.join(map(str, opts))}."
+        )
     cfg = get_cfg()
     add_fancl_config(cfg)
     try:
@@ -78,7 +80,9 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(opts)
     except FileNotFoundError as error:
-        raise ValueError(f"There is no configuration file {error.filename}: check --config-file and its _BASE_.") from error
+        raise ValueError(
+            f"There is no configuration file {error.filename}: check --config-file and its _BASE_."
+        ) from error
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, str(error))) from error
     if cfg.MODEL.DEVICE == "auto":

@@ -77,8 +77,8 @@ def add_noise(images: Tensor, mask: Tensor) -> Tensor:
 class FANA(nn.Module):
     """Eq. 1-3 with the original branch's own first layers as W and b.
 
-    The activation is read off the layer while the original branch encodes the batch, so FANA costs no second pass and no
-    BatchNorm layer sees a batch twice.
+    The activation is read off the layer while the original branch encodes the batch, so FANA costs no second pass and
+    no BatchNorm layer sees a batch twice.
     """
 
     def __init__(self, layer: str, ratio: float):

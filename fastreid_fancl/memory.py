@@ -103,8 +103,8 @@ def _rank_in_cluster(targets: Tensor) -> Tensor:
 def _turns(targets: Tensor) -> list[Tensor]:
     """Split a batch so that no turn holds a cluster twice: as many turns as the largest cluster has queries.
 
-    Eq. 9 with its normalisation depends on the order within a cluster and on nothing outside it, so all clusters can take
-    their n-th query at once.
+    Eq. 9 with its normalisation depends on the order within a cluster and on nothing outside it, so all clusters can
+    take their n-th query at once.
     """
     rank = _rank_in_cluster(targets)
     by_rank = rank.argsort(stable=True)

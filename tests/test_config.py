@@ -21,7 +21,12 @@ def test_red_panda_is_trained_in_the_settings_of_the_paper(name):
     assert cfg.INPUT.SIZE_TRAIN == cfg.INPUT.SIZE_TEST == [128, 256]
     assert (cfg.INPUT.FLIP.ENABLED, cfg.INPUT.PADDING.ENABLED, cfg.INPUT.PADDING.SIZE) == (True, True, 10)
     assert (cfg.SOLVER.OPT, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == ("Adam", 0.00035, 0.0005)
-    assert (cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.STEPS, cfg.SOLVER.GAMMA, cfg.SOLVER.IMS_PER_BATCH) == (60, [20, 40], 0.1, 64)
+    assert (cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.STEPS, cfg.SOLVER.GAMMA, cfg.SOLVER.IMS_PER_BATCH) == (
+        60,
+        [20, 40],
+        0.1,
+        64,
+    )
 
 
 @pytest.mark.parametrize("name", ["fancl", "cluster_contrast"])
@@ -33,7 +38,7 @@ def test_pseudo_labels_and_memories_have_the_values_of_the_paper(name):
 
 
 def test_the_device_is_found_unless_named():
-    assert load_config().MODEL.DEVICE == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert ("cuda" if torch.cuda.is_available() else "cpu") == load_config().MODEL.DEVICE
     assert load_config(opts=["MODEL.DEVICE", "cpu"]).MODEL.DEVICE == "cpu"
 
 
@@ -41,7 +46,7 @@ def test_the_device_is_found_unless_named():
 def test_eps_is_a_number_or_auto_from_a_file_and_from_the_command_line(tmp_path, eps):
     other = tmp_path / "other.yml"
     other.write_text(f"PSEUDO_LABELS:\n  EPS: {0.7 if eps == 'auto' else 'auto'}\n")
-    assert load_config(str(other), ["PSEUDO_LABELS.EPS", str(eps)]).PSEUDO_LABELS.EPS == eps
+    assert eps == load_config(str(other), ["PSEUDO_LABELS.EPS", str(eps)]).PSEUDO_LABELS.EPS
 
 
 def test_a_whole_number_is_a_learning_rate_too():

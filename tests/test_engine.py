@@ -40,7 +40,11 @@ UNSUPERVISED = ["fancl", "cluster_contrast"]
 
 
 def arguments(method, output, *flags, **changes):
-    keys = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}, "OUTPUT_DIR": os.fspath(output)}
+    keys = {
+        **SMALL,
+        **{key.replace("__", "."): value for key, value in changes.items()},
+        "OUTPUT_DIR": os.fspath(output),
+    }
     opts = [str(word) for pair in keys.items() for word in pair]
     return ["--config-file", os.fspath(REPO / f"configs/RedPanda/{method}.yml"), *flags, *opts]
 

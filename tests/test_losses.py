@@ -26,7 +26,9 @@ def test_cluster_nce_equals_the_loop_over_queries_and_clusters():
 def test_cluster_nce_does_not_see_lengths():
     queries, centroids, targets = torch.randn(6, 4), torch.randn(3, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     assert torch.allclose(
-        cluster_nce(queries, centroids, targets, 0.05), cluster_nce(9 * queries, centroids / 7, targets, 0.05), rtol=1e-4
+        cluster_nce(queries, centroids, targets, 0.05),
+        cluster_nce(9 * queries, centroids / 7, targets, 0.05),
+        rtol=1e-4,
     )
 
 

@@ -88,7 +88,9 @@ def test_the_bank_moves_with_the_model_but_stays_out_of_checkpoints():
     assert not memory.state_dict()
 
 
-@pytest.mark.parametrize(("arguments", "named"), [({"update": "soft"}, "MEMORY.UPDATE"), ({"momentum": 2}, "MEMORY.MOMENTUM")])
+@pytest.mark.parametrize(
+    ("arguments", "named"), [({"update": "soft"}, "MEMORY.UPDATE"), ({"momentum": 2}, "MEMORY.MOMENTUM")]
+)
 def test_wrong_settings_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         ClusterMemory(torch.randn(2, 3), **arguments)

@@ -60,7 +60,9 @@ def test_fancl_losses_are_equation_10_on_banks_of_equation_8():
     model, data = fancl(), batch()
     features = start(model, data)
     targets = data["targets"].numpy()
-    means = {name: np.stack([values.numpy()[targets == c].mean(0) for c in range(3)]) for name, values in features.items()}
+    means = {
+        name: np.stack([values.numpy()[targets == c].mean(0) for c in range(3)]) for name, values in features.items()
+    }
     with torch.no_grad():
         queries = {name: values.numpy() for name, values in model.encode_branches(data["images"]).items()}
         losses = {name: value.item() for name, value in model(data).items()}

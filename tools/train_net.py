@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train or evaluate any registered method: `train_net.py --config-file FILE [--resume | --eval-only] [KEY VALUE ...]`."""
+"""Train or evaluate any method: `train_net.py --config-file FILE [--resume | --eval-only] [KEY VALUE ...]`."""
 
 import sys
 from pathlib import Path

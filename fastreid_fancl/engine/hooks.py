@@ -67,7 +67,9 @@ class IdentityBatches(HookBase):
     def before_epoch(self):
         trainer = self.trainer
         targets = trainer.data_loader.dataset.targets
-        trainer.data_loader.start(identity_batches(targets, self.cfg, trainer.iters_per_epoch, trainer.epoch), trainer.epoch)
+        trainer.data_loader.start(
+            identity_batches(targets, self.cfg, trainer.iters_per_epoch, trainer.epoch), trainer.epoch
+        )
 
 
 class PhaseSeconds(HookBase):
@@ -154,7 +156,9 @@ class PseudoLabels(HookBase):
     def _log(self, quality: dict[str, float], eps: float | None, seconds: dict[str, float]) -> None:
         numbers = {**quality, **seconds} | ({"eps": eps} if eps is not None else {})
         self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
-        logger.info("Epoch %d: %s", self.trainer.epoch, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+        logger.info(
+            "Epoch %d: %s", self.trainer.epoch, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        )
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
@@ -223,10 +227,12 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
     known = np.unique(identities[identities >= 0])
     if len(known) < 2:
         raise ValueError(
-            f"PSEUDO_LABELS.ALGORITHM oracle needs the identities of the training images, found {len(known)}: label them, "
-            "or use dbscan."
+            f"PSEUDO_LABELS.ALGORITHM oracle needs at least two identities among the training images, found {len(known)}: "
+            "label them, or use dbscan."
         )
-    logger.warning("ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known))
+    logger.warning(
+        "ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known)
+    )
     return np.where(identities >= 0, np.searchsorted(known, identities), -1)
 
 

@@ -24,7 +24,7 @@ def check_data(cfg, train: bool = True) -> None:
     """Read every image once that the run will need.
 
     Raises:
-        ValueError: naming unreadable images (unless DATASETS.ON_BAD_IMAGE is "skip"), empty splits, or missing identities.
+        ValueError: naming unreadable images (but with DATASETS.ON_BAD_IMAGE "skip"), empty splits, missing identities.
     """
     wanted = [(load(name), ("query", "gallery")) for name in cfg.DATASETS.TESTS]
     trained = [load(name) for name in cfg.DATASETS.NAMES] if train else []

@@ -22,7 +22,12 @@ ORIGINAL, NOISED, FUSED = BRANCHES = ("original", "noised", "fused")
 
 
 def consistency_loss(
-    original: Tensor, noised: Tensor, noised_centroids: Tensor, targets: Tensor, instance: bool = True, cluster: bool = True
+    original: Tensor,
+    noised: Tensor,
+    noised_centroids: Tensor,
+    targets: Tensor,
+    instance: bool = True,
+    cluster: bool = True,
 ) -> Tensor:
     """Eq. 7: L_consistency = -sim(f_q, m~_+) - sim(f_q, f~_q).
 
@@ -109,7 +114,7 @@ class FANCL(PseudoLabelMethod):
             return F.normalize(fused.float(), dim=1)
 
     def encode_branches(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) in [0, 255] -> f, f~ and f^, each (B, D); FANA (Eq. 1-3) makes x~ from f_theta's first layers."""
+        """(B, 3, H, W) in [0, 255] -> f, f~, f^, each (B, D); FANA (Eq. 1-3) makes x~ from f_theta's first layers."""
         with self.fana.watch(self.backbone, images.shape[-2:]) as activations:
             original = self.encode(images)
         noised = self.encode_noised(self.fana(images, activations[0]))
@@ -126,7 +131,7 @@ class FANCL(PseudoLabelMethod):
         )
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Eq. 10: L_total = L_cluster-all (Eq. 6, one entry a branch) + L_consistency (Eq. 7), then Eq. 9 for the banks."""
+        """Eq. 10: L_total = L_cluster-all (Eq. 6, an entry a branch) + L_consistency (Eq. 7); then Eq. 9 for the banks."""
         queries, targets = self.encode_branches(batch["images"]), batch["targets"]
         losses = {f"loss_cluster_{name}": self.memory[name](queries[name], targets) for name in BRANCHES}
         if any(self.consistency.values()):
