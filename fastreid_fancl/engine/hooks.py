@@ -227,8 +227,8 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
     known = np.unique(identities[identities >= 0])
     if len(known) < 2:
         raise ValueError(
-            f"PSEUDO_LABELS.ALGORITHM oracle needs at least two identities among the training images, found {len(known)}: "
-            "label them, or use dbscan."
+            "PSEUDO_LABELS.ALGORITHM oracle needs at least two identities among the training images, found "
+            f"{len(known)}: label them, or use dbscan."
         )
     logger.warning(
         "ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known)

@@ -14,7 +14,7 @@ from .trainer import Trainer, check_data
 
 
 def command_line(argv: list[str] | None = None) -> None:
-    """Run `train` with the processes that the arguments ask for; wrong input ends in its message, without a traceback."""
+    """Run `train` in the processes that the arguments ask for; wrong input ends in its message without a traceback."""
     args = default_argument_parser().parse_args(argv)
     try:
         cfg = load_config(args.config_file, args.opts)

@@ -131,7 +131,7 @@ class FANCL(PseudoLabelMethod):
         )
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Eq. 10: L_total = L_cluster-all (Eq. 6, an entry a branch) + L_consistency (Eq. 7); then Eq. 9 for the banks."""
+        """Eq. 10: L_total = L_cluster-all (Eq. 6, one entry each) + L_consistency (Eq. 7); then Eq. 9 on the banks."""
         queries, targets = self.encode_branches(batch["images"]), batch["targets"]
         losses = {f"loss_cluster_{name}": self.memory[name](queries[name], targets) for name in BRANCHES}
         if any(self.consistency.values()):
