@@ -10,11 +10,10 @@ CVPR 2017) on sparse rows, never as an N x N matrix.
 Step 3 and the lengths of the lists are those of the code that the clustering methods share (SpCL, Cluster Contrast):
 "first k" is k + 1 neighbours with the row itself, but no more than k1 of them; k1/2 is rounded half to even.
 
-Shapes: N rows, D dimensions. Rows of uneven length are stored one after another: row i is start[i]..start[i + 1].
+Shapes: N rows, D dimensions.
 """
 
 import logging
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -22,17 +21,10 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from .neighbors import as_features, knn
+from .rows import Rows, mirror, room, stack, transpose
 from .threads import over_rows
 
 logger = logging.getLogger(__name__)
-
-
-class Rows(NamedTuple):
-    """Sparse rows: start (N + 1,), and the column and value of each stored entry."""
-
-    start: np.ndarray
-    column: np.ndarray
-    value: np.ndarray
 
 
 def jaccard_distance(features: np.ndarray | Tensor, k1: int = 30, k2: int = 6, max_distance: float = 1.0) -> csr_matrix:
@@ -40,14 +32,14 @@ def jaccard_distance(features: np.ndarray | Tensor, k1: int = 30, k2: int = 6, m
 
     Args:
         features: L2-normalised (N, D), array or tensor; the neighbours are searched on a tensor's device. Zero rows are
-            allowed: equal to each other, and near to none.
+            allowed: equal to each other, and equally far from all others.
         k1: neighbours of the reciprocal sets, the row itself included; above N it is taken as N.
         k2: neighbours of the query expansion, the row itself included; 1 for none, above k1 it is taken as k1.
         max_distance: in (0, 1]; 1 is the distance of rows that share no neighbour.
 
     Returns:
-        (N, N) symmetric float32 with sorted columns. Every pair nearer than `max_distance` is stored, also at distance 0,
-        and the diagonal, which is 0; a pair that is not stored is farther.
+        (N, N) symmetric float32 with sorted columns. Every pair nearer than `max_distance` is stored, even at
+        distance 0, and so is the diagonal, which is 0; a pair that is not stored is farther.
 
     Raises:
         ValueError: on features that are not a finite (N, D), k1 or k2 below 1, or `max_distance` outside (0, 1].
@@ -64,10 +56,25 @@ def jaccard_distance(features: np.ndarray | Tensor, k1: int = 30, k2: int = 6, m
         )
     squared, neighbors = knn(features, k1)
     features = features.cpu().numpy()
+    _warn_unless_normalised(features)
     encoding = _encode(features, squared, neighbors, k1)
     if k2 > 1:
         encoding = _expand_queries(encoding, neighbors[:, :k2])
     return _distances(encoding, max_distance)
+
+
+def _warn_unless_normalised(features: np.ndarray) -> None:
+    norms = np.sqrt(np.einsum("nd,nd->n", features, features))
+    wrong = (np.abs(norms - 1) > 0.01) & (norms > 0)
+    if wrong.any():
+        logger.warning(
+            "Expected L2-normalised features, got norms from %.3g to %.3g in %d of %d rows: normalise them, as their "
+            "scale is the inverse temperature of the softmax",
+            norms[wrong].min(),
+            norms[wrong].max(),
+            wrong.sum(),
+            len(norms),
+        )
 
 
 def _encode(features: np.ndarray, squared: np.ndarray, neighbors: np.ndarray, k1: int) -> Rows:
@@ -75,7 +82,7 @@ def _encode(features: np.ndarray, squared: np.ndarray, neighbors: np.ndarray, k1
     norms = np.einsum("nd,nd->n", features, features)
     full = _reciprocal(neighbors, k1 + 1)
     half = _reciprocal(neighbors, round(k1 / 2) + 1)
-    return _stack(
+    return stack(
         over_rows(
             len(features),
             lambda begin, end: _encode_rows(features, norms, squared, neighbors, *full, *half, begin, end),
@@ -100,16 +107,6 @@ def _reciprocal_rows(neighbors, length, members, count, begin, end):
                     members[i, count[i]] = j
                     count[i] += 1
                     break
-
-
-@njit(cache=True, nogil=True)
-def _room(array, used, more):
-    """The array, or a longer copy if fewer than `more` entries are free after the first `used`."""
-    if used + more <= len(array):
-        return array
-    longer = np.empty(2 * (used + more), dtype=array.dtype)
-    longer[:used] = array[:used]
-    return longer
 
 
 @njit(cache=True, nogil=True)
@@ -147,7 +144,7 @@ def _encode_rows(features, norms, squared, neighbors, full, full_count, half, ha
     values = np.empty(most, dtype=np.float32)
     used = 0
     for i in range(begin, end):
-        columns, values = _room(columns, used, most), _room(values, used, most)
+        columns, values = room(columns, used, most), room(values, used, most)
         for n, j in enumerate(neighbors[i]):
             known[j] = i
             twice_product[j] = norms[i] + norms[j] - squared[i, n]
@@ -186,16 +183,9 @@ def _softmax(values):
         values[n] /= total
 
 
-def _stack(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Rows:
-    """Rows of consecutive ranges, each (entries of each row, columns, values), as one."""
-    counts, columns, values = zip(*parts, strict=True)
-    start = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    return Rows(start, np.concatenate(columns), np.concatenate(values))
-
-
 def _expand_queries(encoding: Rows, neighbors: np.ndarray) -> Rows:
     """Step 4: the mean of the encodings of each row's neighbours, (N, k2)."""
-    return _stack(
+    return stack(
         over_rows(len(neighbors), lambda begin, end: _expand_rows(*encoding, neighbors, begin, end)),
     )
 
@@ -217,7 +207,7 @@ def _expand_rows(start, column, value, neighbors, begin, end):
                     touched[found] = column[e]
                     found += 1
                 total[column[e]] += value[e]
-        columns, values = _room(columns, used, found), _room(values, used, found)
+        columns, values = room(columns, used, found), room(values, used, found)
         for n in range(found):
             columns[used + n] = touched[n]
             values[used + n] = total[touched[n]] / k2
@@ -230,35 +220,17 @@ def _expand_rows(start, column, value, neighbors, begin, end):
 def _distances(encoding: Rows, max_distance: float) -> csr_matrix:
     """Step 5."""
     rows = len(encoding.start) - 1
-    by_column, place = _transpose(*encoding)
-    upper = _stack(
+    by_column, place = transpose(*encoding)
+    upper = stack(
         over_rows(rows, lambda begin, end: _overlap_rows(*encoding, *by_column, place, max_distance, begin, end))
     )
-    start, column, value = _mirror(*upper)
+    start, column, value = mirror(*upper)
     if len(column) <= np.iinfo(np.int32).max:
         start = start.astype(np.int32)
     distance = csr_matrix((rows, rows), dtype=np.float32)
     distance.data, distance.indices, distance.indptr = value, column.astype(start.dtype, copy=False), start
     distance.has_canonical_format = True
     return distance
-
-
-@njit(cache=True, nogil=True)
-def _transpose(start, column, value):
-    """Row numbers and values by column, in ascending rows, and the place of each entry there."""
-    column_start = np.zeros(len(start), dtype=np.int64)
-    for j in column:
-        column_start[j + 1] += 1
-    column_start = np.cumsum(column_start)
-    free = column_start[:-1].copy()
-    row, transposed, place = np.empty_like(column), np.empty_like(value), np.empty(len(column), dtype=np.int64)
-    for i in range(len(start) - 1):
-        for e in range(start[i], start[i + 1]):
-            place[e] = free[column[e]]
-            free[column[e]] += 1
-            row[place[e]] = i
-            transposed[place[e]] = value[e]
-    return (column_start, row, transposed), place
 
 
 @njit(cache=True, nogil=True)
@@ -283,7 +255,7 @@ def _overlap_rows(start, column, value, column_start, row, transposed, place, ma
                     touched[found] = j
                     found += 1
                 overlap[j] += min(value[e], transposed[other])
-        columns, values = _room(columns, used, found + 1), _room(values, used, found + 1)
+        columns, values = room(columns, used, found + 1), room(values, used, found + 1)
         first = used
         columns[used], values[used] = i, 0
         used += 1
@@ -295,33 +267,3 @@ def _overlap_rows(start, column, value, column_start, row, transposed, place, ma
                 used += 1
         counts[i - begin] = used - first
     return counts, columns[:used], values[:used]
-
-
-@njit(cache=True, nogil=True)
-def _mirror(start, column, value):
-    """The symmetric rows of upper ones that begin with the diagonal, all with ascending columns.
-
-    Filled by ascending rows, the lower half of each row comes out ascending; then so does the upper from the lower.
-    """
-    rows = len(start) - 1
-    count = np.zeros(rows + 1, dtype=np.int64)
-    for i in range(rows):
-        count[i + 1] += start[i + 1] - start[i]
-        for e in range(start[i] + 1, start[i + 1]):
-            count[column[e] + 1] += 1
-    full = np.cumsum(count)
-    free = full[:-1].copy()
-    columns, values = np.empty(full[-1], dtype=column.dtype), np.empty(full[-1], dtype=value.dtype)
-    for i in range(rows):
-        for e in range(start[i], start[i + 1]):
-            j = column[e]
-            columns[free[j]], values[free[j]] = i, value[e]
-            free[j] += 1
-    lower = free.copy()
-    for i in range(rows):
-        for e in range(full[i], lower[i]):
-            j = columns[e]
-            if j != i:
-                columns[free[j]], values[free[j]] = i, values[e]
-                free[j] += 1
-    return full, columns, values

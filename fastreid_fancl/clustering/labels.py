@@ -101,8 +101,8 @@ def reliable_labels(
 ) -> tuple[np.ndarray, float | None]:
     """DBSCAN's clusters less what SpCL (Ge et al., NeurIPS 2020, Section 3.3) finds unreliable.
 
-    With I(i), I_tight(i), I_loose(i) the images in the cluster of i at eps, eps - gap, eps + gap, where noise is alone, and
-    |A n B| / |A u B| the overlap of two sets, as in SpCL's released code:
+    Let I(i), I_tight(i), I_loose(i) be the images in the cluster of i at eps, eps - gap, eps + gap, where noise is
+    alone, and |A n B| / |A u B| the overlap of two sets. As in SpCL's released code:
 
     - a cluster's independence is the best overlap of I and I_loose among its images. Where it is too small (1 - overlap
       above `threshold`) the whole cluster falls apart: it would merge with others at a looser eps;

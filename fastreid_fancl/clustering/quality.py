@@ -19,8 +19,8 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
         Where some clustered image has a known identity, over such images, so that the images left out do not count:
         `ari`, the adjusted Rand index; `nmi`, normalised mutual information (arithmetic mean); `purity`, the share of
         images with the commonest identity of their cluster.
-        Where any identity is known: `ari_all`, the adjusted Rand index with each image left out in a cluster of its own.
-        Unlike `ari` it does not rise by leaving out the hard images.
+        Where any identity is known: `ari_all`, the adjusted Rand index with each image left out in a cluster of its
+        own. Unlike `ari` it does not rise by leaving out the hard images.
 
     Raises:
         ValueError: if labels and identities differ in shape.
@@ -28,8 +28,8 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     labels, identities = np.asarray(labels), np.asarray(identities)
     if labels.shape != identities.shape or labels.ndim != 1:
         raise ValueError(
-            f"Expected labels and identities of one shape (N,), got {labels.shape} and {identities.shape}: pass one of each "
-            "an image, in the same order."
+            f"Expected labels and identities of one shape (N,), got {labels.shape} and {identities.shape}: pass one "
+            "of each an image, in the same order."
         )
     clustered, known = labels >= 0, identities >= 0
     clusters = len(np.unique(labels[clustered]))

@@ -37,8 +37,8 @@ def choose_eps(distance: csr_matrix, min_samples: int = 4, candidates: Sequence[
 
     Each candidate scores the product of three shares:
 
-    - stability, the adjusted Rand index between the partitions at the next tighter and the next looser candidate (images
-      left out count as clusters of one): identities that are well apart keep their clusters over a range of radii;
+    - stability, the adjusted Rand index between the partitions at the next tighter and the next looser candidate (each
+      image left out counts as a cluster): identities that are well apart keep their clusters over a range of radii;
     - coverage, the share of images that are in a cluster: with all images left out, nothing changes either;
     - diversity, the chance that two clustered images are in different clusters, 1 - sum_c (n_c / n)^2: nor does it with
       all of them in one.
@@ -104,7 +104,7 @@ def degenerate(
     1. fewer than `min_clusters` clusters;
     2. more than `max_left_out` of all images left out;
     3. one cluster holds more than `max_share` of the clustered images, or, where an even split comes near to that, more
-       than 1.6 times an even share: 0.8 of two clusters, 0.53 of three. So ten images of two animals, 6 and 4, may pass.
+       than 1.6 times an even share: 0.8 of two clusters, 0.53 of three. Ten images of two animals, 6 and 4, may pass.
 
     Args:
         labels: (N,), -1 for images left out.

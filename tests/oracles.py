@@ -1,0 +1,115 @@
+"""Slow and plain versions of the equations, and data that is hard enough to tell a right answer from a wrong one."""
+
+import numpy as np
+
+# Clustering. N rows, D dimensions, k neighbours; everything dense, in float64.
+
+
+def hard_features(
+    rows: int,
+    dimensions: int = 128,
+    identities: int = 20,
+    spread: float = 1.0,
+    shift: float = 0.5,
+    decay: float = 0.5,
+    unevenness: float = 0.8,
+    cameras: int = 6,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """L2-normalised features (rows, dimensions) and their identities (rows,).
+
+    Identities are of uneven sizes (log-normal with deviation `unevenness`), cameras move their images by `shift`,
+    images spread by about `spread` around their identity, and dimension d has the scale d ** -decay.
+    """
+    random = np.random.default_rng(seed)
+    weights = np.exp(unevenness * random.standard_normal(identities))
+    identity = random.choice(identities, size=rows, p=weights / weights.sum())
+    camera = random.integers(cameras, size=rows)
+    scale = np.arange(1, dimensions + 1, dtype=np.float32) ** -decay
+    blur = spread * np.exp(0.3 * random.standard_normal((rows, 1), dtype=np.float32))
+    features = (
+        random.standard_normal((identities, dimensions), dtype=np.float32)[identity]
+        + shift * random.standard_normal((cameras, dimensions), dtype=np.float32)[camera]
+        + blur * random.standard_normal((rows, dimensions), dtype=np.float32)
+    ) * scale
+    return features / np.linalg.norm(features, axis=1, keepdims=True), identity
+
+
+def squared_distances(features: np.ndarray) -> np.ndarray:
+    """(N, N)."""
+    features = features.astype(np.float64)
+    return np.stack([np.square(features - row).sum(axis=1) for row in features])
+
+
+def nearest(features: np.ndarray, k: int) -> np.ndarray:
+    """(N, min(k, N)) rows by (distance, number), the row itself first."""
+    distance = squared_distances(features)
+    np.fill_diagonal(distance, -1)
+    return np.argsort(distance, axis=1, kind="stable")[:, :k]
+
+
+def dense_jaccard(features: np.ndarray, k1: int, k2: int, neighbors: np.ndarray | None = None) -> np.ndarray:
+    """(N, N) k-reciprocal Jaccard distance by dense loops, as the code that the clustering methods share has it.
+
+    Args:
+        features: (N, D).
+        k1: length of the neighbour lists.
+        k2: neighbours that a row's encoding is the mean of.
+        neighbors: (N, k1) to use in place of a search.
+    """
+    rows = len(features)
+    neighbors = nearest(features, k1) if neighbors is None else neighbors
+    full = [_reciprocal(neighbors, i, k1 + 1) for i in range(rows)]
+    half = [_reciprocal(neighbors, i, int(np.around(k1 / 2)) + 1) for i in range(rows)]
+    encoding = np.zeros((rows, rows), dtype=features.dtype)
+    for i in range(rows):
+        expanded = set(full[i])
+        for j in full[i]:
+            if len(set(half[j]) & set(full[i])) > 2 / 3 * len(half[j]):
+                expanded |= set(half[j])
+        columns = sorted(expanded)
+        weights = np.exp(-(2 - 2 * features[columns] @ features[i]))
+        encoding[i, columns] = weights / weights.sum()
+    if k2 > 1:
+        encoding = np.stack([encoding[neighbors[i, :k2]].mean(axis=0) for i in range(rows)])
+    return _dense_overlap(encoding)
+
+
+def _reciprocal(neighbors: np.ndarray, i: int, length: int) -> list[int]:
+    return [j for j in neighbors[i, :length].tolist() if i in neighbors[j, :length]]
+
+
+def _dense_overlap(encoding: np.ndarray) -> np.ndarray:
+    """1 - s / (2 - s) of the sums s of minima, by the lists of rows that share a column."""
+    distance = np.ones_like(encoding)
+    holders = [np.flatnonzero(column) for column in encoding.T]
+    for i, own in enumerate(encoding):
+        overlap = np.zeros_like(own)
+        for column in np.flatnonzero(own):
+            others = holders[column]
+            overlap[others] += np.minimum(own[column], encoding[others, column])
+        distance[i] = np.maximum(0, 1 - overlap / (2 - overlap))
+    return distance
+
+
+def reliable_partition(
+    labels: np.ndarray, tight: np.ndarray, loose: np.ndarray, threshold: float | None
+) -> tuple[np.ndarray, float]:
+    """SpCL's refinement with N x N label matrices: labels (N,), no -1, and the threshold.
+
+    Each image of all three inputs has a class, those left out one of their own.
+    """
+    same, same_tight, same_loose = (own[:, None] == own[None] for own in (labels, tight, loose))
+    scatter = 1 - np.float32((same & same_tight).sum(1)) / np.float32((same | same_tight).sum(1))
+    dependence = 1 - np.float32((same & same_loose).sum(1)) / np.float32((same | same_loose).sum(1))
+    classes = np.unique(labels)
+    least_scatter = {c: scatter[labels == c].min() for c in classes}
+    least_dependence = {c: dependence[labels == c].min() for c in classes}
+    if threshold is None:
+        values = sorted(least_dependence[c] for c in classes if (labels == c).sum() > 1)
+        threshold = values[min(len(values) - 1, int(np.round(0.9 * len(values))))]
+    refined = labels.copy()
+    for i, c in enumerate(labels):
+        if least_dependence[c] > threshold or scatter[i] > least_scatter[c]:
+            refined[i] = labels.max() + 1 + i
+    return refined, float(threshold)
