@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fastreid_fancl  # noqa: F401 (before any test imports fastreid)
+
 REPO = Path(__file__).resolve().parents[1]
 GOLDEN = REPO.parent / "shared" / "golden"
 
