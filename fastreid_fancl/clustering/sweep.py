@@ -32,7 +32,9 @@ class EpsChoice(NamedTuple):
     sweep: tuple[SweepRow, ...]
 
 
-def choose_eps(distance: csr_matrix, min_samples: int = 4, candidates: Sequence[float] | None = None) -> EpsChoice:
+def choose_eps(
+    distance: csr_matrix, min_samples: int = 4, candidates: Sequence[float] | None = None, **limits: float
+) -> EpsChoice:
     """DBSCAN's radius by data, without labels.
 
     Each candidate scores the product of three shares:
@@ -49,6 +51,7 @@ def choose_eps(distance: csr_matrix, min_samples: int = 4, candidates: Sequence[
         distance: (N, N) of `jaccard_distance`, stored up to the largest candidate.
         min_samples: of DBSCAN.
         candidates: radii in (0, 1), in any order; None for 0.2 to 0.9 in steps of 0.025.
+        **limits: of `degenerate`.
 
     Raises:
         ValueError: without candidates, and as `dbscan` does.
@@ -58,7 +61,7 @@ def choose_eps(distance: csr_matrix, min_samples: int = 4, candidates: Sequence[
     sweep = tuple(
         _row(eps, own, stability) for eps, own, stability in zip(radii, labels, _stability(labels), strict=True)
     )
-    usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own) is None] or sweep
+    usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own, **limits) is None] or sweep
     best = max(row.score for row in usable)
     tied = [row for row in usable if row.score == best]
     return EpsChoice(tied[len(tied) // 2].eps, sweep)

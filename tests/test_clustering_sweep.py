@@ -1,0 +1,179 @@
+import numpy as np
+import oracles
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.metrics import adjusted_rand_score
+
+from fastreid_fancl.clustering import choose_eps, dbscan, degenerate, guarded_labels, jaccard_distance, noise_alone
+from fastreid_fancl.clustering.sweep import CANDIDATES
+
+
+def groups(sizes, within=0.1, between=1.0):
+    """A sparse distance of groups of images: `within` a group, `between` consecutive groups where that is below 1."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    full = np.ones((len(group), len(group)), dtype=np.float32)
+    full[group[:, None] == group] = within
+    full[abs(group[:, None] - group) == 1] = between
+    np.fill_diagonal(full, 0)
+    near = np.argwhere(full < 1)
+    return csr_matrix((full[tuple(near.T)], tuple(near.T)), shape=full.shape)
+
+
+HARD = {
+    "easy": {"rows": 600, "identities": 20, "spread": 0.6},
+    "middling": {"rows": 600, "identities": 20, "spread": 1.0},
+    "hard": {"rows": 600, "identities": 20, "spread": 1.3},
+    "very uneven": {"rows": 600, "identities": 20, "spread": 0.9, "unevenness": 1.4},
+    "strong cameras": {"rows": 600, "identities": 20, "spread": 0.8, "shift": 0.9},
+    "steep spectrum": {"rows": 600, "identities": 20, "spread": 0.7, "decay": 0.8},
+    "many identities": {"rows": 900, "identities": 80, "spread": 0.9},
+    "few identities": {"rows": 300, "identities": 5, "spread": 1.0},
+}
+
+
+SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def agreements():
+    """For each kind of hard data: ARI of every candidate, (seeds, candidates), and of the one chosen, (seeds,)."""
+
+    def of(options, seed):
+        features, identities = oracles.hard_features(seed=seed, **options)
+        distance = jaccard_distance(features, 20, 6)
+        fixed = [adjusted_rand_score(identities, noise_alone(dbscan(distance, eps))) for eps in CANDIDATES]
+        return fixed, fixed[CANDIDATES.index(choose_eps(distance).eps)]
+
+    results = {name: [of(options, seed) for seed in SEEDS] for name, options in HARD.items()}
+    return {name: tuple(map(np.array, zip(*pairs, strict=True))) for name, pairs in results.items()}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_the_choice_is_near_the_best_of_the_sweep_on_hard_data(agreements, name):
+    fixed, chosen = agreements[name]
+    assert (fixed.max(axis=1) - chosen).mean() < 0.15
+
+
+def test_the_choice_is_near_the_best_on_average(agreements):
+    losses = [fixed.max(axis=1) - chosen for fixed, chosen in agreements.values()]
+    assert np.mean(losses) < 0.05
+
+
+def test_the_choice_is_better_than_any_one_eps_for_all_data(agreements):
+    fixed, chosen = zip(*agreements.values(), strict=True)
+    assert np.concatenate(chosen).mean() > np.concatenate(fixed).mean(axis=0).max()
+
+
+def test_the_sweep_holds_the_numbers_of_each_candidate():
+    # groups of 6 and 4 images, 0.5 from each other, and one image alone
+    pair = groups([6, 4], between=0.5)
+    distance = csr_matrix((pair.data, pair.indices, np.append(pair.indptr, pair.nnz)), shape=(11, 11))
+    choice = choose_eps(distance, candidates=[0.6, 0.05, 0.2, 0.3, 0.4])
+    assert [row.eps for row in choice.sweep] == [0.05, 0.2, 0.3, 0.4, 0.6]
+    assert [row.clusters for row in choice.sweep] == [0, 2, 2, 2, 1]
+    assert [row.left_out for row in choice.sweep] == pytest.approx([1, 1 / 11, 1 / 11, 1 / 11, 1 / 11])
+    assert [row.largest for row in choice.sweep] == pytest.approx([0, 0.6, 0.6, 0.6, 1])
+    # only at 0.3 do both neighbours agree: 10 / 11 * (1 - 0.6 ** 2 - 0.4 ** 2)
+    assert choice.sweep[2].score == pytest.approx(10 / 11 * 0.48)
+    assert choice.eps == 0.3
+
+
+def test_a_stable_clustering_scores_coverage_times_diversity():
+    # 0.2, 0.3 and 0.4 all find groups of 5 and 5 and leave 2 of 12 images out: 10 / 12 * (1 - 2 * 0.5 ** 2)
+    distance = groups([5, 5, 1, 1])
+    choice = choose_eps(distance, candidates=[0.2, 0.3, 0.4])
+    assert [row.score for row in choice.sweep] == pytest.approx([10 / 12 / 2] * 3)
+    assert choice.eps == 0.3
+
+
+def test_a_single_candidate_is_chosen():
+    assert choose_eps(groups([5, 5]), candidates=[0.35]).eps == 0.35
+
+
+def test_clusterings_that_are_degenerate_are_not_chosen():
+    # from 0.3 on the groups are one cluster, over a long and stable range
+    distance = groups([5, 5, 5], between=0.25)
+    choice = choose_eps(distance, candidates=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    assert choice.eps in (0.1, 0.2)
+
+
+def test_no_candidates_are_refused():
+    with pytest.raises(ValueError, match="at least one candidate"):
+        choose_eps(groups([5, 5]), candidates=[])
+
+
+def labels_of(sizes, left_out=0):
+    return np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.full(left_out, -1)]).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (labels_of([], 5), "0 clusters of 5 images, at least 2 are needed"),
+        (labels_of([7], 2), "1 cluster of 9 images, at least 2 are needed"),
+        (labels_of([4, 4], 92), "92.0% of 100 images are left out, more than 90%"),
+        (labels_of([51, 10, 9, 10, 20]), "one of 5 clusters holds 51.0% of the clustered images, more than 50%"),
+        (labels_of([81, 19]), "one of 2 clusters holds 81.0% of the clustered images, more than 80%"),
+    ],
+)
+def test_a_degenerate_clustering_is_named_with_its_numbers(labels, reason):
+    assert degenerate(labels) == reason
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        labels_of([6, 4]),
+        labels_of([5, 3], 2),
+        labels_of([8, 2]),
+        labels_of([50, 20, 20, 10]),
+        labels_of([5, 5], 90),
+        labels_of([3] * 40, 100),
+    ],
+)
+def test_a_clustering_of_few_or_uneven_images_may_be_trained_on(labels):
+    assert degenerate(labels) is None
+
+
+def test_the_limits_can_be_changed():
+    labels = labels_of([6, 4], 10)
+    assert degenerate(labels) is None
+    assert "at least 3" in degenerate(labels, min_clusters=3)
+    assert "more than 40%" in degenerate(labels, max_left_out=0.4)
+    assert degenerate(labels_of([90, 5, 5]), max_share=0.95) is None
+
+
+def test_a_usable_clustering_is_left_as_it_is():
+    distance = groups([5, 5, 5], between=0.5)
+    labels, eps, reason = guarded_labels(distance, 0.33)
+    assert labels.tolist() == dbscan(distance, 0.33).tolist()
+    assert (eps, reason) == (0.33, None)
+
+
+def test_a_merged_clustering_moves_to_the_nearest_tighter_radius():
+    labels, eps, reason = guarded_labels(groups([5, 5, 5], between=0.5), 0.6)
+    assert eps == 0.475  # the candidate below 0.5, where all merge
+    assert labels.max() + 1 == 3
+    assert reason == "1 cluster of 15 images, at least 2 are needed"
+
+
+def test_an_empty_clustering_moves_to_the_nearest_looser_radius():
+    labels, eps, reason = guarded_labels(groups([5, 5, 5], within=0.5), 0.41)
+    assert eps == 0.5
+    assert labels.max() + 1 == 3
+    assert reason == "0 clusters of 15 images, at least 2 are needed"
+
+
+@pytest.mark.parametrize("distance", [groups([1] * 9), groups([12]), groups([1])])
+def test_without_a_usable_radius_the_run_stops_with_the_cure(distance):
+    with pytest.raises(ValueError, match=r"none at eps 0\.5 .*pre-trained weights.*min_samples"):
+        guarded_labels(distance, 0.5)
+
+
+def test_ten_images_of_two_animals_are_clustered():
+    features, identities = oracles.hard_features(10, 64, identities=2, spread=0.3, unevenness=0.1, cameras=1, seed=4)
+    assert sorted(np.bincount(identities)) == [4, 6]
+    distance = jaccard_distance(features, k1=4, k2=2)
+    labels, _, reason = guarded_labels(distance, choose_eps(distance, min_samples=2).eps, min_samples=2)
+    assert reason is None
+    assert adjusted_rand_score(labels, identities) == 1
