@@ -60,9 +60,8 @@ def test_odd_data_give_the_distances_of_dense_loops(features, k1):
 
 
 def test_equal_rows_are_at_stored_distances_of_zero():
-    # each of 16 rows has the weights 1 / 16, whose sum is exactly 1
-    distance = jaccard_distance(np.tile([[0.6, 0.8]], (16, 1)), k1=20, k2=4)
-    assert distance.nnz == 16 * 16
+    distance = jaccard_distance(np.tile([[0.6, 0.8]], (12, 1)), k1=20, k2=3)
+    assert distance.nnz == 12 * 12
     assert (distance.data == 0).all()
 
 
@@ -92,7 +91,18 @@ def test_another_order_of_images_gives_the_same_distances():
     features, _ = oracles.hard_features(150, 32)
     order = np.random.default_rng(1).permutation(150)
     full, shuffled = dense(jaccard_distance(features, 15, 4)), dense(jaccard_distance(features[order], 15, 4))
-    np.testing.assert_allclose(shuffled, full[np.ix_(order, order)], atol=1e-6)
+    np.testing.assert_allclose(shuffled, full[np.ix_(order, order)], atol=2e-6)
+
+
+def test_common_distances_do_not_depend_on_the_order_of_summation():
+    # images that share 4 of k2 = 6 neighbours and nothing else: s = 4 / 6, 1 - s / (2 - s) = 1 / 2
+    features, _ = oracles.hard_features(1500, 256, identities=88)
+    order = np.random.default_rng(1).permutation(1500)
+    full, shuffled = dense(jaccard_distance(features, 30, 6)), dense(jaccard_distance(features[order], 30, 6))
+    halves = full == 0.5
+    assert halves.sum() > 10
+    assert (abs(full - 0.5) < 1e-5).sum() == halves.sum()
+    assert ((shuffled == 0.5) == halves[np.ix_(order, order)]).all()
 
 
 def test_the_number_of_threads_changes_nothing():

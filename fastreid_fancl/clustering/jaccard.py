@@ -5,7 +5,9 @@ CVPR 2017) on sparse rows, never as an N x N matrix.
 2. R*(i) adds R(j, k1/2) of each j in R(i, k1) that shares more than two thirds of it (Eq. 3-4).
 3. V_i has softmax(-d(i, j)) over j in R*(i), d the squared distance of L2-normalised features, and 0 elsewhere.
 4. V_i becomes the mean of V over the first k2 neighbours of i: query expansion (Eq. 11).
-5. Jaccard distance: 1 - s / (2 - s), s = sum_j min(V_i(j), V_i'(j)), as each V_i sums to one (Eq. 8-9).
+5. Jaccard distance: 1 - s / (2 - s), s = sum_j min(V_i(j), V_i'(j)), as each V_i sums to one (Eq. 8-9). It is rounded
+   to a multiple of STEP: some values are common, such as 1/2 for images that share four of k2 = 6 neighbours, and with
+   eps 0.5 the rounding errors of the sums would toss a coin for each of these pairs.
 
 Step 3 and the lengths of the lists are those of the code that the clustering methods share (SpCL, Cluster Contrast):
 "first k" is k + 1 neighbours with the row itself, but no more than k1 of them; k1/2 is rounded half to even.
@@ -25,6 +27,8 @@ from .rows import Rows, mirror, room, stack, transpose
 from .threads import over_rows
 
 logger = logging.getLogger(__name__)
+
+STEP = np.float32(2**-19)  # 2e-6, of the distances; their float32 sums are right to about a quarter of it
 
 
 def jaccard_distance(features: np.ndarray | Tensor, k1: int = 30, k2: int = 6, max_distance: float = 1.0) -> csr_matrix:
@@ -261,6 +265,7 @@ def _overlap_rows(start, column, value, column_start, row, transposed, place, ma
         used += 1
         for j in touched[:found]:
             distance = max(np.float32(0), 1 - overlap[j] / (2 - overlap[j]))
+            distance = np.rint(distance / STEP) * STEP
             overlap[j] = 0
             if distance < max_distance:
                 columns[used], values[used] = j, distance
