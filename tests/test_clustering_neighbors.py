@@ -149,6 +149,12 @@ def test_tensors_of_any_float_type_are_accepted(kind):
     assert (index == knn(features.detach().float().numpy(), K)[1]).all()
 
 
+def test_views_of_arrays_are_accepted():
+    features, _ = oracles.hard_features(50, 16)
+    view = np.asfortranarray(features.astype(np.float64))[::-1, ::2]
+    assert (knn(view, K)[1] == knn(view.copy(), K)[1]).all()
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30])
 def test_rows_that_are_not_finite_are_named_with_the_cure(wrong):
     features, _ = oracles.hard_features(20, 8)

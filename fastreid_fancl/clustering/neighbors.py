@@ -70,6 +70,8 @@ def as_features(features: np.ndarray | Tensor) -> Tensor:
     Raises:
         ValueError: on another shape, no rows, or rows that are not finite; it names the rows.
     """
+    if isinstance(features, np.ndarray):
+        features = np.ascontiguousarray(features)  # torch takes no negative strides
     features = torch.as_tensor(features).detach().to(torch.float32).contiguous()
     if features.ndim != 2 or features.numel() == 0:
         raise ValueError(
