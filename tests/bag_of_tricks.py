@@ -9,7 +9,7 @@ from conftest import REPO
 from fastreid.config import CfgNode, get_cfg
 from fastreid.engine import DefaultTrainer
 
-__all__ = ["REPO", "stock_cfg", "stock_trainer"]
+__all__ = ["REPO", "refuse", "stock_cfg", "stock_trainer"]
 
 
 def stock_cfg(output="", **changes) -> CfgNode:
@@ -28,3 +28,8 @@ def stock_cfg(output="", **changes) -> CfgNode:
 
 def stock_trainer(output, **changes) -> DefaultTrainer:
     return DefaultTrainer(stock_cfg(output, **changes))
+
+
+def refuse(message: str) -> None:
+    """What a process does with a wrong input."""
+    raise ValueError(message)

@@ -25,6 +25,8 @@ def test_the_bag_of_tricks_is_in_order():
         ({"MODEL__META_ARCHITECTURE": "MGN"}, "MGN needs build_resnet_backbone 50x or 101x"),
         ({"MODEL__META_ARCHITECTURE": "Distiller"}, "Distiller needs a teacher"),
         ({"MODEL__META_ARCHITECTURE": "MoCo", "MODEL__QUEUE_SIZE": 40}, "a multiple of SOLVER.IMS_PER_BATCH 16"),
+        ({"MODEL__HEADS__POOL_LAYER": "Flatten"}, "POOL_LAYER Flatten: EmbeddingHead needs"),
+        ({"MODEL__DEVICE": "gpu"}, "MODEL.DEVICE 'gpu': expected cuda or cpu"),
         ({"MODEL__BACKBONE__FEAT_DIM": 2048}, "FEAT_DIM 2048: build_resnet_backbone 18x has 512"),
         ({"MODEL__BACKBONE__NORM": "batch"}, "MODEL.BACKBONE.NORM 'batch': expected one of BN, syncBN"),
         ({"SOLVER__OPT": "Lamb"}, "SOLVER.OPT 'Lamb': expected one of .*Adam.*SGD"),

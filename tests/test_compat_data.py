@@ -12,6 +12,7 @@ import torch
 from bag_of_tricks import stock_cfg
 from fastreid.data import build, build_reid_test_loader, build_reid_train_loader
 from fastreid.data.common import CommDataset
+from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.samplers import (
     BalancedIdentitySampler,
     NaiveIdentitySampler,
@@ -112,12 +113,20 @@ def test_random_affine_is_built_and_fills_with_black():
     assert build_transforms(cfg)(Image.new("RGB", (16, 32))).shape == (3, 32, 16)
 
 
-def test_the_data_root_is_read_when_a_loader_is_built(datasets, monkeypatch, tmp_path):
-    cfg = stock_cfg()
-    assert len(build_reid_train_loader(cfg).dataset) == 36
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    with pytest.raises(ValueError, match="Stripes"):
-        build_reid_train_loader(cfg)
+def test_the_data_root_is_read_when_a_loader_is_built(monkeypatch):
+    roots = []
+
+    class Probe(ImageDataset):
+        def __init__(self, root):
+            roots.append(root)
+            super().__init__(ITEMS, [("q.png", 1, 0)], [("g.png", 1, 1)])
+
+    monkeypatch.setitem(build.DATASET_REGISTRY._obj_map, "Probe", Probe)
+    monkeypatch.setenv("FASTREID_DATASETS", "first")
+    build_reid_train_loader(stock_cfg(DATASETS__NAMES=("Probe",)))
+    monkeypatch.setenv("FASTREID_DATASETS", "second")
+    build_reid_test_loader(stock_cfg(), dataset_name="Probe")
+    assert roots == ["first", "second"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-from bag_of_tricks import stock_cfg, stock_trainer
-from fastreid.engine import default_argument_parser, default_setup, hooks
+from bag_of_tricks import refuse, stock_cfg, stock_trainer
+from fastreid.engine import default_argument_parser, default_setup, hooks, launch
 from fastreid.engine.defaults import DistributedDataParallel
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.modeling import build_model
@@ -21,7 +21,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from fastreid.utils.logger import setup_logger
 
-from fastreid_fancl.compat.launch import BACKEND, choose_backend
+from fastreid_fancl.compat.launch import BACKEND, choose_backend, distributed_worker
 
 
 @pytest.fixture(autouse=True)
@@ -275,6 +275,28 @@ def test_the_device_chooses_what_processes_talk_with(device, backend, monkeypatc
     monkeypatch.setenv(BACKEND, "")
     choose_backend(device)
     assert os.environ[BACKEND] == backend
+
+
+def test_a_process_leaves_its_group_when_it_is_done(tmp_path, monkeypatch):
+    monkeypatch.setenv(BACKEND, "gloo")
+    ranks = []
+    for turn in ("first", "second"):
+        distributed_worker(0, lambda: ranks.append(comm.get_local_rank()), 1, 1, 0, f"file://{tmp_path}/{turn}", ())
+        assert not dist.is_initialized()
+    assert ranks == [0, 0]
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv(BACKEND, "nccl")
+    many = torch.cuda.device_count() + 1
+    with pytest.raises(ValueError, match=f"at least {many} GPUs, found {many - 1}: lower --num-gpus, or use"):
+        distributed_worker(0, print, many, many, 0, "auto", ())
+
+
+def test_a_wrong_input_in_a_process_is_the_same_error_in_the_launcher(monkeypatch):
+    monkeypatch.setenv(BACKEND, "gloo")
+    with pytest.raises(ValueError, match="(?s)^two lines\nof advice$"):
+        launch(refuse, 2, dist_url="auto", args=("two lines\nof advice",))
 
 
 def test_models_on_the_cpu_are_wrapped_and_objects_gathered_without_a_warning(tmp_path, monkeypatch):

@@ -213,6 +213,12 @@ def test_reranking_by_pytorch_searches_as_faiss_does():
     assert np.array_equal(neighbours, our_neighbours) and np.allclose(distances, our_distances, atol=1e-4)
 
 
+def test_reranking_takes_no_more_neighbours_than_there_are():
+    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    everything = build_dist(features[:2], features[2:], "jaccard", k1=6, k2=6)
+    assert np.array_equal(build_dist(features[:2], features[2:], "jaccard", k1=20, k2=9), everything)
+
+
 def test_euclidean_distances_are_squared():
     # (3, 4) from the origin: 9 + 16.
     assert build_dist(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), "euclidean").tolist() == [[25.0]]

@@ -25,7 +25,7 @@ CHOICES = {
 AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH")
 # Of the flat parameters that fast-reid hands over, these train nothing or fail.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
-# Measured; a wrong FEAT_DIM is a RuntimeError of BatchNorm at the first step.
+# Channels of the last feature map; a wrong FEAT_DIM is a RuntimeError of BatchNorm at the first step.
 FEATURE_DIMENSIONS = {
     "build_resnet_backbone": {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048},
     "build_resnext_backbone": {"50x": 2048, "101x": 2048, "152x": 2048},
@@ -76,12 +76,16 @@ def _values(cfg, world_size):
 
 
 def _device(cfg, world_size):
-    device = torch.device(cfg.MODEL.DEVICE)
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        yield f"MODEL.DEVICE {cfg.MODEL.DEVICE!r}: expected cuda or cpu"
+        return
     if device.type == "cuda" and not torch.cuda.is_available():
         yield f"MODEL.DEVICE {cfg.MODEL.DEVICE}: PyTorch sees no CUDA device; use MODEL.DEVICE cpu"
     if device.index is not None and world_size > 1:
         yield f"MODEL.DEVICE {cfg.MODEL.DEVICE}: {world_size} processes need one GPU each; use MODEL.DEVICE cuda"
-    if device.type == "cpu" and cfg.SOLVER.AMP.ENABLED:
+    if device.type != "cuda" and cfg.SOLVER.AMP.ENABLED:
         yield "SOLVER.AMP.ENABLED True: mixed precision needs a GPU; use SOLVER.AMP.ENABLED False"
     for part in ("BACKBONE", "HEADS"):
         if device.type == "cpu" and world_size > 1 and cfg.MODEL[part].NORM == "syncBN":
@@ -120,6 +124,8 @@ def _architecture(cfg, world_size):
         if unknown or not losses:
             known = ", ".join(STOCK_LOSSES[name])
             yield f"MODEL.LOSSES.NAME {tuple(losses)}: {name} knows {known}, and would leave out any other silently"
+    if cfg.MODEL.HEADS.NAME == "EmbeddingHead" and cfg.MODEL.HEADS.POOL_LAYER == "Flatten":
+        yield "MODEL.HEADS.POOL_LAYER Flatten: EmbeddingHead needs a pooling layer that keeps four dimensions"
     if name == "MGN" and (backbone.NAME, backbone.DEPTH) not in {("build_resnet_backbone", d) for d in ("50x", "101x")}:
         yield f"MODEL.BACKBONE {backbone.NAME} {backbone.DEPTH}: MGN needs build_resnet_backbone 50x or 101x"
     if name == "Distiller" and not cfg.KD.MODEL_CONFIG and not cfg.KD.EMA.ENABLED:

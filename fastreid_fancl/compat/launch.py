@@ -7,6 +7,9 @@ import sys
 import torch
 import torch.distributed as dist
 from fastreid.utils import comm
+from torch.multiprocessing import ProcessRaisedException
+
+from .imports import wrap
 
 # `fastreid.engine.launch` is the function of this name; its module is only found here.
 stock = sys.modules["fastreid.engine.launch"]
@@ -17,6 +20,26 @@ BACKEND = "FASTREID_FANCL_BACKEND"
 def choose_backend(device: str) -> None:
     """Choose, before `launch`, what the processes talk with: gloo when MODEL.DEVICE is the CPU, otherwise NCCL."""
     os.environ[BACKEND] = "gloo" if torch.device(device).type == "cpu" else "nccl"
+
+
+class WrongInputError(ValueError):
+    """A ValueError on its way from a process to the one that launched it, recognised there by its name."""
+
+
+@wrap(stock.launch)
+def launch(stock_launch, *args, **kwargs) -> None:
+    """Symptom: with several processes a wrong input ends in the traceback of a traceback.
+
+    Cause: engine/launch.py:60; torch.multiprocessing turns every error into a ProcessRaisedException.
+    Mend: a ValueError of a process is the same ValueError here.
+    """
+    try:
+        stock_launch(*args, **kwargs)
+    except ProcessRaisedException as error:
+        _, name, message = str(error).rpartition(f"{WrongInputError.__name__}: ")
+        if not name:
+            raise
+        raise ValueError(message.strip()) from error
 
 
 def distributed_worker(
@@ -47,10 +70,15 @@ def distributed_worker(
         group = dist.new_group(list(range(first, first + num_gpus_per_machine)))
         if machine == machine_rank:
             comm._LOCAL_PROCESS_GROUP = group
-    main_func(*args)
+    try:
+        main_func(*args)
+    except ValueError as error:
+        raise WrongInputError(str(error)) from error
     # Only after success: beside a failed process, closing would wait for it.
     comm.synchronize()
     dist.destroy_process_group()
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
 
 
 def serialize_to_tensor(data, group) -> torch.Tensor:
