@@ -69,7 +69,7 @@ def add_numpy_bool() -> None:
     Cause: evaluation/rank.py:69; NumPy 1.24 removed the name, NumPy 2 has it again.
     Mend: the name is put back where it is missing.
     """
-    if not hasattr(np, "bool"):
+    if "bool" not in vars(np):  # `hasattr` would warn
         np.bool = np.bool_
 
 
