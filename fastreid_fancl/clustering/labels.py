@@ -54,7 +54,7 @@ def _dbscan(start, column, value, eps, min_samples):
     parent = np.arange(rows)
     for i in range(rows):
         for e in range(start[i], start[i + 1]):
-            if core[i] and column[e] < i and core[column[e]] and value[e] <= eps:
+            if value[e] <= eps and column[e] < i and core[i] and core[column[e]]:
                 _unite(parent, i, column[e])
     return _number(start, column, value, eps, core, parent)
 
@@ -91,7 +91,7 @@ def _number(start, column, value, eps, core, parent):
             continue
         for e in range(start[i], start[i + 1]):
             j = column[e]
-            if core[j] and value[e] <= eps and (labels[i] < 0 or labels[j] < labels[i]):
+            if value[e] <= eps and core[j] and (labels[i] < 0 or labels[j] < labels[i]):
                 labels[i] = labels[j]
     return labels
 
