@@ -72,26 +72,26 @@ def red_panda(rng: np.random.Generator) -> Animal:
     """A red panda: rust coat, black legs, white face with tear stripes, a ringed bushy tail."""
     u = rng.uniform
     build = Build(
-        girth=u(0.21, 0.28), hip=u(0.85, 1.1), shoulder=u(0.8, 1.0), neck=u(0.12, 0.2), neck_girth=u(0.14, 0.18),
-        carriage=0.1, head=u(0.22, 0.28), head_long=u(0.85, 1.0), muzzle=u(0.36, 0.5), ear=u(0.38, 0.55),
-        ear_long=u(0.9, 1.4), ear_splay=u(0.5, 0.85), leg=u(0.46, 0.6), leg_girth=u(0.075, 0.1),
-        tail=u(0.9, 1.25), tail_girth=u(0.11, 0.155), tail_bush=u(0.9, 1.4), tail_set=0.0,
+        girth=u(0.19, 0.29), hip=u(0.85, 1.1), shoulder=u(0.8, 1.0), neck=u(0.12, 0.2), neck_girth=u(0.14, 0.18),
+        carriage=0.1, head=u(0.25, 0.33), head_long=u(0.85, 1.0), muzzle=u(0.36, 0.5), ear=u(0.38, 0.55),
+        ear_long=u(0.9, 1.4), ear_splay=u(0.5, 0.85), leg=u(0.42, 0.62), leg_girth=u(0.07, 0.105),
+        tail=u(0.8, 1.3), tail_girth=u(0.12, 0.18), tail_bush=u(0.9, 1.4), tail_set=0.0,
     )  # fmt: skip
-    hue, deep = rng.normal(16, 5), u(0.62, 0.88)
-    rust, dark = hsv(hue, deep, u(0.58, 0.82)), hsv(hue - 4, u(0.4, 0.7), u(0.08, 0.2))
-    cream = hsv(u(28, 42), u(0.05, 0.3), u(0.86, 1.0))
-    gold = hsv(hue + u(6, 16), u(0.4, 0.65), u(0.68, 0.9))
+    hue, deep = u(4, 34), u(0.45, 0.92)
+    rust, dark = hsv(hue, deep, u(0.35, 1.0)), hsv(hue - 4, u(0.3, 0.7), u(0.05, 0.35))
+    cream = hsv(u(28, 42), u(0.05, 0.35), u(0.82, 1.0))
+    gold = hsv(hue + u(6, 16), u(0.3, 0.65), u(0.68, 0.95))
     return Animal(
         build,
         trunk=_panda_trunk(rng, rust, dark, gold),
-        head=_panda_head(rng, hsv(hue + u(-2, 6), deep * u(0.75, 1), u(0.52, 0.8)), dark, cream),
+        head=_panda_head(rng, hsv(hue + u(-2, 8), deep * u(0.5, 1), u(0.45, 0.95)), dark, cream),
         muzzle=Coat(cream, cream * u(0.5, 1), markings=_muzzle_spots(rng, dark), ragged=0.05),
         ear=Coat(cream, cream, markings=(blots(dark, (1.0, 0, -0.3), u(0.6, 1.0)),), ragged=0.1),
         legs=tuple(_sock(rng, dark, rust) for _ in range(4)),
         tail=_ringed_tail(rng, gold, rust * u(0.6, 1.0), dark),
         eye=PLAIN_EYE,
         nose=PLAIN_EYE,
-        poses={"walk": 0.42, "sit": 0.22, "climb": 0.13, "lie": 0.11, "curl": 0.12},
+        poses={"walk": 0.6, "sit": 0.15, "climb": 0.08, "lie": 0.12, "curl": 0.05},
     )
 
 
@@ -99,15 +99,16 @@ def _panda_trunk(rng, rust, dark, gold) -> Coat:
     """Rust above, black below, and a few lighter or darker patches of this animal's own."""
     u = rng.uniform
     markings = []
-    if u() < 0.5:
-        saddle = (u(0.15, 0.3), u(0.5, 1), 0.8)
-        markings.append(blots(gold, (u(0.3, 0.7), 0, 1), saddle, soft=0.8, strength=u(0.4, 0.8)))
     if u() < 0.6:
-        markings.append(blots(rust * u(0.35, 0.6), (u(0.2, 0.9), 0, 1.0), (u(0.06, 0.14), 2, 1.2), soft=0.6))
+        saddle = (u(0.15, 0.3), u(0.6, 1.2), u(0.7, 1.3))
+        markings.append(blots(gold if u() < 0.5 else dark, (u(0.2, 0.7), 0, 1), saddle, soft=0.6, strength=u(0.5, 0.9)))
+    if u() < 0.6:
+        colour = gold if u() < 0.4 else rust * u(0.3, 0.55)
+        markings.append(blots(colour, (u(0.1, 0.9), 0, 1.0), (u(0.06, 0.14), 2, u(1.2, 2)), soft=0.5))
     for _ in range(rng.integers(1, 4)):
         colour = gold if u() < 0.5 else rust * 0.35
-        centre = (u(0.15, 0.75), u(0.2, 0.9), u(-0.1, 0.8))
-        markings.append(blots(colour, centre, (u(0.04, 0.1), u(0.25, 0.5), u(0.2, 0.45)), mirrored=u() < 0.5))
+        centre = (u(0.15, 0.75), u(0.3, 0.9), u(-0.1, 0.7))
+        markings.append(blots(colour, centre, (u(0.05, 0.13), u(0.3, 0.7), u(0.3, 0.6)), mirrored=u() < 0.75))
     return Coat(rust, dark, level=u(-0.55, -0.1), markings=tuple(markings))
 
 
@@ -139,7 +140,7 @@ def _muzzle_spots(rng, dark) -> tuple[Marking, ...]:
 
 def _sock(rng, dark, rust) -> Coat:
     """A dark leg whose upper part may be rust, and now and then a pale paw."""
-    top = rng.uniform(-0.1, 0.4)
+    top = rng.uniform(-0.2, 0.6)
     return Coat(dark, dark, markings=(blots(rust, (0, 0, 0), (max(top, 0.01), INF, INF)),), ragged=0.1)
 
 

@@ -23,11 +23,11 @@ class Camera:
         quality: range of the JPEG quality.
     """
 
-    warmth: float = 0.12
-    tint: float = 0.04
-    exposure: float = 0.35
-    contrast: float = 0.15
-    shade: float = 0.6
+    warmth: float = 0.05
+    tint: float = 0.02
+    exposure: float = 0.18
+    contrast: float = 0.08
+    shade: float = 0.5
     blur: float = 0.012
     noise: float = 0.04
     quality: tuple[int, int] = (55, 92)

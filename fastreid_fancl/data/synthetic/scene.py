@@ -32,7 +32,7 @@ def indoor(rng: np.random.Generator, shape: tuple[int, int], ground: float) -> n
     height, width = shape
     u = rng.uniform
     image = np.empty((height, width, 3), np.float32)
-    image[:] = hsv(u(0, 360), u(0.02, 0.35), u(0.35, 0.95))
+    image[:] = hsv(u(0, 360), u(0.02, 0.2), u(0.4, 0.95))
     floor = int(np.clip(ground - u(-0.02, 0.25) * height, 0, height))
     lines = hsv(u(0, 60), u(0, 0.3), u(0.2, 0.9))
     pattern = rng.choice(["tiles", "planks", "mesh", "plain"])
@@ -45,7 +45,7 @@ def indoor(rng: np.random.Generator, shape: tuple[int, int], ground: float) -> n
         step = u(0.06, 0.12) * height
         image *= u(0.3, 0.9)
         _grid(image, step, step, lines, 0.008 * height, u(0, 1, 2))
-    for _ in range(rng.integers(0, 3)):
+    for _ in range(rng.integers(0, 2)):
         low = np.array([u(-0.1, 0.9) * width, u(0, 0.8) * floor])
         high = low + (u(0.1, 0.6) * height, u(0.1, 0.6) * height)
         cv2.rectangle(image, low.astype(int), high.astype(int), hsv(u(0, 360), u(0, 0.5), u(0.15, 0.95)).tolist(), -1)
@@ -146,7 +146,7 @@ def occlude(rng: np.random.Generator, image: np.ndarray, place: str) -> None:
     """Put bars or mesh (indoors), boughs and leaves (elsewhere) in front, in about one picture of three."""
     height, width = image.shape[:2]
     u = rng.uniform
-    if u() < 0.65:
+    if u() < 0.75:
         return
     if place == "indoor":
         step, thick, tone = u(0.25, 0.7) * height, u(0.015, 0.05) * height, hsv(u(0, 360), u(0, 0.2), u(0.15, 0.85))
@@ -176,6 +176,15 @@ def plain(rng: np.random.Generator, shape: tuple[int, int], ground: float) -> np
     image[np.arange(height)[:, None] > hills] = hsv(u(30, 220), u(0.05, 0.3), u(0.4, 0.7))
     earth = hsv(u(30, 55), u(0.1, 0.5), u(0.5, 0.85)) if u() < 0.7 else hsv(210, u(0, 0.1), u(0.8, 0.95))
     image[horizon:] = earth * (0.8 + 0.35 * clouds(rng, shape, 16)[horizon:, :, None])
+    for _ in range(rng.integers(0, 5)):  # boulders
+        at, size = (u(0, width), horizon + u(-0.1, 0.2) * height), (u(0.1, 0.7) * height, u(0.1, 0.5) * height)
+        cv2.ellipse(image, (at, size, u(-20, 20)), hsv(u(0, 360), u(0, 0.3), u(0.2, 0.9)).tolist(), -1, cv2.LINE_AA)
+    for _ in range(rng.integers(0, 5)):  # dead trees
+        x, lean, bark = u(0, width), rng.normal(0, 0.2) * height, hsv(u(0, 60), u(0, 0.4), u(0.1, 0.8))
+        stroke(image, (x, -1), (x + lean, horizon + 0.1 * height), bark, u(0.02, 0.1) * height)
+    if u() < 0.3:  # a fence
+        wire, gaps = hsv(30, u(0, 0.4), u(0.2, 0.9)), u((0.1, 0.15), (0.25, 0.5)) * height
+        _grid(image[: max(horizon, 2)], *gaps, wire, 0.01 * height, u(0, 1, 2))
     if u() < 0.5:
         _grass(rng, image, ground, hue=(38, 58))
     return image

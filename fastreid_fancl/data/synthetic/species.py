@@ -22,7 +22,8 @@ PATTERNS = ("spots", "stripes", "patches", "belts")
 def other_animal(rng: np.random.Generator) -> Animal:
     """An animal of one of five body plans and four patterns, in greys, sand, black, white or umber."""
     u = rng.uniform
-    ground = hsv(u(25, 46), u(0.02, 0.4), u(0.35, 0.95))
+    hue = rng.choice([u(-20, 5), u(35, 75), u(190, 250)], p=[0.25, 0.45, 0.3])  # liver, sand and olive, slate
+    ground = hsv(hue, u(0.02, 0.55), u(0.3, 0.95))
     ink = hsv(u(20, 240), u(0, 0.35), u(0.05, 0.3) if ground.max() > 0.5 else u(0.7, 0.95))
     belly = ground + u(0, 0.7) * (1 - ground)
     pattern = rng.choice(PATTERNS)
@@ -38,10 +39,10 @@ def other_animal(rng: np.random.Generator) -> Animal:
         muzzle=Coat(ink if u() < 0.5 else belly, belly, ragged=0.02),
         ear=Coat(ground, belly, markings=(blots(ink, (1, 0, -0.2), u(0.5, 1.1)),), ragged=0.04),
         legs=tuple(Coat(limb, limb, markings=(sock,) if u() < 0.8 else (), ragged=0.04) for _ in range(4)),
-        tail=Coat(ground, belly, markings=(blots(ink, (1, 0, 0), (u(0.05, 0.5), INF, INF)),), ragged=0.1),
+        tail=_tail(rng, ground, belly, ink),
         eye=PLAIN_EYE,
         nose=PLAIN_EYE,
-        poses={"walk": 0.85, "lie": 0.1, "sit": 0.05},
+        poses={"walk": 0.6, "lie": 0.15, "sit": 0.15, "curl": 0.05, "climb": 0.05},
     )
 
 
@@ -52,6 +53,14 @@ def _build(rng: np.random.Generator) -> Build:
     return Build(
         **own, hip=u(0.85, 1.1), shoulder=u(0.85, 1.1), neck_girth=own["girth"] * u(0.45, 0.6), ear_splay=u(0.4, 1.2)
     )
+
+
+def _tail(rng: np.random.Generator, ground: np.ndarray, belly: np.ndarray, ink: np.ndarray) -> Coat:
+    """A tip of the marking's colour, or two or three rings of it."""
+    n = rng.integers(1, 4)
+    centres = np.stack([np.linspace(1, rng.uniform(0.2, 0.6), n), np.zeros(n), np.zeros(n)], -1)
+    reach = rng.uniform(0.05, 0.45) if n == 1 else rng.uniform(0.04, 0.1)
+    return Coat(ground, belly, markings=(blots(ink, centres, (reach, INF, INF)),), ragged=0.1)
 
 
 def _pattern(rng: np.random.Generator, name: str, ink: np.ndarray, ground: np.ndarray) -> tuple[Marking, ...]:
