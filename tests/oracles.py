@@ -113,3 +113,52 @@ def reliable_partition(
         if least_dependence[c] > threshold or scatter[i] > least_scatter[c]:
             refined[i] = labels.max() + 1 + i
     return refined, float(threshold)
+
+
+def cluster_nce(queries, centroids, targets, temperature):
+    """FANCL Eq. 4-5, one query and one cluster at a time."""
+    total = 0.0
+    for query, target in zip(queries, targets, strict=True):
+        similarity = [float(query @ m / (np.linalg.norm(query) * np.linalg.norm(m))) / temperature for m in centroids]
+        total -= similarity[target] - np.log(np.sum(np.exp(similarity)))
+    return total / len(queries)
+
+
+def consistency(original, noised, noised_centroids, targets):
+    """FANCL Eq. 7, one query at a time, both terms."""
+
+    def cosine(u, v):
+        return float(u @ v / (np.linalg.norm(u) * np.linalg.norm(v)))
+
+    pairs = zip(original, noised, targets, strict=True)
+    return -np.mean([cosine(f, noised_centroids[t]) + cosine(f, f_noised) for f, f_noised, t in pairs])
+
+
+def mean_update(centroids, queries, targets, momentum):
+    """FANCL Eq. 9, one query at a time, each followed by a normalisation."""
+    centroids = centroids.copy()
+    for query, target in zip(queries, targets, strict=True):
+        moved = momentum * centroids[target] + (1 - momentum) * query / np.linalg.norm(query)
+        centroids[target] = moved / np.linalg.norm(moved)
+    return centroids
+
+
+def hard_update(centroids, queries, targets, momentum):
+    """Cluster Contrast's update by the least similar query of each cluster."""
+    updated = centroids.copy()
+    queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    for cluster in set(targets.tolist()):
+        own = queries[targets == cluster]
+        hardest = own[np.argmin(own @ centroids[cluster])]
+        moved = momentum * centroids[cluster] + (1 - momentum) * hardest
+        updated[cluster] = moved / np.linalg.norm(moved)
+    return updated
+
+
+def noise_mask(activation, ratio):
+    """FANCL Eq. 2 for one image (H, W): the round(ratio H W) strongest pixels, earlier ones first among equals."""
+    flat = activation.ravel()
+    strongest = sorted(range(flat.size), key=lambda pixel: (-flat[pixel], pixel))[: round(ratio * flat.size)]
+    mask = np.zeros(flat.size, dtype=bool)
+    mask[strongest] = True
+    return mask.reshape(activation.shape)
