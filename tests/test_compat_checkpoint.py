@@ -51,6 +51,13 @@ def test_a_save_that_fails_half_way_leaves_the_checkpoint_before_it(saved, monke
     assert torch.equal(model.weight, weight)
 
 
+def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next_one(saved):
+    _, checkpointer, folder = saved
+    (folder / "model_0007.pth.4711.tmp").write_bytes(b"half")
+    checkpointer.save("second")
+    assert sorted(os.listdir(folder)) == ["first.pth", "last_checkpoint", "second.pth"]
+
+
 def test_numpy_numbers_are_saved_so_that_safe_loading_reads_them(saved):
     _, checkpointer, folder = saved
     checkpointer.save("metric", metric=np.float64(12.5), curve=[np.float32(1)], table={"a": np.arange(2)})

@@ -12,8 +12,6 @@ from .imports import prepare_imports
 _PUBLIC = {
     "check_config": ".checks",
     "choose_backend": ".launch",
-    "load_pretrained": ".pretrained",
-    "read_weights": ".checkpoint",
     "stateful": ".engine",
 }
 _MENDS = (

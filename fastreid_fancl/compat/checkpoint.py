@@ -115,6 +115,8 @@ class Checkpointer(checkpoint.Checkpointer):
         data = plain({"model": self.model.state_dict(), **states, **kwargs})
         file_name = f"{name}.pth"
         path = os.path.join(self.save_dir, file_name)
+        for cut_off in Path(self.save_dir).glob("*.pth.*.tmp"):
+            cut_off.unlink()  # of a process that was killed while it saved
         self.logger.info(f"Saving checkpoint to {path}")
         with replacing(path) as temporary:
             torch.save(data, temporary)
