@@ -1,5 +1,5 @@
 """Drawn photographs of animals: data sets that need no download, with known identities."""
 
-from .build import NAMES, build
+from .write import NAMES, build
 
 __all__ = ["NAMES", "build"]

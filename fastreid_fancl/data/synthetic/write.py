@@ -1,10 +1,12 @@
 """Draws a data set into a folder, once."""
 
+import contextlib
 import csv
 import json
 import multiprocessing
 import os
 import shutil
+import time
 from pathlib import Path
 
 from .photograph import take_photograph
@@ -16,13 +18,15 @@ VERSION = 1
 NAMES = tuple(PLANS)
 STAMP = "drawn.json"
 MOST_WORKERS = 8
+ABANDONED = 3600.0  # seconds; no drawing takes this long
 
 
 def build(name: str, root: str, workers: int | None = None) -> str:
     """Return ``<root>/<name>``, drawn now if it is not there yet or was drawn by another version.
 
     It appears whole: it is drawn into a folder beside it that is renamed at the end, so several processes may ask at
-    once (the first to finish wins) and a killed one leaves nothing of that name. The files do not depend on
+    once (the first to finish wins) and a killed one leaves nothing of that name, and what it leaves goes the next time
+    that is drawn, an hour later or more. The files do not depend on
     ``workers``, the number of processes (by default one for each core).
 
     Raises:
@@ -35,6 +39,7 @@ def build(name: str, root: str, workers: int | None = None) -> str:
     if _is_current(target, stamp):
         return str(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target)
     temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -88,6 +93,14 @@ def _is_current(target: Path, stamp: dict) -> bool:
             f"so that {target.name} can be drawn there"
         )
     return json.loads((target / STAMP).read_text()) == stamp
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what killed processes have left; on a shared disk their numbers do not tell which are still drawing."""
+    for folder in target.parent.glob(f".{target.name}.*.*"):
+        with contextlib.suppress(FileNotFoundError):  # its owner was quicker
+            if time.time() - folder.stat().st_mtime > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace(target: Path, temporary: Path, stamp: dict) -> None:
