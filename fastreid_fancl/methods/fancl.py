@@ -86,7 +86,6 @@ class FANCL(PseudoLabelMethod):
         self.fusion = nn.Linear(2 * feat_dim, feat_dim)
         self.bank = {"temperature": temperature, "momentum": momentum, "update": update}
         self.consistency = {"instance": instance, "cluster": cluster}
-        self.register_load_state_dict_pre_hook(_start_both_encoders)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -102,6 +101,13 @@ class FANCL(PseudoLabelMethod):
             "instance": cfg.CONSISTENCY.INSTANCE,
             "cluster": cfg.CONSISTENCY.CLUSTER,
         }
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """Start f_theta' from f_theta's weights where a checkpoint holds one encoder only (Algorithm 1, line 2)."""
+        if not any(key.startswith("noised_") for key in state_dict):
+            encoder = [key for key in state_dict if key.startswith(("backbone.", "heads."))]
+            state_dict = {**state_dict, **{f"noised_{key}": state_dict[key] for key in encoder}}
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def encode_noised(self, images: Tensor) -> Tensor:
         """f_theta': (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
@@ -141,13 +147,3 @@ class FANCL(PseudoLabelMethod):
         for name in BRANCHES:
             self.memory[name].update(queries[name], targets)
         return losses
-
-
-def _start_both_encoders(model: FANCL, state: dict, prefix: str, *unused) -> None:
-    """Give f_theta' the weights of f_theta where a checkpoint holds one encoder only (Algorithm 1, second line)."""
-    noised = f"{prefix}noised_"
-    if any(key.startswith(noised) for key in state):
-        return
-    for part in ("backbone.", "heads."):
-        own = [key for key in state if key.startswith(prefix + part)]
-        state.update({noised + key[len(prefix) :]: state[key] for key in own})
