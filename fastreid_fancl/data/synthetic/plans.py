@@ -11,7 +11,7 @@ from .species import other_animal
 
 SPECIES: dict[str, Callable[[np.random.Generator], Animal]] = {"panda": red_panda, "other": other_animal}
 PANDA_CAMERA = Camera()
-SOURCE_CAMERA = Camera(warmth=0.04, exposure=0.15, contrast=0.06, shade=0.3, blur=0.01, noise=0.03, quality=(70, 95))
+SOURCE_CAMERA = Camera(warmth=0.06, exposure=0.3, contrast=0.1, shade=0.4, blur=0.01, noise=0.03, quality=(70, 95))
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,8 @@ def plain(rng: np.random.Generator, shape: tuple[int, int], ground: float) -> np
     horizon = int(np.clip(ground - u(0.1, 0.5) * height, 1, height))
     image = np.empty((height, width, 3), np.float32)
     image[:] = hsv(u(195, 225), u(0.05, 0.45), u(0.75, 1.0))
+    if u() < 0.4:  # a wood or a rock face instead of the sky
+        image[:] = hsv(u(30, 220), u(0.1, 0.5), u(0.15, 0.5)) * (0.6 + 0.8 * clouds(rng, shape, u(3, 30))[..., None])
     hills = horizon - (clouds(rng, (1, width), 1)[0] * u(0, 0.3) * height)
     image[np.arange(height)[:, None] > hills] = hsv(u(30, 220), u(0.05, 0.3), u(0.4, 0.7))
     earth = hsv(u(30, 55), u(0.1, 0.5), u(0.5, 0.85)) if u() < 0.7 else hsv(210, u(0, 0.1), u(0.8, 0.95))
