@@ -137,7 +137,10 @@ def _architecture(cfg, world_size):
 
 def _files(cfg, world_size):
     if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
-        yield f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file"
+        yield (
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file; the weights that configs/<folder>/ starts from are "
+            "made by its pretrain.yml"
+        )
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
         yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file"
