@@ -138,8 +138,8 @@ def _architecture(cfg, world_size):
 def _files(cfg, world_size):
     if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
         yield (
-            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file; the weights that configs/<folder>/ starts from are "
-            "made by its pretrain.yml"
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file; the starting weights of configs/Synthetic and "
+            "configs/SyntheticSmall are made by training their pretrain.yml"
         )
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
