@@ -42,7 +42,7 @@ def test_stock_loaders_find_registered_names_and_folders(root):
     assert DATASET_REGISTRY.get("Market1501") is Market1501
     cls = DATASET_REGISTRY.get("Stripes")
     assert issubclass(cls, FolderDataset) and cls.__name__ == "Stripes" and cls is resolve("Stripes")
-    assert len(cls(root="datasets").train) == 4
+    assert len(cls().train) == 4
 
 
 def test_a_registered_name_wins_over_a_folder(root):
@@ -79,7 +79,7 @@ def test_a_loaded_data_set_is_read_once(root):
 
 def test_red_pandas_in_the_numbers_of_table_i_load_without_a_warning(root, caplog):
     photographs(root / "RedPanda", TABLE_I)
-    data = resolve("RedPanda")(root="datasets")
+    data = resolve("RedPanda")()
     assert (len(data.train), len(data.query), len(data.gallery)) == (1967, 138, 1382)
     assert data.get_num_pids(data.train) == 20 and data.get_num_pids(data.query + data.gallery) == 23
     assert "Table I" not in caplog.text
@@ -138,10 +138,10 @@ def striped(monkeypatch):
 
 def test_a_drawn_data_set_is_drawn_at_first_use_and_then_read(root, striped, caplog):
     with caplog.at_level(logging.INFO):
-        data = striped(root="datasets")
+        data = striped()
     assert (len(data.train), len(data.query), len(data.gallery)) == (4, 2, 4)
     assert "Drawing Striped" in caplog.text and "Striped was drawn in" in caplog.text
-    striped(root="datasets")
+    striped()
     assert (root / "drawn.txt").read_text() == "once\n"
 
 

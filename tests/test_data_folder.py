@@ -38,7 +38,7 @@ def tree(root, *files, name="Wild"):
 
 
 def wild(name="Wild"):
-    return resolve(name)(root="datasets")
+    return resolve(name)()
 
 
 def names(items):

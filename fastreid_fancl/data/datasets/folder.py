@@ -3,7 +3,6 @@
 import logging
 import os
 
-from fastreid.data import build
 from fastreid.data.datasets.bases import ImageDataset
 
 from .. import UNLABELLED, log_once, shorten
@@ -17,14 +16,8 @@ logger = logging.getLogger(__name__)
 
 
 def datasets_root(root: str | None = None) -> str:
-    """The folder of all data sets: $FASTREID_DATASETS as it is now, else ``datasets``.
-
-    fast-reid passes the value that the variable had when it was imported (data/build.py:27); that one is ignored.
-    Any other ``root`` is taken.
-    """
-    if root is not None and root != build._root:
-        return root
-    return os.environ.get("FASTREID_DATASETS") or "datasets"
+    """The folder of all data sets: `root` if given, else $FASTREID_DATASETS as it is now, else ``datasets``."""
+    return root or os.environ.get("FASTREID_DATASETS") or "datasets"
 
 
 class FolderDataset(ImageDataset):
