@@ -25,11 +25,11 @@ class Camera:
 
     warmth: float = 0.05
     tint: float = 0.02
-    exposure: float = 0.18
+    exposure: float = 0.15
     contrast: float = 0.08
-    shade: float = 0.5
-    blur: float = 0.012
-    noise: float = 0.04
+    shade: float = 0.4
+    blur: float = 0.009
+    noise: float = 0.03
     quality: tuple[int, int] = (55, 92)
 
     def expose(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ def take_photograph(
     """
     width, height = size
     left = rng.random() < 0.5
-    yaw = rng.uniform(-0.85, 0.3)
+    yaw = rng.uniform(-0.75, 0.25)
     view = View(np.pi - yaw if left else yaw, tilt=rng.uniform(-0.05, 0.4))
     pose = draw_pose(animal, rng, facing=-np.pi / 2 - view.yaw)
     view, low, high = _aim(rng, view, *outline(animal, pose, view), size)

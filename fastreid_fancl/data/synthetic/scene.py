@@ -35,7 +35,7 @@ def indoor(rng: np.random.Generator, shape: tuple[int, int], ground: float) -> n
     image[:] = hsv(u(0, 360), u(0.02, 0.2), u(0.4, 0.95))
     floor = int(np.clip(ground - u(-0.02, 0.25) * height, 0, height))
     lines = hsv(u(0, 60), u(0, 0.3), u(0.2, 0.9))
-    pattern = rng.choice(["tiles", "planks", "mesh", "plain"])
+    pattern = rng.choice(["tiles", "planks", "mesh", "plain"], p=[0.3, 0.3, 0.15, 0.25])
     if pattern == "tiles":
         step = u(0.12, 0.3) * height
         _grid(image, step, step * u(0.5, 2), lines, 0.01 * height, u(0, 1, 2))
@@ -146,7 +146,7 @@ def occlude(rng: np.random.Generator, image: np.ndarray, place: str) -> None:
     """Put bars or mesh (indoors), boughs and leaves (elsewhere) in front, in about one picture of three."""
     height, width = image.shape[:2]
     u = rng.uniform
-    if u() < 0.75:
+    if u() < 0.8:
         return
     if place == "indoor":
         step, thick, tone = u(0.25, 0.7) * height, u(0.015, 0.05) * height, hsv(u(0, 360), u(0, 0.2), u(0.15, 0.85))
