@@ -27,7 +27,7 @@ def take_photograph(
     """
     width, height = size
     left = rng.random() < 0.5
-    yaw = rng.uniform(-0.75, 0.25)
+    yaw = rng.uniform(-0.6, 0.2)
     view = View(np.pi - yaw if left else yaw, tilt=rng.uniform(-0.05, 0.4))
     pose = draw_pose(animal, rng, facing=-np.pi / 2 - view.yaw)
     view, low, high = _aim(rng, view, *outline(animal, pose, view), size)
@@ -50,7 +50,7 @@ def _aim(rng, view: View, low, high, size) -> tuple[View, np.ndarray, np.ndarray
     """Fill the picture with the animal, more or less: a loose box around it, or a tight one that cuts something off."""
     width, height = size
     span = high - low
-    scale = min(width / span[0], height / span[1]) * rng.uniform(0.85, 1.1)
+    scale = min(width / span[0], height / span[1]) * rng.uniform(0.88, 1.03)
     room = np.array(size) - span * scale
     corner = room * rng.uniform(0.2, 0.8, 2) + rng.normal(0, 0.03, 2) * height
     origin = corner - low * scale

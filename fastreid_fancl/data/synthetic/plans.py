@@ -10,7 +10,7 @@ from .camera import Camera
 from .species import other_animal
 
 SPECIES: dict[str, Callable[[np.random.Generator], Animal]] = {"panda": red_panda, "other": other_animal}
-PANDA_CAMERA = Camera()
+PANDA_CAMERA = Camera(warmth=0.03, tint=0.012, exposure=0.12, contrast=0.05, shade=0.35, blur=0.008, noise=0.025)
 SOURCE_CAMERA = Camera(warmth=0.06, exposure=0.3, contrast=0.1, shade=0.4, blur=0.01, noise=0.03, quality=(70, 95))
 
 
