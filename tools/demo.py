@@ -2,7 +2,7 @@
 """FANCL on the small SyntheticPandas, from nothing to a table: `demo.py [--seeds 0 1 2] [--output DIR]`.
 
 Pre-trains on SyntheticSource (kept and reused), then compares the unseen animals' retrieval by the untrained encoder,
-the pre-trained start, FANCL, and the same training with the true labels, the upper bound.
+the pre-trained start, FANCL, and the same training with the true labels, the upper bound. What was interrupted goes on.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main() -> None:
     }
     for seed in args.seeds:
         options = {"MODEL__WEIGHTS": start, "SEED": seed}
-        table["FANCL, no labels"].append(run("fancl", output / f"fancl_{seed}", **options))
-        bound = run("fancl", output / f"oracle_{seed}", PSEUDO_LABELS__ALGORITHM="oracle", **options)
+        table["FANCL, no labels"].append(run("fancl", output / f"fancl_{seed}", "--resume", **options))
+        bound = run("fancl", output / f"oracle_{seed}", "--resume", PSEUDO_LABELS__ALGORITHM="oracle", **options)
         table["true labels (upper bound)"].append(bound)
     report(table, args.seeds, output, (time.time() - began) / 60)
 
