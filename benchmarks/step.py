@@ -17,9 +17,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
 from fastreid.modeling import build_model  # noqa: E402
-
-from fastreid_fancl import load_config  # noqa: E402
 from fastreid_fancl.fana import FANA  # noqa: E402
 from fastreid_fancl.memory import ClusterMemory  # noqa: E402
 from fastreid_fancl.methods import fancl  # noqa: E402

@@ -1,0 +1,14 @@
+import subprocess
+import sys
+
+import pytest
+from conftest import REPO
+
+COMMANDS = ["tools/train_net.py", "tools/demo.py", "benchmarks/step.py", "benchmarks/clustering.py"]
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_a_command_starts_in_a_fresh_process(path):
+    run = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, cwd=REPO, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert "usage" in run.stdout
