@@ -7,6 +7,8 @@ import torch
 import yacs.config
 from fastreid.config import CfgNode, get_cfg
 
+from .compat.checks import value_of
+
 logger = logging.getLogger(__name__)
 
 # Keys that hold a number or a word; yacs knows keys of one type only.
@@ -114,15 +116,9 @@ def check_values(cfg: CfgNode) -> None:
         ("SOLVER.ITERS_PER_EPOCH", cfg.SOLVER.ITERS_PER_EPOCH >= 0, "0 (one pass over the images) or more"),
         ("SEED", cfg.SEED >= 0, "0 or more"),
     ]
-    wrong = [f"{key} {_value(cfg, key)!r}: expected {expected}" for key, right, expected in checks if not right]
+    wrong = [f"{key} {value_of(cfg, key)!r}: expected {expected}" for key, right, expected in checks if not right]
     if wrong:
         raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
-
-
-def _value(cfg: CfgNode, key: str):
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:

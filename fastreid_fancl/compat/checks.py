@@ -60,7 +60,8 @@ def check_config(cfg, world_size: int = 1) -> None:
         raise ValueError("Correct these settings:\n  " + "\n  ".join(problems))
 
 
-def _value(cfg, key: str):
+def value_of(cfg, key: str):
+    """The value at a key of several parts, such as "MODEL.HEADS.NORM"."""
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
@@ -68,11 +69,11 @@ def _value(cfg, key: str):
 
 def _values(cfg, world_size):
     for key, known in CHOICES.items():
-        if _value(cfg, key) not in known:
-            yield f"{key} {_value(cfg, key)!r}: expected one of {', '.join(known)}"
+        if value_of(cfg, key) not in known:
+            yield f"{key} {value_of(cfg, key)!r}: expected one of {', '.join(known)}"
     for key in AT_LEAST_ONE:
-        if _value(cfg, key) < 1:
-            yield f"{key} {_value(cfg, key)}: expected at least 1"
+        if value_of(cfg, key) < 1:
+            yield f"{key} {value_of(cfg, key)}: expected at least 1"
 
 
 def _device(cfg, world_size):
