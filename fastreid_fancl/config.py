@@ -56,6 +56,13 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.CONSISTENCY.INSTANCE = True
     cfg.CONSISTENCY.CLUSTER = True
 
+    cfg.PARTS = CfgNode()
+    # P stripes of the part head (PCB 6, PPLR 3), along "height" (one above the other) or "width" (side by side).
+    cfg.PARTS.NUMBER = 6
+    cfg.PARTS.AXIS = "height"
+    # Dimensions of a stripe's feature after its 1x1 reduction; 0 for no reduction.
+    cfg.PARTS.DIM = 256
+
 
 def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
     """Read a configuration: fast-reid's defaults, then this package's keys, the file with its bases, the options.
@@ -112,6 +119,9 @@ def check_values(cfg: CfgNode) -> None:
         ("MEMORY.MOMENTUM", 0 <= memory.MOMENTUM <= 1, "between 0 and 1"),
         ("MEMORY.UPDATE", memory.UPDATE in ("mean", "hard"), "mean or hard"),
         ("FANA.RATIO", 0 <= cfg.FANA.RATIO <= 1, "between 0 and 1"),
+        ("PARTS.NUMBER", cfg.PARTS.NUMBER >= 1, "at least 1"),
+        ("PARTS.AXIS", cfg.PARTS.AXIS in ("height", "width"), "height or width"),
+        ("PARTS.DIM", cfg.PARTS.DIM >= 0, "0 (no reduction) or more"),
         ("DATASETS.ON_BAD_IMAGE", cfg.DATASETS.ON_BAD_IMAGE in ("stop", "skip"), "stop or skip"),
         ("SOLVER.ITERS_PER_EPOCH", cfg.SOLVER.ITERS_PER_EPOCH >= 0, "0 (one pass over the images) or more"),
         ("SEED", cfg.SEED >= 0, "0 or more"),

@@ -41,8 +41,54 @@ class ClusterContrastHead(nn.Module):
             "norm_type": cfg.MODEL.HEADS.NORM,
         }
 
+    def embed(self, feature_map: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, D) after BatchNorm, before L2."""
+        return self.bottleneck(self.pool_layer(feature_map))[..., 0, 0]
+
     def forward(self, feature_map: Tensor, targets: Tensor | None = None) -> Tensor:
         """(B, D, h, w) -> (B, D) float32 of unit length. `targets` is there because fast-reid's heads take it."""
-        features = self.bottleneck(self.pool_layer(feature_map))[..., 0, 0]
+        features = self.embed(feature_map)
         with full_precision(features.device):
             return F.normalize(features.float(), dim=1)
+
+
+AXES = ("height", "width")
+
+
+def stripes(feature_map: Tensor, parts: int, axis: str) -> Tensor:
+    """The mean of each of P equal stripes across one axis of a feature map, (B, D, h, w) -> (B, P, D).
+
+    Stripes overlap by one row where `parts` does not divide the axis, as adaptive pooling's do.
+    """
+    size = (parts, 1) if axis == "height" else (1, parts)
+    return F.adaptive_avg_pool2d(feature_map, size).flatten(2).transpose(1, 2)
+
+
+class PartHead(nn.Module):
+    """Uniform stripes, each with a 1x1 reduction and a BatchNorm of its own (PCB, Sun et al., ECCV 2018; PPLR)."""
+
+    def __init__(self, feat_dim: int, parts: int, axis: str = "height", reduced_dim: int = 0, norm_type: str = "BN"):
+        """
+        Args:
+            feat_dim: channels D of the feature map.
+            parts: P stripes.
+            axis: "height" lays them one above the other, "width" side by side.
+            reduced_dim: d, dimensions of a part's feature; 0 leaves out the reduction.
+            norm_type: a key of fastreid.layers.get_norm. Its bias stays at zero.
+
+        Raises:
+            ValueError: on an unknown axis or fewer than one part.
+        """
+        super().__init__()
+        if axis not in AXES or parts < 1:
+            raise ValueError(f"Expected PARTS.AXIS of {AXES} and PARTS.NUMBER of 1 or more, got {axis}, {parts}.")
+        self.parts, self.axis = parts, axis
+        reduction = nn.Conv2d(parts * feat_dim, parts * reduced_dim, 1, groups=parts, bias=False) if reduced_dim else None
+        self.reduction = reduction or nn.Identity()
+        self.bottleneck = get_norm(norm_type, parts * (reduced_dim or feat_dim), bias_freeze=True)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, P, d)."""
+        pooled = stripes(feature_map, self.parts, self.axis)
+        features = self.bottleneck(self.reduction(pooled.flatten(1)[..., None, None]))
+        return features.view(len(features), self.parts, -1)

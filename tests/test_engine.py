@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import REPO, write_animals
 
-from fastreid_fancl.engine.hooks import identity_codes, oracle_labels
+from fastreid_fancl.engine.labels import identity_codes, oracle_labels
 from fastreid_fancl.engine.run import command_line
 
 SMALL = {

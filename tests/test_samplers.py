@@ -5,7 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fastreid_fancl.data.samplers import GlobalBatchSampler, cluster_batches, shuffled_batches
+from fastreid_fancl.data.samplers import (
+    GlobalBatchSampler,
+    cluster_and_outlier_batches,
+    cluster_batches,
+    shuffled_batches,
+)
 
 
 def visits_of(batches, labels, num_instances):
@@ -133,3 +138,27 @@ def test_processes_that_cannot_share_a_batch_equally_are_refused():
         GlobalBatchSampler(batches, seed=0, rank=2, world_size=2)
     with pytest.raises(ValueError, match="shape"):
         GlobalBatchSampler(np.arange(4), seed=0)
+
+
+def test_outliers_and_clusters_are_visited_equally_often():
+    labels = np.array([0] * 6 + [1] * 5 + [-1] * 7)
+    # A round is 2 clusters x 4 images + 7 outliers = 15 images; 20 batches of 6 are 8 rounds.
+    batches = cluster_and_outlier_batches(labels, batch_size=6, num_instances=4, iterations=20, seed=0)
+    assert batches.shape == (20, 6)
+    counts = Counter(batches.ravel().tolist())
+    assert all(counts[outlier] == 8 for outlier in range(11, 18))
+    assert sum(counts[image] for image in range(6)) == sum(counts[image] for image in range(6, 11)) == 8 * 4
+
+
+def test_a_round_of_clusters_and_outliers_is_shuffled_by_the_seed():
+    labels = np.array([0, 0, 0, 0, -1, -1, -1, -1])
+    plans = [cluster_and_outlier_batches(labels, 4, 2, 3, seed) for seed in (0, 0, 1)]
+    assert np.array_equal(plans[0], plans[1])
+    assert not np.array_equal(plans[0], plans[2])
+
+
+def test_outliers_alone_make_batches_too():
+    batches = cluster_and_outlier_batches(np.full(5, -1), batch_size=5, num_instances=4, iterations=2, seed=0)
+    assert [sorted(batch) for batch in batches.tolist()] == [[0, 1, 2, 3, 4]] * 2
+    with pytest.raises(ValueError, match="no training images"):
+        cluster_and_outlier_batches(np.array([], dtype=int), 4, 2, 1, 0)

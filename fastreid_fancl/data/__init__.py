@@ -9,6 +9,9 @@ import logging
 UNLABELLED = "unlabelled"
 """The pid of a training image whose identity is not known."""
 
+UNKNOWN_CAMERA = "_unknown"
+"""How the camid of a training image ends whose camera is not known."""
+
 
 @functools.lru_cache(maxsize=4096)
 def log_once(logger: logging.Logger, level: int, message: str) -> None:

@@ -32,6 +32,7 @@ class ReIDDataset(Dataset):
         labels: (N,) pseudo-labels to use as targets; without them the targets are the pids.
         relabel: number pids and cameras 0, 1, ... in sorted order (training); otherwise they are ints already
             (query and gallery). Unlabelled images get target -1 and are no class.
+        views: further transforms of the same photograph, each under its own key of the item.
 
     Attributes:
         targets: (N,) int64.
@@ -44,9 +45,11 @@ class ReIDDataset(Dataset):
         transform: Callable | None = None,
         labels: np.ndarray | None = None,
         relabel: bool = True,
+        views: dict[str, Callable] | None = None,
     ):
         self.img_items = list(items)
         self.transform = transform
+        self.views = views or {}
         self.cams = sorted({camid for _, _, camid in self.img_items})
         if labels is None:
             self.pids = sorted({pid for _, pid, _ in self.img_items} - {UNLABELLED})
@@ -80,11 +83,12 @@ class ReIDDataset(Dataset):
         index, seed = key if isinstance(key, tuple) else (key, None)
         path = self.img_items[index][0]
         image = read_image(path)
-        if self.transform is not None:
-            with contextlib.nullcontext() if seed is None else seeded(seed):
-                image = self.transform(image)
+        with contextlib.nullcontext() if seed is None else seeded(seed):
+            transformed = image if self.transform is None else self.transform(image)
+            views = {name: transform(image) for name, transform in self.views.items()}
         return {
-            "images": image,
+            "images": transformed,
+            **views,
             "targets": int(self.targets[index]),
             "camids": int(self._camids[index]),
             "indices": int(index),

@@ -53,6 +53,35 @@ def cluster_batches(labels: np.ndarray, batch_size: int, num_instances: int, ite
     return batches.reshape(iterations, batch_size)
 
 
+def cluster_and_outlier_batches(
+    labels: np.ndarray, batch_size: int, num_instances: int, iterations: int, seed: int
+) -> np.ndarray:
+    """Plan batches of all images: each image labelled -1 is a class of its own, visited as often as a cluster is.
+
+    Rounds over all classes in random order, ``num_instances`` images of a cluster and the one image of an outlier, are
+    laid end to end and cut into batches; a visit to a cluster may straddle two of them.
+
+    Args, returns and raises as :func:`cluster_batches`, but that a batch need not hold whole visits and that images
+    may all be outliers.
+    """
+    _check_sizes(batch_size, iterations)
+    labels = np.asarray(labels)
+    _, members = _group(labels)
+    outliers = np.flatnonzero(labels < 0)
+    size_of_round = len(members) * num_instances + len(outliers)
+    if not size_of_round:
+        raise ValueError("there are no training images to sample from")
+    rng = np.random.default_rng(seed)
+    rounds = -(-iterations * batch_size // size_of_round)
+    visits = [_balanced_groups(len(images), num_instances, rounds, rng) for images in members]
+    plan = []
+    for number in range(rounds):
+        groups = [images[visit[number]] for images, visit in zip(members, visits, strict=True)]
+        groups += np.split(outliers, len(outliers)) if len(outliers) else []
+        plan += [groups[n] for n in rng.permutation(len(groups))]
+    return np.concatenate(plan)[: iterations * batch_size].reshape(iterations, batch_size)
+
+
 def shuffled_batches(n: int, batch_size: int, iterations: int, seed: int) -> np.ndarray:
     """Plan (iterations, batch_size) batches of ``range(n)``, without labels: every image before any is repeated.
 

@@ -3,11 +3,9 @@
 Shapes: N training images, D feature dimensions, M clusters.
 """
 
-import csv
 import logging
 import os
 import time
-from collections import Counter
 
 import numpy as np
 import torch
@@ -20,10 +18,9 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import clustering
-from ..data import UNLABELLED
 from ..data.loaders import ReIDDataset, feature_loader
-from ..data.samplers import cluster_batches, shuffled_batches
-from ..files import replacing
+from ..data.samplers import cluster_and_outlier_batches, cluster_batches, shuffled_batches
+from .labels import assign_labels, camera_codes, identity_codes, write_clusters
 from .seeds import derive
 
 logger = logging.getLogger(__name__)
@@ -110,18 +107,24 @@ class PseudoLabels(HookBase):
         self.transform = build_transforms(cfg, is_train=False)
 
     def before_epoch(self):
-        trainer, options = self.trainer, self.cfg.PSEUDO_LABELS
-        dataset = trainer.data_loader.dataset
+        dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
+        identities, cameras = identity_codes(dataset.img_items), camera_codes(dataset.img_items)
+        method.epoch = self.trainer.epoch
         began = time.perf_counter()
-        features = self._features(dataset)
+        features = method.stored_features() or self._features(dataset)
         extracted = time.perf_counter()
-        identities = identity_codes(dataset.img_items)
-        labels, eps = from_main(lambda: assign_labels(features["original"], identities, options))
+        labels, eps = from_main(
+            lambda: assign_labels(
+                features["original"], identities, cameras, self.cfg.PSEUDO_LABELS, method.refine_labels
+            )
+        )
         clustered = time.perf_counter()
-        method = unwrap(trainer.model)
-        device_labels = torch.from_numpy(labels).to(method.device)
-        method.start_epoch({name: values.to(method.device) for name, values in features.items()}, device_labels)
-        self._start_batches(labels)
+        method.start_epoch(
+            {name: values.to(method.device) for name, values in features.items()},
+            torch.from_numpy(labels).to(method.device),
+            None if cameras is None else torch.from_numpy(cameras).to(method.device),
+        )
+        self._start_batches(labels, method.TRAINS_OUTLIERS)
         seconds = {
             "seconds_features": extracted - began,
             "seconds_clustering": clustered - extracted,
@@ -142,9 +145,10 @@ class PseudoLabels(HookBase):
         )
         return extract_features(unwrap(self.trainer.model), loader)
 
-    def _start_batches(self, labels: np.ndarray) -> None:
+    def _start_batches(self, labels: np.ndarray, outliers: bool) -> None:
         cfg, epoch = self.cfg, self.trainer.epoch
-        batches = cluster_batches(
+        plan = cluster_and_outlier_batches if outliers else cluster_batches
+        batches = plan(
             labels,
             cfg.SOLVER.IMS_PER_BATCH,
             cfg.DATALOADER.NUM_INSTANCE,
@@ -192,57 +196,6 @@ def extract_features(method, loader) -> dict[str, Tensor]:
     return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
 
 
-def assign_labels(features: Tensor, identities: np.ndarray, options) -> tuple[np.ndarray, float | None]:
-    """Pseudo-labels by PSEUDO_LABELS.ALGORITHM.
-
-    Args:
-        features: (N, D).
-        identities: (N,) true identities, -1 where unknown; read by the oracle only.
-        options: the PSEUDO_LABELS node of the configuration.
-
-    Returns:
-        (N,) clusters 0..M-1 with -1 for images left out, and the eps used, None for the oracle.
-
-    Raises:
-        ValueError: if no clustering is usable, or the oracle has no identities.
-    """
-    if options.ALGORITHM == "oracle":
-        return oracle_labels(identities), None
-    distance = clustering.jaccard_distance(features, options.K1, options.K2)
-    eps = options.EPS
-    if eps == "auto":
-        eps = clustering.choose_eps(distance, options.MIN_SAMPLES).eps
-    labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
-    if reason:
-        logger.warning("The clustering at eps %.3g is degenerate: %s. Training on eps %.3g instead.", eps, reason, used)
-    return labels, used
-
-
-def oracle_labels(identities: np.ndarray) -> np.ndarray:
-    """The true identities as pseudo-labels, (N,) -> (N,), said loudly.
-
-    Raises:
-        ValueError: with fewer than two known identities.
-    """
-    known = np.unique(identities[identities >= 0])
-    if len(known) < 2:
-        raise ValueError(
-            "PSEUDO_LABELS.ALGORITHM oracle needs at least two identities among the training images, found "
-            f"{len(known)}: label them, or use dbscan."
-        )
-    logger.warning(
-        "ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known)
-    )
-    return np.where(identities >= 0, np.searchsorted(known, identities), -1)
-
-
-def identity_codes(items: list[tuple]) -> np.ndarray:
-    """(N,) identities of (path, pid, camid) items as numbers 0.., -1 where unknown."""
-    pids = np.array([item[1] for item in items])
-    known = pids != UNLABELLED
-    return np.where(known, np.searchsorted(np.unique(pids[known]), pids), -1)
-
-
 def from_main(compute):
     """The result of `compute()` on the main process, on every rank; its ValueError is raised on every rank too."""
     if comm.get_world_size() == 1:
@@ -257,13 +210,3 @@ def from_main(compute):
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
-
-
-def write_clusters(path: str, items: list[tuple], labels: np.ndarray) -> None:
-    """Write the epoch's clusters as a table of image and cluster, largest cluster first, images left out at the end."""
-    sizes = Counter(labels.tolist())
-    order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "cluster"))
-        table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)

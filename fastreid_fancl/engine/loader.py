@@ -29,7 +29,7 @@ class EpochLoader:
         """
         dataset = self.dataset
         if labels is not None:
-            dataset = ReIDDataset(dataset.img_items, dataset.transform, labels)
+            dataset = ReIDDataset(dataset.img_items, dataset.transform, labels, views=dataset.views)
         self._batches = None
         self._loader = train_loader(
             dataset,

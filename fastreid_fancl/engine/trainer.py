@@ -53,7 +53,10 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg) -> EpochLoader:
         """The training set behind an iterator that a hook fills epoch by epoch."""
-        loader = EpochLoader(ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=True)), cfg)
+        transforms = {"train": build_transforms(cfg, is_train=True), "test": build_transforms(cfg, is_train=False)}
+        wanted = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE).VIEWS if is_unsupervised(cfg) else {}
+        views = {name: transforms[kind] for name, kind in wanted.items()}
+        loader = EpochLoader(ReIDDataset(training_items(cfg), transforms["train"], views=views), cfg)
         if cfg.TEST.PRECISE_BN.ENABLED and not is_unsupervised(cfg):
             # The stock hook reads such a loader outside the epochs.
             loader.start(identity_batches(loader.dataset.targets, cfg, cfg.TEST.PRECISE_BN.NUM_ITER, epoch=0), epoch=0)

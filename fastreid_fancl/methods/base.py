@@ -1,19 +1,33 @@
 """What every method that learns from pseudo-labels shares. Shapes: B images, N images in all, D dimensions."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
+import numpy as np
 from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads import build_heads
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn, tensor
 
 
 class PseudoLabelMethod(nn.Module):
     """One encoder, the seams that the engine calls once an epoch, and the test-time feature.
 
-    An epoch: `cluster_features` on every training image, a clustering of its "original" features by the engine,
-    `start_epoch` with the features and the pseudo-labels, then `losses` on batches of images and pseudo-labels.
+    An epoch: `stored_features`, or `cluster_features` on every training image; the engine's clustering of those called
+    "original"; `refine_labels` on it; `start_epoch` with features and pseudo-labels; then `losses` on batches of images.
+
+    Attributes:
+        VIEWS: further views of each training image: key of the batch -> "train" or "test", which transform makes it.
+        TWINS: prefixes of further encoders, which start as copies of the first where a checkpoint holds only that.
+        TRAINS_OUTLIERS: whether images that clustering left out are in the batches, each a class of its own.
+        epoch: number of the epoch, set by the engine before anything else in it.
     """
+
+    VIEWS: ClassVar[dict[str, str]] = {}
+    TWINS: ClassVar[tuple[str, ...]] = ()
+    TRAINS_OUTLIERS: ClassVar[bool] = False
+    epoch = 0
 
     @configurable
     def __init__(self, *, backbone: nn.Module, heads: nn.Module, pixel_mean: list[float], pixel_std: list[float]):
@@ -49,21 +63,54 @@ class PseudoLabelMethod(nn.Module):
         """f_theta: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
         return self.heads(self.backbone(self.normalise(images)))
 
+    def represent(self, images: Tensor) -> Tensor:
+        """The feature that is clustered and tested: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
+        return self.encode(images)
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """Load a checkpoint; a twin that it does not hold starts from the weights of the first encoder."""
+        encoder = {key: state_dict[key] for key in state_dict if key.startswith(("backbone.", "heads."))}
+        for twin in self.TWINS:
+            if not any(key.startswith(twin) for key in state_dict):
+                state_dict = {**state_dict, **{twin + key: value for key, value in encoder.items()}}
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor] | Tensor:
         """In training the losses by name; otherwise the features (B, D) that fast-reid's evaluator compares."""
-        return self.losses(batch) if self.training else self.encode(batch["images"])
+        return self.losses(batch) if self.training else self.represent(batch["images"])
 
     def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features by name, each (B, D); "original" is what gets clustered. Called in evaluation mode."""
-        return {"original": self.encode(batch["images"])}
+        return {"original": self.represent(batch["images"])}
+
+    def stored_features(self) -> dict[str, Tensor] | None:
+        """What `cluster_features` would give for every training image, each (N, D), where the method keeps it."""
+        return None
+
+    def refine_labels(
+        self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
+    ) -> np.ndarray:
+        """The method's own selection among the clusters. Called on the main process only.
+
+        Args:
+            labels: (N,) of DBSCAN, clusters 0..M-1 and -1.
+            distance: (N, N) Jaccard distance that DBSCAN saw.
+            eps, min_samples: of DBSCAN.
+            cameras: (N,) numbers 0.., None where they are not known.
+
+        Returns:
+            (N,) labels 0..M'-1 and -1.
+        """
+        return labels
 
     @abstractmethod
-    def start_epoch(self, features: dict[str, Tensor], labels: Tensor) -> None:
+    def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
         """Fill the memory banks.
 
         Args:
             features: `cluster_features` of every training image, each (N, D), equal on all ranks.
             labels: (N,) clusters 0..M-1, -1 for an image left out.
+            cameras: (N,) numbers 0.., None where they are not known.
         """
 
     @abstractmethod
@@ -71,5 +118,6 @@ class PseudoLabelMethod(nn.Module):
         """Losses by name, and the update of the banks.
 
         Args:
-            batch: "images" (B, 3, H, W) in [0, 255], "targets" (B,) pseudo-labels, "indices" (B,) of the images.
+            batch: "images" (B, 3, H, W) in [0, 255] and the VIEWS, each of that shape; "targets" (B,) pseudo-labels, -1
+                for an outlier; "indices" (B,) of the images; "camids" (B,), numbered as in `start_epoch`.
         """

@@ -34,7 +34,7 @@ class ClusterContrast(PseudoLabelMethod):
             "update": cfg.MEMORY.UPDATE,
         }
 
-    def start_epoch(self, features: dict[str, Tensor], labels: Tensor) -> None:
+    def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
         """Start the bank from the mean feature of each cluster (its Eq. 2)."""
         self.memory = ClusterMemory(cluster_centroids(features["original"], labels), **self.bank)
 

@@ -55,7 +55,10 @@ class FANCL(PseudoLabelMethod):
 
     Where the paper is silent: the fusion layer sees the two features at unit length, and its output is brought back to
     unit length as theirs is; the gradient of Eq. 7 reaches both encoders. The test feature is the original branch's.
+    f_theta' starts from f_theta's weights (Algorithm 1, line 2).
     """
+
+    TWINS = ("noised_",)
 
     @configurable
     def __init__(
@@ -102,13 +105,6 @@ class FANCL(PseudoLabelMethod):
             "cluster": cfg.CONSISTENCY.CLUSTER,
         }
 
-    def load_state_dict(self, state_dict, *args, **kwargs):
-        """Start f_theta' from f_theta's weights where a checkpoint holds one encoder only (Algorithm 1, line 2)."""
-        if not any(key.startswith("noised_") for key in state_dict):
-            encoder = [key for key in state_dict if key.startswith(("backbone.", "heads."))]
-            state_dict = {**state_dict, **{f"noised_{key}": state_dict[key] for key in encoder}}
-        return super().load_state_dict(state_dict, *args, **kwargs)
-
     def encode_noised(self, images: Tensor) -> Tensor:
         """f_theta': (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
         return self.noised_heads(self.noised_backbone(self.normalise(images)))
@@ -130,7 +126,7 @@ class FANCL(PseudoLabelMethod):
         """f, f~ and f^ (Algorithm 1, lines 2-3); the first is what gets clustered."""
         return self.encode_branches(batch["images"])
 
-    def start_epoch(self, features: dict[str, Tensor], labels: Tensor) -> None:
+    def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
         """Start the banks M, M~ and M^ by Eq. 8, all three with the labels of the original features."""
         self.memory = nn.ModuleDict(
             {name: ClusterMemory(cluster_centroids(features[name], labels), **self.bank) for name in BRANCHES}

@@ -5,7 +5,7 @@ import os
 
 from fastreid.data.datasets.bases import ImageDataset
 
-from .. import UNLABELLED, log_once, shorten
+from .. import UNKNOWN_CAMERA, UNLABELLED, log_once, shorten
 from ..check import require, unmatched_queries
 from .metadata import read_metadata
 from .photos import LAYOUT, Photo
@@ -94,7 +94,7 @@ class FolderDataset(ImageDataset):
             (
                 photo.path,
                 UNLABELLED if photo.identity is None else f"{self.dataset_name}_{photo.identity}",
-                f"{self.dataset_name}_{'unknown' if photo.camera is None else photo.camera}",
+                f"{self.dataset_name}{UNKNOWN_CAMERA if photo.camera is None else '_' + photo.camera}",
             )
             for photo in self.photos
             if photo.split == "train"
