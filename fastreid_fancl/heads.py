@@ -83,9 +83,9 @@ class PartHead(nn.Module):
         if axis not in AXES or parts < 1:
             raise ValueError(f"Expected PARTS.AXIS of {AXES} and PARTS.NUMBER of 1 or more, got {axis}, {parts}.")
         self.parts, self.axis = parts, axis
-        reduction = nn.Conv2d(parts * feat_dim, parts * reduced_dim, 1, groups=parts, bias=False) if reduced_dim else None
-        self.reduction = reduction or nn.Identity()
-        self.bottleneck = get_norm(norm_type, parts * (reduced_dim or feat_dim), bias_freeze=True)
+        whole, reduced = parts * feat_dim, parts * (reduced_dim or feat_dim)
+        self.reduction = nn.Conv2d(whole, reduced, 1, groups=parts, bias=False) if reduced_dim else nn.Identity()
+        self.bottleneck = get_norm(norm_type, reduced, bias_freeze=True)
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, P, d)."""

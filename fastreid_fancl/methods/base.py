@@ -15,7 +15,7 @@ class PseudoLabelMethod(nn.Module):
     """One encoder, the seams that the engine calls once an epoch, and the test-time feature.
 
     An epoch: `stored_features`, or `cluster_features` on every training image; the engine's clustering of those called
-    "original"; `refine_labels` on it; `start_epoch` with features and pseudo-labels; then `losses` on batches of images.
+    "original"; `refine_labels` on it; `start_epoch` with features and pseudo-labels; then `losses` of each batch.
 
     Attributes:
         VIEWS: further views of each training image: key of the batch -> "train" or "test", which transform makes it.
