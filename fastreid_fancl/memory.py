@@ -28,6 +28,22 @@ def cluster_centroids(features: Tensor, labels: Tensor) -> Tensor:
     return sums / sizes[:, None]
 
 
+def camera_proxies(features: Tensor, labels: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean feature of each cluster's images in each camera that saw it, by cluster and then camera (ICE; PPLR).
+
+    Args:
+        features: (N, D).
+        labels: (N,) clusters 0..M-1; -1 marks an image left out, which counts nowhere.
+        cameras: (N,) numbers 0...
+
+    Returns:
+        The K proxies, (K, D) float32 of unit length, and the cluster and the camera of each, (K,).
+    """
+    kept, count = labels >= 0, cameras.max() + 1
+    pairs, own = (labels * count + cameras)[kept].unique(return_inverse=True)
+    return F.normalize(cluster_centroids(features[kept], own), dim=1), pairs // count, pairs % count
+
+
 class ClusterMemory(nn.Module):
     """One momentum-updated feature a cluster (FANCL, Eq. 4, 8 and 9; Cluster Contrast, its Eq. 2, 4 and 5).
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from oracles import hard_update, mean_update
 
-from fastreid_fancl.memory import ClusterMemory, cluster_centroids
+from fastreid_fancl.memory import ClusterMemory, camera_proxies, cluster_centroids
 
 ORACLES = {"mean": mean_update, "hard": hard_update}
 
@@ -94,3 +94,13 @@ def test_the_bank_moves_with_the_model_but_stays_out_of_checkpoints():
 def test_wrong_settings_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         ClusterMemory(torch.randn(2, 3), **arguments)
+
+
+def test_camera_proxies_are_the_mean_directions_of_each_cluster_in_each_camera_that_saw_it():
+    # Cluster 0: (3, 0) and (0, 3) in camera 0, mean (1.5, 1.5); (0, 2) in camera 2. Cluster 1: (4, 3) in camera 0.
+    features = torch.tensor([[0.0, 2], [3, 0], [4, 3], [9, 9], [0, 3]])
+    labels, cameras = torch.tensor([0, 0, 1, -1, 0]), torch.tensor([2, 0, 0, 1, 0])
+    proxies, clusters, seen = camera_proxies(features, labels, cameras)
+    assert torch.allclose(proxies, torch.tensor([[0.5**0.5, 0.5**0.5], [0, 1], [0.8, 0.6]]))
+    assert clusters.tolist() == [0, 0, 1]
+    assert seen.tolist() == [0, 2, 0]
