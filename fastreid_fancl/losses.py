@@ -1,4 +1,4 @@
-"""Losses that two or more methods share. Shapes: B queries, M clusters, D feature dimensions."""
+"""Losses that two or more methods share. Shapes: B queries, M clusters, K proxies, D feature dimensions."""
 
 import torch
 import torch.nn.functional as F
@@ -38,3 +38,28 @@ def cluster_nce(queries: Tensor, centroids: Tensor, targets: Tensor, temperature
     with full_precision(queries.device):
         similarity = F.normalize(queries.float(), dim=1) @ F.normalize(centroids.float(), dim=1).T
         return F.cross_entropy(similarity / temperature, targets)
+
+
+def proxy_contrast(similarity: Tensor, positives: Tensor, negatives: Tensor, temperature: float, hard: int) -> Tensor:
+    """Contrast each query with all its positive proxies and the most similar of its negative ones.
+
+    The cross-camera loss of ICE and of PPLR: -1/|P| sum_{p in P} log(exp(s_p / tau) / sum_{P + H} exp(s_j / tau)).
+
+    Args:
+        similarity: (B, K) s of each query to each of K proxies.
+        positives: (B, K) bool, P.
+        negatives: (B, K) bool, of which the `hard` most similar make H, or all where there are fewer.
+        temperature: tau.
+        hard: |H|.
+
+    Returns:
+        (B,) float32; zero for a query without a positive.
+    """
+    with full_precision(similarity.device):
+        logits = similarity.float() / temperature
+        lowest = torch.finfo(logits.dtype).min
+        hardest = logits.masked_fill(~negatives, lowest).topk(min(hard, logits.shape[1]), dim=1).values
+        total = torch.cat([logits.masked_fill(~positives, lowest), hardest], dim=1).logsumexp(dim=1)
+        count = positives.sum(dim=1)
+        mean = (logits * positives).sum(dim=1) / count.clamp(min=1)
+        return torch.where(count > 0, total - mean, 0)

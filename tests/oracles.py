@@ -155,6 +155,16 @@ def hard_update(centroids, queries, targets, momentum):
     return updated
 
 
+def proxy_contrast(similarity, positives, negatives, temperature, hard):
+    """The cross-camera loss of ICE and PPLR, one query at a time: (B,), zero where a query has no positive."""
+    losses = []
+    for row, own, other in zip(similarity / temperature, positives, negatives, strict=True):
+        hardest = sorted(row[other], reverse=True)[:hard]
+        total = np.log(sum(np.exp(value) for value in [*row[own], *hardest])) if own.any() else 0.0
+        losses.append(np.mean([total - value for value in row[own]]) if own.any() else 0.0)
+    return np.array(losses)
+
+
 def noise_mask(activation, ratio):
     """FANCL Eq. 2 for one image (H, W): the round(ratio H W) strongest pixels, earlier ones first among equals."""
     flat = activation.ravel()

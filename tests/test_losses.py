@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from oracles import cluster_nce as cluster_nce_by_loop
+from oracles import proxy_contrast as proxy_contrast_by_loop
 
-from fastreid_fancl.losses import cluster_nce, cosine
+from fastreid_fancl.losses import cluster_nce, cosine, proxy_contrast
 
 
 def test_cluster_nce_by_hand():
@@ -50,3 +51,36 @@ def test_cosine_by_hand():
     # (3, 4).(4, 3) / (5 * 5) = 24 / 25, and opposite vectors give -1.
     u, v = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[4.0, 3.0], [-2.0, 0.0]])
     assert torch.allclose(cosine(u, v), torch.tensor([0.96, -1.0]))
+
+
+def test_proxy_contrast_by_hand():
+    # Positives 1 and 3, negatives 0, 2 and 5, of which the hardest two are 2 and 5; tau = 1. With
+    # Z = e + e^3 + e^2 + e^5 the loss is -(log(e / Z) + log(e^3 / Z)) / 2 = log Z - 2.
+    similarity = torch.tensor([[1.0, 3.0, 0.0, 2.0, 5.0]])
+    positives = torch.tensor([[True, True, False, False, False]])
+    total = math.exp(1) + math.exp(3) + math.exp(2) + math.exp(5)
+    loss = proxy_contrast(similarity, positives, ~positives, temperature=1.0, hard=2)
+    assert loss.item() == pytest.approx(math.log(total) - 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("hard", [0, 1, 5, 100])
+def test_proxy_contrast_equals_the_loop_over_queries(hard):
+    rng = np.random.default_rng(0)
+    similarity = rng.uniform(-1, 1, size=(12, 20))
+    clusters, targets = rng.integers(6, size=20), rng.integers(6, size=12)
+    positives = (targets[:, None] == clusters) & (rng.random((12, 20)) < 0.7)
+    negatives = targets[:, None] != clusters
+    loss = proxy_contrast(*map(torch.tensor, (similarity, positives, negatives)), 0.07, hard)
+    expected = proxy_contrast_by_loop(similarity, positives, negatives, 0.07, hard)
+    assert not positives.any(1).all(), "no row without a positive was tried"
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_query_without_positives_has_no_loss_and_no_gradient():
+    similarity = torch.randn(3, 4, requires_grad=True)
+    none = torch.zeros(3, 4, dtype=torch.bool)
+    negatives = torch.tensor([[True] * 4, [False] * 4, [True, False] * 2])
+    loss = proxy_contrast(similarity, none, negatives, 0.07, 2)
+    loss.sum().backward()
+    assert torch.equal(loss, torch.zeros(3))
+    assert torch.equal(similarity.grad, torch.zeros(3, 4))
