@@ -4,9 +4,9 @@ from . import compat
 
 compat.apply()
 
-from . import heads, methods  # noqa: E402
+from . import backbones, heads, methods  # noqa: E402
 from .config import add_fancl_config, load_config  # noqa: E402
 from .data import datasets  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["add_fancl_config", "compat", "datasets", "heads", "load_config", "methods"]
+__all__ = ["add_fancl_config", "backbones", "compat", "datasets", "heads", "load_config", "methods"]

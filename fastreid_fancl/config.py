@@ -56,6 +56,15 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.CONSISTENCY.INSTANCE = True
     cfg.CONSISTENCY.CLUSTER = True
 
+    cfg.SPCL = CfgNode()
+    # By how much SpCL's reliability test tightens and loosens eps.
+    cfg.SPCL.GAP = 0.02
+
+    cfg.JCL = CfgNode()
+    # Weight of the instance loss beside the cluster loss, and its hard negatives a query.
+    cfg.JCL.INSTANCE_WEIGHT = 1.0
+    cfg.JCL.NEGATIVES = 50
+
     cfg.PARTS = CfgNode()
     # P stripes of the part head (PCB 6, PPLR 3), along "height" (one above the other) or "width" (side by side).
     cfg.PARTS.NUMBER = 6
@@ -119,6 +128,9 @@ def check_values(cfg: CfgNode) -> None:
         ("MEMORY.MOMENTUM", 0 <= memory.MOMENTUM <= 1, "between 0 and 1"),
         ("MEMORY.UPDATE", memory.UPDATE in ("mean", "hard"), "mean or hard"),
         ("FANA.RATIO", 0 <= cfg.FANA.RATIO <= 1, "between 0 and 1"),
+        ("SPCL.GAP", 0 <= cfg.SPCL.GAP < 1, "at least 0 and below 1"),
+        ("JCL.INSTANCE_WEIGHT", cfg.JCL.INSTANCE_WEIGHT >= 0, "at least 0"),
+        ("JCL.NEGATIVES", cfg.JCL.NEGATIVES >= 1, "at least 1"),
         ("PARTS.NUMBER", cfg.PARTS.NUMBER >= 1, "at least 1"),
         ("PARTS.AXIS", cfg.PARTS.AXIS in ("height", "width"), "height or width"),
         ("PARTS.DIM", cfg.PARTS.DIM >= 0, "0 (no reduction) or more"),

@@ -1,4 +1,4 @@
-"""Memory banks of cluster features. Shapes: N images, B queries, M clusters, D feature dimensions."""
+"""Memory banks of clusters and of images. Shapes: N images, B queries, M clusters, D feature dimensions."""
 
 import torch
 import torch.nn.functional as F
@@ -6,9 +6,10 @@ from fastreid.modeling.losses.utils import concat_all_gather
 from fastreid.utils import comm
 from torch import Tensor, nn
 
-from .losses import cluster_nce
+from .losses import cluster_nce, full_precision
 
 UPDATES = ("mean", "hard")
+PROBABILITY_FLOOR = 1e-6
 
 
 def cluster_centroids(features: Tensor, labels: Tensor) -> Tensor:
@@ -66,8 +67,7 @@ class ClusterMemory(nn.Module):
         super().__init__()
         if update not in UPDATES:
             raise ValueError(f"Expected a memory update of {UPDATES}, got {update!r}: correct MEMORY.UPDATE.")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"Expected a memory momentum in [0, 1], got {momentum}: correct MEMORY.MOMENTUM.")
+        check_momentum(momentum)
         self.temperature, self.momentum, self.update_rule = temperature, momentum, update
         self.register_buffer("centroids", F.normalize(centroids.detach().float(), dim=1), persistent=False)
 
@@ -87,23 +87,122 @@ class ClusterMemory(nn.Module):
             targets: (B,).
         """
         queries = F.normalize(queries.detach().float(), dim=1)
-        if comm.get_world_size() > 1:
-            queries, targets = concat_all_gather(queries), concat_all_gather(targets)
+        queries, targets = of_all_ranks(queries, targets)
         if self.update_rule == "hard":
             hardest = self._hardest(queries, targets)
             queries, targets = queries[hardest], targets[hardest]
-        for turn in _turns(targets):
-            self._move(targets[turn], queries[turn])
-
-    def _move(self, clusters: Tensor, queries: Tensor) -> None:
-        moved = self.momentum * self.centroids[clusters] + (1 - self.momentum) * queries
-        self.centroids[clusters] = F.normalize(moved, dim=1)
+        move(self.centroids, targets, queries, self.momentum)
 
     def _hardest(self, queries: Tensor, targets: Tensor) -> Tensor:
         """The index of each present cluster's least similar query; of equals, the first."""
         similarity = (queries * self.centroids[targets]).sum(1)
         by_similarity = similarity.argsort(stable=True)
         return by_similarity[_rank_in_cluster(targets[by_similarity]) == 0]
+
+
+class InstanceMemory(nn.Module):
+    """One momentum-updated feature an image (JCL; the bank of SpCL).
+
+    Attributes:
+        features: (N, D) v_i, of unit length. A buffer that checkpoints hold where `persistent`.
+    """
+
+    def __init__(self, features: Tensor, momentum: float, persistent: bool = False):
+        """
+        Args:
+            features: (N, D), normalised here.
+            momentum: m, the share of the old feature that stays.
+
+        Raises:
+            ValueError: on a momentum outside [0, 1].
+        """
+        super().__init__()
+        check_momentum(momentum)
+        self.momentum = momentum
+        self.register_buffer("features", F.normalize(features.detach().float(), dim=1), persistent=persistent)
+
+    @torch.no_grad()
+    def update(self, queries: Tensor, indices: Tensor) -> None:
+        """v_i <- m v_i + (1 - m) f_i, then back to unit length, for every query in turn, those of all ranks.
+
+        Args:
+            queries: (B, D), normalised here.
+            indices: (B,) of the images.
+        """
+        queries, indices = of_all_ranks(F.normalize(queries.detach().float(), dim=1), indices)
+        move(self.features, indices, queries, self.momentum)
+
+
+class HybridMemory(InstanceMemory):
+    """One feature an image; a class is the mean of its images (SpCL, Section 3.2, Eq. 1 and 3).
+
+    Checkpoints hold it: SpCL's memory lives through all epochs, which change the labels only.
+
+    Attributes:
+        labels: (N,) class of each image, numbered 0.. without gaps: clusters, and an own class for each outlier. To be
+            assigned; at first every image is alone.
+    """
+
+    def __init__(self, features: Tensor, temperature: float = 0.05, momentum: float = 0.2):
+        """
+        Args:
+            features, momentum: of `InstanceMemory`.
+            temperature: tau.
+        """
+        super().__init__(features, momentum, persistent=True)
+        self.temperature = temperature
+        self.register_buffer("labels", torch.arange(len(features), device=features.device))
+        self._counted: tuple[Tensor, int, Tensor] | None = None
+
+    def forward(self, queries: Tensor, indices: Tensor) -> Tensor:
+        """Eq. 1: -log softmax over classes of f.c_k / tau at the query's own class. Changes nothing.
+
+        c_k is the mean feature of the class, of less than unit length unless its images agree, so a spread cluster
+        attracts less. As in the reference code, and unlike Eq. 1, the probability is raised by `PROBABILITY_FLOOR`: a
+        query far from its class hardly pulls.
+
+        Args:
+            queries: (B, D) of unit length.
+            indices: (B,) of the images.
+
+        Returns:
+            The mean over the batch, a float32 scalar.
+        """
+        with full_precision(queries.device):
+            similarity = queries.float() @ self.class_means().T
+            probability = (similarity / self.temperature).softmax(dim=1)
+            return F.nll_loss((probability + PROBABILITY_FLOOR).log(), self.labels[indices])
+
+    def class_means(self) -> Tensor:
+        """c_k, (classes, D)."""
+        sizes = self._sizes()
+        sums = self.features.new_zeros(len(sizes), self.features.shape[1]).index_add_(0, self.labels, self.features)
+        return sums / sizes[:, None]
+
+    def _sizes(self) -> Tensor:
+        """(classes,) images of each; counted only when `labels` has changed, since counting waits for the device."""
+        labels = self.labels
+        if self._counted is None or self._counted[0] is not labels or self._counted[1] != labels._version:
+            self._counted = labels, labels._version, torch.bincount(labels)
+        return self._counted[2]
+
+
+def check_momentum(momentum: float) -> None:
+    """Raise ValueError unless the momentum is in [0, 1]."""
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"Expected a memory momentum in [0, 1], got {momentum}: correct MEMORY.MOMENTUM.")
+
+
+def of_all_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors (B, ...) of each process joined in rank order, without gradients."""
+    return tuple(concat_all_gather(tensor) for tensor in tensors) if comm.get_world_size() > 1 else tensors
+
+
+def move(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float) -> None:
+    """Move rows of a bank (M, D) in place towards queries (B, D), one after the other where they share a row (B,)."""
+    for turn in _turns(rows):
+        moved = momentum * bank[rows[turn]] + (1 - momentum) * queries[turn]
+        bank[rows[turn]] = F.normalize(moved, dim=1)
 
 
 def _rank_in_cluster(targets: Tensor) -> Tensor:

@@ -112,6 +112,7 @@ class PseudoLabels(HookBase):
         method.epoch = self.trainer.epoch
         began = time.perf_counter()
         features = method.stored_features() or self._features(dataset)
+        check_number(len(features["original"]), len(dataset))
         extracted = time.perf_counter()
         labels, eps = from_main(
             lambda: assign_labels(
@@ -162,6 +163,15 @@ class PseudoLabels(HookBase):
         self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
         logger.info(
             "Epoch %d: %s", self.trainer.epoch, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        )
+
+
+def check_number(stored: int, images: int) -> None:
+    """Raise ValueError unless a method's features are as many as the training images."""
+    if stored != images:
+        raise ValueError(
+            f"The checkpoint holds features of {stored} training images, DATASETS.NAMES has {images}: resume with the "
+            "same images, or start anew without --resume."
         )
 
 

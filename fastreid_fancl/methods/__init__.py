@@ -3,5 +3,7 @@
 from .base import PseudoLabelMethod
 from .cluster_contrast import ClusterContrast
 from .fancl import FANCL
+from .jcl import JCL
+from .spcl import SpCL
 
-__all__ = ["FANCL", "ClusterContrast", "PseudoLabelMethod"]
+__all__ = ["FANCL", "JCL", "ClusterContrast", "PseudoLabelMethod", "SpCL"]

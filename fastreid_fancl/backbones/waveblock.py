@@ -1,0 +1,93 @@
+"""The ResNet of JCL: WaveBlock and attention after the second and third stage.
+
+WaveBlock: Attentive WaveBlock (Wang et al., TIP 2022); attention: CBAM (Woo et al., ECCV 2018).
+Shapes: B images, C channels.
+"""
+
+import torch
+from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
+from torch import Tensor, nn
+
+
+class WaveBlock(nn.Module):
+    """In training multiply a feature map by `rate`, but for one random band of rows; at test do nothing.
+
+    The band is drawn once a batch, by the generator of the process, which all ranks seed alike.
+    """
+
+    def __init__(self, band: float = 0.3, rate: float = 1.5):
+        """
+        Args:
+            band: height of the band that keeps its values, as a share of the map's.
+            rate: the factor of all other rows.
+        """
+        super().__init__()
+        self.band, self.rate = band, rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        if not self.training:
+            return x
+        height = x.shape[2]
+        rows = round(self.band * height)
+        first = int(torch.randint(height - rows + 1, ()))
+        factor = x.new_full((height, 1), self.rate)
+        factor[first : first + rows] = 1
+        return x * factor
+
+
+class CBAM(nn.Module):
+    """Channel, then spatial attention: x -> x * a_c(x) * a_s(x * a_c(x)), both in (0, 1)."""
+
+    def __init__(self, channels: int, reduction: int = 16, kernel: int = 7):
+        """
+        Args:
+            channels: C.
+            reduction: by how much the hidden layer of the channel attention is narrower than C.
+            kernel: size of the spatial attention's convolution.
+        """
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.channel = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1, bias=False),
+        )
+        self.spatial = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        x = x * (self.channel(x.mean((2, 3), keepdim=True)) + self.channel(x.amax((2, 3), keepdim=True))).sigmoid()
+        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        return x * self.spatial(pooled).sigmoid()
+
+
+class WaveAttention(nn.Module):
+    """x + cbam(x) on the waved map."""
+
+    def __init__(self, channels: int):
+        """`channels`: C of the map."""
+        super().__init__()
+        self.wave, self.attention = WaveBlock(), CBAM(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        x = self.wave(x)
+        return x + self.attention(x)
+
+
+@BACKBONE_REGISTRY.register()
+def build_waveblock_resnet_backbone(cfg) -> nn.Module:
+    """fast-reid's ResNet with a WaveAttention as the last block of layer2 and of layer3.
+
+    All other weights keep their names, so those of a ResNet start it.
+    """
+    backbone = build_resnet_backbone(cfg)
+    for stage in (backbone.layer2, backbone.layer3):
+        stage.append(WaveAttention(_channels(stage)))
+    return backbone
+
+
+def _channels(stage: nn.Sequential) -> int:
+    """Channels that leave a stage: those of the last convolution in it."""
+    return [module for module in stage.modules() if isinstance(module, nn.Conv2d)][-1].out_channels

@@ -1,0 +1,123 @@
+"""Unsupervised Joint Contrastive Learning for Aerial Person Re-Identification (Zhang, Li and Ye).
+
+Written from the paper's abstract, which names the parts and gives no equation. Chosen here: both losses at one
+temperature; the clusters' loss and update of Cluster Contrast; an instance memory that is filled anew every epoch;
+images that clustering left out are neither positives nor negatives. Its WaveBlock attention module is `backbones.waveblock`.
+Shapes: B queries, N images, M clusters, D dimensions.
+"""
+
+import logging
+
+import numpy as np
+import torch
+from fastreid.config import configurable
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from ..clustering import renumber
+from ..losses import full_precision, proxy_contrast
+from ..memory import ClusterMemory, InstanceMemory, cluster_centroids
+from .base import PseudoLabelMethod
+
+logger = logging.getLogger(__name__)
+
+
+def hard_instances(
+    queries: Tensor, features: Tensor, labels: Tensor, targets: Tensor, temperature: float, negatives: int
+) -> Tensor:
+    """Contrast each query with its hardest positive and the hardest negatives among all images.
+
+    L = -log exp(s_+ / tau) / (exp(s_+ / tau) + sum_n exp(s_n / tau)), where s_+ is the similarity to the least similar
+    image of the query's own cluster and s_n those to the most similar images of other clusters.
+
+    Args:
+        queries: (B, D) of unit length.
+        features: (N, D) the instance memory, of unit length.
+        labels: (N,) clusters, -1 for images left out.
+        targets: (B,) cluster of each query.
+        temperature: tau.
+        negatives: how many hard negatives.
+
+    Returns:
+        The mean over the batch, a float32 scalar.
+    """
+    with full_precision(queries.device):
+        similarity = queries.float() @ features.T
+    same = labels == targets[:, None]
+    hardest = similarity.detach().masked_fill(~same, torch.inf).argmin(dim=1, keepdim=True)
+    positive = torch.zeros_like(same).scatter_(1, hardest, True)
+    return proxy_contrast(similarity, positive, ~same & (labels >= 0), temperature, negatives).mean()
+
+
+def without_single_cameras(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+    """Leave out the clusters whose images all come from one camera.
+
+    Args:
+        labels: (N,) clusters 0..M-1, -1 for images left out.
+        cameras: (N,) numbers of the cameras.
+
+    Returns:
+        (N,) labels of the other clusters, numbered anew; -1.
+    """
+    pairs = np.unique(np.stack([labels, cameras], axis=1)[labels >= 0], axis=0)
+    several = np.bincount(pairs[:, 0], minlength=labels.max(initial=-1) + 1) > 1
+    return renumber(np.where(np.append(several, False)[labels], labels, -1))
+
+
+@META_ARCH_REGISTRY.register()
+class JCL(PseudoLabelMethod):
+    """Contrast each query with the clusters and with the images that are easily confused with it."""
+
+    @configurable
+    def __init__(self, *, temperature: float, momentum: float, update: str, weight: float, negatives: int, **kwargs):
+        """
+        Args:
+            temperature, momentum, update: of `ClusterMemory`; the first two also of the instance memory.
+            weight: of the instance loss beside the cluster loss.
+            negatives: hard negatives a query.
+            **kwargs: of `PseudoLabelMethod`.
+        """
+        super().__init__(**kwargs)
+        self.bank = {"temperature": temperature, "momentum": momentum}
+        self.update, self.weight, self.negatives = update, weight, negatives
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {
+            **super().from_config(cfg),
+            "temperature": cfg.MEMORY.TEMPERATURE,
+            "momentum": cfg.MEMORY.MOMENTUM,
+            "update": cfg.MEMORY.UPDATE,
+            "weight": cfg.JCL.INSTANCE_WEIGHT,
+            "negatives": cfg.JCL.NEGATIVES,
+        }
+
+    def refine_labels(
+        self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
+    ) -> np.ndarray:
+        """Clusters seen by two cameras or more, where cameras are known; all of them if fewer than two are."""
+        if cameras is None:
+            return labels
+        kept = without_single_cameras(labels, cameras)
+        if kept.max(initial=-1) < 1:
+            logger.warning("Fewer than two clusters were seen by several cameras: the camera filter is left out.")
+            return labels
+        return kept
+
+    def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
+        """Fill the cluster memory with the mean feature of each cluster, the instance memory with every image."""
+        self.clusters = ClusterMemory(cluster_centroids(features["original"], labels), update=self.update, **self.bank)
+        self.instances = InstanceMemory(features["original"], self.bank["momentum"])
+        self.labels = labels
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses at the level of clusters and of instances, then the momentum updates of both memories."""
+        queries, targets = self.encode(batch["images"]), batch["targets"]
+        instance = hard_instances(
+            queries, self.instances.features, self.labels, targets, self.bank["temperature"], self.negatives
+        )
+        losses = {"loss_cluster": self.clusters(queries, targets), "loss_instance": self.weight * instance}
+        self.clusters.update(queries, targets)
+        self.instances.update(queries, batch["indices"])
+        return losses
