@@ -172,3 +172,24 @@ def noise_mask(activation, ratio):
     mask = np.zeros(flat.size, dtype=bool)
     mask[strongest] = True
     return mask.reshape(activation.shape)
+
+
+def hybrid_nce(queries, features, labels, indices, temperature):
+    """SpCL Eq. 1 with the reference code's floor of 1e-6 under the probability, one query at a time."""
+    means = [features[labels == c].mean(axis=0) for c in range(labels.max() + 1)]
+    losses = []
+    for query, index in zip(queries, indices, strict=True):
+        weights = np.exp([query @ mean / temperature for mean in means])
+        losses.append(-np.log(weights[labels[index]] / weights.sum() + 1e-6))
+    return np.mean(losses)
+
+
+def hard_instances(queries, features, labels, targets, temperature, negatives):
+    """JCL's instance loss, one query at a time."""
+    losses = []
+    for query, target in zip(queries, targets, strict=True):
+        similarity = features @ query / temperature
+        positive = similarity[labels == target].min()
+        hardest = sorted(similarity[(labels != target) & (labels >= 0)])[-negatives:]
+        losses.append(np.log(np.exp([positive, *hardest]).sum()) - positive)
+    return np.mean(losses)

@@ -2,7 +2,7 @@
 
 Written from the paper's abstract, which names the parts and gives no equation. Chosen here: both losses at one
 temperature; the clusters' loss and update of Cluster Contrast; an instance memory that is filled anew every epoch;
-images that clustering left out are neither positives nor negatives. Its WaveBlock attention module is `backbones.waveblock`.
+images that clustering left out are neither positives nor negatives. The WaveBlock attention: `backbones.waveblock`.
 Shapes: B queries, N images, M clusters, D dimensions.
 """
 
