@@ -15,8 +15,8 @@ def jcl():
 
 
 def test_the_instance_loss_by_hand():
-    # The query (1, 0) of cluster 0 has positives (1, 0) and (0, 1), the harder one at similarity 0; the last image is left
-    # out, so the negatives are at 1 and -1: -log(1 / (1 + e + 1/e)).
+    # The query (1, 0) of cluster 0 has positives (1, 0) and (0, 1), the harder one at similarity 0; the last image is
+    # left out, so the negatives are at 1 and -1: -log(1 / (1 + e + 1/e)).
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
     labels = torch.tensor([0, 0, 1, 1, -1])
     loss = hard_instances(torch.tensor([[1.0, 0.0]]), features, labels, torch.tensor([0]), 1.0, 2)

@@ -42,12 +42,19 @@ def hard_instances(
     Returns:
         The mean over the batch, a float32 scalar.
     """
-    with full_precision(queries.device):
+    own, other = labels == targets[:, None], (labels != targets[:, None]) & (labels >= 0)
+    # The images are chosen without gradients and then copied: backward must not see the memory, which moves before it.
+    with torch.no_grad(), full_precision(queries.device):
         similarity = queries.float() @ features.T
-    same = labels == targets[:, None]
-    hardest = similarity.detach().masked_fill(~same, torch.inf).argmin(dim=1, keepdim=True)
-    positive = torch.zeros_like(same).scatter_(1, hardest, True)
-    return proxy_contrast(similarity, positive, ~same & (labels >= 0), temperature, negatives).mean()
+        positive = similarity.masked_fill(~own, torch.inf).argmin(dim=1, keepdim=True)
+        hardest = similarity.masked_fill(~other, -torch.inf).topk(min(negatives, len(features)), dim=1).indices
+        chosen = torch.cat([positive, hardest], dim=1)
+    with full_precision(queries.device):
+        similarity = torch.einsum("bd,bkd->bk", queries.float(), features[chosen])
+    first = torch.arange(chosen.shape[1], device=chosen.device) == 0
+    return proxy_contrast(
+        similarity, own.gather(1, chosen) & first, other.gather(1, chosen), temperature, negatives
+    ).mean()
 
 
 def without_single_cameras(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
