@@ -64,9 +64,11 @@ def stripes(feature_map: Tensor, parts: int, axis: str) -> Tensor:
     return F.adaptive_avg_pool2d(feature_map, size).flatten(2).transpose(1, 2)
 
 
+@REID_HEADS_REGISTRY.register()
 class PartHead(nn.Module):
     """Uniform stripes, each with a 1x1 reduction and a BatchNorm of its own (PCB, Sun et al., ECCV 2018; PPLR)."""
 
+    @configurable
     def __init__(self, feat_dim: int, parts: int, axis: str = "height", reduced_dim: int = 0, norm_type: str = "BN"):
         """
         Args:
@@ -83,12 +85,26 @@ class PartHead(nn.Module):
         if axis not in AXES or parts < 1:
             raise ValueError(f"Expected PARTS.AXIS of {AXES} and PARTS.NUMBER of 1 or more, got {axis}, {parts}.")
         self.parts, self.axis = parts, axis
-        whole, reduced = parts * feat_dim, parts * (reduced_dim or feat_dim)
+        self.feat_dim, self.dim = feat_dim, reduced_dim or feat_dim
+        whole, reduced = parts * feat_dim, parts * self.dim
         self.reduction = nn.Conv2d(whole, reduced, 1, groups=parts, bias=False) if reduced_dim else nn.Identity()
         self.bottleneck = get_norm(norm_type, reduced, bias_freeze=True)
 
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {
+            "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "parts": cfg.PARTS.NUMBER,
+            "axis": cfg.PARTS.AXIS,
+            "reduced_dim": cfg.PARTS.DIM,
+            "norm_type": cfg.MODEL.HEADS.NORM,
+        }
+
+    def reduce(self, pooled: Tensor) -> Tensor:
+        """Each part by its own reduction and BatchNorm, (B, P, D) -> (B, P, d)."""
+        features = self.bottleneck(self.reduction(pooled.flatten(1)[..., None, None]))
+        return features.view(len(features), self.parts, self.dim)
+
     def forward(self, feature_map: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, P, d)."""
-        pooled = stripes(feature_map, self.parts, self.axis)
-        features = self.bottleneck(self.reduction(pooled.flatten(1)[..., None, None]))
-        return features.view(len(features), self.parts, -1)
+        return self.reduce(stripes(feature_map, self.parts, self.axis))

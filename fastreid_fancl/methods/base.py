@@ -1,4 +1,4 @@
-"""What every method that learns from pseudo-labels shares. Shapes: B images, N images in all, D dimensions."""
+"""What every method shares, and what those from pseudo-labels do. Shapes: B images, N images in all, D dimensions."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -11,23 +11,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn, tensor
 
 
-class PseudoLabelMethod(nn.Module):
-    """One encoder, the seams that the engine calls once an epoch, and the test-time feature.
-
-    An epoch: `stored_features`, or `cluster_features` on every training image; the engine's clustering of those called
-    "original"; `refine_labels` on it; `start_epoch` with features and pseudo-labels; then `losses` of each batch.
-
-    Attributes:
-        VIEWS: further views of each training image: key of the batch -> "train" or "test", which transform makes it.
-        TWINS: prefixes of further encoders, which start as copies of the first where a checkpoint holds only that.
-        TRAINS_OUTLIERS: whether images that clustering left out are in the batches, each a class of its own.
-        epoch: number of the epoch, set by the engine before anything else in it.
-    """
-
-    VIEWS: ClassVar[dict[str, str]] = {}
-    TWINS: ClassVar[tuple[str, ...]] = ()
-    TRAINS_OUTLIERS: ClassVar[bool] = False
-    epoch = 0
+class Encoder(nn.Module):
+    """A backbone and a head behind fast-reid's seam: a batch in, losses in training or the test-time feature out."""
 
     @configurable
     def __init__(self, *, backbone: nn.Module, heads: nn.Module, pixel_mean: list[float], pixel_std: list[float]):
@@ -64,8 +49,35 @@ class PseudoLabelMethod(nn.Module):
         return self.heads(self.backbone(self.normalise(images)))
 
     def represent(self, images: Tensor) -> Tensor:
-        """The feature that is clustered and tested: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
+        """The test-time feature, also what gets clustered: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
         return self.encode(images)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor] | Tensor:
+        """In training the losses by name; otherwise the features (B, D) that fast-reid's evaluator compares."""
+        return self.losses(batch) if self.training else self.represent(batch["images"])
+
+    @abstractmethod
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses by name of a batch with "images" (B, 3, H, W) in [0, 255] and "targets" (B,)."""
+
+
+class PseudoLabelMethod(Encoder):
+    """One encoder, the seams that the engine calls once an epoch, and the test-time feature.
+
+    An epoch: `stored_features`, or `cluster_features` on every training image; the engine's clustering of those called
+    "original"; `refine_labels` on it; `start_epoch` with features and pseudo-labels; then `losses` of each batch.
+
+    Attributes:
+        VIEWS: further views of each training image: key of the batch -> "train" or "test", which transform makes it.
+        TWINS: prefixes of further encoders, which start as copies of the first where a checkpoint holds only that.
+        TRAINS_OUTLIERS: whether images that clustering left out are in the batches, each a class of its own.
+        epoch: number of the epoch, set by the engine before anything else in it.
+    """
+
+    VIEWS: ClassVar[dict[str, str]] = {}
+    TWINS: ClassVar[tuple[str, ...]] = ()
+    TRAINS_OUTLIERS: ClassVar[bool] = False
+    epoch = 0
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         """Load a checkpoint; a twin that it does not hold starts from the weights of the first encoder."""
@@ -74,10 +86,6 @@ class PseudoLabelMethod(nn.Module):
             if not any(key.startswith(twin) for key in state_dict):
                 state_dict = {**state_dict, **{twin + key: value for key, value in encoder.items()}}
         return super().load_state_dict(state_dict, *args, **kwargs)
-
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor] | Tensor:
-        """In training the losses by name; otherwise the features (B, D) that fast-reid's evaluator compares."""
-        return self.losses(batch) if self.training else self.represent(batch["images"])
 
     def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features by name, each (B, D); "original" is what gets clustered. Called in evaluation mode."""
