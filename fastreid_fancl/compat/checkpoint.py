@@ -23,6 +23,9 @@ torch.serialization.add_safe_globals([collections.Counter])
 # Under these keys checkpoints of several projects hold their weights.
 CONTAINERS = ("model", "model_state", "state_dict", "state_dict_ema")
 
+# Such as features.denseblock1.denselayer1.norm.1.weight.
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
 # How `torch.load(weights_only=True)` names what it refuses.
 UNSAFE = re.compile(r"Unsupported (global|class|type)|not an allowed", re.IGNORECASE)
 
@@ -90,7 +93,11 @@ def _describe(content: object) -> str:
 
 
 def align_prefix(weights: dict, names: set[str]) -> dict:
-    """Rename the weights by the one change of prefix that makes most of them fit the `names` of a model's state."""
+    """Rename the weights by the one change of prefix that makes most of them fit the `names` of a model's state.
+
+    What torchvision's published DenseNets call `norm.1` gets its name of today, `norm1`.
+    """
+    weights = {OLD_DENSENET.sub(r"\1\2", key): value for key, value in weights.items()}
     roots = ("module.", "backbone.", "module.backbone.", "encoder.", "module.encoder.", "model.")
     stripped = [{key.removeprefix(root): value for key, value in weights.items()} for root in roots]
     extended = [{f"backbone.{key}": value for key, value in weights.items()}]
