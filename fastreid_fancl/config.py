@@ -25,6 +25,11 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.SOLVER.ITERS_PER_EPOCH = 0
     # What to do about an unreadable image: "stop" before training with the list of them, or "skip" them.
     cfg.DATASETS.ON_BAD_IMAGE = "stop"
+    # Gaussian blur of a training image with this probability; SIGMA is a range, in pixels of SIZE_TRAIN.
+    cfg.INPUT.BLUR = CfgNode()
+    cfg.INPUT.BLUR.ENABLED = False
+    cfg.INPUT.BLUR.PROB = 0.5
+    cfg.INPUT.BLUR.SIGMA = [0.1, 2.0]
 
     cfg.PSEUDO_LABELS = CfgNode()
     # "dbscan" on the Jaccard distance, or "oracle": the true identities, the upper bound of any clustering.
@@ -56,6 +61,23 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.CONSISTENCY.INSTANCE = True
     cfg.CONSISTENCY.CLUSTER = True
 
+    # ICE (Chen et al., ICCV 2021), the values of its released code.
+    cfg.ICE = CfgNode()
+    # alpha: the share of the old teacher that stays at each step.
+    cfg.ICE.MOMENTUM = 0.999
+    # tau_c of the cluster proxies, and the share of a target that is spread over all clusters.
+    cfg.ICE.CLUSTER_TEMPERATURE = 0.5
+    cfg.ICE.LABEL_SMOOTHING = 0.1
+    # tau_v of the hard instance contrast.
+    cfg.ICE.INSTANCE_TEMPERATURE = 0.1
+    # Temperature of the similarity consistency, and its weight in the sum of the losses.
+    cfg.ICE.CONSISTENCY_SCALE = 0.4
+    cfg.ICE.CONSISTENCY_WEIGHT = 10.0
+    # beta of the camera proxies, their hard negatives an image, and the weight in the sum of the losses.
+    cfg.ICE.CAMERA_TEMPERATURE = 0.07
+    cfg.ICE.CAMERA_NEGATIVES = 50
+    cfg.ICE.CAMERA_WEIGHT = 0.5
+
     cfg.SPCL = CfgNode()
     # By how much SpCL's reliability test tightens and loosens eps.
     cfg.SPCL.GAP = 0.02
@@ -65,12 +87,29 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.JCL.INSTANCE_WEIGHT = 1.0
     cfg.JCL.NEGATIVES = 50
 
+    cfg.PPLR = CfgNode()
+    # k neighbours, the image itself included, of the cross agreement.
+    cfg.PPLR.K = 20
+    # beta, the share of the pseudo-label in the refined label of the global feature.
+    cfg.PPLR.BETA = 0.5
+    # The first epoch, from 0, that smooths the labels of the parts by the cross agreement, and the smoothing before.
+    cfg.PPLR.AALS_EPOCH = 5
+    cfg.PPLR.LABEL_SMOOTHING = 0.1
+    # Rows of a classifier, of which an epoch uses one a cluster.
+    cfg.PPLR.MAX_CLUSTERS = 3000
+    # The contrast between cameras, where they are known: lambda_cam, tau, hard negatives a query.
+    cfg.PPLR.CAMERA_WEIGHT = 0.5
+    cfg.PPLR.CAMERA_TEMPERATURE = 0.07
+    cfg.PPLR.CAMERA_NEGATIVES = 50
+
     cfg.PARTS = CfgNode()
     # P stripes of the part head (PCB 6, PPLR 3), along "height" (one above the other) or "width" (side by side).
     cfg.PARTS.NUMBER = 6
     cfg.PARTS.AXIS = "height"
     # Dimensions of a stripe's feature after its 1x1 reduction; 0 for no reduction.
     cfg.PARTS.DIM = 256
+    # Pool by a trained part classifier instead of stripes: the second phase of PCB (refined part pooling).
+    cfg.PARTS.REFINED = False
 
 
 def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
@@ -116,7 +155,8 @@ def check_values(cfg: CfgNode) -> None:
     Raises:
         ValueError: with every wrong key, its value and what was expected.
     """
-    labels, memory = cfg.PSEUDO_LABELS, cfg.MEMORY
+    labels, memory, pplr = cfg.PSEUDO_LABELS, cfg.MEMORY, cfg.PPLR
+    ice, blur = cfg.ICE, cfg.INPUT.BLUR
     eps = labels.EPS
     checks = [
         ("PSEUDO_LABELS.ALGORITHM", labels.ALGORITHM in ("dbscan", "oracle"), "dbscan or oracle"),
@@ -131,6 +171,20 @@ def check_values(cfg: CfgNode) -> None:
         ("SPCL.GAP", 0 <= cfg.SPCL.GAP < 1, "at least 0 and below 1"),
         ("JCL.INSTANCE_WEIGHT", cfg.JCL.INSTANCE_WEIGHT >= 0, "at least 0"),
         ("JCL.NEGATIVES", cfg.JCL.NEGATIVES >= 1, "at least 1"),
+        ("ICE.MOMENTUM", 0 <= ice.MOMENTUM <= 1, "between 0 and 1"),
+        ("ICE.LABEL_SMOOTHING", 0 <= ice.LABEL_SMOOTHING <= 1, "between 0 and 1"),
+        *((f"ICE.{key}", ice[key] > 0, "above 0") for key in ice if key.endswith(("TEMPERATURE", "SCALE"))),
+        *((f"ICE.{key}", ice[key] >= 0, "0 or more") for key in ice if key.endswith(("WEIGHT", "NEGATIVES"))),
+        ("INPUT.BLUR.PROB", 0 <= blur.PROB <= 1, "between 0 and 1"),
+        ("INPUT.BLUR.SIGMA", len(blur.SIGMA) == 2 and 0 <= blur.SIGMA[0] <= blur.SIGMA[1], "[lowest, highest], from 0"),
+        ("PPLR.K", pplr.K >= 1, "at least 1"),
+        ("PPLR.BETA", 0 <= pplr.BETA <= 1, "between 0 and 1"),
+        ("PPLR.AALS_EPOCH", pplr.AALS_EPOCH >= 0, "0 or more"),
+        ("PPLR.LABEL_SMOOTHING", 0 <= pplr.LABEL_SMOOTHING <= 1, "between 0 and 1"),
+        ("PPLR.MAX_CLUSTERS", pplr.MAX_CLUSTERS >= 1, "at least 1"),
+        ("PPLR.CAMERA_WEIGHT", pplr.CAMERA_WEIGHT >= 0, "0 (no contrast between cameras) or more"),
+        ("PPLR.CAMERA_TEMPERATURE", pplr.CAMERA_TEMPERATURE > 0, "above 0"),
+        ("PPLR.CAMERA_NEGATIVES", pplr.CAMERA_NEGATIVES >= 1, "at least 1"),
         ("PARTS.NUMBER", cfg.PARTS.NUMBER >= 1, "at least 1"),
         ("PARTS.AXIS", cfg.PARTS.AXIS in ("height", "width"), "height or width"),
         ("PARTS.DIM", cfg.PARTS.DIM >= 0, "0 (no reduction) or more"),

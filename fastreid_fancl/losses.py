@@ -23,6 +23,12 @@ def cosine(u: Tensor, v: Tensor) -> Tensor:
         return F.cosine_similarity(u.float(), v.float(), dim=1)
 
 
+def cosine_matrix(u: Tensor, v: Tensor) -> Tensor:
+    """Eq. 5 of FANCL, every row of u (B, D) with every row of v (K, D): (B, K) in float32."""
+    with full_precision(u.device):
+        return F.normalize(u.float(), dim=1) @ F.normalize(v.float(), dim=1).T
+
+
 def cluster_nce(queries: Tensor, centroids: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """Cluster-level InfoNCE, Eq. 4-5 of FANCL: -log softmax_i(sim(f_q, m_i) / tau) at the query's own cluster.
 
@@ -35,9 +41,7 @@ def cluster_nce(queries: Tensor, centroids: Tensor, targets: Tensor, temperature
     Returns:
         The mean over the batch, a float32 scalar.
     """
-    with full_precision(queries.device):
-        similarity = F.normalize(queries.float(), dim=1) @ F.normalize(centroids.float(), dim=1).T
-        return F.cross_entropy(similarity / temperature, targets)
+    return F.cross_entropy(cosine_matrix(queries, centroids) / temperature, targets)
 
 
 def proxy_contrast(similarity: Tensor, positives: Tensor, negatives: Tensor, temperature: float, hard: int) -> Tensor:
@@ -63,3 +67,9 @@ def proxy_contrast(similarity: Tensor, positives: Tensor, negatives: Tensor, tem
         count = positives.sum(dim=1)
         mean = (logits * positives).sum(dim=1) / count.clamp(min=1)
         return torch.where(count > 0, total - mean, 0)
+
+
+def hardest_positive(similarity: Tensor, positives: Tensor) -> Tensor:
+    """Of the positives (B, K) of each query the one with the smallest similarity (B, K), as a mask (B, K)."""
+    hardest = similarity.masked_fill(~positives, torch.inf).argmin(dim=1, keepdim=True)
+    return torch.zeros_like(positives).scatter_(1, hardest, True) & positives

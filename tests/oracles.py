@@ -165,6 +165,52 @@ def proxy_contrast(similarity, positives, negatives, temperature, hard):
     return np.array(losses)
 
 
+def cross_agreement(features_global, features_parts, k):
+    """PPLR's score, one image and one part (N, P, D) at a time: (N, P)."""
+    own = nearest(features_global, k)
+    scores = []
+    for part in np.moveaxis(features_parts, 1, 0):
+        pairs = [(set(a), set(b)) for a, b in zip(own.tolist(), nearest(part, k).tolist(), strict=True)]
+        scores.append([len(a & b) / len(a | b) for a, b in pairs])
+    return np.array(scores).T
+
+
+def softmax(logits):
+    """Of a vector."""
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def part_guided_label_refinement(logits_global, logits_parts, targets, agreement, beta):
+    """PPLR, one query at a time: logits (B, M) and (B, P, M), agreement (B, P)."""
+    total = 0.0
+    for own, parts, target, score in zip(logits_global, logits_parts, targets, agreement, strict=True):
+        label = (1 - beta) * sum(w * softmax(part) for w, part in zip(softmax(score), parts, strict=True))
+        label[target] += beta
+        total -= label @ np.log(softmax(own))
+    return total / len(targets)
+
+
+def agreement_aware_label_smoothing(logits_parts, targets, agreement):
+    """PPLR, one query and one part at a time: logits (B, P, M), agreement (B, P)."""
+    losses = []
+    for parts, target, scores in zip(logits_parts, targets, agreement, strict=True):
+        for q, score in zip(map(softmax, parts), scores, strict=True):
+            u = 1 / len(q)
+            losses.append(-score * np.log(q[target]) + (1 - score) * sum(u * np.log(u / value) for value in q))
+    return np.mean(losses)
+
+
+def soft_triplet(embeddings, targets):
+    """PPLR, one query (B, D) at a time, zero for one without a negative."""
+    losses = []
+    for embedding, target in zip(embeddings, targets, strict=True):
+        distance = np.sqrt(np.square(embeddings - embedding).sum(1))
+        positive, negative = distance[targets == target].max(), distance[targets != target].min(initial=np.inf)
+        losses.append(np.log1p(np.exp(positive - negative)))
+    return np.mean(losses)
+
+
 def noise_mask(activation, ratio):
     """FANCL Eq. 2 for one image (H, W): the round(ratio H W) strongest pixels, earlier ones first among equals."""
     flat = activation.ravel()
@@ -193,3 +239,47 @@ def hard_instances(queries, features, labels, targets, temperature, negatives):
         hardest = sorted(similarity[(labels != target) & (labels >= 0)])[-negatives:]
         losses.append(np.log(np.exp([positive, *hardest]).sum()) - positive)
     return np.mean(losses)
+
+
+def cosines(u, v):
+    """(B, D), (K, D) -> (B, K), one pair at a time."""
+    return np.array([[a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for b in v] for a in u])
+
+
+def smoothed_cross_entropy(logits, targets, smoothing):
+    """Cross-entropy with the share `smoothing` of each target spread over all M classes, one image at a time."""
+    total = 0.0
+    for row, target in zip(logits, targets, strict=True):
+        wanted = np.full(len(row), smoothing / len(row))
+        wanted[target] += 1 - smoothing
+        total -= wanted @ (row - np.log(np.exp(row).sum()))
+    return total / len(logits)
+
+
+def hard_instance_contrast(student, teacher, targets, temperature):
+    """ICE's hard instance loss, one image at a time."""
+    losses = []
+    for row, target in zip(np.exp(cosines(student, teacher) / temperature), targets, strict=True):
+        hardest = row[targets == target].min()
+        losses.append(-np.log(hardest / (hardest + row[targets != target].sum())))
+    return np.mean(losses)
+
+
+def similarity_consistency(student, teacher, teacher_weak, scale):
+    """ICE's soft instance loss, one image at a time: KL(weak || strong)."""
+    losses = []
+    for strong, weak in zip(cosines(student, teacher), cosines(teacher_weak, teacher_weak), strict=True):
+        p, q = (np.exp(row / scale) / np.exp(row / scale).sum() for row in (strong, weak))
+        losses.append(np.sum(q * np.log(q / p)))
+    return np.mean(losses)
+
+
+def camera_contrast(student, targets, cameras, proxies, proxy_clusters, temperature, hard):
+    """ICE's cross-camera loss, one camera at a time: a mean over its images, and of these the sum."""
+    total = 0.0
+    for camera in set(cameras.tolist()):
+        mine = cameras == camera
+        positives = targets[mine][:, None] == proxy_clusters
+        similarity = cosines(student[mine], proxies)
+        total += proxy_contrast(similarity, positives, ~positives, temperature, hard).mean()
+    return total

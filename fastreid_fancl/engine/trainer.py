@@ -10,6 +10,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from ..data.check import preflight_all, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
+from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
 from .hooks import EpochSeed, IdentityBatches, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
@@ -53,7 +54,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg) -> EpochLoader:
         """The training set behind an iterator that a hook fills epoch by epoch."""
-        transforms = {"train": build_transforms(cfg, is_train=True), "test": build_transforms(cfg, is_train=False)}
+        transforms = {"train": train_transforms(cfg), "test": build_transforms(cfg, is_train=False)}
         wanted = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE).VIEWS if is_unsupervised(cfg) else {}
         views = {name: transforms[kind] for name, kind in wanted.items()}
         loader = EpochLoader(ReIDDataset(training_items(cfg), transforms["train"], views=views), cfg)

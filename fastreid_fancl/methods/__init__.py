@@ -3,7 +3,8 @@
 from .base import PseudoLabelMethod
 from .cluster_contrast import ClusterContrast
 from .fancl import FANCL
+from .ice import ICE
 from .jcl import JCL
 from .spcl import SpCL
 
-__all__ = ["FANCL", "JCL", "ClusterContrast", "PseudoLabelMethod", "SpCL"]
+__all__ = ["FANCL", "ICE", "JCL", "ClusterContrast", "PseudoLabelMethod", "SpCL"]
