@@ -88,7 +88,7 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.JCL.NEGATIVES = 50
 
     cfg.PPLR = CfgNode()
-    # k neighbours, the image itself included, of the cross agreement.
+    # k neighbours, without the image itself, of the cross agreement.
     cfg.PPLR.K = 20
     # beta, the share of the pseudo-label in the refined label of the global feature.
     cfg.PPLR.BETA = 0.5

@@ -167,10 +167,10 @@ def proxy_contrast(similarity, positives, negatives, temperature, hard):
 
 def cross_agreement(features_global, features_parts, k):
     """PPLR's score, one image and one part (N, P, D) at a time: (N, P)."""
-    own = nearest(features_global, k)
+    own = nearest(features_global, k + 1)[:, 1:]
     scores = []
     for part in np.moveaxis(features_parts, 1, 0):
-        pairs = [(set(a), set(b)) for a, b in zip(own.tolist(), nearest(part, k).tolist(), strict=True)]
+        pairs = [(set(a), set(b)) for a, b in zip(own.tolist(), nearest(part, k + 1)[:, 1:].tolist(), strict=True)]
         scores.append([len(a & b) / len(a | b) for a, b in pairs])
     return np.array(scores).T
 

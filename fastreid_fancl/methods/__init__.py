@@ -5,6 +5,7 @@ from .cluster_contrast import ClusterContrast
 from .fancl import FANCL
 from .ice import ICE
 from .jcl import JCL
+from .pplr import PPLR
 from .spcl import SpCL
 
-__all__ = ["FANCL", "ICE", "JCL", "ClusterContrast", "PseudoLabelMethod", "SpCL"]
+__all__ = ["FANCL", "ICE", "JCL", "PPLR", "ClusterContrast", "PseudoLabelMethod", "SpCL"]

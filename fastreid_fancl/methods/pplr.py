@@ -1,0 +1,254 @@
+"""Part-based Pseudo Label Refinement for Unsupervised Person Re-identification (PPLR; Cho et al., CVPR 2022).
+
+Global and part features refine each other's pseudo-labels, trusting each other as far as their neighbours agree.
+Shapes: N images, B queries, G gallery, P parts, M clusters, K camera proxies, D dimensions.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastreid.config import configurable
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from fastreid.utils import comm
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+
+from ..clustering import knn
+from ..heads import PartHead
+from ..losses import full_precision, proxy_contrast
+from ..memory import camera_proxies, cluster_centroids, of_all_ranks
+from .base import PseudoLabelMethod
+
+
+def cross_agreement(features_global: Tensor, features_parts: Tensor, k: int) -> Tensor:
+    """The cross agreement score C = |R_g n R_p| / |R_g u R_p| of the k nearest neighbours R, without the image itself.
+
+    Args:
+        features_global: (N, D).
+        features_parts: (N, P, D).
+        k: neighbours; above N - 1 it is taken as N - 1.
+
+    Returns:
+        (N, P) in [0, 1], on the device of the features.
+    """
+    own, *parts = (knn(space, k + 1)[1][:, 1:] for space in (features_global, *features_parts.unbind(1)))
+    # No list holds an image twice: where two lists are sorted as one, equals in a row are what they share.
+    shared = np.stack([(np.diff(np.sort(np.hstack([own, part]))) == 0).sum(axis=1) for part in parts], axis=1)
+    return torch.from_numpy(shared / (2 * own.shape[1] - shared)).to(features_global)
+
+
+def part_guided_label_refinement(
+    logits_global: Tensor, logits_parts: Tensor, targets: Tensor, agreement: Tensor, beta: float
+) -> Tensor:
+    """L_pglr: cross-entropy of the global feature with beta y + (1 - beta) sum_p softmax_p(C) softmax(logits_p).
+
+    Args:
+        logits_global: (B, M).
+        logits_parts: (B, P, M), which get no gradient from here.
+        targets: (B,) cluster of each query.
+        agreement: (B, P) C.
+        beta: share of the pseudo-label.
+
+    Returns:
+        The mean over the batch.
+    """
+    given = F.one_hot(targets, logits_global.shape[1])
+    predicted = (agreement.softmax(1)[:, :, None] * logits_parts.detach().softmax(2)).sum(1)
+    return F.cross_entropy(logits_global, beta * given + (1 - beta) * predicted)
+
+
+def agreement_aware_label_smoothing(logits_parts: Tensor, targets: Tensor, agreement: Tensor) -> Tensor:
+    """L_aals = C H(y, q) + (1 - C) KL(u || q) of a part's prediction q, with u uniform over the M clusters.
+
+    Args:
+        logits_parts: (B, P, M), q before its softmax.
+        targets: (B,) cluster of each query.
+        agreement: (B, P) C.
+
+    Returns:
+        The mean over the batch and the parts.
+    """
+    log_q = logits_parts.log_softmax(2)
+    entropy = -log_q.gather(2, targets[:, None, None].expand(-1, log_q.shape[1], 1))[..., 0]
+    divergence = -log_q.mean(2) - math.log(log_q.shape[2])
+    return (agreement * entropy + (1 - agreement) * divergence).mean()
+
+
+def soft_triplet(queries: Tensor, targets: Tensor, gallery: Tensor, gallery_targets: Tensor) -> Tensor:
+    """L_softtriplet = -log(e^d_n / (e^d_p + e^d_n)), d_p and d_n the Euclidean distances to the hardest of the gallery.
+
+    Args:
+        queries: (B, D), each of which is in the gallery too.
+        targets: (B,) cluster of each query.
+        gallery: (G, D).
+        gallery_targets: (G,).
+
+    Returns:
+        The mean over the batch; a query without a negative counts as zero.
+    """
+    same = targets[:, None] == gallery_targets
+    with torch.no_grad():
+        distance = torch.cdist(queries, gallery)
+        farthest = distance.masked_fill(~same, -1).argmax(1)
+        nearest = distance.masked_fill(same, torch.inf).argmin(1)
+    positive, negative = ((queries - gallery[hardest]).norm(dim=1) for hardest in (farthest, nearest))
+    return (F.softplus(positive - negative) * ~same.all(1)).mean()
+
+
+def gather_with_gradients(queries: Tensor) -> Tensor:
+    """Queries (B, D) of each process -> those of all (G, D), in rank order; gradients go back to their process.
+
+    With the mean loss of each process over its own queries, against the gallery of all, and the mean of gradients that
+    DistributedDataParallel takes, each weight gets the gradient of the mean loss over the global batch.
+    """
+    return torch.cat(all_gather(queries)) if comm.get_world_size() > 1 else queries
+
+
+@META_ARCH_REGISTRY.register()
+class PPLR(PseudoLabelMethod):
+    """One backbone with a global head and a head of P stripes: P + 1 feature spaces, each with a linear classifier.
+
+    The global feature is clustered and tested. As in the released code classifiers and triplets see features as
+    BatchNorm leaves them, while clustering, centroids and proxies see them at unit length. Unlike there, where an epoch
+    has fewer negative camera proxies than asked for, no positives take their place.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        part_head: PartHead,
+        k: int,
+        beta: float,
+        aals_epoch: int,
+        label_smoothing: float,
+        max_clusters: int,
+        camera_weight: float,
+        camera_temperature: float,
+        camera_negatives: int,
+        **kwargs,
+    ):
+        """
+        Args:
+            part_head: feature map -> (B, P, D).
+            k: of `cross_agreement`.
+            beta: of `part_guided_label_refinement`.
+            aals_epoch: the first epoch of `agreement_aware_label_smoothing`.
+            label_smoothing: of the parts in the epochs before.
+            max_clusters: rows of a classifier.
+            camera_weight: lambda_cam of the contrast between cameras, where they are known.
+            camera_temperature, camera_negatives: of `proxy_contrast`.
+            **kwargs: of `PseudoLabelMethod`.
+
+        Raises:
+            ValueError: on stripes of fewer dimensions than the global feature.
+        """
+        super().__init__(**kwargs)
+        if part_head.dim != part_head.feat_dim:
+            raise ValueError(f"Expected PARTS.DIM 0, since PPLR's stripes keep all dimensions, got {part_head.dim}.")
+        self.part_head = part_head
+        self.k, self.beta, self.aals_epoch, self.label_smoothing = k, beta, aals_epoch, label_smoothing
+        self.camera_weight, self.contrast = camera_weight, (camera_temperature, camera_negatives)
+        self.spaces = ("original", *(f"part_{number}" for number in range(part_head.parts)))
+        self.classifiers = nn.Parameter(torch.zeros(len(self.spaces), max_clusters, part_head.dim))
+        for state in ("agreement", "proxies", "proxy_clusters", "proxy_cameras"):
+            self.register_buffer(state, None, persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return {
+            **super().from_config(cfg),
+            "part_head": PartHead(cfg),
+            "k": cfg.PPLR.K,
+            "beta": cfg.PPLR.BETA,
+            "aals_epoch": cfg.PPLR.AALS_EPOCH,
+            "label_smoothing": cfg.PPLR.LABEL_SMOOTHING,
+            "max_clusters": cfg.PPLR.MAX_CLUSTERS,
+            "camera_weight": cfg.PPLR.CAMERA_WEIGHT,
+            "camera_temperature": cfg.PPLR.CAMERA_TEMPERATURE,
+            "camera_negatives": cfg.PPLR.CAMERA_NEGATIVES,
+        }
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 255] -> (B, P + 1, D) float32 of any length, the global feature first."""
+        feature_map = self.backbone(self.normalise(images))
+        return torch.cat([self.heads.embed(feature_map)[:, None], self.part_head(feature_map)], dim=1).float()
+
+    def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The global feature, which gets clustered, and those of the parts, each of unit length."""
+        features = F.normalize(self.embed(batch["images"]), dim=2)
+        return dict(zip(self.spaces, features.unbind(1), strict=True))
+
+    @torch.no_grad()
+    def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
+        """Score the agreement, fill the first M rows of each classifier with centroids, and start the camera proxies.
+
+        The rows keep the moments that the optimiser has gathered for the clusters of epochs before, as in the
+        released code.
+
+        Raises:
+            ValueError: if there are more clusters than rows.
+        """
+        clusters, room = int(labels.max()) + 1, self.classifiers.shape[1]
+        if clusters > room:
+            raise ValueError(
+                f"Expected at most {room} clusters, got {clusters}: raise PPLR.MAX_CLUSTERS, or PSEUDO_LABELS.EPS."
+            )
+        spaces = [features[name] for name in self.spaces]
+        self.clusters = clusters
+        self.agreement = cross_agreement(spaces[0], torch.stack(spaces[1:], dim=1), self.k)
+        centroids = torch.stack([cluster_centroids(space, labels) for space in spaces])
+        # In place, since the optimiser holds all weights in one flat buffer.
+        self.classifiers[:, :clusters] = F.normalize(centroids, dim=2)
+        self.proxies = None
+        if cameras is not None and self.camera_weight:
+            found = [camera_proxies(space, labels, cameras) for space in spaces]
+            self.proxies = torch.stack([proxies for proxies, _, _ in found])
+            _, self.proxy_clusters, self.proxy_cameras = found[0]
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """L = L_pglr + L_softtriplet + L_aals + lambda_cam L_cam; before `aals_epoch` smoothed labels for L_aals."""
+        embeddings, targets = self.embed(batch["images"]), batch["targets"]
+        agreement = self.agreement[batch["indices"]]
+        with full_precision(self.device):
+            logits = torch.einsum("bsd,smd->bsm", embeddings, self.classifiers[:, : self.clusters])
+            own, parts = logits[:, 0], logits[:, 1:]
+            losses = {
+                "loss_global": part_guided_label_refinement(own, parts, targets, agreement, self.beta),
+                "loss_triplet": soft_triplet(
+                    embeddings[:, 0], targets, gather_with_gradients(embeddings[:, 0]), *of_all_ranks(targets)
+                ),
+            }
+            if self.epoch >= self.aals_epoch:
+                losses["loss_parts"] = agreement_aware_label_smoothing(parts, targets, agreement)
+            else:
+                losses["loss_parts"] = F.cross_entropy(
+                    parts.flatten(0, 1),
+                    targets.repeat_interleave(parts.shape[1]),
+                    label_smoothing=self.label_smoothing,
+                )
+            if self.proxies is not None:
+                losses["loss_camera"] = self.camera_weight * self.camera_contrast(embeddings, targets, batch["camids"])
+        return losses
+
+    def camera_contrast(self, embeddings: Tensor, targets: Tensor, cameras: Tensor) -> Tensor:
+        """L_cam: contrast with the own cluster's proxies of other cameras against the hardest of other clusters.
+
+        Args:
+            embeddings: (B, P + 1, D).
+            targets, cameras: (B,).
+
+        Returns:
+            The mean of the global space plus that of the parts, a query without a positive as zero.
+        """
+        same = targets[:, None] == self.proxy_clusters
+        positives = same & (cameras[:, None] != self.proxy_cameras)
+        similarity = torch.einsum("bsd,skd->sbk", F.normalize(embeddings, dim=2), self.proxies)
+        spaces = len(similarity)
+        losses = proxy_contrast(
+            similarity.flatten(0, 1), positives.repeat(spaces, 1), ~same.repeat(spaces, 1), *self.contrast
+        )
+        by_space = losses.view(spaces, -1).mean(1)
+        return by_space[0] + by_space[1:].mean()
