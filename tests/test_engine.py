@@ -36,12 +36,15 @@ SMALL = {
     "TEST.EVAL_PERIOD": 2,
     "TEST.IMS_PER_BATCH": 16,
 }
-UNSUPERVISED = ["fancl", "cluster_contrast"]
+# SpCL clusters what training has left in its memory: an epoch must reach every image.
+OWN = {"spcl": {"PSEUDO_LABELS.EPS": 0.5, "SOLVER.ITERS_PER_EPOCH": 12}}
+UNSUPERVISED = ["fancl", "cluster_contrast", "spcl", "jcl"]
 
 
 def arguments(method, output, *flags, **changes):
     keys = {
         **SMALL,
+        **OWN.get(method, {}),
         **{key.replace("__", "."): value for key, value in changes.items()},
         "OUTPUT_DIR": os.fspath(output),
     }
@@ -149,6 +152,22 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_stopped(datasets, tmp_
     assert same(weights(whole), weights(killed))
     iterations = [line["iteration"] for line in metrics(killed)]
     assert iterations == sorted(set(iterations)), "nothing is logged twice"
+
+
+@pytest.mark.parametrize("method", UNSUPERVISED)
+def test_a_run_in_two_parts_ends_with_the_weights_of_one(datasets, tmp_path, method):
+    command_line(arguments(method, tmp_path / "whole", SOLVER__MAX_EPOCH=3))
+    command_line(arguments(method, tmp_path / "parts", SOLVER__MAX_EPOCH=2))
+    command_line(arguments(method, tmp_path / "parts", "--resume", SOLVER__MAX_EPOCH=3))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_checkpoint_of_other_images_does_not_resume(datasets, tmp_path, monkeypatch):
+    command_line(arguments("spcl", tmp_path / "run", SOLVER__MAX_EPOCH=1))
+    write_animals(tmp_path / "other/Stripes", images=5)
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "other"))
+    with pytest.raises(SystemExit, match="36 training images, DATASETS.NAMES has 30"):
+        command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
 
 
 def test_resuming_a_finished_run_changes_nothing(datasets, tmp_path):
