@@ -283,3 +283,29 @@ def camera_contrast(student, targets, cameras, proxies, proxy_clusters, temperat
         similarity = cosines(student[mine], proxies)
         total += proxy_contrast(similarity, positives, ~positives, temperature, hard).mean()
     return total
+
+
+# PCB. B images, P parts, D channels, d dimensions, C identities.
+
+
+def part_cross_entropy(features, weights, biases, targets):
+    """The sum over parts, with weights (P, d, C) and biases (P, C), of -log softmax(h_i w_i + b_i) at the identity."""
+    total = 0.0
+    for image, target in zip(features, targets, strict=True):
+        for part, weight, bias in zip(image, weights, biases, strict=True):
+            logits = part @ weight + bias
+            total -= logits[target] - np.log(sum(np.exp(logits)))
+    return total / len(features)
+
+
+def refined_parts(feature_map, part_logits):
+    """(B, P, D): the mean of the columns of (B, D, h, w), weighted by the softmax over the parts of (B, P, h, w)."""
+    batch, dim, height, width = feature_map.shape
+    pooled = np.zeros((batch, part_logits.shape[1], dim))
+    weight = np.zeros((batch, part_logits.shape[1], 1))
+    for b, y, x in np.ndindex(batch, height, width):
+        probability = np.exp(part_logits[b, :, y, x])
+        probability /= probability.sum()
+        pooled[b] += np.outer(probability, feature_map[b, :, y, x])
+        weight[b, :, 0] += probability
+    return pooled / weight

@@ -34,6 +34,32 @@ class EvalHook(hooks.EvalHook):
         del self._func  # it may hold the trainer
 
 
+@replace(hooks.LayerFreeze)
+class LayerFreeze(hooks.LayerFreeze):
+    """Symptom: BatchNorm statistics of MODEL.FREEZE_LAYERS move after the first evaluation; a resumed run freezes them
+    anew for SOLVER.FREEZE_ITERS; a misspelt layer trains.
+
+    Cause: engine/hooks.py:486 puts them into evaluation mode once, and each evaluation ends in `model.train()`;
+    solver/build.py:131 counts the steps of the process, not of the run; engine/hooks.py:481 only logs unknown names.
+    Mend: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a ValueError.
+    """
+
+    def before_train(self) -> None:
+        known = [name for name, _ in self.model.named_children()]
+        unknown = [name for name in self.freeze_layers if name not in known]
+        if unknown:
+            raise ValueError(f"Expected MODEL.FREEZE_LAYERS to be of {', '.join(known)}; got {', '.join(unknown)}.")
+
+    def before_step(self) -> None:
+        super().before_step()
+        if self.trainer.iter < self.freeze_iters:
+            for name in self.freeze_layers:
+                getattr(self.model, name).eval()
+        else:
+            for group in self.trainer.optimizer.param_groups:
+                group["freeze_status"] = "normal"
+
+
 @replace(hooks.PeriodicWriter)
 class PeriodicWriter(hooks.PeriodicWriter):
     """Symptom: the last epoch's evaluation is never in metrics.json or TensorBoard; a resumed run repeats iterations.
