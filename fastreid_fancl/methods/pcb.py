@@ -18,8 +18,8 @@ from .base import Encoder
 def refined_parts(feature_map: Tensor, part_logits: Tensor) -> Tensor:
     """Refined part pooling (Section 3.3): g_i = sum_f P(P_i|f) f / sum_f P(P_i|f), P(P_i|f) = softmax_i(W_i f).
 
-    The paper averages P(P_i|f) f over all of T. Divided by the sum of the weights instead, hard parts are PCB's uniform
-    stripes exactly, which is what the heads were trained on.
+    The released code divides by the size of a stripe instead, so that a part's length grows with its area. Both equal
+    PCB's uniform stripes, on which the heads were trained, where the probabilities are certain of these.
 
     Args:
         feature_map: (B, D, h, w).
@@ -74,9 +74,9 @@ class PCB(Encoder):
     With `refined`, a classifier of column vectors replaces the stripes. Algorithm 1 then is a second run, which starts
     from the first by MODEL.WEIGHTS: MODEL.FREEZE_LAYERS keeps all but `part_classifier` for SOLVER.FREEZE_ITERS.
 
-    At test each part's h at unit length, concatenated (the paper's H), to unit length again. The paper names no
-    normalisation; its released code brings each part to unit length. That code also shares one reduction among the
-    parts, with dropout before and a ReLU after it; here each part has its own, without these.
+    At test each part's h at unit length, concatenated (the paper's H), to unit length again; the released code also
+    brings each part to unit length. It shares one reduction among the parts, with dropout before and a ReLU after it;
+    here each part has its own, without these.
     """
 
     @configurable
