@@ -28,7 +28,7 @@ def cluster_proxy_contrast(
 ) -> Tensor:
     """The proxy loss: cross-entropy of the logits f.p_j / tau_c against label-smoothed targets.
 
-    As released and unlike the paper's cosine, f comes before its L2 normalisation and p_j is a plain mean.
+    As in the released code f is taken before its L2 normalisation, and p_j is a mean that is not normalised.
 
     Args:
         student: (B, D) f.
@@ -131,7 +131,8 @@ class ICE(PseudoLabelMethod):
 
     The teacher is what is clustered and tested. It moves at the beginning of a step by the weights that the step before
     left, as MoCo's does; the released code moves it after the step, so its features before an epoch are one step newer.
-    The released code also runs both networks on further views whose features enter no loss; that is left out.
+    That code also runs both networks on further views whose features enter no loss, and prefers batches in which a
+    cluster's images come from many cameras; neither is done here.
     """
 
     VIEWS: ClassVar = {"images_teacher": "train", "images_weak": "test"}
