@@ -196,11 +196,11 @@ class PPLR(PseudoLabelMethod):
             raise ValueError(
                 f"Expected at most {room} clusters, got {clusters}: raise PPLR.MAX_CLUSTERS, or PSEUDO_LABELS.EPS."
             )
-        spaces = [features[name] for name in self.spaces]
         self.clusters = clusters
+        spaces = [features[name] for name in self.spaces]
         self.agreement = cross_agreement(spaces[0], torch.stack(spaces[1:], dim=1), self.k)
         centroids = torch.stack([cluster_centroids(space, labels) for space in spaces])
-        # In place, since the optimiser holds all weights in one flat buffer.
+        # In place, since the optimiser sees all weights as one flat buffer.
         self.classifiers[:, :clusters] = F.normalize(centroids, dim=2)
         self.proxies = None
         if cameras is not None and self.camera_weight:
@@ -209,29 +209,26 @@ class PPLR(PseudoLabelMethod):
             _, self.proxy_clusters, self.proxy_cameras = found[0]
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L = L_pglr + L_softtriplet + L_aals + lambda_cam L_cam; before `aals_epoch` smoothed labels for L_aals."""
+        """L = L_pglr + L_softtriplet + L_aals + lambda_cam L_cam, the last where cameras are known."""
         embeddings, targets = self.embed(batch["images"]), batch["targets"]
-        agreement = self.agreement[batch["indices"]]
+        own, agreement = embeddings[:, 0], self.agreement[batch["indices"]]
         with full_precision(self.device):
             logits = torch.einsum("bsd,smd->bsm", embeddings, self.classifiers[:, : self.clusters])
-            own, parts = logits[:, 0], logits[:, 1:]
             losses = {
-                "loss_global": part_guided_label_refinement(own, parts, targets, agreement, self.beta),
-                "loss_triplet": soft_triplet(
-                    embeddings[:, 0], targets, gather_with_gradients(embeddings[:, 0]), *of_all_ranks(targets)
-                ),
+                "loss_global": part_guided_label_refinement(logits[:, 0], logits[:, 1:], targets, agreement, self.beta),
+                "loss_parts": self.part_loss(logits[:, 1:], targets, agreement),
+                "loss_triplet": soft_triplet(own, targets, gather_with_gradients(own), *of_all_ranks(targets)),
             }
-            if self.epoch >= self.aals_epoch:
-                losses["loss_parts"] = agreement_aware_label_smoothing(parts, targets, agreement)
-            else:
-                losses["loss_parts"] = F.cross_entropy(
-                    parts.flatten(0, 1),
-                    targets.repeat_interleave(parts.shape[1]),
-                    label_smoothing=self.label_smoothing,
-                )
             if self.proxies is not None:
                 losses["loss_camera"] = self.camera_weight * self.camera_contrast(embeddings, targets, batch["camids"])
         return losses
+
+    def part_loss(self, logits: Tensor, targets: Tensor, agreement: Tensor) -> Tensor:
+        """L_aals of (B, P, M); before `aals_epoch` the cross-entropy with labels that are all smoothed alike."""
+        if self.epoch >= self.aals_epoch:
+            return agreement_aware_label_smoothing(logits, targets, agreement)
+        each = targets.repeat_interleave(logits.shape[1])
+        return F.cross_entropy(logits.flatten(0, 1), each, label_smoothing=self.label_smoothing)
 
     def camera_contrast(self, embeddings: Tensor, targets: Tensor, cameras: Tensor) -> Tensor:
         """L_cam: contrast with the own cluster's proxies of other cameras against the hardest of other clusters.
