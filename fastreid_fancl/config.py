@@ -1,7 +1,10 @@
 """Every key that this package adds to fast-reid's configuration, and the loading of configuration files."""
 
 import difflib
+import importlib.util
 import logging
+import sys
+from pathlib import Path
 
 import torch
 import yacs.config
@@ -19,6 +22,8 @@ def add_fancl_config(cfg: CfgNode) -> None:
     """Add the keys below, with the paper's symbols and values (FANCL, Section IV-B), to fast-reid's defaults."""
     # Seed of every random choice: weights, batches, augmentation, synthetic data.
     cfg.SEED = 0
+    # Python files or modules to import first: they register methods, backbones, heads or data sets of your own.
+    cfg.IMPORTS = ()
     # "auto" is "cuda" where PyTorch sees a GPU and "cpu" elsewhere.
     cfg.MODEL.DEVICE = "auto"
     # Iterations an epoch; 0 is one pass, the number of training images over the batch size.
@@ -123,7 +128,8 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
         A frozen configuration with MODEL.DEVICE resolved.
 
     Raises:
-        ValueError: on a missing file, an unknown key (with the nearest known ones) or a value of the wrong type.
+        ValueError: on a missing file, an unknown key (with the nearest known ones) or a value of the wrong type, and
+            on IMPORTS that do not exist.
     """
     opts = opts or []
     if len(opts) % 2:
@@ -145,8 +151,29 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     check_values(cfg)
+    for name in cfg.IMPORTS:
+        _import(name)
     cfg.freeze()
     return cfg
+
+
+def _import(name: str) -> None:
+    """Import a module by its dotted name, or a file by its path, once in a process.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = Path(name).resolve()
+    try:
+        if path.suffix != ".py":
+            importlib.import_module(name)
+        elif str(path) not in sys.modules:
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            module = sys.modules[str(path)] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        sys.modules.pop(str(path), None)
+        raise ValueError(f"IMPORTS {name}: {error}. Give a file's path, or a module that Python finds.") from error
 
 
 def check_values(cfg: CfgNode) -> None:
