@@ -1,7 +1,7 @@
 """Draws a data set into a folder, once.
 
 - SyntheticPandas: red pandas in the numbers of the paper's Table I, 256 x 128 pixels (W x H).
-- SyntheticPandasSmall: the same kind at 128 x 64, 1,000 training images of 20 animals, for the demo.
+- SyntheticPandasSmall: the same kind at 128 x 64, 1,000 training images of 20 animals, all indoors, for the demo.
 - SyntheticTiny: six training pandas of eight images at 64 x 32, for tests of commands.
 - SyntheticSource, SyntheticSourceSmall: other species on open land, with labels, to pre-train on.
 
