@@ -26,15 +26,18 @@ def golden():
     return load
 
 
-def write_animals(folder: Path, animals: int = 9, images: int = 6, identity=str, seed: int = 0) -> None:
+def write_animals(
+    folder: Path, animals: int = 9, images: int = 6, identity=str, seed: int = 0, cameras: int = 0
+) -> None:
     """Write a data set of coloured stripes: animal n has its colours, image i its brightness and noise.
 
     The first two thirds of the animals train; of each other animal the first image is a query, the rest gallery.
-    `identity` names an animal in metadata.csv: the lie of the nonsense-identity test.
+    `identity` names an animal in metadata.csv: the lie of the nonsense-identity test. With `cameras` the images of an
+    animal come from one camera after the other.
     """
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
-    rows = ["path,identity,split"]
+    rows = ["path,identity,split" + ",camera" * bool(cameras)]
     for animal in range(animals):
         colours = rng.integers(40, 215, size=(4, 3))
         for number in range(images):
@@ -43,7 +46,8 @@ def write_animals(folder: Path, animals: int = 9, images: int = 6, identity=str,
             name = f"images/{animal}_{number}.png"
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name)
             split = "train" if animal < animals * 2 // 3 else "query" if number == 0 else "gallery"
-            rows.append(f"{name},{identity(animal * images + number) if split == 'train' else animal},{split}")
+            row = f"{name},{identity(animal * images + number) if split == 'train' else animal},{split}"
+            rows.append(row + f",c{number % cameras}" if cameras else row)
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
 
 

@@ -121,6 +121,18 @@ def test_identities_of_the_training_images_are_not_read(tmp_path, monkeypatch, m
     assert same(weights(tmp_path / "truth_run"), weights(tmp_path / "nonsense_run"))
 
 
+@pytest.mark.parametrize(("method", "losses"), [("ice", 4), ("pplr", 4), ("jcl", 2)])
+def test_cameras_are_used_where_they_are_known(tmp_path, monkeypatch, method, losses):
+    write_animals(tmp_path / "Stripes", identity=lambda number: number // 6, cameras=2)
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
+    command_line(arguments(method, tmp_path / "run"))
+    logged = by_name(tmp_path / "run")
+    found = [name for name in logged if name.startswith("loss_")]
+    assert len(found) == losses
+    assert ("loss_camera" in found) == (method != "jcl"), "JCL leaves clusters out by them instead"
+    assert logged["mAP"]
+
+
 def test_the_oracle_reads_them_and_says_so(datasets, tmp_path):
     command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__ALGORITHM="oracle"))
     assert "ORACLE" in (tmp_path / "log.txt").read_text()
