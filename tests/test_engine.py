@@ -18,7 +18,7 @@ from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat
 from fastreid_fancl.engine.labels import identity_codes, oracle_labels
-from fastreid_fancl.engine.run import command_line, train
+from fastreid_fancl.engine.run import command_line, sole_writer, train
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -231,6 +231,12 @@ def test_two_processes_train_as_one_with_the_same_global_batch(pairs, method):
     )
     assert (two - one).norm() < 0.01 * (one - first).norm(), "1% of how far the last epoch moves the weights"
     assert by_name(pairs[method] / "two")["mAP"] == pytest.approx(by_name(pairs[method] / "one")["mAP"], abs=1e-3)
+
+
+def test_a_folder_takes_one_run_at_a_time(datasets, tmp_path):
+    with sole_writer(os.fspath(tmp_path)), pytest.raises(SystemExit, match="Another run is writing.*OUTPUT_DIR"):
+        command_line(arguments("cluster_contrast", tmp_path))
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_eps_by_data_is_logged(datasets, tmp_path):

@@ -11,14 +11,15 @@ except ImportError:  # not on Windows, where several processes may then do the s
 
 
 @contextlib.contextmanager
-def alone(path: str) -> Iterator[None]:
+def alone(path: str, wait: bool = True) -> Iterator[None]:
     """Hold the other processes that lock ``path`` until the block ends; the lock goes with its process.
 
     Raises:
         OSError: ``path`` cannot be written.
+        BlockingIOError: without ``wait``, if another process holds it.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "w") as file:
         if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

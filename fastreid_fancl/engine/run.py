@@ -1,6 +1,9 @@
 """One run from the command line: configuration, checks, training or evaluation, on one process or several."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from fastreid.engine import default_argument_parser, default_setup, launch
 from fastreid.utils import comm
@@ -10,6 +13,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from .. import compat
 from ..config import load_config
+from ..data.locks import alone
 from .trainer import Trainer, check_data
 
 
@@ -49,14 +53,32 @@ def train(args) -> dict:
         ValueError: on any input that cannot be used.
     """
     cfg = load_config(args.config_file, args.opts)
-    default_setup(cfg, args)
-    check_data(cfg, train=not args.eval_only)
-    seed_all_rng(cfg.SEED)
-    if args.eval_only:
-        return evaluate(cfg)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(args.resume)
-    return trainer.train()
+    with sole_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+        default_setup(cfg, args)
+        check_data(cfg, train=not args.eval_only)
+        seed_all_rng(cfg.SEED)
+        if args.eval_only:
+            return evaluate(cfg)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(args.resume)
+        return trainer.train()
+
+
+@contextmanager
+def sole_writer(folder: str) -> Iterator[None]:
+    """Keep other runs out of an output folder.
+
+    Raises:
+        ValueError: if another run is writing to it.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone(os.path.join(folder, ".lock"), wait=False))
+        except BlockingIOError as error:
+            raise ValueError(
+                f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
+            ) from error
+        yield
 
 
 def evaluate(cfg) -> dict:
