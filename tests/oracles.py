@@ -110,7 +110,8 @@ def reliable_partition(
         threshold = values[min(len(values) - 1, int(np.round(0.9 * len(values))))]
     refined = labels.copy()
     for i, c in enumerate(labels):
-        if least_dependence[c] > threshold or scatter[i] > least_scatter[c]:
+        # In the precision of the overlaps: NumPy 1 would compare their scalars in float64, and 0.3 is a tie.
+        if least_dependence[c] > np.float32(threshold) or scatter[i] > least_scatter[c]:
             refined[i] = labels.max() + 1 + i
     return refined, float(threshold)
 
