@@ -5,10 +5,23 @@ TRAIN := $(RUN) tools/train_net.py --config-file configs/SyntheticSmall
 
 export FASTREID_DATASETS ?= datasets
 
-.PHONY: demo test lint
+.PHONY: demo compare test lint
 
 demo: $(ENV)
 	$(RUN) tools/demo.py
+
+# Every system of the paper on the small SyntheticPandas, with 3 of the 8 epochs; SEEDS and JOBS are yours to set.
+SYSTEMS := fancl cluster_contrast spcl ice pplr jcl resnet18 densenet121 pcb
+STARTS := pretrain pretrain_densenet121
+SEEDS ?= 0
+JOBS ?= 2
+
+compare: $(STARTS:%=logs/SyntheticSmall/%/model_final.pth)
+	$(RUN) tools/compare.py --config-files $(SYSTEMS:%=configs/SyntheticSmall/%.yml) --seeds $(SEEDS) --jobs $(JOBS) \
+		--output logs/SyntheticSmall/compare --set SOLVER.MAX_EPOCH 3 SOLVER.STEPS "[2]" PPLR.AALS_EPOCH 1
+
+logs/SyntheticSmall/%/model_final.pth: | $(ENV)
+	$(TRAIN)/$*.yml --resume
 
 test: $(ENV)
 	.venv/bin/ruff check .

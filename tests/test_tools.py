@@ -4,7 +4,7 @@ import sys
 import pytest
 from conftest import REPO
 
-COMMANDS = ["tools/train_net.py", "tools/demo.py", "benchmarks/step.py", "benchmarks/clustering.py"]
+COMMANDS = ["tools/train_net.py", "tools/demo.py", "tools/compare.py", "benchmarks/step.py", "benchmarks/clustering.py"]
 
 
 @pytest.mark.parametrize("path", COMMANDS)

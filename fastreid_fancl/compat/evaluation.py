@@ -1,6 +1,9 @@
 """Ranking, re-ranking and distances. Q queries, G gallery images, D dimensions, N = Q + G."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +17,34 @@ logger = logging.getLogger(__name__)
 
 # Elements of a block of the distance matrix that is sorted at once.
 BLOCK = 1 << 22
+
+# What `each_query` yields, innermost block last; fast-reid's evaluator keeps only the means of the rankings.
+_open_blocks: list[list["Ranking"]] = []
+
+
+class Ranking(NamedTuple):
+    """What a search found for each query; where the gallery has no match, infinity and NaN.
+
+    Attributes:
+        first: (Q,) rank of the first match, from 1.
+        precision: (Q,) average precision.
+        penalty: (Q,) inverse negative penalty: matches over the rank of the last one.
+    """
+
+    first: np.ndarray
+    precision: np.ndarray
+    penalty: np.ndarray
+
+
+@contextmanager
+def each_query() -> Iterator[list[Ranking]]:
+    """Yield a list that gets the `Ranking` of every search that `evaluate_rank` scores in the block."""
+    found: list[Ranking] = []
+    _open_blocks.append(found)
+    try:
+        yield found
+    finally:
+        _open_blocks.pop()
 
 
 def skip_compilation(self) -> None:
@@ -47,7 +78,10 @@ def evaluate_rank(
         raise ValueError(f"Expected queries and gallery images, got {num_query} and {num_gallery}: check the split.")
     if not np.isfinite(distmat).all():
         raise ValueError("Expected finite distances, got NaN or infinity: the model's weights have diverged.")
-    cmc, precisions, penalties = market1501(distmat, q_pids, g_pids, q_camids, g_camids, max_rank)
+    ranking = market1501(distmat, q_pids, g_pids, q_camids, g_camids)
+    for block in _open_blocks:
+        block.append(ranking)
+    first, precisions, penalties = (values[np.isfinite(ranking.first)] for values in ranking)
     if len(precisions) == 0:
         shared = np.isin(q_pids, g_pids).sum()
         raise ValueError(
@@ -57,19 +91,16 @@ def evaluate_rank(
     if len(precisions) < num_query:
         lost = num_query - len(precisions)
         logger.warning(f"{lost} of {num_query} queries have no match in the gallery and do not count.")
-    return cmc, precisions, penalties
+    found = first[:, None] <= np.arange(1, max_rank + 1)
+    return found.sum(axis=0).astype(np.float32) / np.float32(len(found)), precisions, penalties
 
 
-def market1501(distances, q_pids, g_pids, q_camids, g_camids, max_rank: int) -> tuple[np.ndarray, ...]:
+def market1501(distances, q_pids, g_pids, q_camids, g_camids) -> Ranking:
     """The Market-1501 protocol: gallery images of the query's identity and camera are left out.
 
     Args:
         distances: (Q, G).
         q_pids, q_camids: (Q,) identities and cameras; g_pids, g_camids: (G,).
-
-    Returns:
-        CMC (max_rank,) over the V queries that have a match, their average precisions (V,) and their inverse negative
-        penalties (V,): matches over the rank of the last one.
     """
     first, precisions, penalties = [], [], []
     step = max(1, BLOCK // distances.shape[1])
@@ -79,15 +110,13 @@ def market1501(distances, q_pids, g_pids, q_camids, g_camids, max_rank: int) -> 
         same = g_pids[order] == q_pids[rows, None]
         kept = ~(same & (g_camids[order] == q_camids[rows, None]))
         match = same & kept
-        match, kept = match[match.any(axis=1)], kept[match.any(axis=1)]
         ranks = np.maximum(kept.cumsum(axis=1), 1)
         hits = match.cumsum(axis=1)
-        first.append(np.where(match, ranks, distances.shape[1] + 1).min(axis=1))
-        precisions.append((match * hits / ranks).sum(axis=1) / hits[:, -1])
-        penalties.append(hits[:, -1] / (match * ranks).max(axis=1))
-    found = np.concatenate(first)[:, None] <= np.arange(1, max_rank + 1)
-    cmc = found.sum(axis=0).astype(np.float32) / np.float32(max(len(found), 1))
-    return cmc, np.concatenate(precisions), np.concatenate(penalties)
+        first.append(np.where(match, ranks, np.inf).min(axis=1))
+        with np.errstate(invalid="ignore"):  # 0 / 0 without a match
+            precisions.append((match * hits / ranks).sum(axis=1) / hits[:, -1])
+            penalties.append(hits[:, -1] / (match * ranks).max(axis=1))
+    return Ranking(np.concatenate(first), np.concatenate(precisions), np.concatenate(penalties))
 
 
 class TorchIndex:

@@ -1,6 +1,7 @@
 """fast-reid's stock trainer with what unsupervised, resumable and reproducible training adds to it."""
 
 import copy
+import os
 
 from fastreid.data import build_reid_test_loader
 from fastreid.data.transforms import build_transforms
@@ -14,6 +15,7 @@ from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
 from .hooks import EpochSeed, IdentityBatches, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
+from .record import QueryEvaluator, RunRecord
 
 
 def is_unsupervised(cfg) -> bool:
@@ -72,16 +74,27 @@ class Trainer(DefaultTrainer):
             images, cfg.TEST.IMS_PER_BATCH, len(dataset.query), num_workers=cfg.DATALOADER.NUM_WORKERS
         )
 
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name: str, output_dir: str | None = None):
+        """The test loader and the stock evaluator, which also writes queries.csv (one a data set, where several)."""
+        loader, _ = cls.build_test_loader(cfg, dataset_name)
+        own = "" if len(cfg.DATASETS.TESTS) == 1 else "_" + dataset_name.replace("/", "_")
+        path = os.path.join(output_dir or cfg.OUTPUT_DIR, f"queries{own}.csv")
+        return loader, QueryEvaluator(cfg, load(dataset_name).query, path)
+
     def build_lr_scheduler(self, cfg, optimizer, iters_per_epoch):
         # The stock engine knows only one pass an epoch; this is where it asks for what depends on that number.
         self.iters_per_epoch = cfg.SOLVER.ITERS_PER_EPOCH or max(1, iters_per_epoch)
         return super().build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """The stock hooks after those that begin an epoch, and the clocks of training and evaluation."""
+        """The stock hooks after those that begin an epoch; the clocks of training and evaluation; the record."""
         batches = PseudoLabels(self.cfg) if is_unsupervised(self.cfg) else IdentityBatches(self.cfg)
         training = PhaseSeconds("training")
         stock = super().build_hooks()
         after_evaluation = 1 + next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
-        stock.insert(after_evaluation, PhaseSeconds("evaluation", after=training))
+        stock[after_evaluation:after_evaluation] = [
+            PhaseSeconds("evaluation", after=training),
+            RunRecord(self.cfg.OUTPUT_DIR),
+        ]
         return [EpochSeed(self.cfg.SEED), batches, training, *stock]

@@ -1,0 +1,114 @@
+"""What a run writes down for comparisons: its code and machine, its memory, what it found for each query."""
+
+import csv
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import fastreid
+import numpy as np
+import torch
+from fastreid.engine.hooks import HookBase
+from fastreid.evaluation import ReidEvaluator
+from fastreid.utils import comm
+
+from .. import __version__
+from ..compat.evaluation import Ranking, each_query
+from ..files import replacing
+
+PACKAGE = Path(__file__).parents[1]
+QUIET = {"capture_output": True, "text": True}
+
+
+class RunRecord(HookBase):
+    """Write `run.json`, one entry each time the run starts or goes on, and log the peak memory of each epoch."""
+
+    def __init__(self, output_dir: str):
+        self.path = Path(output_dir, "run.json")
+
+    def before_train(self):
+        trainer = self.trainer
+        if not comm.is_main_process() or trainer.start_iter >= trainer.max_iter:
+            return
+        starts = json.loads(self.path.read_text()) if trainer.start_iter and self.path.exists() else []
+        with replacing(self.path) as temporary:
+            Path(temporary).write_text(json.dumps([*starts, {"iteration": trainer.start_iter, **setting()}], indent=1))
+
+    def after_epoch(self):
+        memory = peak_memory()
+        if memory is not None:
+            self.trainer.storage.put_scalar("peak_memory_gib", memory, smoothing_hint=False)
+
+
+def setting() -> dict:
+    """The commit, the versions and the machine that a process runs with."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "commit": commit(),
+        "versions": {
+            "fastreid_fancl": __version__,
+            "fastreid": fastreid.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU",
+        "processes": comm.get_world_size(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def commit(package: Path = PACKAGE) -> str | None:
+    """The git commit of this package's source, with "-dirty" where it has changes; None outside a checkout."""
+    try:
+        # A package inside somebody else's repository, such as in its virtual environment, is not part of it.
+        subprocess.run(["git", "ls-files", "--error-unmatch", "__init__.py"], cwd=package, check=True, **QUIET)
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(describe, cwd=package, check=True, **QUIET).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def peak_memory() -> float | None:
+    """GiB that this process has taken at most: of the GPU where it uses one, else resident; None where unknown."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes, elsewhere KiB
+
+
+class QueryEvaluator(ReidEvaluator):
+    """fast-reid's evaluator that also writes what it found for each query, by the Market-1501 protocol."""
+
+    def __init__(self, cfg, queries: list[tuple], path: str):
+        super().__init__(cfg, len(queries))
+        self.queries, self.path = queries, path
+
+    def evaluate(self) -> dict[str, float]:
+        with each_query() as rankings:
+            results = super().evaluate()
+        for ranking in rankings:
+            write_queries(self.path, self.queries, ranking)
+        return results
+
+
+def write_queries(path: str, queries: list[tuple], ranking: Ranking) -> None:
+    """Write a table of each query: path, identity, average precision in [0, 1], rank of the first match from 1.
+
+    The identity is the number of the data set; the last two are empty where the gallery has no match.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "pid", "ap", "first_rank"))
+        for (image, pid, *_), first, precision in zip(queries, ranking.first, ranking.precision, strict=True):
+            found = (f"{precision:.6f}", int(first)) if math.isfinite(first) else ("", "")
+            table.writerow((image, pid, *found))

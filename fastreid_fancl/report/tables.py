@@ -1,0 +1,336 @@
+"""Tables of runs in the form of the FANCL paper's Table III: CSV, Markdown and LaTeX."""
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files import replacing
+from .runs import Run, differences
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run without results, and why."""
+
+    system: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class System:
+    """What a comparison knows of one system.
+
+    Attributes:
+        runs: finished ones, by seed.
+        missing: those without results.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def group(self) -> str:
+        if not self.runs:
+            return "Without results"
+        return "Supervised" if self.runs[0].supervised else "Unsupervised"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its title, its value in a run (None where it has none), decimals, and `max` or `min` for the best."""
+
+    title: str
+    value: Callable[[Run], float | None]
+    digits: int = 1
+    best: Callable | None = None
+
+
+def score(name: str) -> Column:
+    """A metric of the last evaluation, in percent."""
+    return Column(name, lambda run: run.last.scores[name] if run.last else None, best=max)
+
+
+def clustered(title: str, name: str, digits: int, best: Callable | None = None) -> Column:
+    """A number of the last epoch's clustering."""
+    return Column(title, lambda run: None if run.supervised else run.clustering.get(name), digits, best)
+
+
+RETRIEVAL = (score("mAP"), score("Rank-1"), score("Rank-5"), score("Rank-10"))
+FURTHER = (
+    score("mINP"),
+    clustered("ARI", "ari", 3, max),
+    clustered("NMI", "nmi", 3, max),
+    clustered("Clusters", "clusters", 1),
+    clustered("Identities", "identities", 0),
+    clustered("Left out", "left_out", 1),
+    Column("Seconds an epoch", lambda run: run.seconds_an_epoch, 1, min),
+    Column("Peak memory (GiB)", lambda run: run.peak_memory, 2, min),
+)
+BUDGET = (
+    Column("Epochs", lambda run: len(run.epochs), 0),
+    Column("Iterations", lambda run: run.iterations, 0),
+    Column("Images seen", lambda run: run.images_seen, 0),
+    Column("Seconds", lambda run: run.seconds, 0),
+)
+GROUPS = ("Supervised", "Unsupervised", "Without results")
+NOTES = (
+    "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1). Bold: best of its group. ARI and "
+    "NMI are over the clustered images, without those left out. Seconds an epoch are without evaluation."
+)
+
+
+def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]:
+    """Runs by system, in the order of their first appearance; an unfinished run counts as missing.
+
+    Raises:
+        ValueError: if runs are of different data sets, or runs of one system of one seed or of different settings.
+    """
+    runs, missing = list(runs), list(missing)
+    check_datasets({str(run.folder): run.datasets for run in runs})
+    missing += [Missing(run.system, run.seed, interrupted(run)) for run in runs if not run.finished]
+    systems = []
+    for name in dict.fromkeys(entry.system for entry in (*runs, *missing)):
+        own = sorted((run for run in runs if run.system == name and run.finished), key=lambda run: run.seed)
+        check_alike(own)
+        systems.append(System(name, tuple(own), tuple(entry for entry in missing if entry.system == name)))
+    return systems
+
+
+def interrupted(run: Run) -> str:
+    """Why an unfinished run has no results."""
+    return f"interrupted after epoch {len(run.epochs)} of {run.max_epoch}: resume it with --resume"
+
+
+def check_datasets(datasets: dict[str, tuple]) -> None:
+    """Raise ValueError unless all runs, by name, have the same data sets to train on and to be tested on."""
+    (first, expected), *others = datasets.items() or [("", ())]
+    for name, found in others:
+        if found != expected:
+            raise ValueError(
+                "Expected runs of the same data sets, since numbers of different ones cannot be compared: "
+                f"{first} {describe(expected)}, {name} {describe(found)}. Compare them in tables of their own."
+            )
+
+
+def describe(datasets: tuple) -> str:
+    """Data sets in words."""
+    trained, tested = (", ".join(names) or "nothing" for names in datasets)
+    return f"trained on {trained} and was tested on {tested}"
+
+
+def check_alike(runs: Sequence[Run]) -> None:
+    """Raise ValueError if two runs of a system have one seed, or differ in more than a seed may change."""
+    for number, run in enumerate(runs):
+        if any(run.seed == other.seed for other in runs[:number]):
+            raise ValueError(
+                f"Expected one run of {run.system} a seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
+                f"{run.folder}. Leave one out, or name its folder for another system."
+            )
+        found = differences(runs[0].config, run.config)
+        if found:
+            raise ValueError(
+                f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
+                f"{explain(found)}. Name their folders for two systems, as in <system>/seed_<n>."
+            )
+
+
+def explain(found: dict[str, tuple]) -> str:
+    """Differences of settings in words, the first few."""
+    words = [f"{key} ({' and '.join(map(str, values))})" for key, values in list(found.items())[:4]]
+    return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and deviation over the seeds (None with one), None where no run has a value; `best` of its group."""
+
+    mean: float | None
+    deviation: float | None
+    digits: int
+    best: bool = False
+
+    @property
+    def text(self) -> str:
+        return "" if self.mean is None else f"{self.mean:.{self.digits}f}"
+
+    @property
+    def spread(self) -> str:
+        return "" if self.deviation is None else f"{self.deviation:.{self.digits}f}"
+
+
+def cell(column: Column, runs: Sequence[Run]) -> Cell:
+    """A column's mean over runs and their sample standard deviation."""
+    values = [value for value in map(column.value, runs) if value is not None]
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Cell(statistics.fmean(values) if values else None, deviation, column.digits)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system with its cells; `label` says how many of its seeds count where not all do."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+def rows(systems: Sequence[System], columns: Sequence[Column]) -> dict[str, list[Row]]:
+    """The rows of a table by group, each group ordered by mAP as Table III is, its best cells marked."""
+    found: dict[str, list[Row]] = {}
+    for group in GROUPS:
+        own = sorted((system for system in systems if system.group == group), key=_mean_average_precision)
+        if own:
+            found[group] = _mark_best([Row(label(s), tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
+    return found
+
+
+def _mean_average_precision(system: System) -> float:
+    mean = cell(RETRIEVAL[0], system.runs).mean
+    return float("-inf") if mean is None else mean
+
+
+def label(system: System) -> str:
+    """The system's name, with its finished seeds where some are missing."""
+    if not system.missing:
+        return system.name
+    if not system.runs:
+        return f"{system.name} (failed)"
+    return f"{system.name} ({len(system.runs)} of {len(system.runs) + len(system.missing)} seeds)"
+
+
+def _mark_best(group: list[Row], columns: Sequence[Column]) -> list[Row]:
+    """Mark, of each column that has a best, the cells that are equal to it as printed."""
+    winners = []
+    for number, column in enumerate(columns):
+        means = [row.cells[number] for row in group if row.cells[number].mean is not None]
+        winners.append(column.best(means, key=lambda c: c.mean).text if column.best and means else None)
+    return [
+        Row(
+            row.label,
+            tuple(
+                Cell(c.mean, c.deviation, c.digits, best=c.mean is not None and c.text == winner)
+                for c, winner in zip(row.cells, winners, strict=True)
+            ),
+        )
+        for row in group
+    ]
+
+
+def markdown(systems: Sequence[System], columns: Sequence[Column]) -> str:
+    """A table in Markdown, with a line before each group."""
+    lines = [("Method", *(column.title for column in columns)), ("---", *("---:" for _ in columns))]
+    for group, found in rows(systems, columns).items():
+        lines.append((f"*{group}*", *("" for _ in columns)))
+        lines += [(row.label, *map(_markdown_cell, row.cells)) for row in found]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return f"{text} ± {cell.spread}" if cell.spread else text
+
+
+def latex(systems: Sequence[System], columns: Sequence[Column], caption: str) -> str:
+    """A table in LaTeX that needs no package."""
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{escape(caption)}}}",
+        r"\centering",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"\hline",
+        " & ".join(("Method", *(escape(column.title) for column in columns))) + r" \\",
+    ]
+    for group, found in rows(systems, columns).items():
+        lines += [r"\hline", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{{group}}} \\"]
+        lines += [" & ".join((escape(row.label), *map(_latex_cell, row.cells))) + r" \\" for row in found]
+    return "\n".join((*lines, r"\hline", r"\end{tabular}", r"\end{table}"))
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = rf"\textbf{{{cell.text}}}" if cell.best else cell.text
+    return rf"{text} $\pm$ {cell.spread}" if cell.spread else text
+
+
+def escape(text: str) -> str:
+    """Text with LaTeX's special characters made plain."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(char, "\\" + char if char in "_%&#$" + "{}" else char) for char in text)
+
+
+def summary_csv(systems: Sequence[System]) -> str:
+    """A row a system: group, seeds, and of each column the mean and the deviation over the seeds."""
+    columns = (*RETRIEVAL, *FURTHER, *BUDGET)
+    titles = [title for column in columns for title in (column.title, f"{column.title} deviation")]
+    table = [("system", "group", "seeds", "missing", *titles)]
+    for system in systems:
+        cells = [cell(column, system.runs) for column in columns]
+        numbers = [_number(value) for entry in cells for value in (entry.mean, entry.deviation)]
+        table.append((system.name, system.group, len(system.runs), len(system.missing), *numbers))
+    return _csv(table)
+
+
+def runs_csv(systems: Sequence[System]) -> str:
+    """A row a run: system, group, seed, what became of it, and the value of each column."""
+    columns = (*RETRIEVAL, *FURTHER, *BUDGET)
+    table = [("system", "group", "seed", "state", "folder", "commit", *(column.title for column in columns))]
+    for system in systems:
+        for run in system.runs:
+            values = [_number(column.value(run)) for column in columns]
+            row = (system.name, system.group, run.seed, "finished", run.folder, " ".join(run.commits), *values)
+            table.append(row)
+        table += [(entry.system, system.group, entry.seed, entry.reason) for entry in system.missing]
+    return _csv(table)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.10g}"
+
+
+def _csv(table: list[tuple]) -> str:
+    text = io.StringIO(newline="")
+    width = len(table[0])
+    csv.writer(text, lineterminator="\n").writerows((*row, *[""] * (width - len(row))) for row in table)
+    return text.getvalue()
+
+
+def report(systems: Sequence[System]) -> str:
+    """The comparison in Markdown: retrieval as in Table III, further columns, budgets, what is missing."""
+    runs = [run for system in systems for run in system.runs]
+    parts = ["# Comparison"]
+    if runs:
+        seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
+        parts.append(f"Every system {describe(runs[0].datasets)}. Seeds: {seeds}.")
+    parts += [markdown(systems, RETRIEVAL), NOTES, markdown(systems, FURTHER)]
+    parts += ["## Budgets", markdown(systems, BUDGET)]
+    unequal = sorted({run.images_seen for run in runs})
+    if len(unequal) > 1:
+        parts.append(f"**The budgets are not equal**: from {unequal[0]} to {unequal[-1]} images seen.")
+    missing = [entry for system in systems for entry in system.missing]
+    if missing:
+        parts += ["## Without results", "\n".join(f"- {m.system}, seed {m.seed}: {m.reason}" for m in missing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_tables(systems: Sequence[System], output: Path) -> str:
+    """Write comparison.csv, runs.csv, comparison.md and comparison.tex; the Markdown is returned too."""
+    text = report(systems)
+    data = next((describe(run.datasets) for system in systems for run in system.runs), "")
+    tables = (
+        latex(systems, RETRIEVAL, f"Comparison of methods (%). Each {data}."),
+        latex(systems, FURTHER, "The same runs: clustering and cost."),
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "comparison.csv": summary_csv(systems),
+        "runs.csv": runs_csv(systems),
+        "comparison.md": text,
+        "comparison.tex": "\n\n".join(tables) + "\n",
+    }
+    for name, content in contents.items():
+        with replacing(output / name) as temporary:
+            Path(temporary).write_text(content, encoding="utf-8")
+    return text

@@ -1,0 +1,142 @@
+"""tools/compare.py, from the command line on the tiny data set, and what it refuses."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import REPO
+from test_engine import SMALL, same, weights
+from test_report_runs import write_run
+
+from fastreid_fancl.report.compare import command_line, reason, start
+from fastreid_fancl.report.compare import plan as plan_jobs
+
+TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
+SET = [str(word) for pair in SMALL.items() for word in pair]
+
+
+def write_config(folder, name, base, **keys):
+    path = folder / f"{name}.yml"
+    lines = [f"_BASE_: {REPO}/configs/RedPanda/{base}.yml"]
+    lines += [f"{node}:\n  {key}: {value}" for node, (key, value) in keys.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return os.fspath(path)
+
+
+@pytest.fixture(scope="module")
+def compared(animals, tmp_path_factory):
+    """The arguments, the result and the folder of a comparison of two systems that train and one that cannot."""
+    folder = tmp_path_factory.mktemp("compare")
+    files = [
+        write_config(folder, "clusters", "cluster_contrast"),
+        write_config(folder, "broken", "cluster_contrast", MODEL=("WEIGHTS", "nowhere.pth")),
+        write_config(folder, "baseline", "resnet50"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", os.fspath(animals))
+        output = folder / "out"
+        words = ["--config-files", *files, "--seeds", "0", "1", "--output", os.fspath(output), "--jobs", "2"]
+        command = [sys.executable, os.fspath(REPO / "tools/compare.py"), *words, "--set", *SET]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=500)
+        yield files, done, output
+
+
+def compare(files, output, *flags, seeds=("0", "1"), options=SET):
+    words = ["--config-files", *files, "--seeds", *seeds, "--output", os.fspath(output), *flags, "--set", *options]
+    return command_line(TRAIN, words)
+
+
+def test_systems_and_seeds_end_in_tables_with_what_failed_in_them(compared):
+    _, done, output = compared
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "0 of 6 runs are finished, 6 to run." in done.stdout
+    assert "| broken (failed) |" in done.stdout
+    with open(output / "runs.csv", newline="") as file:
+        rows = {(row["system"], row["seed"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 6
+    for system, group in (("clusters", "Unsupervised"), ("baseline", "Supervised")):
+        for seed in "01":
+            row = rows[system, seed]
+            assert (row["group"], row["state"]) == (group, "finished")
+            assert 0 < float(row["mAP"]) <= 100
+    assert "nowhere.pth" in rows["broken", "0"]["state"]
+    assert "± " in (output / "comparison.md").read_text()
+
+
+def test_finished_runs_are_not_run_again(compared, datasets, capsys):
+    files, _, output = compared
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("model_final.pth")}
+    assert compare([files[0], files[2]], output) == 0
+    assert "4 of 4 runs are finished, 0 to run." in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("model_final.pth")} == before
+
+
+def test_a_dry_run_says_what_would_run_and_starts_nothing(compared, datasets, tmp_path, capsys):
+    files, _, output = compared
+    misspelt = write_config(tmp_path, "misspelt", "fancl", FANA=("RATE", 0.1))
+    assert compare([files[0], misspelt], output, "--dry-run", seeds=["0", "2"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "clusters seed 0: finished, skipped"
+    assert said[1].startswith("misspelt seed 0: will fail: Unknown configuration key")
+    assert said[2].startswith("clusters seed 2: trains 2 epochs of one pass over the images, batches of 8, about ")
+    assert said[2].endswith(" minutes by 4 epochs measured")
+    assert not (output / "clusters/seed_2").exists()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(compared, datasets, capsys):
+    files, _, output = compared
+    folder = output / "clusters/seed_1"
+    whole = weights(folder)
+    (folder / "model_final.pth").unlink()
+    (folder / "last_checkpoint").write_text("model_0000.pth")
+    assert compare(files[:1], output, "--dry-run") == 0
+    assert "clusters seed 1: goes on after epoch" in capsys.readouterr().out
+    assert compare(files[:1], output) == 0
+    assert same(whole, weights(folder))
+
+
+def test_folders_of_runs_are_compared_too(tmp_path, capsys):
+    folders = [os.fspath(write_run(tmp_path / f"fancl_{seed}", seed=seed)) for seed in range(2)]
+    assert command_line(TRAIN, ["--runs", *folders, "--output", os.fspath(tmp_path / "table")]) == 0
+    assert "| fancl | **40.0** ± 0.0 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="error: There is no run .*nowhere"):
+        command_line(TRAIN, ["--runs", os.fspath(tmp_path / "nowhere"), "--output", os.fspath(tmp_path / "table")])
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "options", "said"),
+    [
+        (["a", "other/a"], [], [], "different names, got a more than once"),
+        (["a", "nowhere"], [], [], "There is no configuration file .*nowhere.yml"),
+        (["a"], ["--seeds", "1", "1"], [], "--seeds of different names, got 1 more than once"),
+        (["a"], [], ["SEED", "3"], "without SEED and OUTPUT_DIR"),
+        (["a"], [], ["SOLVER.MAX_EPOCH"], "Expected --set KEY VALUE"),
+        (["a", "spots"], [], [], "same data sets.*trained on Spots"),
+    ],
+)
+def test_comparisons_that_mean_nothing_are_refused_before_anything_runs(tmp_path, names, flags, options, said):
+    (tmp_path / "other").mkdir()
+    write_config(tmp_path, "a", "fancl")
+    write_config(tmp_path, "other/a", "fancl")
+    write_config(tmp_path, "spots", "fancl", DATASETS=("NAMES", '("Spots",)'))
+    files = [os.fspath(tmp_path / f"{name}.yml") for name in names]
+    options = ["--set", *options] if options else []
+    with pytest.raises(SystemExit, match=said):
+        command_line(TRAIN, ["--config-files", *files, "--output", os.fspath(tmp_path / "out"), *flags, *options])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_a_run_of_other_settings_is_not_gone_on_with(compared, datasets):
+    files, _, output = compared
+    with pytest.raises(SystemExit, match=r"run of other settings.*PSEUDO_LABELS.K1 \(6 and 5\).*another --output"):
+        compare(files[:1], output, options=[*SET, "PSEUDO_LABELS.K1", "5"])
+
+
+def test_a_process_gets_its_gpu_its_threads_and_leaves_its_last_words(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    job = plan_jobs([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
+    code = "import os, sys; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(3)"
+    process = start(job, [sys.executable, "-c", code], threads=2, gpu="1")
+    assert reason(job, process.wait()) == f"failed with exit status 3: 2 1 ({job.folder / 'console.txt'})"
