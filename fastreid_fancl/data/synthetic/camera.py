@@ -1,4 +1,4 @@
-"""Light and lens: from the colours of a scene to the bytes of a photograph."""
+"""Where the photographer stands, light and lens: from the colours of a scene to the bytes of a photograph."""
 
 from dataclasses import dataclass
 
@@ -21,6 +21,11 @@ class Camera:
         blur: largest blur, as a share of the height.
         noise: largest standard deviation of the sensor noise.
         quality: range of the JPEG quality.
+        yaw, tilt: ranges of the angles (radians) from which an animal is seen: from ahead or behind, and from above.
+        framing: range of the animal's size, as a share of what fills the picture.
+        sun: how far the light comes from ahead or behind, and the range of its height.
+        ambient: range of the share of light that comes from everywhere.
+        occluded: share of pictures with something in front of the animal.
     """
 
     warmth: float = 0.05
@@ -31,6 +36,12 @@ class Camera:
     blur: float = 0.009
     noise: float = 0.03
     quality: tuple[int, int] = (55, 92)
+    yaw: tuple[float, float] = (-0.6, 0.2)
+    tilt: tuple[float, float] = (-0.05, 0.4)
+    framing: tuple[float, float] = (0.88, 1.03)
+    sun: tuple[float, float, float] = (0.5, 0.3, 1.2)
+    ambient: tuple[float, float] = (0.45, 0.75)
+    occluded: float = 0.2
 
     def expose(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) float RGB in [0, 1] -> (H, W, 3) uint8 RGB."""

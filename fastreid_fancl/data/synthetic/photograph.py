@@ -27,10 +27,10 @@ def take_photograph(
     """
     width, height = size
     left = rng.random() < 0.5
-    yaw = rng.uniform(-0.6, 0.2)
-    view = View(np.pi - yaw if left else yaw, tilt=rng.uniform(-0.05, 0.4))
+    yaw = rng.uniform(*camera.yaw)
+    view = View(np.pi - yaw if left else yaw, tilt=rng.uniform(*camera.tilt))
     pose = draw_pose(animal, rng, facing=-np.pi / 2 - view.yaw)
-    view, low, high = _aim(rng, view, *outline(animal, pose, view), size)
+    view, low, high = _aim(rng, view, *outline(animal, pose, view), size, camera.framing)
     ground = high[1] - 0.06 * (high[1] - low[1])
     image = PLACES[place](rng, (height, width), ground)
     if pose.name == "climb":
@@ -38,19 +38,20 @@ def take_photograph(
         tree(rng, image, *trunk_line, animal.build.girth * view.scale)
     else:
         shadow(rng, image, low, high, ground)
-    light = np.array([rng.normal(0, 0.5), -1.0, rng.uniform(0.3, 1.2)])
+    light = np.array([rng.normal(0, camera.sun[0]), -1.0, rng.uniform(*camera.sun[1:])])
     light = (light / np.linalg.norm(light)).astype(np.float32)
-    canvas = Canvas(image, light, ambient=rng.uniform(0.45, 0.75), shift=tuple(rng.integers(0, 512, 2)))
+    canvas = Canvas(image, light, ambient=rng.uniform(*camera.ambient), shift=tuple(rng.integers(0, 512, 2)))
     draw_animal(canvas, animal, pose, view)
-    occlude(rng, canvas.image, place)
+    if rng.random() >= 1 - camera.occluded:
+        occlude(rng, canvas.image, place)
     return camera.encode(rng, camera.expose(rng, canvas.image)), "left" if left else "right"
 
 
-def _aim(rng, view: View, low, high, size) -> tuple[View, np.ndarray, np.ndarray]:
+def _aim(rng, view: View, low, high, size, framing) -> tuple[View, np.ndarray, np.ndarray]:
     """Fill the picture with the animal, more or less: a loose box around it, or a tight one that cuts something off."""
     width, height = size
     span = high - low
-    scale = min(width / span[0], height / span[1]) * rng.uniform(0.88, 1.03)
+    scale = min(width / span[0], height / span[1]) * rng.uniform(*framing)
     room = np.array(size) - span * scale
     corner = room * rng.uniform(0.2, 0.8, 2) + rng.normal(0, 0.03, 2) * height
     origin = corner - low * scale

@@ -10,7 +10,11 @@ from .camera import Camera
 from .species import other_animal
 
 SPECIES: dict[str, Callable[[np.random.Generator], Animal]] = {"panda": red_panda, "other": other_animal}
-PANDA_CAMERA = Camera(warmth=0.03, tint=0.012, exposure=0.12, contrast=0.05, shade=0.35, blur=0.008, noise=0.025)
+# A zoo: even light, seen from the side; pictures of one panda differ by its pose more than by their colours.
+PANDA_CAMERA = Camera(
+    warmth=0.015, tint=0.006, exposure=0.05, contrast=0.03, shade=0.1, blur=0.004, noise=0.012, occluded=0.1,
+    yaw=(-0.45, 0.1), tilt=(0.0, 0.25), framing=(0.92, 1.02), sun=(0.2, 0.5, 0.9), ambient=(0.6, 0.75),
+)  # fmt: skip
 SOURCE_CAMERA = Camera(warmth=0.06, exposure=0.3, contrast=0.1, shade=0.4, blur=0.01, noise=0.03, quality=(70, 95))
 
 

@@ -28,11 +28,11 @@ def stroke(image, start, end, colour, thick: float) -> None:
 
 
 def indoor(rng: np.random.Generator, shape: tuple[int, int], ground: float) -> np.ndarray:
-    """A keeper's house: a painted wall, a floor, perhaps tiles, planks, mesh, a platform, a box."""
+    """A keeper's house: a pale wall, a floor, perhaps tiles, planks, mesh, a platform."""
     height, width = shape
     u = rng.uniform
     image = np.empty((height, width, 3), np.float32)
-    image[:] = hsv(u(0, 360), u(0.02, 0.2), u(0.4, 0.95))
+    image[:] = hsv(u(0, 360), u(0, 0.1), u(0.55, 0.85))
     floor = int(np.clip(ground - u(-0.02, 0.25) * height, 0, height))
     lines = hsv(u(0, 60), u(0, 0.3), u(0.2, 0.9))
     pattern = rng.choice(["tiles", "planks", "mesh", "plain"], p=[0.3, 0.3, 0.15, 0.25])
@@ -45,10 +45,6 @@ def indoor(rng: np.random.Generator, shape: tuple[int, int], ground: float) -> n
         step = u(0.06, 0.12) * height
         image *= u(0.3, 0.9)
         _grid(image, step, step, lines, 0.008 * height, u(0, 1, 2))
-    for _ in range(rng.integers(0, 2)):
-        low = np.array([u(-0.1, 0.9) * width, u(0, 0.8) * floor])
-        high = low + (u(0.1, 0.6) * height, u(0.1, 0.6) * height)
-        cv2.rectangle(image, low.astype(int), high.astype(int), hsv(u(0, 360), u(0, 0.5), u(0.15, 0.95)).tolist(), -1)
     image[floor:] = hsv(u(15, 50), u(0.05, 0.45), u(0.3, 0.8))
     image[floor:] *= np.linspace(u(0.6, 0.9), 1.1, max(height - floor, 1), dtype=np.float32)[:, None, None]
     if u() < 0.35:
@@ -143,11 +139,9 @@ def _odd(size: float) -> int:
 
 
 def occlude(rng: np.random.Generator, image: np.ndarray, place: str) -> None:
-    """Put bars or mesh (indoors), boughs and leaves (elsewhere) in front, in about one picture of three."""
+    """Put bars or mesh (indoors), boughs and leaves (elsewhere) in front."""
     height, width = image.shape[:2]
     u = rng.uniform
-    if u() < 0.8:
-        return
     if place == "indoor":
         step, thick, tone = u(0.25, 0.7) * height, u(0.015, 0.05) * height, hsv(u(0, 360), u(0, 0.2), u(0.15, 0.85))
         upright = u() < 0.7
