@@ -10,8 +10,9 @@ from conftest import REPO
 from test_engine import SMALL, same, weights
 from test_report_runs import write_run
 
-from fastreid_fancl.report.compare import command_line, reason, start
-from fastreid_fancl.report.compare import plan as plan_jobs
+from fastreid_fancl.report import compare as report_compare
+from fastreid_fancl.report.compare import command_line, progress, reason, start
+from fastreid_fancl.report.plan import plan
 
 TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
 SET = [str(word) for pair in SMALL.items() for word in pair]
@@ -52,7 +53,7 @@ def test_systems_and_seeds_end_in_tables_with_what_failed_in_them(compared):
     _, done, output = compared
     assert done.returncode == 1, done.stdout + done.stderr
     assert "0 of 6 runs are finished, 6 to run." in done.stdout
-    assert "| broken (failed) |" in done.stdout
+    assert "| broken (0 of 2 seeds) |" in done.stdout
     with open(output / "runs.csv", newline="") as file:
         rows = {(row["system"], row["seed"]): row for row in csv.DictReader(file)}
     assert len(rows) == 6
@@ -136,7 +137,33 @@ def test_a_folder_with_a_run_of_other_settings_is_not_gone_on_with(compared, dat
 
 def test_a_process_gets_its_gpu_its_threads_and_leaves_its_last_words(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    job = plan_jobs([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
+    job = plan([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
     code = "import os, sys; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(3)"
     process = start(job, [sys.executable, "-c", code], threads=2, gpu="1")
     assert reason(job, process.wait()) == f"failed with exit status 3: 2 1 ({job.folder / 'console.txt'})"
+
+
+def test_progress_is_read_from_what_a_run_has_logged(tmp_path):
+    job = plan([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path, ["SOLVER.MAX_EPOCH", "2"])[0]
+    assert progress(job) == "starting"
+    write_run(job.folder, finished=False)
+    assert progress(job) == "epoch 1 of 2 done, iteration 6, mAP 30.0"
+
+
+def test_stopping_the_comparison_stops_its_runs(tmp_path, monkeypatch):
+    started = []
+
+    def interrupt(self, running, waiting):
+        raise KeyboardInterrupt
+
+    def start_and_remember(*args):
+        started.append(start(*args))
+        return started[-1]
+
+    monkeypatch.setattr(report_compare.Reporter, "report", interrupt)
+    monkeypatch.setattr(report_compare, "start", start_and_remember)
+    config = os.fspath(REPO / "configs/RedPanda/fancl.yml")
+    endless = [sys.executable, "-c", "import time; time.sleep(300)"]
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        command_line(endless, ["--config-files", config, "--output", os.fspath(tmp_path / "out")])
+    assert [process.poll() is None for process in started] == [False]

@@ -7,11 +7,10 @@ import pytest
 from test_report_runs import settings, write_run
 
 from fastreid_fancl.report.runs import read_run
+from fastreid_fancl.report.systems import Missing, gather
 from fastreid_fancl.report.tables import (
     FURTHER,
     RETRIEVAL,
-    Missing,
-    gather,
     latex,
     markdown,
     report,
@@ -42,8 +41,8 @@ def test_the_table_has_the_form_of_table_iii(systems):
         "| *Unsupervised* |  |  |  |  |",
         "| spcl (1 of 2 seeds) | 30.0 | **60.0** | **80.0** | **90.0** |",
         "| fancl | **41.0** ± 1.4 | **60.0** ± 0.0 | **80.0** ± 0.0 | **90.0** ± 0.0 |",
-        "| *Without results* |  |  |  |  |",
-        "| ice (failed) |  |  |  |  |",
+        "| *Failed or unfinished* |  |  |  |  |",
+        "| ice (0 of 1 seeds) |  |  |  |  |",
     ]
 
 
@@ -93,7 +92,7 @@ def test_comparison_csv_has_a_row_a_system_and_runs_csv_a_row_a_run(systems):
 
 def test_the_report_prints_budgets_and_what_is_missing(systems, tmp_path):
     text = report(systems)
-    assert "Every system trained on Stripes and was tested on Stripes. Seeds: 0, 1." in text
+    assert "Every system was trained on Stripes, tested on Stripes. Seeds: 0, 1. Commit: unknown." in text
     assert "| fancl | 1 ± 0 | 5 ± 0 | 40 ± 0 | 8 ± 0 |" in text  # 7.5 seconds are 8
     assert "- spcl, seed 1: killed" in text
     assert "not equal" not in text
@@ -104,7 +103,7 @@ def test_the_report_prints_budgets_and_what_is_missing(systems, tmp_path):
 
 def test_a_comparison_in_which_all_failed_is_still_written(tmp_path):
     text = write_tables(gather([], [Missing("fancl", 0, "no data")]), tmp_path / "new")
-    assert "| fancl (failed) |  |" in text
+    assert "| fancl (0 of 1 seeds) |  |" in text
     assert {path.name for path in (tmp_path / "new").iterdir()} == {
         "comparison.csv",
         "comparison.md",

@@ -1,1 +1,1 @@
-"""Comparisons: what runs' folders say (`runs`), tables of it (`tables`), many runs by one command (`compare`)."""
+"""Comparisons: a run's folder read (`runs`), seeds of a system (`systems`), tables; many runs by one command."""

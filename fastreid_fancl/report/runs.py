@@ -12,8 +12,6 @@ import yaml
 SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 CLUSTERING = ("clusters", "left_out", "mean_cluster_size", "identities", "ari", "ari_all", "nmi", "purity", "eps")
 FINAL = "model_final.pth"
-# Settings in which two runs of one system may differ; the number of classes is that of the data.
-FREE_KEYS = ("SEED", "OUTPUT_DIR", "IMPORTS", "MODEL.DEVICE", "MODEL.HEADS.NUM_CLASSES", "DATALOADER.NUM_WORKERS")
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,7 @@ class Run:
     @property
     def datasets(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of the data sets it trained on and was tested on."""
-        names = self.config["DATASETS"]
-        return tuple(names["NAMES"]), tuple(names["TESTS"])
+        return datasets(self.config)
 
     @property
     def max_epoch(self) -> int:
@@ -205,6 +202,11 @@ def read_config(folder: Path) -> dict:
     return yaml.safe_load(path.read_text())
 
 
+def datasets(config: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the data sets that a configuration trains on and is tested on."""
+    return tuple(config["DATASETS"]["NAMES"]), tuple(config["DATASETS"]["TESTS"])
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint from which a run would resume."""
     tag = folder / "last_checkpoint"
@@ -270,19 +272,3 @@ def fits(queries: tuple[Query, ...], mean: float) -> bool:
     """Whether queries are those of an evaluation with this mAP, in percent, and not of a later or other one."""
     found = [query.ap for query in queries if query.ap is not None]
     return bool(found) and math.isclose(100 * sum(found) / len(found), mean, abs_tol=1e-3)
-
-
-def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, tuple]:
-    """Keys that all the configurations have and in which they differ, with the value of each, but for `free` ones."""
-    flat = [dict(_leaves(config)) for config in configs]
-    shared = [key for key in flat[0] if key not in free and all(key in other for other in flat)]
-    values = {key: tuple(config[key] for config in flat) for key in shared}
-    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
-
-
-def _leaves(node: dict, prefix: str = ""):
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -3,41 +3,13 @@
 import csv
 import io
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..files import replacing
-from .runs import Run, differences
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A run without results, and why."""
-
-    system: str
-    seed: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class System:
-    """What a comparison knows of one system.
-
-    Attributes:
-        runs: finished ones, by seed.
-        missing: those without results.
-    """
-
-    name: str
-    runs: tuple[Run, ...]
-    missing: tuple[Missing, ...] = ()
-
-    @property
-    def group(self) -> str:
-        if not self.runs:
-            return "Without results"
-        return "Supervised" if self.runs[0].supervised else "Unsupervised"
+from .runs import Run
+from .systems import GROUPS, System, describe
 
 
 @dataclass(frozen=True)
@@ -77,72 +49,11 @@ BUDGET = (
     Column("Images seen", lambda run: run.images_seen, 0),
     Column("Seconds", lambda run: run.seconds, 0),
 )
-GROUPS = ("Supervised", "Unsupervised", "Without results")
 NOTES = (
     "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1). Bold: best of its group. ARI and "
-    "NMI are over the clustered images, without those left out. Seconds an epoch are without evaluation."
+    "NMI are over the clustered images, without those left out. Seconds an epoch are without evaluation; runs side by "
+    "side slow each other."
 )
-
-
-def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]:
-    """Runs by system, in the order of their first appearance; an unfinished run counts as missing.
-
-    Raises:
-        ValueError: if runs are of different data sets, or runs of one system of one seed or of different settings.
-    """
-    runs, missing = list(runs), list(missing)
-    check_datasets({str(run.folder): run.datasets for run in runs})
-    missing += [Missing(run.system, run.seed, interrupted(run)) for run in runs if not run.finished]
-    systems = []
-    for name in dict.fromkeys(entry.system for entry in (*runs, *missing)):
-        own = sorted((run for run in runs if run.system == name and run.finished), key=lambda run: run.seed)
-        check_alike(own)
-        systems.append(System(name, tuple(own), tuple(entry for entry in missing if entry.system == name)))
-    return systems
-
-
-def interrupted(run: Run) -> str:
-    """Why an unfinished run has no results."""
-    return f"interrupted after epoch {len(run.epochs)} of {run.max_epoch}: resume it with --resume"
-
-
-def check_datasets(datasets: dict[str, tuple]) -> None:
-    """Raise ValueError unless all runs, by name, have the same data sets to train on and to be tested on."""
-    (first, expected), *others = datasets.items() or [("", ())]
-    for name, found in others:
-        if found != expected:
-            raise ValueError(
-                "Expected runs of the same data sets, since numbers of different ones cannot be compared: "
-                f"{first} {describe(expected)}, {name} {describe(found)}. Compare them in tables of their own."
-            )
-
-
-def describe(datasets: tuple) -> str:
-    """Data sets in words."""
-    trained, tested = (", ".join(names) or "nothing" for names in datasets)
-    return f"trained on {trained} and was tested on {tested}"
-
-
-def check_alike(runs: Sequence[Run]) -> None:
-    """Raise ValueError if two runs of a system have one seed, or differ in more than a seed may change."""
-    for number, run in enumerate(runs):
-        if any(run.seed == other.seed for other in runs[:number]):
-            raise ValueError(
-                f"Expected one run of {run.system} a seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
-                f"{run.folder}. Leave one out, or name its folder for another system."
-            )
-        found = differences(runs[0].config, run.config)
-        if found:
-            raise ValueError(
-                f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
-                f"{explain(found)}. Name their folders for two systems, as in <system>/seed_<n>."
-            )
-
-
-def explain(found: dict[str, tuple]) -> str:
-    """Differences of settings in words, the first few."""
-    words = [f"{key} ({' and '.join(map(str, values))})" for key, values in list(found.items())[:4]]
-    return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
 
 
 @dataclass(frozen=True)
@@ -197,8 +108,6 @@ def label(system: System) -> str:
     """The system's name, with its finished seeds where some are missing."""
     if not system.missing:
         return system.name
-    if not system.runs:
-        return f"{system.name} (failed)"
     return f"{system.name} ({len(system.runs)} of {len(system.runs) + len(system.missing)} seeds)"
 
 
@@ -206,16 +115,10 @@ def _mark_best(group: list[Row], columns: Sequence[Column]) -> list[Row]:
     """Mark, of each column that has a best, the cells that are equal to it as printed."""
     winners = []
     for number, column in enumerate(columns):
-        means = [row.cells[number] for row in group if row.cells[number].mean is not None]
-        winners.append(column.best(means, key=lambda c: c.mean).text if column.best and means else None)
+        known = [row.cells[number] for row in group if row.cells[number].text]
+        winners.append(column.best(known, key=lambda cell: cell.mean).text if column.best and known else None)
     return [
-        Row(
-            row.label,
-            tuple(
-                Cell(c.mean, c.deviation, c.digits, best=c.mean is not None and c.text == winner)
-                for c, winner in zip(row.cells, winners, strict=True)
-            ),
-        )
+        Row(row.label, tuple(replace(c, best=c.text == winner) for c, winner in zip(row.cells, winners, strict=True)))
         for row in group
     ]
 
@@ -303,7 +206,8 @@ def report(systems: Sequence[System]) -> str:
     parts = ["# Comparison"]
     if runs:
         seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
-        parts.append(f"Every system {describe(runs[0].datasets)}. Seeds: {seeds}.")
+        commits = ", ".join(dict.fromkeys(commit for run in runs for commit in run.commits)) or "unknown"
+        parts.append(f"Every system was {describe(runs[0].datasets)}. Seeds: {seeds}. Commit: {commits}.")
     parts += [markdown(systems, RETRIEVAL), NOTES, markdown(systems, FURTHER)]
     parts += ["## Budgets", markdown(systems, BUDGET)]
     unequal = sorted({run.images_seen for run in runs})
@@ -311,7 +215,7 @@ def report(systems: Sequence[System]) -> str:
         parts.append(f"**The budgets are not equal**: from {unequal[0]} to {unequal[-1]} images seen.")
     missing = [entry for system in systems for entry in system.missing]
     if missing:
-        parts += ["## Without results", "\n".join(f"- {m.system}, seed {m.seed}: {m.reason}" for m in missing)]
+        parts += [f"## {GROUPS[-1]}", "\n".join(f"- {m.system}, seed {m.seed}: {m.reason}" for m in missing)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -320,7 +224,7 @@ def write_tables(systems: Sequence[System], output: Path) -> str:
     text = report(systems)
     data = next((describe(run.datasets) for system in systems for run in system.runs), "")
     tables = (
-        latex(systems, RETRIEVAL, f"Comparison of methods (%). Each {data}."),
+        latex(systems, RETRIEVAL, f"Comparison of methods (%). Each was {data}."),
         latex(systems, FURTHER, "The same runs: clustering and cost."),
     )
     output.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,120 @@
+"""What a comparison of systems over seeds is to run, and what is left of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ..compat import check_config
+from ..config import load_config
+from .runs import datasets, last_checkpoint, read_config, read_epochs, read_run
+from .systems import check_datasets, differences, explain
+
+# --seeds and --output give them.
+OWN_KEYS = ("SEED", "OUTPUT_DIR")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a comparison.
+
+    Attributes:
+        words: the arguments of tools/train_net.py.
+        config: its settings, nested; None where they cannot be read.
+        problem: why it cannot run, empty where nothing is known.
+    """
+
+    system: str
+    seed: int
+    folder: Path
+    words: tuple[str, ...]
+    config: dict | None
+    problem: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.system} seed {self.seed}"
+
+
+def plan(config_files: Sequence[Path], seeds: Sequence[int], output: Path, options: Sequence[str] = ()) -> list[Job]:
+    """The runs of a comparison, seed by seed, so that an early end leaves whole seeds.
+
+    Raises:
+        ValueError: if a file is missing or two have one name, if a seed comes twice, if the systems' data sets differ,
+            or if a folder holds a run of other settings.
+    """
+    missing = [str(path) for path in config_files if not path.exists()]
+    if missing:
+        raise ValueError(f"There is no configuration file {', '.join(missing)}: check --config-files.")
+    for what, names in (("--config-files", [path.stem for path in config_files]), ("--seeds", list(seeds))):
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"Expected {what} of different names, got {', '.join(twice)} more than once: rename one.")
+    if len(options) % 2 or set(OWN_KEYS) & set(options[::2]):
+        raise ValueError(
+            f"Expected --set KEY VALUE KEY VALUE ..., without {' and '.join(OWN_KEYS)}, which --seeds and --output "
+            f"give; got {' '.join(options)}."
+        )
+    jobs = [make_job(path, seed, output, options) for seed in seeds for path in config_files]
+    check_datasets({job.system: datasets(job.config) for job in jobs if job.config})
+    for job in jobs:
+        check_settings(job)
+    return jobs
+
+
+def make_job(path: Path, seed: int, output: Path, options: Sequence[str]) -> Job:
+    """A run of one configuration; settings that cannot work fail in its own process, and beside the others."""
+    folder = output / path.stem / f"seed_{seed}"
+    opts = [*options, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    words = ("--config-file", str(path), "--resume", *opts)
+    config, problem = None, ""
+    try:
+        # Files of IMPORTS are the business of the run: those of two systems may register the same names.
+        cfg = load_config(str(path), [*opts, "IMPORTS", "()"])
+        config = yaml.safe_load(cfg.dump())
+        check_config(cfg)
+    except ValueError as error:
+        problem = " ".join(str(error).split())
+    return Job(path.stem, seed, folder, words, config, problem)
+
+
+def check_settings(job: Job) -> None:
+    """Raise ValueError if the folder of a job holds a run of other settings, which it would go on with."""
+    if job.config is None or last_checkpoint(job.folder) is None:
+        return
+    found = differences(read_config(job.folder), job.config)
+    if found:
+        raise ValueError(
+            f"{job.folder} holds a run of other settings (there, and now): {explain(found)}. Choose another --output, "
+            "or remove that folder."
+        )
+
+
+def finished(job: Job) -> bool:
+    """Whether there is nothing left to run."""
+    try:
+        return job.config is not None and read_run(job.folder).finished
+    except ValueError:
+        return False
+
+
+def announce(jobs: Sequence[Job]) -> list[str]:
+    """What each job would do, and how long by the epochs that its system has done in the same place."""
+    return [f"{job.name}: {_intention(job)}" for job in jobs]
+
+
+def _intention(job: Job) -> str:
+    if finished(job):
+        return "finished, skipped"
+    if job.problem:
+        return f"will fail: {job.problem}"
+    solver, done = job.config["SOLVER"], len(read_epochs(job.folder)) if last_checkpoint(job.folder) else 0
+    verb = f"goes on after epoch {done} of" if done else "trains"
+    size = f"{solver['ITERS_PER_EPOCH']} iterations" if solver["ITERS_PER_EPOCH"] else "one pass over the images"
+    text = f"{verb} {solver['MAX_EPOCH']} epochs of {size}, batches of {solver['IMS_PER_BATCH']}"
+    measured = [sum(e.seconds.values()) for other in job.folder.parent.glob("seed_*") for e in read_epochs(other)]
+    if not measured:
+        return text
+    minutes = (solver["MAX_EPOCH"] - done) * sum(measured) / len(measured) / 60
+    return f"{text}, about {minutes:.1f} minutes by {len(measured)} epochs measured"

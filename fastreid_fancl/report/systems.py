@@ -1,0 +1,116 @@
+"""Runs as the seeds of systems, and whether they can stand in one table."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .runs import Run
+
+GROUPS = ("Supervised", "Unsupervised", "Failed or unfinished")
+# Settings in which two runs of one system may differ; the number of classes is that of the data.
+FREE_KEYS = ("SEED", "OUTPUT_DIR", "IMPORTS", "MODEL.DEVICE", "MODEL.HEADS.NUM_CLASSES", "DATALOADER.NUM_WORKERS")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run without results, and why."""
+
+    system: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class System:
+    """What a comparison knows of one system.
+
+    Attributes:
+        runs: finished ones, by seed.
+        missing: those without results.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def group(self) -> str:
+        if not self.runs:
+            return GROUPS[-1]
+        return "Supervised" if self.runs[0].supervised else "Unsupervised"
+
+
+def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]:
+    """Runs by system, in the order of their first appearance; an unfinished run counts as missing.
+
+    Raises:
+        ValueError: if runs are of different data sets, or runs of one system of one seed or of different settings.
+    """
+    runs, missing = list(runs), list(missing)
+    check_datasets({str(run.folder): run.datasets for run in runs})
+    missing += [Missing(run.system, run.seed, interrupted(run)) for run in runs if not run.finished]
+    systems = []
+    for name in dict.fromkeys(entry.system for entry in (*runs, *missing)):
+        own = sorted((run for run in runs if run.system == name and run.finished), key=lambda run: run.seed)
+        check_alike(own)
+        systems.append(System(name, tuple(own), tuple(entry for entry in missing if entry.system == name)))
+    return systems
+
+
+def interrupted(run: Run) -> str:
+    """Why an unfinished run has no results."""
+    return f"interrupted after epoch {len(run.epochs)} of {run.max_epoch}: resume it with --resume"
+
+
+def check_datasets(datasets: dict[str, tuple]) -> None:
+    """Raise ValueError unless all runs, by name, have the same data sets to train on and to be tested on."""
+    (first, expected), *others = datasets.items() or [("", ())]
+    for name, found in others:
+        if found != expected:
+            raise ValueError(
+                "Expected runs of the same data sets, since numbers of different ones cannot be compared: "
+                f"{first} was {describe(expected)}; {name} was {describe(found)}. Compare them in tables of their own."
+            )
+
+
+def describe(datasets: tuple) -> str:
+    """Data sets in words."""
+    trained, tested = (", ".join(names) or "nothing" for names in datasets)
+    return f"trained on {trained}, tested on {tested}"
+
+
+def check_alike(runs: Sequence[Run]) -> None:
+    """Raise ValueError if two runs of a system have one seed, or differ in more than a seed may change."""
+    for number, run in enumerate(runs):
+        if any(run.seed == other.seed for other in runs[:number]):
+            raise ValueError(
+                f"Expected one run of {run.system} a seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
+                f"{run.folder}. Leave one out, or name its folder for another system."
+            )
+        found = differences(runs[0].config, run.config)
+        if found:
+            raise ValueError(
+                f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
+                f"{explain(found)}. Name their folders for two systems, as in <system>/seed_<n>."
+            )
+
+
+def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, tuple]:
+    """Keys that all the configurations have and in which they differ, with the value of each, but for `free` ones."""
+    flat = [dict(_leaves(config)) for config in configs]
+    shared = [key for key in flat[0] if key not in free and all(key in other for other in flat)]
+    values = {key: tuple(config[key] for config in flat) for key in shared}
+    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
+
+
+def _leaves(node: dict, prefix: str = ""):
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def explain(found: dict[str, tuple]) -> str:
+    """Differences of settings in words, the first few."""
+    words = [f"{key} ({' and '.join(map(str, values))})" for key, values in list(found.items())[:4]]
+    return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
