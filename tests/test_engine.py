@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -233,10 +234,44 @@ def test_two_processes_train_as_one_with_the_same_global_batch(pairs, method):
     assert by_name(pairs[method] / "two")["mAP"] == pytest.approx(by_name(pairs[method] / "one")["mAP"], abs=1e-3)
 
 
+def hold(folder: str, held, stop) -> None:
+    """Write to a folder, as another run would, until told to stop."""
+    with sole_writer(folder):
+        held.set()
+        stop.wait()
+
+
 def test_a_folder_takes_one_run_at_a_time(datasets, tmp_path):
-    with sole_writer(os.fspath(tmp_path)), pytest.raises(SystemExit, match="Another run is writing.*OUTPUT_DIR"):
-        command_line(arguments("cluster_contrast", tmp_path))
-    assert not (tmp_path / "config.yaml").exists()
+    fork = multiprocessing.get_context("fork")
+    held, stop = fork.Event(), fork.Event()
+    other = fork.Process(target=hold, args=(os.fspath(tmp_path), held, stop))
+    other.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(SystemExit, match="Another run is writing.*OUTPUT_DIR"):
+            command_line(arguments("cluster_contrast", tmp_path))
+        assert not (tmp_path / "config.yaml").exists()
+    finally:
+        stop.set()
+        other.join()
+
+
+def test_a_process_that_outlives_a_killed_run_keeps_nobody_out(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    held, stop = fork.Event(), fork.Event()
+
+    def run() -> None:
+        with sole_writer(os.fspath(tmp_path)):
+            fork.Process(target=stop.wait).start()  # such as a worker that loads images
+            held.set()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed = fork.Process(target=run)
+    killed.start()
+    assert held.wait(60)
+    killed.join()
+    with sole_writer(os.fspath(tmp_path)):
+        stop.set()
 
 
 def test_eps_by_data_is_logged(datasets, tmp_path):

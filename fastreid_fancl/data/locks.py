@@ -14,6 +14,8 @@ except ImportError:  # not on Windows, where several processes may then do the s
 def alone(path: str, wait: bool = True) -> Iterator[None]:
     """Hold the other processes that lock ``path`` until the block ends; the lock goes with its process.
 
+    Processes that this one forks do not hold it, so those that outlive a killed run keep nobody out.
+
     Raises:
         OSError: ``path`` cannot be written.
         BlockingIOError: without ``wait``, if another process holds it.
@@ -21,5 +23,5 @@ def alone(path: str, wait: bool = True) -> Iterator[None]:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "w") as file:
         if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
