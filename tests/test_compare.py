@@ -14,6 +14,7 @@ from fastreid_fancl.report import compare as report_compare
 from fastreid_fancl.report.compare import command_line, progress, reason, start
 from fastreid_fancl.report.plan import plan
 
+JOBS = ("--jobs", "2")
 TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
 SET = [str(word) for pair in SMALL.items() for word in pair]
 
@@ -38,7 +39,7 @@ def compared(animals, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", os.fspath(animals))
         output = folder / "out"
-        words = ["--config-files", *files, "--seeds", "0", "1", "--output", os.fspath(output), "--jobs", "2"]
+        words = ["--config-files", *files, "--seeds", "0", "1", "--output", os.fspath(output), *JOBS]
         command = [sys.executable, os.fspath(REPO / "tools/compare.py"), *words, "--set", *SET]
         done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=500)
         yield files, done, output
@@ -94,7 +95,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(compared, datasets, caps
     (folder / "last_checkpoint").write_text("model_0000.pth")
     assert compare(files[:1], output, "--dry-run") == 0
     assert "clusters seed 1: goes on after epoch" in capsys.readouterr().out
-    assert compare(files[:1], output) == 0
+    assert compare(files[:1], output, *JOBS) == 0
     assert same(whole, weights(folder))
 
 

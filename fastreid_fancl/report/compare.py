@@ -79,7 +79,8 @@ def run_all(
     """
     waiting = [job for job in jobs if not finished(job)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished, {len(waiting)} to run.", flush=True)
-    threads = max(1, cores() // max(1, min(parallel, len(waiting))))
+    # By `parallel`, not by what is waiting: sums depend on the threads, and the same command must go on with the same.
+    threads = max(1, cores() // parallel)
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     failed: dict[Path, str] = {}
     reporter = Reporter()
