@@ -67,9 +67,3 @@ def proxy_contrast(similarity: Tensor, positives: Tensor, negatives: Tensor, tem
         count = positives.sum(dim=1)
         mean = (logits * positives).sum(dim=1) / count.clamp(min=1)
         return torch.where(count > 0, total - mean, 0)
-
-
-def hardest_positive(similarity: Tensor, positives: Tensor) -> Tensor:
-    """Of the positives (B, K) of each query the one with the smallest similarity (B, K), as a mask (B, K)."""
-    hardest = similarity.masked_fill(~positives, torch.inf).argmin(dim=1, keepdim=True)
-    return torch.zeros_like(positives).scatter_(1, hardest, True) & positives

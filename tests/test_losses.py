@@ -6,7 +6,7 @@ import torch
 from oracles import cluster_nce as cluster_nce_by_loop
 from oracles import proxy_contrast as proxy_contrast_by_loop
 
-from fastreid_fancl.losses import cluster_nce, cosine, cosine_matrix, hardest_positive, proxy_contrast
+from fastreid_fancl.losses import cluster_nce, cosine, cosine_matrix, proxy_contrast
 
 
 def test_cluster_nce_by_hand():
@@ -57,12 +57,6 @@ def test_the_cosine_matrix_holds_the_cosine_of_every_pair():
     u, v = torch.randn(4, 5), torch.randn(3, 5)
     pairs = torch.stack([cosine(u, row.expand(4, 5)) for row in v], dim=1)
     torch.testing.assert_close(cosine_matrix(u, v), pairs)
-
-
-def test_the_hardest_positive_is_the_least_similar_and_none_where_there_is_none():
-    similarity = torch.tensor([[0.9, 0.2, -0.5], [0.1, 0.3, 0.2]])
-    positives = torch.tensor([[True, True, False], [False, False, False]])
-    assert hardest_positive(similarity, positives).tolist() == [[False, True, False], [False, False, False]]
 
 
 def test_proxy_contrast_by_hand():

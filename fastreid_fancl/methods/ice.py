@@ -15,7 +15,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 from torch import Tensor
 
-from ..losses import cosine_matrix, full_precision, hardest_positive, proxy_contrast
+from ..losses import cosine_matrix, full_precision, proxy_contrast
 from ..memory import camera_proxies, cluster_centroids, of_all_ranks
 from ..teacher import MeanTeacher
 from .base import PseudoLabelMethod
@@ -65,8 +65,9 @@ def hard_instance_contrast(
     """
     similarity = cosine_matrix(student, teacher)
     same = targets[own, None] == targets
-    positives = hardest_positive(similarity, same)
-    return proxy_contrast(similarity, positives, ~same, temperature, hard=len(targets)).mean()
+    hardest = similarity.masked_fill(~same, torch.inf).argmin(dim=1, keepdim=True)
+    positive = torch.zeros_like(same).scatter_(1, hardest, True)
+    return proxy_contrast(similarity, positive, ~same, temperature, hard=len(targets)).mean()
 
 
 def similarity_consistency(

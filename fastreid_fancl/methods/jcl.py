@@ -10,15 +10,16 @@ import logging
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ..clustering import renumber
-from ..losses import full_precision, proxy_contrast
-from ..memory import ClusterMemory, InstanceMemory, cluster_centroids
-from .base import PseudoLabelMethod
+from ..losses import full_precision
+from ..memory import InstanceMemory
+from .cluster_contrast import ClusterContrast
 
 logger = logging.getLogger(__name__)
 
@@ -42,19 +43,17 @@ def hard_instances(
     Returns:
         The mean over the batch, a float32 scalar.
     """
-    own, other = labels == targets[:, None], (labels != targets[:, None]) & (labels >= 0)
     # The images are chosen without gradients and then copied: backward must not see the memory, which moves before it.
     with torch.no_grad(), full_precision(queries.device):
         similarity = queries.float() @ features.T
-        positive = similarity.masked_fill(~own, torch.inf).argmin(dim=1, keepdim=True)
+        positive = similarity.masked_fill(labels != targets[:, None], torch.inf).argmin(dim=1, keepdim=True)
+        other = (labels != targets[:, None]) & (labels >= 0)
         hardest = similarity.masked_fill(~other, -torch.inf).topk(min(negatives, len(features)), dim=1).indices
-        chosen = torch.cat([positive, hardest], dim=1)
+        chosen = features[torch.cat([positive, hardest], dim=1)]
+        missing = F.pad(~other.gather(1, hardest), (1, 0))  # where there are fewer negatives than asked for
     with full_precision(queries.device):
-        similarity = torch.einsum("bd,bkd->bk", queries.float(), features[chosen])
-    first = torch.arange(chosen.shape[1], device=chosen.device) == 0
-    return proxy_contrast(
-        similarity, own.gather(1, chosen) & first, other.gather(1, chosen), temperature, negatives
-    ).mean()
+        logits = torch.einsum("bd,bkd->bk", queries.float(), chosen) / temperature
+        return F.cross_entropy(logits.masked_fill(missing, -torch.inf), torch.zeros_like(targets))
 
 
 def without_single_cameras(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
@@ -73,32 +72,23 @@ def without_single_cameras(labels: np.ndarray, cameras: np.ndarray) -> np.ndarra
 
 
 @META_ARCH_REGISTRY.register()
-class JCL(PseudoLabelMethod):
+class JCL(ClusterContrast):
     """Contrast each query with the clusters and with the images that are easily confused with it."""
 
     @configurable
-    def __init__(self, *, temperature: float, momentum: float, update: str, weight: float, negatives: int, **kwargs):
+    def __init__(self, *, weight: float, negatives: int, **kwargs):
         """
         Args:
-            temperature, momentum, update: of `ClusterMemory`; the first two also of the instance memory.
             weight: of the instance loss beside the cluster loss.
             negatives: hard negatives a query.
-            **kwargs: of `PseudoLabelMethod`.
+            **kwargs: of `ClusterContrast`; its temperature and momentum are the instance memory's too.
         """
         super().__init__(**kwargs)
-        self.bank = {"temperature": temperature, "momentum": momentum}
-        self.update, self.weight, self.negatives = update, weight, negatives
+        self.weight, self.negatives = weight, negatives
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        return {
-            **super().from_config(cfg),
-            "temperature": cfg.MEMORY.TEMPERATURE,
-            "momentum": cfg.MEMORY.MOMENTUM,
-            "update": cfg.MEMORY.UPDATE,
-            "weight": cfg.JCL.INSTANCE_WEIGHT,
-            "negatives": cfg.JCL.NEGATIVES,
-        }
+        return {**super().from_config(cfg), "weight": cfg.JCL.INSTANCE_WEIGHT, "negatives": cfg.JCL.NEGATIVES}
 
     def refine_labels(
         self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
@@ -114,7 +104,7 @@ class JCL(PseudoLabelMethod):
 
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
         """Fill the cluster memory with the mean feature of each cluster, the instance memory with every image."""
-        self.clusters = ClusterMemory(cluster_centroids(features["original"], labels), update=self.update, **self.bank)
+        super().start_epoch(features, labels, cameras)
         self.instances = InstanceMemory(features["original"], self.bank["momentum"])
         self.labels = labels
 
@@ -124,7 +114,7 @@ class JCL(PseudoLabelMethod):
         instance = hard_instances(
             queries, self.instances.features, self.labels, targets, self.bank["temperature"], self.negatives
         )
-        losses = {"loss_cluster": self.clusters(queries, targets), "loss_instance": self.weight * instance}
-        self.clusters.update(queries, targets)
+        losses = {"loss_cluster": self.memory(queries, targets), "loss_instance": self.weight * instance}
+        self.memory.update(queries, targets)
         self.instances.update(queries, batch["indices"])
         return losses
