@@ -1,13 +1,19 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-import fastreid_fancl  # noqa: F401 (before any test imports fastreid)
+from fastreid_fancl import compat  # before any test imports fastreid
+
+# isort: split
+from fastreid.engine import launch
+from fastreid.utils import comm
 
 REPO = Path(__file__).resolve().parents[1]
 GOLDEN = REPO.parent / "shared" / "golden"
@@ -49,6 +55,17 @@ def write_animals(
             row = f"{name},{identity(animal * images + number) if split == 'train' else animal},{split}"
             rows.append(row + f",c{number % cameras}" if cameras else row)
     (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+
+
+def on_two_ranks(work: Callable[[int], object], folder: Path) -> list:
+    """What `work(rank)`, of a module's top level, returns in each of two gloo processes."""
+    compat.choose_backend("cpu")
+    launch(_save, num_gpus_per_machine=2, dist_url="auto", args=(work, folder))
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def _save(work: Callable, folder: Path) -> None:
+    torch.save(work(comm.get_rank()), folder / f"{comm.get_rank()}.pt")
 
 
 @pytest.fixture(scope="session")

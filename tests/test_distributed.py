@@ -1,13 +1,9 @@
 """Two gloo processes against one, for what they must hold in common after every step."""
 
-import os
-
 import pytest
 import torch
-from fastreid.engine import launch
-from fastreid.utils import comm
+from conftest import on_two_ranks
 
-from fastreid_fancl import compat
 from fastreid_fancl.engine.hooks import from_main
 from fastreid_fancl.memory import ClusterMemory
 
@@ -29,13 +25,13 @@ def banks(update: str, part: slice) -> list[torch.Tensor]:
     return history
 
 
-def one_of_two(folder: str) -> None:
-    rank, half = comm.get_rank(), BATCH // 2
+def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
+    half = BATCH // 2
     found = {update: banks(update, slice(rank * half, (rank + 1) * half)) for update in ("mean", "hard")}
     found["main"] = [torch.tensor(from_main(lambda: 10 + rank))]
     with pytest.raises(ValueError, match="on rank 0"):
         from_main(lambda: fail(f"on rank {rank}"))
-    torch.save(found, os.path.join(folder, f"{rank}.pt"))
+    return found
 
 
 def fail(message: str):
@@ -44,10 +40,7 @@ def fail(message: str):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    compat.choose_backend("cpu")
-    launch(one_of_two, num_gpus_per_machine=2, dist_url="auto", args=(os.fspath(folder),))
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return on_two_ranks(one_of_two, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("update", ["mean", "hard"])

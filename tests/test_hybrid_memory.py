@@ -3,13 +3,9 @@ import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from test_memory import unit
 
 from fastreid_fancl.memory import HybridMemory, InstanceMemory
-
-
-def unit(rng, *shape):
-    values = rng.normal(size=shape)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 def test_memory_agrees_with_the_released_code(golden):

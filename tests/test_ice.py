@@ -1,17 +1,14 @@
 """ICE's losses against the paper's loops and the released code's numbers; its method on one and two processes."""
 
 import math
-import os
 
 import numpy as np
 import oracles
 import pytest
 import torch
-from fastreid.engine import launch
-from fastreid.utils import comm
+from conftest import on_two_ranks
 from test_methods import COMMON, Backbone, batch, cluster_contrast, head
 
-from fastreid_fancl import compat
 from fastreid_fancl.methods import ICE
 from fastreid_fancl.methods.ice import (
     camera_contrast,
@@ -270,8 +267,7 @@ def step(part):
     return gradients(model)
 
 
-def one_of_two(folder):
-    rank = comm.get_rank()
+def one_of_two(rank):
     part = slice(4 * rank, 4 * rank + 4)
     torch.manual_seed(rank)  # ranks that drew different orders would not agree
     model, images = ice().eval(), views()["images_teacher"]
@@ -279,15 +275,12 @@ def one_of_two(folder):
     torch.manual_seed(rank)
     found["shuffled"] = [model.train().teach(images[part]) for _ in range(4)]
     found["gradients"] = step(part)
-    torch.save(found, os.path.join(folder, f"{rank}.pt"))
+    return found
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ice")
-    compat.choose_backend("cpu")
-    launch(one_of_two, num_gpus_per_machine=2, dist_url="auto", args=(os.fspath(folder),))
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return on_two_ranks(one_of_two, tmp_path_factory.mktemp("ice"))
 
 
 def test_two_processes_have_the_gradients_of_one(ranks):
