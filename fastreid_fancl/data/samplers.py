@@ -73,13 +73,13 @@ def cluster_and_outlier_batches(
         raise ValueError("there are no training images to sample from")
     rng = np.random.default_rng(seed)
     rounds = -(-iterations * batch_size // size_of_round)
-    visits = [_balanced_groups(len(images), num_instances, rounds, rng) for images in members]
-    plan = []
-    for number in range(rounds):
-        groups = [images[visit[number]] for images, visit in zip(members, visits, strict=True)]
-        groups += np.split(outliers, len(outliers)) if len(outliers) else []
-        plan += [groups[n] for n in rng.permutation(len(groups))]
-    return np.concatenate(plan)[: iterations * batch_size].reshape(iterations, batch_size)
+    visits = [images[_balanced_groups(len(images), num_instances, rounds, rng)] for images in members]
+    plan = np.hstack([*visits, np.tile(outliers, (rounds, 1))])
+    # The class of each column: the classes of a round change their order, the columns of a visit keep together.
+    classes = np.concatenate([np.arange(len(members)).repeat(num_instances), len(members) + np.arange(len(outliers))])
+    places = rng.permuted(np.tile(np.arange(len(members) + len(outliers)), (rounds, 1)), axis=1)
+    order = places[:, classes].argsort(axis=1, kind="stable")
+    return np.take_along_axis(plan, order, axis=1).ravel()[: iterations * batch_size].reshape(iterations, batch_size)
 
 
 def shuffled_batches(n: int, batch_size: int, iterations: int, seed: int) -> np.ndarray:
