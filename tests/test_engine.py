@@ -18,7 +18,7 @@ from conftest import REPO, write_animals
 from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat
-from fastreid_fancl.engine.labels import identity_codes, oracle_labels
+from fastreid_fancl.engine.labels import oracle_labels
 from fastreid_fancl.engine.run import command_line, sole_writer, train
 
 SMALL = {
@@ -41,9 +41,15 @@ SMALL = {
     "TEST.IMS_PER_BATCH": 16,
 }
 # SpCL clusters what training has left in its memory: an epoch must reach every image.
-OWN = {"spcl": {"PSEUDO_LABELS.EPS": 0.5, "SOLVER.ITERS_PER_EPOCH": 12}}
-OWN |= {"densenet121": {"MODEL.BACKBONE.DEPTH": "121x", "MODEL.BACKBONE.FEAT_DIM": 1024}}
-OWN["densenet121"] |= {"INPUT.SIZE_TRAIN": "[32,64]", "INPUT.SIZE_TEST": "[32,64]"}  # it halves an image five times
+OWN = {
+    "spcl": {"PSEUDO_LABELS.EPS": 0.5, "SOLVER.ITERS_PER_EPOCH": 12},
+    "densenet121": {
+        "MODEL.BACKBONE.DEPTH": "121x",
+        "MODEL.BACKBONE.FEAT_DIM": 1024,
+        "INPUT.SIZE_TRAIN": "[32,64]",  # it halves an image five times
+        "INPUT.SIZE_TEST": "[32,64]",
+    },
+}
 UNSUPERVISED = ["fancl", "cluster_contrast", "spcl", "ice", "pplr", "jcl"]
 METHODS = [*UNSUPERVISED, "resnet50", "densenet121", "pcb"]
 
@@ -309,11 +315,6 @@ def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, 
     assert run.returncode != 0
     assert "FANA.RATIO" in run.stderr
     assert "Traceback" not in run.stderr
-
-
-def test_identity_codes_leave_the_unlabelled_unknown():
-    items = [("a", "x_2", "c"), ("b", "unlabelled", "c"), ("c", "x_1", "c"), ("d", "x_2", "c")]
-    assert identity_codes(items).tolist() == [1, -1, 0, 1]
 
 
 def test_oracle_labels_number_the_known_identities():

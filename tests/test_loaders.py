@@ -165,3 +165,10 @@ def test_workers_are_forked_on_linux_whatever_the_start_method(monkeypatch):
     assert worker_context() == "fork"
     monkeypatch.setattr("sys.platform", "darwin")
     assert worker_context() is None
+
+
+@pytest.mark.parametrize(("cameras", "tell"), [("ab", True), ("aa", False), (["a", "b_unknown"], False)])
+def test_cameras_tell_something_where_all_are_known_and_there_are_several(cameras, tell):
+    dataset = ReIDDataset([("x.png", "1", camera) for camera in cameras])
+    assert dataset.cameras_tell is tell
+    assert dataset.cameras.tolist() == [0, int(cameras[0] != cameras[1])]

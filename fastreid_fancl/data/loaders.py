@@ -11,7 +11,7 @@ import torch
 from fastreid.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from . import UNLABELLED
+from . import UNKNOWN_CAMERA, UNLABELLED
 from .images import read_image
 from .samplers import GlobalBatchSampler
 
@@ -36,6 +36,7 @@ class ReIDDataset(Dataset):
 
     Attributes:
         targets: (N,) int64.
+        cameras: (N,) int64; the numbers of the cameras.
         img_items, pids, cams, num_classes, num_cameras: as fast-reid's code expects them.
     """
 
@@ -59,7 +60,7 @@ class ReIDDataset(Dataset):
             if self.targets.shape != (len(self.img_items),):
                 raise ValueError(f"expected {len(self.img_items)} labels, one an image, got {self.targets.shape}")
             self.pids = np.unique(self.targets[self.targets >= 0]).tolist()
-        self._camids = self._numbers(2, self.cams, relabel)
+        self.cameras = self._numbers(2, self.cams, relabel)
 
     def _numbers(self, column: int, names: list, relabel: bool) -> np.ndarray:
         """(N,) int64 of one column of the items; -1 for what is not among ``names``."""
@@ -76,6 +77,11 @@ class ReIDDataset(Dataset):
     def num_cameras(self) -> int:
         return len(self.cams)
 
+    @property
+    def cameras_tell(self) -> bool:
+        """Whether the camera of every image is known, and not one and the same."""
+        return self.num_cameras > 1 and not any(str(camera).endswith(UNKNOWN_CAMERA) for camera in self.cams)
+
     def __len__(self) -> int:
         return len(self.img_items)
 
@@ -90,7 +96,7 @@ class ReIDDataset(Dataset):
             "images": transformed,
             **views,
             "targets": int(self.targets[index]),
-            "camids": int(self._camids[index]),
+            "camids": int(self.cameras[index]),
             "indices": int(index),
             "img_paths": path,
         }

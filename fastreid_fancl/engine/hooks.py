@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import clustering
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches, shuffled_batches
-from .labels import assign_labels, camera_codes, identity_codes, write_clusters
+from .labels import assign_labels, write_clusters
 from .seeds import derive
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class PseudoLabels(HookBase):
 
     def before_epoch(self):
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
-        identities, cameras = identity_codes(dataset.img_items), camera_codes(dataset.img_items)
+        identities, cameras = dataset.targets, dataset.cameras if dataset.cameras_tell else None
         method.epoch = self.trainer.epoch
         began = time.perf_counter()
         features = method.stored_features() or self._features(dataset)

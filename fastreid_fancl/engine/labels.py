@@ -1,4 +1,4 @@
-"""From features to the pseudo-labels of an epoch, and what the data set says about its images.
+"""From features to the pseudo-labels of an epoch.
 
 Shapes: N training images, D feature dimensions, M clusters.
 """
@@ -12,7 +12,6 @@ import numpy as np
 from torch import Tensor
 
 from .. import clustering
-from ..data import UNKNOWN_CAMERA, UNLABELLED
 from ..files import replacing
 
 logger = logging.getLogger(__name__)
@@ -64,23 +63,6 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
         "ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known)
     )
     return np.where(identities >= 0, np.searchsorted(known, identities), -1)
-
-
-def identity_codes(items: list[tuple]) -> np.ndarray:
-    """(N,) identities of (path, pid, camid) items as numbers 0.., -1 where unknown."""
-    pids = np.array([item[1] for item in items])
-    known = pids != UNLABELLED
-    return np.where(known, np.searchsorted(np.unique(pids[known]), pids), -1)
-
-
-def camera_codes(items: list[tuple]) -> np.ndarray | None:
-    """(N,) cameras of (path, pid, camid) items as numbers 0.., as `ReIDDataset` numbers them.
-
-    None where a camera is not known, or all images come from one: then cameras tell nothing.
-    """
-    cameras, codes = np.unique([item[2] for item in items], return_inverse=True)
-    unknown = any(camera.endswith(UNKNOWN_CAMERA) for camera in cameras.tolist())
-    return None if unknown or len(cameras) < 2 else codes
 
 
 def write_clusters(path: str, items: list[tuple], labels: np.ndarray) -> None:
