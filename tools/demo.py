@@ -6,9 +6,7 @@ the pre-trained start, FANCL, and the same training with the true labels, the up
 """
 
 import argparse
-import json
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -19,6 +17,8 @@ sys.path.insert(0, str(REPO))
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
 from fastreid.engine import default_argument_parser  # noqa: E402
 from fastreid_fancl.engine.run import train  # noqa: E402
+from fastreid_fancl.report.runs import read_epochs  # noqa: E402
+from fastreid_fancl.report.tables import markdown_cell, summary  # noqa: E402
 
 CONFIGS = REPO / "configs/SyntheticSmall"
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10")
@@ -65,20 +65,16 @@ def report(table: dict[str, list[dict]], seeds: list[int], output: Path, minutes
     print(f"\nRetrieval of animals that no training saw, SyntheticPandasSmall, seeds {seeds}:\n")
     print(f"| encoder | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
     for name, results in table.items():
-        print(f"| {name} | {' | '.join(cell([result[metric] for result in results]) for metric in METRICS)} |")
+        cells = (markdown_cell(summary([result[metric] for result in results])) for metric in METRICS)
+        print(f"| {name} | {' | '.join(cells)} |")
     for seed in seeds:
         folder = output / f"fancl_{seed}"
-        epochs = [line for line in map(json.loads, (folder / "metrics.json").open()) if "clusters" in line]
-        found = ", ".join(f"{line['clusters']:.0f} (ARI {line['ari']:.2f})" for line in epochs)
+        epochs = [epoch.clustering for epoch in read_epochs(folder)]
+        found = ", ".join(f"{epoch['clusters']:.0f} (ARI {epoch['ari']:.2f})" for epoch in epochs)
         print(f"\nSeed {seed}: {epochs[-1]['identities']:.0f} animals; clusters found, epoch by epoch: {found}")
         print(f"  log {folder}/log.txt, metrics {folder}/metrics.json, checkpoint {folder}/model_final.pth")
         print(f"  which photographs belong together: {folder}/clusters.csv")
     print(f"\n{minutes:.1f} minutes.")
-
-
-def cell(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
 
 
 if __name__ == "__main__":

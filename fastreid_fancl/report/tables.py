@@ -76,9 +76,13 @@ class Cell:
 
 def cell(column: Column, runs: Sequence[Run]) -> Cell:
     """A column's mean over runs and their sample standard deviation."""
-    values = [value for value in map(column.value, runs) if value is not None]
+    return summary([value for value in map(column.value, runs) if value is not None], column.digits)
+
+
+def summary(values: Sequence[float], digits: int = 1) -> Cell:
+    """The mean of values and their sample standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(statistics.fmean(values) if values else None, deviation, column.digits)
+    return Cell(statistics.fmean(values) if values else None, deviation, digits)
 
 
 @dataclass(frozen=True)
@@ -128,11 +132,12 @@ def markdown(systems: Sequence[System], columns: Sequence[Column]) -> str:
     lines = [("Method", *(column.title for column in columns)), ("---", *("---:" for _ in columns))]
     for group, found in rows(systems, columns).items():
         lines.append((f"*{group}*", *("" for _ in columns)))
-        lines += [(row.label, *map(_markdown_cell, row.cells)) for row in found]
+        lines += [(row.label, *map(markdown_cell, row.cells)) for row in found]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _markdown_cell(cell: Cell) -> str:
+def markdown_cell(cell: Cell) -> str:
+    """Mean, in bold if it is the best, and deviation."""
     text = f"**{cell.text}**" if cell.best else cell.text
     return f"{text} ± {cell.spread}" if cell.spread else text
 
