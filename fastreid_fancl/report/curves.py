@@ -1,0 +1,55 @@
+"""What a comparison draws over the epochs: numbers only, the page makes lines of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .runs import Epoch, Run
+from .systems import System
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot: its name, the title of its axis, decimals and its value after an epoch (None where it has none)."""
+
+    name: str
+    axis: str
+    digits: int
+    value: Callable[[Epoch], float | None]
+    clustering: bool = False
+
+
+PLOTS = (
+    Plot("mAP", "mAP (%)", 1, lambda epoch: epoch.scores.get("mAP")),
+    Plot("Clusters", "Clusters", 0, lambda epoch: epoch.clustering.get("clusters"), clustering=True),
+    Plot("ARI", "Adjusted Rand index", 3, lambda epoch: epoch.clustering.get("ari"), clustering=True),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run in a plot: epochs, from 1, and the value after each."""
+
+    system: str
+    seed: int
+    epochs: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+def lines(plot: Plot, systems: Sequence[System]) -> list[Line]:
+    """The runs of all systems that have values in a plot."""
+    found = [line(plot, run) for system in systems for run in system.runs]
+    return [each for each in found if each.values]
+
+
+def line(plot: Plot, run: Run) -> Line:
+    """A run in a plot; empty where supervised runs have no clusters of their own."""
+    values = {epoch.number + 1: plot.value(epoch) for epoch in run.epochs if not (plot.clustering and run.supervised)}
+    known = {epoch: value for epoch, value in values.items() if value is not None and math.isfinite(value)}
+    return Line(run.system, run.seed, tuple(known), tuple(known.values()))
+
+
+def identities(systems: Sequence[System]) -> int | None:
+    """The true number of clusters, None where it is unknown."""
+    known = (epoch.clustering.get("identities") for system in systems for run in system.runs for epoch in run.epochs)
+    return next((int(number) for number in known if number), None)
