@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .plan import Job, announce, finished, plan
 from .runs import read_lines, read_run
+from .study import plot_study, read_study
 from .systems import Missing, System, gather
 from .tables import write_tables
 
@@ -30,15 +31,18 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
     """
     args = parser().parse_args(argv)
     try:
+        study = read_study(args.study) if args.study else None
         if args.runs:
             systems = gather(read_run(folder) for folder in args.runs)
         else:
-            jobs = plan(args.config_files, args.seeds, args.output, args.set)
+            jobs = plan(args.config_files, args.seeds, args.output, args.set, study)
             if args.dry_run:
                 print("\n".join(announce(jobs)))
                 return 0
             systems = results(jobs, run_all(jobs, program, args.jobs or len(args.gpus) or 1, args.gpus))
         print(write_tables(systems, args.output))
+        if study and study.x:
+            plot_study(study, systems, args.output / f"{study.name}.png")
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -53,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     source = found.add_mutually_exclusive_group(required=True)
     source.add_argument("--config-files", type=Path, nargs="+", metavar="FILE", help="one a system, named by its file")
     source.add_argument("--runs", type=Path, nargs="+", metavar="FOLDER", help="folders of runs, <system>/seed_<n>")
+    found.add_argument("--study", type=Path, metavar="FILE", help="compare its variants of one configuration")
     found.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
     found.add_argument("--seeds", type=int, nargs="+", default=[0])
     found.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="settings of all systems")

@@ -9,6 +9,7 @@ import yaml
 from ..compat import check_config
 from ..config import load_config
 from .runs import datasets, last_checkpoint, read_config, read_epochs, read_run
+from .study import Study
 from .systems import check_datasets, differences, explain
 
 # --seeds and --output give them.
@@ -37,12 +38,25 @@ class Job:
         return f"{self.system} seed {self.seed}"
 
 
-def plan(config_files: Sequence[Path], seeds: Sequence[int], output: Path, options: Sequence[str] = ()) -> list[Job]:
+def plan(
+    config_files: Sequence[Path],
+    seeds: Sequence[int],
+    output: Path,
+    options: Sequence[str] = (),
+    study: Study | None = None,
+) -> list[Job]:
     """The runs of a comparison, seed by seed, so that an early end leaves whole seeds.
+
+    Args:
+        config_files: one a system; with a study the one of which its variants are.
+        seeds: of each system.
+        output: the folder of the folders <system>/seed_<n>.
+        options: KEY VALUE ... of all systems.
+        study: its variants are the systems.
 
     Raises:
         ValueError: if a file is missing or two have one name, if a seed comes twice, if the systems' data sets differ,
-            or if a folder holds a run of other settings.
+            if a folder holds a run of other settings, or if the options are not for this study.
     """
     missing = [str(path) for path in config_files if not path.exists()]
     if missing:
@@ -56,16 +70,30 @@ def plan(config_files: Sequence[Path], seeds: Sequence[int], output: Path, optio
             f"Expected --set KEY VALUE KEY VALUE ..., without {' and '.join(OWN_KEYS)}, which --seeds and --output "
             f"give; got {' '.join(options)}."
         )
-    jobs = [make_job(path, seed, output, options) for seed in seeds for path in config_files]
+    if study is None:
+        systems = [(path.stem, path, options) for path in config_files]
+    else:
+        check_study(study, config_files, options)
+        systems = [(name, config_files[0], (*study.options(name), *options)) for name in study.variants]
+    jobs = [make_job(name, path, seed, output, own) for seed in seeds for name, path, own in systems]
     check_datasets({job.system: datasets(job.config) for job in jobs if job.config})
     for job in jobs:
         check_settings(job)
     return jobs
 
 
-def make_job(path: Path, seed: int, output: Path, options: Sequence[str]) -> Job:
-    """A run of one configuration; settings that cannot work fail in its own process, and beside the others."""
-    folder = output / path.stem / f"seed_{seed}"
+def check_study(study: Study, config_files: Sequence[Path], options: Sequence[str]) -> None:
+    """Raise ValueError unless a study has one configuration, and keys that are not set for all its variants."""
+    if len(config_files) != 1:
+        raise ValueError(f"Expected one of --config-files with --study {study.name}, got {len(config_files)}.")
+    both = sorted(study.keys & set(options[::2]))
+    if both:
+        raise ValueError(f"The variants of --study {study.name} set {', '.join(both)}: leave it out of --set.")
+
+
+def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence[str]) -> Job:
+    """A run of one system; settings that cannot work fail in its own process, and beside the others."""
+    folder = output / system / f"seed_{seed}"
     opts = [*options, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     words = ("--config-file", str(path), "--resume", *opts)
     config, problem = None, ""
@@ -76,7 +104,7 @@ def make_job(path: Path, seed: int, output: Path, options: Sequence[str]) -> Job
         check_config(cfg)
     except ValueError as error:
         problem = " ".join(str(error).split())
-    return Job(path.stem, seed, folder, words, config, problem)
+    return Job(system, seed, folder, words, config, problem)
 
 
 def check_settings(job: Job) -> None:

@@ -1,0 +1,91 @@
+"""Studies: their files, their runs through the command line on the tiny data set, their plot."""
+
+import os
+
+import pytest
+from conftest import REPO
+from PIL import Image
+from test_compare import JOBS, SET, TRAIN
+from test_report_runs import write_run
+
+from fastreid_fancl.report.compare import command_line
+from fastreid_fancl.report.plan import plan
+from fastreid_fancl.report.runs import read_run
+from fastreid_fancl.report.study import lines_of, read_study
+from fastreid_fancl.report.systems import gather
+
+STUDIES = REPO / "configs/studies"
+FANCL = REPO / "configs/RedPanda/fancl.yml"
+AREA = "VARIANTS:\n  a: {FANA.RATIO: 0.0}\n  b: {FANA.RATIO: 0.1, FANA.LAYER: bn1}\nPLOT: {X: FANA.RATIO}\n"
+
+
+def test_table_ii_has_each_term_alone_and_both(tmp_path):
+    jobs = plan([FANCL], [0], tmp_path, study=read_study(STUDIES / "consistency.yml"))
+    terms = {job.system: (job.config["CONSISTENCY"]["CLUSTER"], job.config["CONSISTENCY"]["INSTANCE"]) for job in jobs}
+    assert terms == {
+        "none": (False, False),
+        "cluster": (True, False),
+        "instance": (False, True),
+        "cluster_instance": (True, True),
+    }
+
+
+def test_figure_3_has_seven_areas_after_two_layers_and_no_noise_in_both_lines(tmp_path):
+    study = read_study(STUDIES / "noised_area.yml")
+    jobs = plan([FANCL], [0], tmp_path, study=study)
+    settings = {(job.config["FANA"]["LAYER"], job.config["FANA"]["RATIO"]) for job in jobs}
+    areas = [0.05, 0.1, 0.15, 0.2, 0.3, 0.5]
+    assert settings == {("conv1", 0.0), *((layer, area) for layer in ("conv1", "bn1") for area in areas)}
+    systems = gather(read_run(write_run(tmp_path / job.system / "seed_0")) for job in jobs)
+    lines = {name: [x for x, _ in points] for name, points in lines_of(study, systems).items()}
+    assert lines == {"conv1": [0.0, *areas], "bn1": [0.0, *areas]}
+
+
+def test_a_study_trains_its_variants_and_ends_in_a_table_and_a_plot(datasets, tmp_path, capsys):
+    (tmp_path / "area.yml").write_text(AREA)
+    words = ["--config-files", os.fspath(FANCL), "--study", os.fspath(tmp_path / "area.yml")]
+    words += ["--output", os.fspath(tmp_path / "out"), *JOBS, "--set", *SET]
+    assert command_line(TRAIN, words) == 0
+    table = capsys.readouterr().out
+    assert "| a | " in table and "| b | " in table
+    assert "LAYER: bn1" in (tmp_path / "out/b/seed_0/config.yaml").read_text()
+    with Image.open(tmp_path / "out/area.png") as plot:
+        assert plot.width > 1000 and len(plot.convert("L").getcolors()) > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("VARIANTS: {a b: {FANA.RATIO: 0.1}}", "names of letters"),
+        ("VARIANTS: {a: {}}", "VARIANTS"),
+        ("- a", "VARIANTS"),
+        ("VARIANTS: {a: [", "no YAML file"),
+        (AREA.replace("X: FANA.RATIO", "X: FANA.LAYER"), "X in each of them"),
+        (AREA.replace("X: FANA.RATIO", "X: MODEL.DEVICE"), "keys in VARIANTS"),
+        (AREA.replace("X: FANA.RATIO", "Y: FANA.RATIO"), "X: KEY, LINES: KEY"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused_with_what_was_expected(tmp_path, text, said):
+    (tmp_path / "study.yml").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_study(tmp_path / "study.yml")
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "said"),
+    [
+        ([FANCL, REPO / "configs/RedPanda/spcl.yml"], [], "one of --config-files"),
+        ([FANCL], ["FANA.RATIO", "0.2"], "set FANA.RATIO: leave it out of --set"),
+    ],
+)
+def test_a_study_is_of_one_configuration_and_keeps_its_keys(tmp_path, files, options, said):
+    (tmp_path / "area.yml").write_text(AREA)
+    with pytest.raises(ValueError, match=said):
+        plan(files, [0], tmp_path, options, read_study(tmp_path / "area.yml"))
+
+
+def test_runs_of_something_else_have_no_place_in_the_plot_of_a_study(tmp_path):
+    (tmp_path / "area.yml").write_text(AREA)
+    systems = gather([read_run(write_run(tmp_path / "spcl/seed_0"))])
+    with pytest.raises(ValueError, match="variants of study area, got spcl"):
+        lines_of(read_study(tmp_path / "area.yml"), systems)
