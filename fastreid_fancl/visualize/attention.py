@@ -1,0 +1,157 @@
+"""Figure 1 of the FANCL paper: Grad-CAM (Selvaraju et al., ICCV 2017) of the features of queries.
+
+By Captum, PyTorch's own library of attributions: it takes any scalar of the output and any layer. A classifier's
+Grad-CAM asks what speaks for a class. A feature has no classes, so here the score of a query is
+
+    cos(f, m+) - cos(f, m-)
+
+with m+ the mean feature of its true matches in the gallery and m- that of the images of all other identities: what in
+the query tells its identity from the others.
+
+Two things differ from a classifier's Grad-CAM. The lengths by which features are divided count as constants: of a unit
+vector the gradient has no part along the vector itself, so that a map would show what is missing in the image for a
+higher score and not what is there. And the map has no ReLU: most heads subtract a mean (BatchNorm), which belongs to no
+place, so that only the differences between places say something.
+"""
+
+import difflib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from captum.attr import LayerAttribution, LayerGradCam
+from matplotlib import colormaps
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from . import drawing
+from .album import Picture
+from .drawing import GAP, LINE, MAP, WIDTH, Sheet
+from .origin import Subject, load_subject
+from .search import Search, inputs, mean_feature, search_tests, spread
+
+COLUMNS = 6
+OPACITY = 0.6
+
+
+class ConstantLengths(TorchFunctionMode):
+    """While open, `F.normalize` divides by lengths that have no gradient."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return (divide if func is F.normalize else func)(*args, **(kwargs or {}))
+
+
+def divide(features: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out=None) -> Tensor:
+    """`F.normalize` with its arguments."""
+    return features / torch.linalg.vector_norm(features.detach(), p, dim, keepdim=True).clamp_min(eps)
+
+
+def draw(cfg, number: int, layer: str = "") -> Picture:
+    """Queries over their Grad-CAM.
+
+    Args:
+        layer: the backbone's module whose feature map is explained; empty for the output of the backbone.
+
+    Raises:
+        ValueError: without identities, or for a layer that is not there or whose output is no map.
+    """
+    subject = load_subject(cfg)
+    search = search_tests(cfg, subject.model)
+    if search.ranking is None:
+        raise ValueError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
+    matched = np.flatnonzero(np.isfinite(search.ranking.first)).tolist()
+    shown = [matched[n] for n in spread([search.queries[query][1] for query in matched], number, cfg.SEED)]
+    images = inputs(cfg, [search.queries[query] for query in shown])
+    means = [torch.stack(each) for each in zip(*(reference(search, query) for query in shown), strict=True)]
+    maps = grad_cam(subject, find(subject, layer), images, *means)
+    photographs = [drawing.photograph(search.queries[query][0]) for query in shown]
+    height, width = subject.size
+    caption = (
+        f"Grad-CAM of {subject.origin} for {len(shown)} of the {len(search.queries)} queries of "
+        f"{cfg.DATASETS.TESTS[0]}: what in the image makes its feature more similar to the mean of its true matches in "
+        "the gallery than to the mean of all other identities, from least (dark) to most (bright) of each image. The "
+        f"{layer or 'last'} feature map of the backbone, {maps.shape[1]} x {maps.shape[2]} for an input of {height} x "
+        f"{width} pixels, laid over the photograph."
+    )
+    alt = f"{len(shown)} query photographs, each above the same photograph with a map of where the feature comes from."
+    titles = [search.name(query) for query in shown]
+    return Picture("attention", subject.origin, layout(photographs, maps, titles), caption, alt, layer)
+
+
+def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
+    """m+ and m- (D,) of a query, by the Market-1501 rule."""
+    _, pid, camid = search.queries[query]
+    gallery = search.features[len(search.queries) :]
+    same = torch.tensor([other == pid for _, other, _ in search.gallery])
+    own_camera = torch.tensor([other == camid for _, _, other in search.gallery])
+    return mean_feature(gallery[same & ~own_camera]), mean_feature(gallery[~same])
+
+
+def find(subject: Subject, layer: str) -> nn.Module:
+    """A module of the backbone by its name, the backbone for an empty one.
+
+    Raises:
+        ValueError: if no module of that name runs.
+    """
+    if layer and layer not in subject.layers:
+        near = ", ".join(difflib.get_close_matches(layer, subject.layers, n=4, cutoff=0))
+        raise ValueError(f"Expected --layer to name a module of the backbone that runs, such as {near}; got {layer!r}.")
+    return subject.backbone.get_submodule(layer)
+
+
+def grad_cam(subject: Subject, layer: nn.Module, images: Tensor, positive: Tensor, negative: Tensor) -> np.ndarray:
+    """Grad-CAM of cos(f, m+) - cos(f, m-), without ReLU.
+
+    Args:
+        layer: whose output is explained.
+        images: (B, 3, H, W) in [0, 255].
+        positive, negative: (B, D) m+ and m-, of unit length.
+
+    Returns:
+        (B, h, w), from 0 to 1 for each image.
+
+    Raises:
+        ValueError: if the layer's output is no map.
+    """
+
+    def score(pixels: Tensor, direction: Tensor) -> Tensor:
+        return (F.normalize(subject.model({"images": pixels}), dim=1) * direction).sum(1)
+
+    device = next(subject.model.parameters()).device
+    with ConstantLengths():
+        maps = LayerGradCam(score, layer).attribute(
+            images.to(device), additional_forward_args=(positive - negative).to(device)
+        )
+    if maps.ndim != 4 or maps.shape[-2:].numel() == 1:
+        raise ValueError(
+            f"Attention needs a layer with a feature map, and that of {type(layer).__name__} has the shape "
+            f"{tuple(maps.shape[2:])} an image: name another one of the backbone's modules by --layer."
+        )
+    maps = maps.detach()[:, 0].cpu()
+    least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return ((maps - least) / (most - least).clamp_min(1e-12)).numpy()
+
+
+def overlay(photograph: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """A map (h, w) in [0, 1] over the grey photograph (H, W, 3), as (H, W, 3) in [0, 1]."""
+    grown = LayerAttribution.interpolate(torch.from_numpy(attention)[None, None], photograph.shape[:2], "bilinear")
+    grey = photograph.mean(axis=2, keepdims=True) / 255
+    return (1 - OPACITY) * grey + OPACITY * colormaps[MAP](grown[0, 0].numpy())[..., :3]
+
+
+def layout(photographs: list[np.ndarray], maps: np.ndarray, titles: list[str]) -> drawing.Figure:
+    """Photographs with their titles in rows of COLUMNS, each above its map."""
+    columns = min(COLUMNS, len(photographs))
+    width = (WIDTH - GAP * (COLUMNS - 1)) / COLUMNS
+    aspects = [drawing.aspect_of(pixels) for pixels in photographs]
+    height = drawing.cell_height(width, aspects)
+    block = LINE + 2 * (height + GAP)
+    sheet = Sheet(-(-len(photographs) // columns) * block)
+    for number, (photograph, attention, title) in enumerate(zip(photographs, maps, titles, strict=True)):
+        x, y = number % columns * (width + GAP), number // columns * block
+        sheet.text(x + width / 2, y, drawing.shorten(title, 18), centre=True)
+        y += LINE
+        for pixels in (photograph, overlay(photograph, attention)):
+            sheet.picture((x, y, width, height), pixels, aspects[number])
+            y += height + GAP
+    return sheet.figure

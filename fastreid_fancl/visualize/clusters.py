@@ -1,0 +1,154 @@
+"""Contact sheets of an epoch's clusters, as a run's clusters.csv has them."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..clustering import quality
+from ..data import UNLABELLED
+from ..engine.trainer import training_items
+from ..report.runs import read_epochs
+from . import drawing
+from .album import Picture
+from .drawing import GAP, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
+from .origin import origin
+
+COLUMNS = 9
+LEGEND = ((RIGHT, "the cluster's commonest identity"), (WRONG, "another identity"))
+
+
+class Group(NamedTuple):
+    """Images of one cluster and their identities; `cluster` is empty for those left out."""
+
+    cluster: str
+    paths: list[str]
+    pids: list[str]
+
+    @property
+    def commonest(self) -> str | None:
+        """The identity of most images; None where no identity is known, and of those left out."""
+        known = Counter(pid for pid in self.pids if pid != UNLABELLED)
+        return known.most_common(1)[0][0] if known and self.cluster else None
+
+    def mark(self, image: int) -> Mark:
+        """How one of the images is framed."""
+        if self.commonest is None or self.pids[image] == UNLABELLED:
+            return NEUTRAL
+        return RIGHT if self.pids[image] == self.commonest else WRONG
+
+
+def draw(cfg, number: int) -> Picture:
+    """The largest clusters of the epoch that began last, with some images each, and images that were left out.
+
+    Raises:
+        ValueError: if the run has no clusters, or its images are not those of DATASETS.NAMES.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    groups = read_clusters(folder / "clusters.csv", identities(cfg))
+    clusters, left_out = [g for g in groups if g.cluster], [g for g in groups if not g.cluster]
+    numbers = summary(groups)
+    where = origin(cfg, f"epoch {epoch_of(folder, numbers)}")
+    shown = clusters[:number]
+    hidden = clusters[number:]
+    text = (
+        f"Clusters of {where}, from the features at its beginning: the {len(shown)} largest of {len(clusters)} with "
+        f"{sum(len(g.paths) for g in clusters)} of the {sum(len(g.paths) for g in groups)} training images of "
+        f"{' and '.join(cfg.DATASETS.NAMES)}, and images that were left out ({numbers['left_out']}). Up to {COLUMNS} "
+        "images each, evenly from the data set's order."
+    )
+    if "purity" in numbers:
+        text += (
+            " Purity is the share of a cluster's commonest identity (solid green; others dashed red); over all "
+            f"clusters {100 * numbers['purity']:.1f}%, adjusted Rand index {numbers['ari']:.3f}."
+        )
+    sizes = f"{len(shown[-1].paths)} to {len(shown[0].paths)}" if shown else "no"
+    alt = f"{len(shown)} rows of photographs, each of one cluster; the clusters have {sizes} images."
+    return Picture("clusters", where, layout([*shown, *left_out], hidden), text, alt)
+
+
+def identities(cfg) -> dict[str, str]:
+    """Path -> identity of the training images, without the data set's name that folder data sets put before it."""
+    known = {}
+    for path, pid, _ in training_items(cfg):
+        for name in cfg.DATASETS.NAMES if len(cfg.DATASETS.NAMES) == 1 else ():
+            pid = str(pid).removeprefix(f"{name}_")
+        known[path] = pid
+    return known
+
+
+def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
+    """The clusters in the file's order, largest first, images left out at the end."""
+    if not path.exists():
+        raise ValueError(
+            f"There is no {path}: methods that learn from identities do not cluster, others write it at each epoch. "
+            "Choose the run of an unsupervised method."
+        )
+    with open(path, newline="") as file:
+        rows = [(row["path"], row["cluster"]) for row in csv.DictReader(file)]
+    strangers = [image for image, _ in rows if image not in identities]
+    if strangers:
+        raise ValueError(
+            f"{len(strangers)} of the {len(rows)} images of {path} are not among those of DATASETS.NAMES, such as "
+            f"{strangers[0]}: set FASTREID_DATASETS as it was in training."
+        )
+    groups: dict[str, Group] = {}
+    for image, cluster in rows:
+        group = groups.setdefault(cluster, Group(cluster, [], []))
+        group.paths.append(image)
+        group.pids.append(identities[image])
+    return list(groups.values())
+
+
+def summary(groups: list[Group]) -> dict[str, float]:
+    """`clustering.quality` of all groups."""
+    pids = [pid for group in groups for pid in group.pids]
+    known = sorted(set(pids) - {UNLABELLED})
+    codes = np.array([known.index(pid) if pid != UNLABELLED else -1 for pid in pids])
+    labels = np.array([int(group.cluster or -1) for group in groups for _ in group.paths])
+    return quality(labels, codes)
+
+
+def epoch_of(folder: Path, numbers: dict[str, float]) -> int:
+    """The epoch of clusters.csv, from 1: the last finished one, or the next if its clusters are not those logged."""
+    epochs = read_epochs(folder)
+    logged = epochs[-1].clustering if epochs else {}
+    same = all(logged.get(name) == numbers[name] for name in ("clusters", "left_out"))
+    return len(epochs) if same else len(epochs) + 1
+
+
+def heading(group: Group) -> str:
+    """A cluster's number, size, purity."""
+    size = f"{len(group.paths)} images"
+    if not group.cluster:
+        return f"left out: {size}"
+    purity = summary([group]).get("purity")
+    known = "" if purity is None else f", purity {100 * purity:.0f}% ({group.commonest})"
+    return f"cluster {group.cluster}: {size}{known}"
+
+
+def layout(groups: list[Group], hidden: list[Group]) -> drawing.Figure:
+    """A heading and a row of photographs a group."""
+    width = (WIDTH - GAP * COLUMNS) / (COLUMNS + 1)
+    picked = [np.unique(np.linspace(0, len(g.paths) - 1, COLUMNS).round().astype(int)).tolist() for g in groups]
+    photographs = [[drawing.photograph(g.paths[n], width) for n in few] for g, few in zip(groups, picked, strict=True)]
+    height = drawing.cell_height(width, (drawing.aspect_of(pixels) for row in photographs for pixels in row), most=2.5)
+    step = LINE + height + 2 * GAP
+    sheet = Sheet(len(groups) * step + LINE * (2 if hidden else 1))
+    for row, (group, few, pictures) in enumerate(zip(groups, picked, photographs, strict=True)):
+        y = row * step
+        sheet.text(0, y, heading(group))
+        for column, (n, pixels) in enumerate(zip(few, pictures, strict=True)):
+            mark = group.mark(n)
+            sheet.picture((column * (width + GAP), y + LINE, width, height), pixels, drawing.aspect_of(pixels), mark)
+        more = len(group.paths) - len(few)
+        if more:
+            sheet.text(COLUMNS * (width + GAP), y + LINE + height / 2, f"and {more}\nmore", va="center")
+    y = len(groups) * step
+    if hidden:
+        sheet.text(0, y, f"and {len(hidden)} more clusters with {sum(len(g.paths) for g in hidden)} images")
+        y += LINE
+    sheet.legend(y, LEGEND)
+    return sheet.figure

@@ -1,0 +1,64 @@
+"""tools/visualize.py: which picture of which run."""
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from ..config import load_config
+from ..report.compare import count
+from .origin import run_config
+
+# The packages of the extra `report` that a kind needs.
+KINDS = {
+    "fana": ("matplotlib",),
+    "attention": ("matplotlib", "captum"),
+    "retrieval": ("matplotlib",),
+    "clusters": ("matplotlib",),
+}
+
+
+def command_line(argv: list[str] | None = None) -> None:
+    """Draw a picture by the arguments; wrong input ends in its message without a traceback."""
+    options = vars(parser().parse_args(argv))
+    kind, folder, config_file, opts = (options.pop(name) for name in ("kind", "run", "config_file", "opts"))
+    try:
+        require(KINDS[kind])
+        cfg = run_config(folder, opts) if folder else load_config(config_file, opts)
+        album, module = (importlib.import_module(f"{__package__}.{name}") for name in ("album", kind))
+        print(album.add(Path(cfg.OUTPUT_DIR), module.draw(cfg, **options)))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def require(packages: tuple[str, ...]) -> None:
+    """Raise ValueError if a package is not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"Pictures need {' and '.join(missing)}: pip install 'fastreid_fancl[report]'.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of tools/visualize.py."""
+    found = argparse.ArgumentParser(description="Draw what a model sees, into <OUTPUT_DIR>/pictures.")
+    kinds = found.add_subparsers(dest="kind", required=True, metavar="KIND")
+    add_kind(kinds, "fana", 5, "images: first activations, chosen regions, noised images (the paper's Figure 4)")
+    attention = add_kind(kinds, "attention", 6, "queries: Grad-CAM of what tells them from other identities (Figure 1)")
+    attention.add_argument("--layer", default="", metavar="NAME", help="module of the backbone; default: its output")
+    retrieval = add_kind(kinds, "retrieval", 6, "queries: their nearest gallery images, right or wrong (Figure 5)")
+    retrieval.add_argument("--top", type=count, default=8, metavar="K", help="gallery images a query")
+    retrieval.add_argument("--hardest", action="store_true", help="the queries with the lowest average precision")
+    add_kind(kinds, "clusters", 10, "clusters: contact sheet of the largest ones of the last epoch, and their purity")
+    return found
+
+
+def add_kind(kinds, name: str, number: int, what: str) -> argparse.ArgumentParser:
+    """Add a kind of picture that shows `number` of something."""
+    added = kinds.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    source = added.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config-file", metavar="FILE", help="with MODEL.WEIGHTS FILE among the options")
+    source.add_argument("--run", type=Path, metavar="FOLDER", help="of a run: its config.yaml and last checkpoint")
+    added.add_argument("--number", type=count, default=number, metavar="N", help=f"{what.partition(':')[0]} shown")
+    added.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, as for train_net.py")
+    return added

@@ -1,0 +1,119 @@
+"""A sheet of photographs and maps, 16 cm wide, on which everything is placed in cm from inside its top left corner."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from ..data.images import read_image
+
+MARGIN = 0.1  # cm, on each side
+WIDTH = 16 - 2 * MARGIN
+DPI = 200
+POINTS = 7.0  # of the text
+LINE = 0.36  # cm from one line of text to the next
+GAP = 0.14  # cm between photographs
+INK = "#222222"
+MAP = "viridis"
+
+
+class Mark(NamedTuple):
+    """How a verdict on a photograph looks: a colour, a line and a sign, so that none of them is needed to tell."""
+
+    colour: str
+    line: str | tuple
+    sign: str
+
+
+# Okabe and Ito's colours, which the colour-blind tell apart; thin black on no verdict.
+RIGHT = Mark("#009E73", "-", "✓")
+WRONG = Mark("#D55E00", (0, (2.2, 1.2)), "✗")
+IGNORED = Mark("#7F7F7F", ":", "–")
+NEUTRAL = Mark(INK, "-", "")
+
+
+class Sheet:
+    """A figure with WIDTH cm to draw on, and margins."""
+
+    def __init__(self, height: float):
+        """
+        Args:
+            height: cm to draw on.
+        """
+        self.height = height
+        size = [(length + 2 * MARGIN) / 2.54 for length in (WIDTH, height)]
+        self.figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """A place in cm as shares of the figure, from its bottom left corner."""
+        return (x + MARGIN) / (WIDTH + 2 * MARGIN), 1 - (y + MARGIN) / (self.height + 2 * MARGIN)
+
+    def picture(self, box: tuple, pixels: np.ndarray, aspect: float, mark: Mark | None = None, **style) -> None:
+        """Draw pixels as large as they fit into the middle of a box.
+
+        Args:
+            box: x, y, width, height in cm.
+            pixels: (H, W, 3) or (H, W).
+            aspect: width over height as drawn, which for a network's input is that of the photograph.
+            mark: for the frame.
+            **style: of `Axes.imshow`.
+        """
+        x, y, width, height = box
+        wide, high = min(width, height * aspect), min(height, width / aspect)
+        left, top = x + (width - wide) / 2, y + (height - high) / 2
+        (x0, y0), (x1, y1) = self.place(left, top + high), self.place(left + wide, top)
+        axes = self.figure.add_axes((x0, y0, x1 - x0, y1 - y0), xticks=[], yticks=[])
+        axes.imshow(pixels, aspect="auto", **style)
+        axes.spines[:].set_visible(mark is not None)
+        if mark:
+            axes.spines[:].set(color=mark.colour, linestyle=mark.line, linewidth=0.6 if mark is NEUTRAL else 2)
+
+    def text(self, x: float, y: float, text: str, centre: bool = False, **style) -> None:
+        """Write text whose lines begin, or are centred, at x cm and whose top is at y cm."""
+        style = {"fontsize": POINTS, "color": INK, "va": "top", "ha": "center" if centre else "left"} | style
+        self.figure.text(*self.place(x, y), text, **style)
+
+    def legend(self, y: float, entries: Iterable[tuple[Mark, str]]) -> None:
+        """Explain marks in one line at y cm."""
+        lines = [
+            (Line2D([], [], color=mark.colour, linestyle=mark.line, linewidth=2), f"{mark.sign} {meaning}")
+            for mark, meaning in entries
+        ]
+        self.figure.legend(
+            *zip(*lines, strict=True),
+            loc="upper left",
+            bbox_to_anchor=self.place(0, y),
+            ncols=len(lines),
+            fontsize=POINTS,
+            labelcolor=INK,
+            frameon=False,
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=3,
+        )
+
+
+def photograph(path: str, width: float = WIDTH) -> np.ndarray:
+    """A photograph (H, W, 3) uint8 in its own proportions, with no more pixels than `width` cm of a sheet show."""
+    image = read_image(path)
+    side = round(2 * width / 2.54 * DPI)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def aspect_of(pixels: np.ndarray) -> float:
+    """Width over height."""
+    return pixels.shape[1] / pixels.shape[0]
+
+
+def cell_height(width: float, aspects: Iterable[float], most: float = 4.0) -> float:
+    """Height in cm of cells in which most photographs, of these aspects, fill the width; at most `most`."""
+    return min(width / float(np.median(list(aspects))), most)
+
+
+def shorten(text: str, length: int) -> str:
+    """Text of at most `length` letters."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,92 @@
+"""Figure 4 of the FANCL paper: what Feature-Aware Noise Addition looks at and hides."""
+
+import numpy as np
+import torch
+
+from .. import fana
+from . import drawing
+from .album import Picture
+from .drawing import GAP, LINE, MAP, WIDTH, Sheet
+from .origin import Subject, load_subject
+from .search import checked_training_items, inputs, spread
+
+# Figure 4 shows both layers; another FANA.LAYER is shown alone.
+PAPER = ("conv1", "bn1")
+COLUMNS = ("activation", "region", "noised")
+
+
+def draw(cfg, number: int) -> Picture:
+    """Training images with A(x), P(x) and x~ (Eq. 1-3) at FANA.LAYER, by the backbone of any model that has it.
+
+    The model is in evaluation mode: in training, a BatchNorm layer of this method normalises by its batch instead.
+
+    Raises:
+        ValueError: if the backbone has no such layer, or one of which only the parts run.
+    """
+    subject = load_subject(cfg)
+    items = checked_training_items(cfg)
+    shown = [items[index] for index in spread([item[1] for item in items], number, cfg.SEED)]
+    images = inputs(cfg, shown)
+    layers = PAPER if cfg.FANA.LAYER in PAPER else (cfg.FANA.LAYER,)
+    panels = {layer: noise(subject, images, layer, cfg.FANA.RATIO) for layer in layers}
+    whole = not cfg.INPUT.CROP.ENABLED
+    photographs = [
+        drawing.photograph(item[0]) if whole else as_pixels(x) for item, x in zip(shown, images, strict=True)
+    ]
+    height, width = subject.size
+    area, names = f"{100 * cfg.FANA.RATIO:g}%", " and ".join(layers)
+    data = " and ".join(cfg.DATASETS.NAMES)
+    caption = (
+        f"Feature-Aware Noise Addition after {names} of {subject.origin}: {len(shown)} of the {len(items)} training "
+        f"images of {data}. Image; activation A(x), ReLU and mean over the channels, from least (dark) to greatest "
+        f"(bright) of each image; region P(x) in white, the {area} of the area with the greatest activation; noised "
+        f"image. Maps and noise are those of the network's input of {height} x {width} pixels, stretched to the image's "
+        "proportions."
+    )
+    alt = (
+        f"{len(shown)} rows: an image, and after {names} a map of the activation, the white region where it is "
+        "greatest, and the image with this region black."
+    )
+    return Picture("fana", subject.origin, layout(photographs, panels), caption, alt)
+
+
+@torch.no_grad()
+def noise(subject: Subject, images: torch.Tensor, layer: str, ratio: float) -> list[tuple[np.ndarray, ...]]:
+    """A(x) (H, W), P(x) (H, W) and x~ (H, W, 3) of each of the images (B, 3, H, W), after one layer."""
+    transform = fana.FANA(layer, ratio)
+    with transform.watch(subject.backbone, subject.size) as activations:
+        subject.model({"images": images})
+    if not activations:
+        raise ValueError(f"FANA.LAYER {layer} does not run as a whole: name one of its parts, such as {layer}.0.")
+    activation = activations[0].cpu()
+    regions, noised = fana.noise_mask(activation, ratio), transform(images, activation)
+    return [(a.numpy(), region.numpy(), as_pixels(x)) for a, region, x in zip(activation, regions, noised, strict=True)]
+
+
+def as_pixels(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 255] -> (H, W, 3) uint8."""
+    return image.permute(1, 2, 0).byte().numpy()
+
+
+def layout(photographs: list[np.ndarray], panels: dict[str, list[tuple]]) -> drawing.Figure:
+    """A row an image: the photograph, then for each layer its three panels."""
+    columns = 1 + len(COLUMNS) * len(panels)
+    width = (WIDTH - GAP * (columns - 1)) / columns
+    aspects = [drawing.aspect_of(pixels) for pixels in photographs]
+    height = drawing.cell_height(width, aspects)
+    top = 2 * LINE
+    sheet = Sheet(top + len(photographs) * (height + GAP))
+    places = [column * (width + GAP) for column in range(columns)]
+    sheet.text(places[0] + width / 2, LINE, "image", centre=True)
+    for number, layer in enumerate(panels):
+        first = 1 + len(COLUMNS) * number
+        sheet.text(places[first + 1] + width / 2, 0, f"after {layer}", centre=True, weight="bold")
+        for x, title in zip(places[first:], COLUMNS, strict=False):
+            sheet.text(x + width / 2, LINE, title, centre=True)
+    for row, (photograph, aspect) in enumerate(zip(photographs, aspects, strict=True)):
+        y = top + row * (height + GAP)
+        cells = [photograph, *(panel for each in panels.values() for panel in each[row])]
+        for x, pixels in zip(places, cells, strict=True):
+            style = {"cmap": "gray" if pixels.dtype == bool else MAP} if pixels.ndim == 2 else {}
+            sheet.picture((x, y, width, height), pixels, aspect, **style)
+    return sheet.figure

@@ -1,0 +1,137 @@
+"""The run that a picture is of: its configuration, its weights and how far it came."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
+
+from .. import compat
+from ..config import load_config
+from ..engine.trainer import Trainer
+from ..report.runs import last_checkpoint, read_config, system_name
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a picture comes from.
+
+    Attributes:
+        stage: "epoch 8", counted from 1, or the name of weights that do not say their epoch.
+    """
+
+    system: str
+    seed: int
+    stage: str
+
+    def __str__(self) -> str:
+        return f"{self.system}, seed {self.seed}, {self.stage}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with trained weights, in evaluation mode.
+
+    Attributes:
+        backbone: the module whose feature map becomes the test-time feature; a method may have several backbones.
+        layers: names of the backbone's modules that run; a container can have parts that run and not run itself.
+        size: (H, W) of the input, in pixels.
+    """
+
+    origin: Origin
+    model: nn.Module = field(repr=False)
+    backbone: nn.Module = field(repr=False)
+    layers: tuple[str, ...] = field(repr=False)
+    size: tuple[int, int]
+
+
+def run_config(folder: Path, opts: list[str]) -> CfgNode:
+    """The configuration of a run with its last checkpoint as MODEL.WEIGHTS, changed by the options.
+
+    Raises:
+        ValueError: if there is no run.
+    """
+    read_config(folder)
+    weights = str(last_checkpoint(folder) or "")
+    own = ["OUTPUT_DIR", str(folder), "MODEL.DEVICE", "auto", "MODEL.WEIGHTS", weights]
+    return load_config(str(folder / "config.yaml"), [*own, *opts])
+
+
+def origin(cfg, stage: str) -> Origin:
+    """The origin of a picture of a configuration's run."""
+    return Origin(system_name(Path(cfg.OUTPUT_DIR), cfg.SEED), cfg.SEED, stage)
+
+
+def load_subject(cfg) -> Subject:
+    """Build the model and load MODEL.WEIGHTS into it.
+
+    Raises:
+        ValueError: without weights, or with some that lack what the test-time feature is made of.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError(
+            f"There is no checkpoint to draw: give MODEL.WEIGHTS, or train the run in {cfg.OUTPUT_DIR} to its first "
+            "checkpoint (SOLVER.CHECKPOINT_PERIOD)."
+        )
+    cfg = cfg.clone()
+    cfg.defrost()
+    # Settings of training that do not matter here and may not fit this machine or these weights.
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.SOLVER.AMP.ENABLED, cfg.MODEL.HEADS.NUM_CLASSES = False, False, 0
+    compat.check_config(cfg)
+    model = Trainer.build_model(cfg).eval()
+    size = input_size(cfg)
+    names = modules_run(model, size)
+    checkpointer = CompleteCheckpointer(model, needed=names)
+    epoch = checkpointer.load(cfg.MODEL.WEIGHTS).get("epoch")
+    stage = Path(cfg.MODEL.WEIGHTS).stem if epoch is None else f"epoch {epoch + 1}"
+    backbone = next((name for name in names if name.rpartition(".")[2] == "backbone"), None)
+    if backbone is None:
+        raise ValueError(f"Expected {type(model).__name__} to make its feature by a module named backbone: name it so.")
+    layers = tuple(name.removeprefix(f"{backbone}.") for name in names if name.startswith(f"{backbone}."))
+    return Subject(origin(cfg, stage), model, model.get_submodule(backbone), layers, size)
+
+
+def input_size(cfg) -> tuple[int, int]:
+    """(H, W) in pixels of what the network is given at test time."""
+    size = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TEST
+    return size[0], size[-1]
+
+
+@torch.no_grad()
+def modules_run(model: nn.Module, size: tuple[int, int]) -> list[str]:
+    """The names of the modules that take part in the test-time feature, in the order in which they finish."""
+    names: dict[str, None] = {}
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: names.setdefault(name))
+        for name, module in model.named_modules()
+    ]
+    model({"images": torch.zeros(1, 3, *size)})
+    for handle in handles:
+        handle.remove()
+    return list(names)
+
+
+class CompleteCheckpointer(Checkpointer):
+    """Refuses weights that lack any of the modules needed; the stock one leaves those as they were built."""
+
+    def __init__(self, model: nn.Module, needed: list[str]):
+        super().__init__(model)
+        self.needed = set(needed)
+
+    def _log_incompatible_keys(self, incompatible) -> None:
+        built = {key: shape for key, _, shape in incompatible.incorrect_shapes}
+        # Classifiers are built for no classes here, and counters of batches came with PyTorch 0.4.
+        excused = {key for key, shape in built.items() if 0 in shape}
+        lost = [
+            key
+            for key in dict.fromkeys([*incompatible.missing_keys, *built])
+            if key.rpartition(".")[0] in self.needed and key not in excused and "num_batches" not in key
+        ]
+        if lost:
+            raise ValueError(
+                f"{self._path} does not fit {type(self.model).__name__}: {len(lost)} weights of the test-time feature "
+                f"are missing or of another shape, such as {lost[0]}. Check MODEL.META_ARCHITECTURE, MODEL.BACKBONE "
+                "and MODEL.HEADS, or take the run's own configuration by --run."
+            )

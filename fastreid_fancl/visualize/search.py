@@ -1,0 +1,148 @@
+"""The gallery search behind a picture, as the evaluator does it. Q queries, G gallery images, D dimensions."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastreid.data.transforms import build_transforms
+from fastreid.evaluation import ReidEvaluator, inference_on_dataset
+from fastreid.utils.compute_dist import build_dist
+from torch import Tensor, nn
+
+from ..compat.evaluation import Ranking, market1501
+from ..data.check import preflight_all
+from ..data.datasets import load
+from ..data.loaders import Item, ReIDDataset, feature_loader
+from ..engine.seeds import derive
+from ..engine.trainer import Trainer, check_data, training_items
+
+
+class Match(NamedTuple):
+    """A gallery image near a query.
+
+    Attributes:
+        same: whether it shows the query's identity; None where identities are not known.
+        rank: from 1; None where the Market-1501 rule drops it, for showing the query's identity by its camera.
+    """
+
+    path: str
+    same: bool | None
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Queries and their distances to a gallery.
+
+    Attributes:
+        queries, gallery: (path, pid, camid) of each image.
+        features: (Q + G, D), queries first, of any length.
+        distances: (Q, G) by TEST.METRIC.
+        ranking: by the Market-1501 protocol; None where identities are not known.
+        names: of the pids, where the data set tells.
+    """
+
+    queries: list[Item]
+    gallery: list[Item]
+    features: Tensor = field(repr=False)
+    distances: np.ndarray = field(repr=False)
+    ranking: Ranking | None
+    names: list[str]
+
+    def name(self, query: int) -> str:
+        """What to call a query's identity."""
+        pid = self.queries[query][1]
+        return str(self.names[pid] if self.names else pid)
+
+    def nearest(self, query: int, number: int) -> list[Match]:
+        """The gallery images nearest to a query, in the evaluator's order, without the query itself."""
+        found, rank = [], 0
+        path, pid, camid = self.queries[query]
+        for index in np.argsort(self.distances[query]):
+            other, other_pid, other_camid = self.gallery[index]
+            if other == path:
+                continue
+            same = pid == other_pid if self.ranking else None
+            dropped = bool(same) and camid == other_camid
+            rank += not dropped
+            found.append(Match(other, same, None if dropped else rank))
+            if len(found) == number:
+                break
+        return found
+
+
+class Features(ReidEvaluator):
+    """Keeps the features instead of scoring them."""
+
+    def evaluate(self) -> dict[str, Tensor]:
+        return {"features": torch.cat([prediction["feats"] for prediction in self._predictions])}
+
+
+def search_tests(cfg, model: nn.Module) -> Search:
+    """Search the gallery of DATASETS.TESTS for its queries, and score it.
+
+    Raises:
+        ValueError: unless there is one test set with queries that have a match; with settings that change the order.
+    """
+    if len(cfg.DATASETS.TESTS) != 1:
+        raise ValueError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
+    check_data(cfg, train=False)
+    name = cfg.DATASETS.TESTS[0]
+    dataset, loader = load(name), Trainer.build_test_loader(cfg, name)[0]
+    features, distances = compare(cfg, model, loader, len(dataset.query))
+    (_, q_pids, q_camids), (_, g_pids, g_camids) = (
+        map(np.array, zip(*items, strict=True)) for items in (dataset.query, dataset.gallery)
+    )
+    labelled = (g_pids >= 0).any()
+    ranking = market1501(distances, q_pids, g_pids, q_camids, g_camids) if labelled else None
+    names = getattr(dataset, "test_identities", [])
+    return Search(dataset.query, dataset.gallery, features, distances, ranking, names)
+
+
+def search_training(cfg, model: nn.Module, number: int) -> Search:
+    """Search the training images of DATASETS.NAMES for the most similar ones to some of them, without identities."""
+    gallery = checked_training_items(cfg)
+    queries = [gallery[index] for index in spread([item[1] for item in gallery], number, cfg.SEED)]
+    images = ReIDDataset(queries + gallery, build_transforms(cfg, is_train=False))
+    loader = feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS)
+    features, distances = compare(cfg, model, loader, len(queries))
+    return Search(queries, gallery, features, distances, None, [])
+
+
+def checked_training_items(cfg) -> list[Item]:
+    """The training images, unreadable ones left out or refused as DATASETS.ON_BAD_IMAGE says."""
+    preflight_all([(load(name), ("train",)) for name in cfg.DATASETS.NAMES], on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    return training_items(cfg)
+
+
+def compare(cfg, model: nn.Module, loader, queries: int) -> tuple[Tensor, np.ndarray]:
+    """Features (Q + G, D) of a loader's images and the distances (Q, G) of the first Q to the others."""
+    for name in ("AQE", "RERANK"):
+        if cfg.TEST[name].ENABLED:
+            raise ValueError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
+    found = inference_on_dataset(model, loader, Features(cfg, queries), flip_test=cfg.TEST.FLIP.ENABLED)["features"]
+    return found, build_dist(found[:queries], found[queries:], cfg.TEST.METRIC)
+
+
+def spread(groups: list, number: int, seed: int) -> list[int]:
+    """Indices of `number` images by the seed, of as many groups as possible: one of each, then a second one."""
+    seen: Counter = Counter()
+    turns = []
+    for index in np.random.default_rng(derive(seed, 0)).permutation(len(groups)).tolist():
+        turns.append((seen[groups[index]], index))
+        seen[groups[index]] += 1
+    return [index for _, index in sorted(turns, key=lambda turn: turn[0])[:number]]
+
+
+def inputs(cfg, items: list[Item]) -> Tensor:
+    """(B, 3, H, W) in [0, 255], what the network is given of these images at test time."""
+    dataset = ReIDDataset(items, build_transforms(cfg, is_train=False))
+    return torch.stack([dataset[index]["images"] for index in range(len(dataset))])
+
+
+def mean_feature(features: Tensor) -> Tensor:
+    """(N, D) of any length -> (D,) of unit length, the direction of the mean of the directions."""
+    return F.normalize(F.normalize(features, dim=1).mean(0), dim=0)
