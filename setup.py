@@ -16,6 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["fastreid_fancl*"]),
+    package_data={"fastreid_fancl.report": ["templates/*"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "torch>=2.4",
@@ -31,10 +32,12 @@ setup(
         "tabulate>=0.9",
         "termcolor>=2.2",
         "tensorboard>=2.12",
+        "jinja2>=3.1",
     ],
     extras_require={
         "cpu": ["faiss-cpu>=1.7.4"],
         "gpu": ["faiss-gpu>=1.14"],
-        "dev": ["pytest>=8", "ruff>=0.6"],
+        "report": ["plotly>=6"],
+        "dev": ["pytest>=8", "ruff>=0.6", "plotly>=6", "selenium>=4.20"],
     },
 )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .page import PAGE, write_page
 from .plan import Job, announce, finished, plan
 from .runs import read_lines, read_run
 from .study import plot_study, read_study
@@ -43,11 +44,12 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
         print(write_tables(systems, args.output))
         if study and study.x:
             plot_study(study, systems, args.output / f"{study.name}.png")
+        write_page(systems, args.output, args.baseline)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on from the last checkpoints")
-    print(f"Tables: {args.output}/comparison.md, comparison.tex, comparison.csv, runs.csv")
+    print(f"Page: {args.output}/{PAGE}; tables: comparison.md, comparison.tex, comparison.csv, runs.csv")
     return int(any(system.missing for system in systems))
 
 
@@ -61,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
     found.add_argument("--seeds", type=int, nargs="+", default=[0])
     found.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="settings of all systems")
+    found.add_argument("--baseline", metavar="SYSTEM", help="which the page first compares with; default: the first")
     found.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
     found.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")
     found.add_argument("--dry-run", action="store_true", help="only say what would run")

@@ -28,12 +28,11 @@ PLOTS = (
 
 @dataclass(frozen=True)
 class Line:
-    """A run in a plot: epochs, from 1, and the value after each."""
+    """A run in a plot: epoch, from 1, -> value."""
 
     system: str
     seed: int
-    epochs: tuple[int, ...]
-    values: tuple[float, ...]
+    values: dict[int, float]
 
 
 def lines(plot: Plot, systems: Sequence[System]) -> list[Line]:
@@ -46,7 +45,7 @@ def line(plot: Plot, run: Run) -> Line:
     """A run in a plot; empty where supervised runs have no clusters of their own."""
     values = {epoch.number + 1: plot.value(epoch) for epoch in run.epochs if not (plot.clustering and run.supervised)}
     known = {epoch: value for epoch, value in values.items() if value is not None and math.isfinite(value)}
-    return Line(run.system, run.seed, tuple(known), tuple(known.values()))
+    return Line(run.system, run.seed, known)
 
 
 def identities(systems: Sequence[System]) -> int | None:

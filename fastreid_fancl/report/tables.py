@@ -87,10 +87,16 @@ def summary(values: Sequence[float], digits: int = 1) -> Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A system with its cells; `label` says how many of its seeds count where not all do."""
+    """A system with its cells."""
 
-    label: str
+    system: System
     cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """The system's name, with its finished seeds where some are missing."""
+        name, finished, missing = self.system.name, len(self.system.runs), len(self.system.missing)
+        return f"{name} ({finished} of {finished + missing} seeds)" if missing else name
 
 
 def rows(systems: Sequence[System], columns: Sequence[Column]) -> dict[str, list[Row]]:
@@ -99,20 +105,13 @@ def rows(systems: Sequence[System], columns: Sequence[Column]) -> dict[str, list
     for group in GROUPS:
         own = sorted((system for system in systems if system.group == group), key=_mean_average_precision)
         if own:
-            found[group] = _mark_best([Row(label(s), tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
+            found[group] = _mark_best([Row(s, tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
     return found
 
 
 def _mean_average_precision(system: System) -> float:
     mean = cell(RETRIEVAL[0], system.runs).mean
     return float("-inf") if mean is None else mean
-
-
-def label(system: System) -> str:
-    """The system's name, with its finished seeds where some are missing."""
-    if not system.missing:
-        return system.name
-    return f"{system.name} ({len(system.runs)} of {len(system.runs) + len(system.missing)} seeds)"
 
 
 def _mark_best(group: list[Row], columns: Sequence[Column]) -> list[Row]:
@@ -122,7 +121,7 @@ def _mark_best(group: list[Row], columns: Sequence[Column]) -> list[Row]:
         known = [row.cells[number] for row in group if row.cells[number].text]
         winners.append(column.best(known, key=lambda cell: cell.mean).text if column.best and known else None)
     return [
-        Row(row.label, tuple(replace(c, best=c.text == winner) for c, winner in zip(row.cells, winners, strict=True)))
+        replace(row, cells=tuple(replace(c, best=c.text == best) for c, best in zip(row.cells, winners, strict=True)))
         for row in group
     ]
 
@@ -215,13 +214,18 @@ def report(systems: Sequence[System]) -> str:
         parts.append(f"Every system was {describe(runs[0].datasets)}. Seeds: {seeds}. Commit: {commits}.")
     parts += [markdown(systems, RETRIEVAL), NOTES, markdown(systems, FURTHER)]
     parts += ["## Budgets", markdown(systems, BUDGET)]
-    unequal = sorted({run.images_seen for run in runs})
-    if len(unequal) > 1:
-        parts.append(f"**The budgets are not equal**: from {unequal[0]} to {unequal[-1]} images seen.")
+    if unequal := unequal_budgets(runs):
+        parts.append(f"**The budgets are not equal**: {unequal}.")
     missing = [entry for system in systems for entry in system.missing]
     if missing:
         parts += [f"## {GROUPS[-1]}", "\n".join(f"- {m.system}, seed {m.seed}: {m.reason}" for m in missing)]
     return "\n\n".join(parts) + "\n"
+
+
+def unequal_budgets(runs: Sequence[Run]) -> str:
+    """How far the budgets of runs are apart, in words; empty where they are equal."""
+    seen = sorted({run.images_seen for run in runs})
+    return f"from {seen[0]} to {seen[-1]} images seen" if len(seen) > 1 else ""
 
 
 def write_tables(systems: Sequence[System], output: Path) -> str:

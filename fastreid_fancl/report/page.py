@@ -1,0 +1,203 @@
+"""The page of a comparison: one HTML file that works offline, for the eyes, the keyboard and screen readers."""
+
+import base64
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from ..files import replacing
+from .album import album
+from .curves import PLOTS, Plot, identities, lines
+from .runs import Run
+from .statistics import LEVEL, RESAMPLES, SCORES, Difference, differences_by_baseline
+from .systems import System, describe, differences
+from .tables import BUDGET, FURTHER, NOTES, RETRIEVAL, rows, unequal_budgets
+
+logger = logging.getLogger(__name__)
+
+PAGE = "report.html"
+TEMPLATES = Path(__file__).with_name("templates")
+# A system keeps one look in all plots. The lists have lengths without a common divisor, so that systems of one colour
+# (named in page.css) have other dashes and markers. Dashes are in pixels, markers are plotly's and drawn in page.html.
+COLOURS = 7
+DASHES = ("", "8,4", "2,3", "10,3,2,3", "5,2,2,2")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
+
+
+def write_page(systems: Sequence[System], output: Path, baseline: str | None = None) -> Path:
+    """Write report.html; the others are first compared with `baseline`, else with the first system that has results.
+
+    Raises:
+        ValueError: if there is no system `baseline`, or no plotly.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    text = page(systems, choose_baseline(systems, baseline))
+    with replacing(output / PAGE) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+    return output / PAGE
+
+
+def choose_baseline(systems: Sequence[System], name: str | None) -> str:
+    """The name of the system to compare the others with; empty where there are no results."""
+    names = [system.name for system in systems]
+    if name is not None and name not in names:
+        raise ValueError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
+    known = [system.name for system in systems if system.runs]
+    if name is not None and name not in known:
+        logger.warning("The baseline %s has no finished run: the page compares with the first system that has.", name)
+    return name if name in known else next(iter(known), "")
+
+
+def page(systems: Sequence[System], baseline: str) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [plotting_library(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
+    runs = [run for system in systems for run in system.runs]
+    return environment.get_template("page.html").render(
+        policy=policy(scripts),
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        scripts=map(Markup, scripts),
+        data=data(systems, baseline),
+        described=describe(runs[0].datasets) if runs else "",
+        facts=facts(runs),
+        tables={"retrieval": RETRIEVAL, "further": FURTHER, "budget": BUDGET},
+        rows=lambda columns: rows(systems, columns),
+        smallest=min,
+        level=LEVEL,
+        resamples=RESAMPLES,
+        notes=NOTES,
+        unequal=unequal_budgets(runs),
+        album=album(runs),
+        settings=settings(systems),
+        runs=runs,
+        versions=versions,
+        mixed=len({versions(run.starts) for run in runs}) > 1,
+        missing=[entry for system in systems for entry in system.missing],
+    )
+
+
+def plotting_library() -> str:
+    """The JavaScript of plotly.
+
+    Raises:
+        ValueError: if plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise ValueError(f"{PAGE} draws with plotly, which is not installed: pip install plotly.") from None
+    return get_plotlyjs()
+
+
+def policy(scripts: Iterable[str]) -> str:
+    """A Content-Security-Policy under which nothing is loaded and no script runs but these (plotly sets styles)."""
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def data(systems: Sequence[System], baseline: str) -> dict:
+    """What page.js changes and draws."""
+    return {
+        "baseline": baseline,
+        "scores": list(SCORES),
+        "systems": [
+            {"name": system.name, "seeds": [run.seed for run in system.runs], **look(number)}
+            for number, system in enumerate(systems)
+            if system.runs
+        ],
+        "differences": {
+            other: {name: {score: worded(each) for score, each in found.items()} for name, found in versus.items()}
+            for other, versus in differences_by_baseline(systems).items()
+        },
+        "plots": [plot_data(plot, systems) for plot in PLOTS],
+    }
+
+
+def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
+    """A plot's lines with a value, or None, for each of its epochs; `level` is a line to compare them with."""
+    found = lines(plot, systems)
+    epochs = sorted({epoch for line in found for epoch in line.values})
+    return {
+        "axis": plot.axis,
+        "digits": plot.digits,
+        "epochs": epochs,
+        "lines": [
+            {"system": line.system, "seed": line.seed, "values": [line.values.get(epoch) for epoch in epochs]}
+            for line in found
+        ],
+        "level": identities(systems) if plot.name == "Clusters" else None,
+    }
+
+
+def look(number: int) -> dict[str, str | int]:
+    """Colour, dash and marker of a system."""
+    return {
+        "colour": number % COLOURS,
+        "dash": DASHES[number % len(DASHES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
+def worded(difference: Difference | str) -> dict:
+    """A difference with its text; an arrow says that its interval is on one side of zero."""
+    if isinstance(difference, str):
+        return {"text": f"none: {difference}"}
+    arrow = "▲ " if difference.low > 0 else "▼ " if difference.high < 0 else ""
+    mean, low, high = map(signed, (difference.mean, difference.low, difference.high))
+    return {"text": f"{arrow}{mean} [{low}, {high}]", **asdict(difference)}
+
+
+def signed(value: float) -> str:
+    """One decimal with a true minus sign, without -0.0."""
+    return f"{value:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "\N{MINUS SIGN}")
+
+
+def facts(runs: Sequence[Run]) -> dict[str, str]:
+    """What the runs are, taken together, in words."""
+    starts = [start for run in runs for start in run.starts]
+    return {
+        "Systems": str(len({run.system for run in runs})),
+        "Finished runs": str(len(runs)),
+        "Seeds": listed(sorted({run.seed for run in runs})),
+        "Queries": listed(len(run.queries) for run in runs if run.queries),
+        "Commit": listed(commit for run in runs for commit in run.commits),
+        "Machine": listed(start["machine"] for start in starts),
+        "Versions": versions(starts),
+    }
+
+
+def versions(starts: Iterable[dict]) -> str:
+    """Packages with the versions that the starts of runs had of them, in words."""
+    return listed(" ".join(version) for start in starts for version in start["versions"].items())
+
+
+def listed(values: Iterable) -> str:
+    """Different values in words."""
+    return ", ".join(dict.fromkeys(map(str, values))) or "unknown"
+
+
+def settings(systems: Sequence[System]) -> dict[str, dict[str, list[str]]]:
+    """Key -> value -> the systems that have it, the most common value first, of the settings in which they differ."""
+    known = [system for system in systems if system.runs]
+    found: dict[str, dict[str, list[str]]] = {}
+    for key, values in differences(*(system.runs[0].config for system in known)).items() if known else ():
+        sharing: dict[str, list[str]] = {}
+        for system, value in zip(known, values, strict=True):
+            sharing.setdefault(str(value), []).append(system.name)
+        found[key] = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
+    return found
