@@ -26,6 +26,18 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.IMPORTS = ()
     # "auto" is "cuda" where PyTorch sees a GPU and "cpu" elsewhere.
     cfg.MODEL.DEVICE = "auto"
+    # Arithmetic of the backbones, in training and afterwards: "float32", or "bfloat16", which needs no loss scaling and
+    # runs on CPUs too. fast-reid's SOLVER.AMP is float16 with loss scaling, on GPUs only; one of the two can be on.
+    cfg.MODEL.PRECISION = "float32"
+    # Activations with the channels innermost, equal to rounding and faster.
+    cfg.MODEL.CHANNELS_LAST = True
+    # Virtual processes: BatchNorm takes the statistics of so many equal parts of each process's batch, part by part.
+    cfg.MODEL.BATCHNORM_GROUPS = 1
+    # Parts of a process's batch that go through a backbone one by one, for GPUs too small for the whole batch. It costs
+    # a second forward pass; losses and memories see the whole batch.
+    cfg.SOLVER.MICRO_BATCHES = 1
+    # The optimiser's fused step, equal to rounding and faster.
+    cfg.SOLVER.FUSED = True
     # Iterations an epoch; 0 is one pass, the number of training images over the batch size.
     cfg.SOLVER.ITERS_PER_EPOCH = 0
     # What to do about an unreadable image: "stop" before training with the list of them, or "skip" them.
@@ -184,9 +196,13 @@ def check_values(cfg: CfgNode) -> None:
     """
     labels, memory, pplr = cfg.PSEUDO_LABELS, cfg.MEMORY, cfg.PPLR
     ice, blur = cfg.ICE, cfg.INPUT.BLUR
-    eps = labels.EPS
+    eps, precision = labels.EPS, cfg.MODEL.PRECISION
     checks = [
-        ("PSEUDO_LABELS.ALGORITHM", labels.ALGORITHM in ("dbscan", "oracle"), "dbscan or oracle"),
+        ("MODEL.PRECISION", precision in ("float32", "bfloat16"), "float32 or bfloat16"),
+        ("MODEL.PRECISION", not (cfg.SOLVER.AMP.ENABLED and precision == "bfloat16"), "float32 beside SOLVER.AMP"),
+        ("MODEL.BATCHNORM_GROUPS", cfg.MODEL.BATCHNORM_GROUPS >= 1, "at least 1"),
+        ("SOLVER.MICRO_BATCHES", cfg.SOLVER.MICRO_BATCHES >= 1, "at least 1"),
+        ("PSEUDO_LABELS.ALGORITHM", labels.ALGORITHM in ("dbscan", "hdbscan", "oracle"), "dbscan, hdbscan or oracle"),
         ("PSEUDO_LABELS.K1", labels.K1 >= 1, "at least 1"),
         ("PSEUDO_LABELS.K2", labels.K2 >= 1, "at least 1"),
         ("PSEUDO_LABELS.EPS", eps == "auto" if isinstance(eps, str) else 0 < eps < 1, "auto or between 0 and 1"),

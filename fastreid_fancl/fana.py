@@ -92,7 +92,7 @@ class FANA(nn.Module):
 
     @contextmanager
     def watch(self, backbone: nn.Module, size: tuple[int, int]) -> Iterator[list[Tensor]]:
-        """While open, append A(x) (B, H, W) to the yielded list whenever `backbone` encodes a batch.
+        """While open, append A(x) (B, H, W) to the yielded list whenever `backbone` encodes a batch or a part of it.
 
         Raises:
             ValueError: if the backbone has no such layer.

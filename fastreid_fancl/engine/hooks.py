@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import clustering
+from ..batchnorm import average_statistics
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches, shuffled_batches
 from .labels import assign_labels, write_clusters
@@ -86,6 +87,13 @@ class PhaseSeconds(HookBase):
         self.ended = time.perf_counter()
         began = self.after.ended if self.after else self.began
         self.trainer.storage.put_scalar(f"seconds_{self.phase}", self.ended - began, smoothing_hint=False)
+
+
+class MeanStatistics(HookBase):
+    """After each epoch, before evaluation and checkpoint, give all processes the same running statistics."""
+
+    def after_epoch(self):
+        average_statistics(self.trainer.model)
 
 
 class PseudoLabels(HookBase):

@@ -7,15 +7,20 @@ from fastreid.data import build_reid_test_loader
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from fastreid.utils import comm
+from torch import nn
 
+from ..batchnorm import virtual_groups
+from ..compat.checks import value_of
 from ..data.check import preflight_all, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
-from .hooks import EpochSeed, IdentityBatches, PhaseSeconds, PseudoLabels, identity_batches
+from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
 from .record import QueryEvaluator, RunRecord
+from .throughput import Running, accelerate, fuse
 
 
 def is_unsupervised(cfg) -> bool:
@@ -47,11 +52,43 @@ def training_items(cfg) -> list[tuple[str, str, str]]:
     return [item for dataset in datasets for item in dataset.train]
 
 
+def share_of_batch(cfg, key: str) -> int:
+    """The images of one of `key`'s equal parts of a process's batch.
+
+    Raises:
+        ValueError: if the batch cannot be cut so.
+    """
+    batch, parts = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), value_of(cfg, key)
+    if batch % parts:
+        raise ValueError(
+            f"Expected {key} {parts} to divide the {batch} images of SOLVER.IMS_PER_BATCH that a process takes."
+        )
+    return batch // parts
+
+
 class Trainer(DefaultTrainer):
     """`DefaultTrainer` whose every epoch is a function of the weights, the seed and the epoch's number.
 
     The batches of an epoch, and for pseudo-label methods the labels, are made by a hook before it.
     """
+
+    @classmethod
+    def build_model(cls, cfg) -> nn.Module:
+        """The stock model, run as MODEL.PRECISION, CHANNELS_LAST, BATCHNORM_GROUPS and MICRO_BATCHES say."""
+        model = super().build_model(cfg)
+        group, _ = (share_of_batch(cfg, key) for key in ("MODEL.BATCHNORM_GROUPS", "SOLVER.MICRO_BATCHES"))
+        if cfg.MODEL.BATCHNORM_GROUPS > 1:
+            virtual_groups(model, group)
+        running = Running(cfg.MODEL.PRECISION, cfg.MODEL.CHANNELS_LAST, cfg.SOLVER.MICRO_BATCHES)
+        return accelerate(model, running)
+
+    @classmethod
+    def build_optimizer(cls, cfg, model: nn.Module):
+        """The stock optimiser and parameters, with SOLVER.FUSED in one kernel."""
+        optimizer, params = super().build_optimizer(cfg, model)
+        if cfg.SOLVER.FUSED:
+            fuse(optimizer)
+        return optimizer, params
 
     @classmethod
     def build_train_loader(cls, cfg) -> EpochLoader:
@@ -97,4 +134,4 @@ class Trainer(DefaultTrainer):
             PhaseSeconds("evaluation", after=training),
             RunRecord(self.cfg.OUTPUT_DIR),
         ]
-        return [EpochSeed(self.cfg.SEED), batches, training, *stock]
+        return [EpochSeed(self.cfg.SEED), batches, training, MeanStatistics(), *stock]

@@ -119,7 +119,7 @@ class FANCL(PseudoLabelMethod):
         """(B, 3, H, W) in [0, 255] -> f, f~, f^, each (B, D); FANA (Eq. 1-3) makes x~ from f_theta's first layers."""
         with self.fana.watch(self.backbone, images.shape[-2:]) as activations:
             original = self.encode(images)
-        noised = self.encode_noised(self.fana(images, activations[0]))
+        noised = self.encode_noised(self.fana(images, torch.cat(activations)))
         return {ORIGINAL: original, NOISED: noised, FUSED: self.fuse(original, noised)}
 
     def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,106 @@
+"""How a step runs: precision, memory layout, micro-batches, the optimiser's step. None of it changes a checkpoint.
+
+Shapes: B images of a process; its backbones' inputs (B, 3, H, W) and feature maps (B, D, h, w).
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..batchnorm import batchnorms
+
+logger = logging.getLogger(__name__)
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Running:
+    """How backbones run.
+
+    Attributes:
+        precision: of PRECISIONS. In bfloat16 convolutions and products take half the bits and need no loss scaling;
+            weights, heads, losses and memories stay float32.
+        channels_last: lay activations out as convolutions on today's CPUs and GPUs want them.
+        micro_batches: parts of a training batch that go through a backbone one after the other. Only one part's
+            activations are held at a time: the backward pass computes them anew, as in GradCache (Gao et al., 2021).
+    """
+
+    precision: str = "float32"
+    channels_last: bool = True
+    micro_batches: int = 1
+
+
+def accelerate(model: nn.Module, running: Running) -> nn.Module:
+    """Make every backbone of a model run so, in place.
+
+    Heads, losses, memories and teachers see whole batches whatever `micro_batches` is, so that a step is the step of
+    the whole batch: equal to rounding, but for BatchNorm, which normalises each part by itself. Running statistics take
+    a step a part.
+
+    Args:
+        model: its backbones are the modules whose names end in "backbone".
+        running: how.
+    """
+    for backbone in backbones(model):
+        backbone.forward = partial(_run, backbone.forward, backbone, running)
+    return model
+
+
+def fuse(optimizer: torch.optim.Optimizer) -> None:
+    """Step in one kernel over all weights, where PyTorch has one: equal to rounding.
+
+    Set on the groups, where a checkpoint keeps it: a run that began without goes on without, to the same weights.
+    """
+    if "fused" not in optimizer.defaults:
+        logger.info("%s has no fused step.", type(optimizer).__name__)
+        return
+    for group in (optimizer.defaults, *optimizer.param_groups):
+        group["fused"] = True
+
+
+def backbones(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model whose names end in "backbone"."""
+    return [module for name, module in model.named_modules() if name.endswith("backbone")]
+
+
+def _run(forward: Callable[[Tensor], Tensor], backbone: nn.Module, running: Running, images: Tensor) -> Tensor:
+    """A backbone's `forward` as `running` says: (B, 3, H, W) -> (B, D, h, w)."""
+    encode = partial(_encode, forward, running)
+    if running.micro_batches == 1 or not backbone.training:
+        return encode(images)
+    parts = images.chunk(running.micro_batches)
+    contexts = partial(_contexts, backbone)
+    return torch.cat([checkpoint(encode, part, use_reentrant=False, context_fn=contexts) for part in parts])
+
+
+def _encode(forward: Callable[[Tensor], Tensor], running: Running, images: Tensor) -> Tensor:
+    if running.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    dtype = PRECISIONS[running.precision]
+    if dtype is None:
+        return forward(images)
+    with torch.autocast(images.device.type, dtype=dtype):
+        return forward(images).float()
+
+
+def _contexts(backbone: nn.Module) -> tuple:
+    """Those of the forward pass and of its repetition, which must not move BatchNorm's running statistics again."""
+    return nullcontext(), statistics_held(backbone)
+
+
+@contextmanager
+def statistics_held(module: nn.Module) -> Iterator[None]:
+    """Put BatchNorm's running statistics back to what they were before the block."""
+    running = [buffer for norm in batchnorms(module) for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in running]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(running, before, strict=True):
+            buffer.copy_(value)

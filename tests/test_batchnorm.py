@@ -1,0 +1,115 @@
+"""Virtual groups of a batch against real processes, one group in each."""
+
+import os
+
+import pytest
+import torch
+from fastreid.engine import launch
+from fastreid.layers import get_norm
+from fastreid.utils import comm
+from test_engine import arguments, weights
+from torch import nn
+
+from fastreid_fancl import compat
+from fastreid_fancl.batchnorm import average_statistics, virtual_groups
+from fastreid_fancl.engine.run import command_line
+
+PROCESSES, SHARE, CHANNELS, STEPS = 2, 3, 4, 3
+
+
+def network() -> nn.Module:
+    """BatchNorm of maps, trainable and with frozen bias, and of vectors."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, CHANNELS, 3), get_norm("BN", CHANNELS), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*layers, get_norm("BN", CHANNELS, bias_freeze=True), nn.Flatten(), nn.BatchNorm1d(CHANNELS))
+
+
+def images() -> torch.Tensor:
+    """(steps, batch of all processes, 3, H, W), with another mean in each image."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (STEPS, PROCESSES * SHARE, 3, 6, 5)
+    return torch.randn(shape, generator=generator) + torch.randn(*shape[:3], 1, 1, generator=generator)
+
+
+def train(model: nn.Module, part: slice) -> dict[str, torch.Tensor]:
+    """Outputs and summed gradients of a few steps without an optimiser, and the state that they leave."""
+    outputs = []
+    for batch in images():
+        outputs.append(model(batch[part]))
+        outputs[-1].pow(3).sum().backward()
+    gradients = {f"gradient of {name}": value.grad for name, value in model.named_parameters() if value.requires_grad}
+    return {"outputs": torch.stack(outputs).detach(), **gradients, **model.state_dict()}
+
+
+def one_process(folder: str) -> None:
+    rank = comm.get_rank()
+    model = network()
+    found = train(model, slice(rank * SHARE, (rank + 1) * SHARE))
+    own = model[1].running_mean.clone()
+    average_statistics(model)
+    torch.save({**found, **model.state_dict(), "own mean": own}, os.path.join(folder, f"{rank}.pt"))
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    compat.choose_backend("cpu")
+    launch(one_process, num_gpus_per_machine=PROCESSES, dist_url="auto", args=(os.fspath(folder),))
+    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    return train(virtual_groups(network(), SHARE), slice(None))
+
+
+def test_groups_of_one_process_put_out_what_the_processes_do(ranks, grouped):
+    assert torch.equal(grouped["outputs"], torch.cat([rank["outputs"] for rank in ranks], dim=1))
+
+
+def test_their_gradients_are_the_sum_of_the_processes(ranks, grouped):
+    names = [name for name in grouped if name.startswith("gradient")]
+    assert len(names) == 7
+    for name in names:
+        torch.testing.assert_close(grouped[name], sum(rank[name] for rank in ranks))
+
+
+def test_running_statistics_are_the_mean_of_the_processes(ranks, grouped):
+    assert not torch.equal(ranks[0]["own mean"], ranks[1]["own mean"])
+    for name in network().state_dict():
+        assert torch.equal(ranks[0][name], ranks[1][name])
+        torch.testing.assert_close(grouped[name], ranks[0][name])
+
+
+def test_evaluation_and_a_batch_of_one_group_are_those_of_plain_layers():
+    plain, model = network(), virtual_groups(network(), SHARE)
+    batch = images()[0]
+    assert torch.equal(model(batch[:SHARE]), plain(batch[:SHARE]))
+    assert torch.equal(model.eval()(batch), plain.eval()(batch))
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_frozen_layers_stay_frozen():
+    model = virtual_groups(nn.Sequential(get_norm("FrozenBN", 3)), 2)
+    batch = images()[0]
+    torch.testing.assert_close(model(batch), batch)
+
+
+def test_a_run_with_groups_ends_where_that_of_as_many_processes_does(datasets, tmp_path):
+    # A step an epoch, each after a clustering: BatchNorm over so few pixels multiplies rounding from step to step.
+    keys = {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 0.01, "SOLVER__ITERS_PER_EPOCH": 1}
+    command_line(arguments("fancl", tmp_path / "groups", MODEL__BATCHNORM_GROUPS=2, **keys))
+    command_line(arguments("fancl", tmp_path / "plain", **keys))
+    command_line(arguments("fancl", tmp_path / "processes", "--num-gpus", "2", **keys))
+    groups, plain, processes = (
+        torch.cat([value.flatten().float() for value in weights(tmp_path / run).values()])
+        for run in ("groups", "plain", "processes")
+    )
+    assert (groups - processes).norm() < 0.01 * (groups - plain).norm()
+    statistic = "backbone.layer4.1.bn2.running_var"
+    torch.testing.assert_close(weights(tmp_path / "groups")[statistic], weights(tmp_path / "processes")[statistic])
+
+
+def test_groups_that_do_not_divide_the_batch_are_refused(datasets, tmp_path):
+    with pytest.raises(SystemExit, match="MODEL.BATCHNORM_GROUPS 3 to divide the 8 images"):
+        command_line(arguments("fancl", tmp_path, MODEL__BATCHNORM_GROUPS=3))

@@ -1,0 +1,147 @@
+"""Other precisions, layouts and micro-batches: the same step, nearly."""
+
+import copy
+
+import pytest
+import torch
+from fastreid.modeling import build_model
+from test_engine import arguments, by_name, same, weights
+from torch import nn
+
+from fastreid_fancl import load_config
+from fastreid_fancl.batchnorm import virtual_groups
+from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.engine.throughput import Running, accelerate, backbones, fuse
+
+KEYS = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512]
+KEYS += ["MODEL.BACKBONE.PRETRAIN", False]
+FROZEN = ["MODEL.BACKBONE.NORM", "FrozenBN"]
+IMAGES = 8
+
+
+def method(name: str, *keys) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(load_config(f"configs/RedPanda/{name}.yml", [*KEYS, *keys])).train()
+
+
+def batch(seed: int = 0) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    names = ("images", "images_teacher", "images_weak")
+    views = {name: torch.rand(IMAGES, 3, 16, 32, generator=generator) * 255 for name in names}
+    numbers = torch.arange(IMAGES)
+    return {**views, "targets": numbers // 4, "indices": numbers, "camids": torch.zeros(IMAGES)}
+
+
+def step(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Losses, gradients and everything that the model holds after one step's backward pass."""
+    with torch.no_grad():
+        features = model.eval().cluster_features(batch(1))
+    model.train().start_epoch(features, batch()["targets"])
+    losses = model(batch())
+    sum(losses.values()).backward()
+    gradients = {f"gradient of {name}": value.grad for name, value in model.named_parameters() if value.requires_grad}
+    buffers = {f"buffer {name}": value for name, value in model.named_buffers()}
+    return {**losses, **gradients, **buffers}
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Relative to the first one's length."""
+    return ((one.float() - other.float()).norm() / one.float().norm().clamp(min=1e-6)).item()
+
+
+@pytest.mark.parametrize("name", ["fancl", "cluster_contrast", "spcl", "ice", "pplr"])  # JCL draws a band for each part
+def test_micro_batches_give_the_step_of_the_whole_batch(name):
+    whole = step(method(name, *FROZEN))
+    parts = step(accelerate(method(name, *FROZEN), Running(channels_last=False, micro_batches=4)))
+    assert whole.keys() == parts.keys()
+    assert {key: distance(whole[key], parts[key]) for key in whole if distance(whole[key], parts[key]) > 1e-3} == {}
+
+
+def test_micro_batches_of_one_group_each_are_batchnorm_groups():
+    grouped = step(virtual_groups(method("fancl"), IMAGES // 2))
+    running = Running(micro_batches=2, channels_last=False)
+    parts = step(accelerate(virtual_groups(method("fancl"), IMAGES // 2), running))
+    trained = [key for key in grouped if "running" not in key and "num_batches" not in key]
+    assert {key for key in trained if distance(grouped[key], parts[key]) > 1e-3} == set()
+
+
+def test_running_statistics_move_once_for_each_part():
+    model = accelerate(method("cluster_contrast"), Running(micro_batches=4))
+    step(model)
+    assert model.backbone.bn1.num_batches_tracked == 4, "the backward pass encodes the parts again"
+    assert model.heads.bottleneck[0].num_batches_tracked == 1
+
+
+def test_channels_last_gives_the_same_step():
+    plain, laid_out = step(method("fancl")), step(accelerate(method("fancl"), Running(channels_last=True)))
+    assert {key for key in plain if distance(plain[key], laid_out[key]) > 1e-3} == set()
+
+
+def test_bfloat16_features_are_float32_and_near():
+    plain = method("cluster_contrast").eval()
+    model = accelerate(copy.deepcopy(plain), Running("bfloat16"))
+    with torch.no_grad():
+        expected, found = (encoder.represent(batch()["images"]) for encoder in (plain, model))
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    assert (found * expected).sum(1).min() > 0.999
+
+
+def test_a_copy_of_an_accelerated_model_runs_its_own_weights():
+    model = accelerate(method("cluster_contrast").eval(), Running())
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        before = model.represent(batch()["images"])
+        other.backbone.conv1.weight.zero_()
+        assert torch.equal(model.represent(batch()["images"]), before)
+        assert not torch.equal(other.represent(batch()["images"]), before)
+
+
+def test_every_encoder_of_a_method_is_a_backbone():
+    assert len(backbones(method("fancl"))) == 2
+    assert len(backbones(method("ice"))) == 2
+    assert len(backbones(method("spcl"))) == 1
+
+
+@pytest.mark.parametrize("kind", ["Adam", "SGD"])
+def test_a_fused_step_is_the_plain_one(kind):
+    def trained(fused: bool) -> torch.Tensor:
+        weight = torch.nn.Parameter(torch.linspace(-1, 1, 50))
+        optimizer = getattr(torch.optim, kind)([{"params": [weight], "lr": 0.01, "weight_decay": 0.1}], lr=0.1)
+        if fused:
+            fuse(optimizer)
+        for _ in range(5):
+            optimizer.zero_grad()
+            weight.pow(2).sum().backward()
+            optimizer.step()
+        return weight.detach()
+
+    torch.testing.assert_close(trained(True), trained(False))
+
+
+def test_a_fused_state_goes_on_fused_and_a_plain_one_plain():
+    def optimizer(fused: bool) -> torch.optim.Optimizer:
+        made = torch.optim.Adam([torch.nn.Parameter(torch.ones(3))])
+        if fused:
+            fuse(made)
+        return made
+
+    for first in (True, False):
+        again = optimizer(not first)
+        again.load_state_dict(optimizer(first).state_dict())
+        assert bool(again.param_groups[0]["fused"]) == first
+
+
+def test_a_run_in_bfloat16_and_micro_batches_learns_and_resumes_to_the_same_weights(datasets, tmp_path):
+    keys = {"MODEL__PRECISION": "bfloat16", "SOLVER__MICRO_BATCHES": 2, "MODEL__BATCHNORM_GROUPS": 2}
+    command_line(arguments("fancl", tmp_path / "whole", SOLVER__MAX_EPOCH=3, **keys))
+    command_line(arguments("fancl", tmp_path / "parts", SOLVER__MAX_EPOCH=2, **keys))
+    command_line(arguments("fancl", tmp_path / "parts", "--resume", SOLVER__MAX_EPOCH=3, **keys))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    losses = by_name(tmp_path / "whole")["total_loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_two_kinds_of_mixed_precision_are_refused():
+    with pytest.raises(ValueError, match="MODEL.PRECISION 'bfloat16': expected float32 beside SOLVER.AMP"):
+        load_config(opts=["MODEL.PRECISION", "bfloat16", "SOLVER.AMP.ENABLED", True])
