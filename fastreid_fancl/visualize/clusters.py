@@ -50,7 +50,7 @@ def draw(cfg, number: int) -> Picture:
     groups = read_clusters(folder / "clusters.csv", identities(cfg))
     clusters, left_out = [g for g in groups if g.cluster], [g for g in groups if not g.cluster]
     numbers = summary(groups)
-    where = origin(cfg, f"epoch {epoch_of(folder, numbers)}")
+    where = origin(folder, f"epoch {epoch_of(folder, numbers)}", cfg.SEED)
     shown = clusters[:number]
     hidden = clusters[number:]
     text = (
@@ -66,7 +66,7 @@ def draw(cfg, number: int) -> Picture:
         )
     sizes = f"{len(shown[-1].paths)} to {len(shown[0].paths)}" if shown else "no"
     alt = f"{len(shown)} rows of photographs, each of one cluster; the clusters have {sizes} images."
-    return Picture("clusters", where, layout([*shown, *left_out], hidden), text, alt)
+    return Picture("clusters", where, layout(shown, hidden, left_out), text, alt)
 
 
 def identities(cfg) -> dict[str, str]:
@@ -129,26 +129,26 @@ def heading(group: Group) -> str:
     return f"cluster {group.cluster}: {size}{known}"
 
 
-def layout(groups: list[Group], hidden: list[Group]) -> drawing.Figure:
-    """A heading and a row of photographs a group."""
+def layout(shown: list[Group], hidden: list[Group], left_out: list[Group]) -> drawing.Figure:
+    """A heading and a row of photographs a group, the images left out at the end."""
+    groups = [*shown, *left_out]
     width = (WIDTH - GAP * COLUMNS) / (COLUMNS + 1)
     picked = [np.unique(np.linspace(0, len(g.paths) - 1, COLUMNS).round().astype(int)).tolist() for g in groups]
     photographs = [[drawing.photograph(g.paths[n], width) for n in few] for g, few in zip(groups, picked, strict=True)]
     height = drawing.cell_height(width, (drawing.aspect_of(pixels) for row in photographs for pixels in row), most=2.5)
     step = LINE + height + 2 * GAP
-    sheet = Sheet(len(groups) * step + LINE * (2 if hidden else 1))
+    note = f"and {len(hidden)} more clusters with {sum(len(g.paths) for g in hidden)} images" if hidden else ""
+    sheet = Sheet(len(groups) * step + LINE + (LINE + GAP) * bool(note))
+    sheet.text(0, len(shown) * step, note)
     for row, (group, few, pictures) in enumerate(zip(groups, picked, photographs, strict=True)):
-        y = row * step
+        y = row * step + (LINE + GAP) * (bool(note) and row >= len(shown))
         sheet.text(0, y, heading(group))
         for column, (n, pixels) in enumerate(zip(few, pictures, strict=True)):
-            mark = group.mark(n)
-            sheet.picture((column * (width + GAP), y + LINE, width, height), pixels, drawing.aspect_of(pixels), mark)
+            box = column * (width + GAP), y + LINE, width, height
+            sheet.picture(box, pixels, drawing.aspect_of(pixels), group.mark(n))
         more = len(group.paths) - len(few)
         if more:
             sheet.text(COLUMNS * (width + GAP), y + LINE + height / 2, f"and {more}\nmore", va="center")
-    y = len(groups) * step
-    if hidden:
-        sheet.text(0, y, f"and {len(hidden)} more clusters with {sum(len(g.paths) for g in hidden)} images")
-        y += LINE
-    sheet.legend(y, LEGEND)
+    marks = {group.mark(n) for group, few in zip(groups, picked, strict=True) for n in few}
+    sheet.legend(sheet.height - LINE, [entry for entry in LEGEND if entry[0] in marks])
     return sheet.figure

@@ -69,7 +69,8 @@ class Sheet:
         axes.imshow(pixels, aspect="auto", **style)
         axes.spines[:].set_visible(mark is not None)
         if mark:
-            axes.spines[:].set(color=mark.colour, linestyle=mark.line, linewidth=0.6 if mark is NEUTRAL else 2)
+            width = 0.6 if mark is NEUTRAL else 2
+            axes.spines[:].set(color=mark.colour, linestyle=mark.line, linewidth=width, capstyle="butt")
 
     def text(self, x: float, y: float, text: str, centre: bool = False, **style) -> None:
         """Write text whose lines begin, or are centred, at x cm and whose top is at y cm."""
@@ -78,15 +79,13 @@ class Sheet:
 
     def legend(self, y: float, entries: Iterable[tuple[Mark, str]]) -> None:
         """Explain marks in one line at y cm."""
-        lines = [
-            (Line2D([], [], color=mark.colour, linestyle=mark.line, linewidth=2), f"{mark.sign} {meaning}")
-            for mark, meaning in entries
-        ]
+        entries = list(entries)
         self.figure.legend(
-            *zip(*lines, strict=True),
+            [Line2D([], [], color=mark.colour, linestyle=mark.line, linewidth=2) for mark, _ in entries],
+            [meaning for _, meaning in entries],
             loc="upper left",
             bbox_to_anchor=self.place(0, y),
-            ncols=len(lines),
+            ncols=max(1, len(entries)),
             fontsize=POINTS,
             labelcolor=INK,
             frameon=False,

@@ -34,14 +34,13 @@ def draw(cfg, number: int) -> Picture:
         drawing.photograph(item[0]) if whole else as_pixels(x) for item, x in zip(shown, images, strict=True)
     ]
     height, width = subject.size
-    area, names = f"{100 * cfg.FANA.RATIO:g}%", " and ".join(layers)
-    data = " and ".join(cfg.DATASETS.NAMES)
+    names, data = " and ".join(layers), " and ".join(cfg.DATASETS.NAMES)
     caption = (
         f"Feature-Aware Noise Addition after {names} of {subject.origin}: {len(shown)} of the {len(items)} training "
         f"images of {data}. Image; activation A(x), ReLU and mean over the channels, from least (dark) to greatest "
-        f"(bright) of each image; region P(x) in white, the {area} of the area with the greatest activation; noised "
-        f"image. Maps and noise are those of the network's input of {height} x {width} pixels, stretched to the image's "
-        "proportions."
+        f"(bright) of each image; region P(x) in white, the {100 * cfg.FANA.RATIO:g}% of the area with the greatest "
+        f"activation; noised image. Maps and noise are those of the network's input of {height} x {width} pixels, "
+        "stretched to the image's proportions."
     )
     alt = (
         f"{len(shown)} rows: an image, and after {names} a map of the activation, the white region where it is "

@@ -19,6 +19,7 @@ class Origin:
     """Where a picture comes from.
 
     Attributes:
+        system, seed: of the run in whose folder the weights lie.
         stage: "epoch 8", counted from 1, or the name of weights that do not say their epoch.
     """
 
@@ -59,9 +60,11 @@ def run_config(folder: Path, opts: list[str]) -> CfgNode:
     return load_config(str(folder / "config.yaml"), [*own, *opts])
 
 
-def origin(cfg, stage: str) -> Origin:
-    """The origin of a picture of a configuration's run."""
-    return Origin(system_name(Path(cfg.OUTPUT_DIR), cfg.SEED), cfg.SEED, stage)
+def origin(folder: Path, stage: str, seed: int) -> Origin:
+    """The origin of a picture of what lies in a folder; `seed` is that of a folder without a run's config.yaml."""
+    if (folder / "config.yaml").exists():
+        seed = read_config(folder)["SEED"]
+    return Origin(system_name(folder, seed), seed, stage)
 
 
 def load_subject(cfg) -> Subject:
@@ -83,14 +86,14 @@ def load_subject(cfg) -> Subject:
     model = Trainer.build_model(cfg).eval()
     size = input_size(cfg)
     names = modules_run(model, size)
-    checkpointer = CompleteCheckpointer(model, needed=names)
-    epoch = checkpointer.load(cfg.MODEL.WEIGHTS).get("epoch")
-    stage = Path(cfg.MODEL.WEIGHTS).stem if epoch is None else f"epoch {epoch + 1}"
+    weights = Path(cfg.MODEL.WEIGHTS)
+    epoch = CompleteCheckpointer(model, needed=names).load(str(weights)).get("epoch")
+    where = origin(weights.parent, weights.stem if epoch is None else f"epoch {epoch + 1}", cfg.SEED)
     backbone = next((name for name in names if name.rpartition(".")[2] == "backbone"), None)
     if backbone is None:
         raise ValueError(f"Expected {type(model).__name__} to make its feature by a module named backbone: name it so.")
     layers = tuple(name.removeprefix(f"{backbone}.") for name in names if name.startswith(f"{backbone}."))
-    return Subject(origin(cfg, stage), model, model.get_submodule(backbone), layers, size)
+    return Subject(where, model, model.get_submodule(backbone), layers, size)
 
 
 def input_size(cfg) -> tuple[int, int]:

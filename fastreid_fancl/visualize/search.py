@@ -55,7 +55,8 @@ class Search:
     def name(self, query: int) -> str:
         """What to call a query's identity."""
         pid = self.queries[query][1]
-        return str(self.names[pid] if self.names else pid)
+        name = str(self.names[pid] if self.names else pid)
+        return f"identity {name}" if name.isdigit() else name
 
     def nearest(self, query: int, number: int) -> list[Match]:
         """The gallery images nearest to a query, in the evaluator's order, without the query itself."""
