@@ -81,7 +81,7 @@ function layout(changes) {
     showlegend: false,
     hovermode: "closest",
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
-    margin: { l: 8, r: 12, t: 8, b: 8 },
+    margin: { l: 8, r: 12, t: 32, b: 8 },
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
     font: { color: colour("text"), family: getComputedStyle(document.body).fontFamily, size: 13 },
@@ -96,7 +96,7 @@ function layout(changes) {
 const options = {
   responsive: true,
   displaylogo: false,
-  displayModeBar: "hover",
+  displayModeBar: true,
   modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
 };
 
@@ -125,7 +125,7 @@ function drawCurves(plot, number) {
   const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: plot.level, y1: plot.level };
   const shapes = plot.level === null ? [] : [{ ...level, line: { color: colour("muted"), dash: "dot", width: 1.5 } }];
   const xaxis = { title: { text: "Epoch" }, dtick: plot.epochs.length > 20 ? null : 1 };
-  Plotly.react(target, traces, layout({ xaxis, yaxis: { title: { text: plot.axis } }, shapes, height: 360 }), options);
+  Plotly.react(target, traces, layout({ xaxis, yaxis: { title: { text: plot.axis } }, shapes, height: 380 }), options);
 }
 
 function drawForest() {
@@ -146,7 +146,7 @@ function drawForest() {
     };
   });
   const xaxis = { title: { text: "Percentage points of mAP" }, zerolinecolor: colour("text"), zerolinewidth: 2 };
-  Plotly.react("forest", traces, layout({ xaxis, height: 90 + 32 * known.length }), options);
+  Plotly.react("forest", traces, layout({ xaxis, height: 110 + 32 * known.length }), options);
 }
 
 function draw() {
