@@ -5,15 +5,21 @@ import oracles
 import pytest
 import torch
 
-from fastreid_fancl.clustering import candidates, knn, neighbors
-from fastreid_fancl.clustering.candidates import Candidates
+from fastreid_fancl.clustering import knn, neighbors, plan
+from fastreid_fancl.clustering.candidates import Candidates, tile_candidates
+from fastreid_fancl.clustering.device import block_candidates
+from fastreid_fancl.clustering.operands import float32_operand, int8_operand
+from fastreid_fancl.clustering.with_faiss import flat_candidates
 
 K = 7
 
 
-def on_device(features, k):
-    """The search of other devices, run on the CPU."""
-    return neighbors._search_on_device(neighbors.as_features(features), k)
+def by_float32(features, k):
+    return knn(features, k, backend="float32")
+
+
+def by_int8(features, k):
+    return knn(features, k, backend="int8")
 
 
 def by_faiss(features, k):
@@ -21,11 +27,13 @@ def by_faiss(features, k):
     return knn(features, k, backend="faiss")
 
 
-def by_tiles(features, k):
-    return knn(features, k, backend="torch")
+def on_device(features, k):
+    """The search of other devices, run on the CPU."""
+    features = neighbors.as_features(features)
+    return neighbors._search_on_device(features, min(k, len(features)), None)
 
 
-every_search = pytest.mark.parametrize("search", [by_tiles, by_faiss, on_device])
+every_search = pytest.mark.parametrize("search", [by_float32, by_int8, by_faiss, on_device])
 
 
 def data_sets():
@@ -88,48 +96,102 @@ def test_zero_rows_are_ranked_by_distance_not_by_product(search):
 @pytest.mark.parametrize("rows", [1, 2, 5])
 def test_more_neighbours_than_rows_are_as_many_as_rows(search, rows):
     features, _ = oracles.hard_features(rows, 8)
-    distance, index = search(features, 30) if search is not on_device else search(features, rows)
+    distance, index = search(features, 30)
     assert distance.shape == index.shape == (rows, rows)
     assert (np.sort(index, axis=1) == np.arange(rows)).all()
 
 
-def test_tiles_of_any_size_find_the_same(monkeypatch):
+@pytest.mark.parametrize("search", [by_float32, by_int8])
+def test_blocks_of_any_size_find_the_same(search):
     features, _ = oracles.hard_features(200, 32)
-    whole = knn(features, K, backend="torch")
-    monkeypatch.setattr(candidates, "TILE", (8, 24))
-    tiled = knn(features, K, backend="torch")
-    assert (whole[0] == tiled[0]).all() and (whole[1] == tiled[1]).all()
+    whole, blocks = search(features, K), knn(features, K, search.__name__.removeprefix("by_"), block_rows=24)
+    assert (whole[0] == blocks[0]).all() and (whole[1] == blocks[1]).all()
 
 
-def test_device_blocks_of_any_size_find_the_same(monkeypatch):
-    features, _ = oracles.hard_features(100, 32)
-    whole = on_device(features, K)
-    monkeypatch.setattr(candidates, "DEVICE_BLOCK_ELEMENTS", 1000)
-    np.testing.assert_allclose(on_device(features, K)[0], whole[0], atol=1e-6)
-    assert (on_device(features, K)[1] == whole[1]).all()
+def test_blocks_of_any_size_find_the_same_on_a_device():
+    features = neighbors.as_features(oracles.hard_features(100, 32)[0])
+    whole, blocks = on_device(features, K), neighbors._search_on_device(features, K, 7)
+    np.testing.assert_allclose(blocks[0], whole[0], atol=1e-6)
+    assert (blocks[1] == whole[1]).all()
 
 
-def test_backends_agree_to_the_bit_on_the_cpu():
-    features, _ = oracles.hard_features(300, 64)
-    by_torch = by_tiles(features, K)
-    faiss = by_faiss(features, K)
-    assert (by_torch[0] == faiss[0]).all() and (by_torch[1] == faiss[1]).all()
+@pytest.mark.parametrize("threads", [1, 3])
+def test_backends_agree_to_the_bit_on_the_cpu_with_any_number_of_threads(threads):
+    features, _ = oracles.hard_features(3000, 64, identities=150)
+    expected, before = by_float32(features, K), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for search in (by_float32, by_int8, by_faiss):
+            distance, index = search(features, K)
+            assert (distance == expected[0]).all() and (index == expected[1]).all()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_candidates_without_proof_do_not_reach_the_result():
+@pytest.mark.parametrize("features", data_sets().values(), ids=data_sets().keys())
+@pytest.mark.parametrize("dimensions", [32, 200])
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda features, origin: tile_candidates(int8_operand(features, origin), 20),
+        lambda features, origin: tile_candidates(float32_operand(features, origin), 20),
+        lambda features, origin: block_candidates(float32_operand(features, origin), 20),
+        lambda features, origin: flat_candidates(float32_operand(features, origin), 20),
+    ],
+    ids=["int8 tiles", "float32 tiles", "float32 blocks", "faiss"],
+)
+def test_no_row_is_nearer_than_its_bound_and_none_left_out_nearer_than_the_last(search, features, dimensions):
+    if search.__name__ == "flat_candidates":
+        pytest.importorskip("faiss")
+    features = np.concatenate([features] + [features[:, :1]] * (dimensions - 32), axis=1)
+    tensor = torch.from_numpy(features)
+    candidates = search(tensor, tensor.mean(dim=0))
+    index, bound = (np.asarray(values) for values in candidates)
+    true = oracles.squared_distances(features)
+    assert (np.take_along_axis(true, index, axis=1) >= bound).all()
+    np.put_along_axis(true, index, np.inf, axis=1)
+    assert (true >= bound[:, -1:]).all()
+    assert (np.diff(bound, axis=1) >= 0).all()
+    assert all(len(set(row)) == 20 for row in index)
+
+
+def test_most_rows_are_proven_by_eight_bits(caplog):
+    features, _ = oracles.hard_features(3000, 256, identities=150)
+    with caplog.at_level(logging.DEBUG, logger="fastreid_fancl"):
+        by_int8(features, 30)
+    searched_again = [int(record.args[0]) for record in caplog.records if "searched again" in record.msg]
+    assert sum(searched_again) < 30
+
+
+def test_candidates_without_proof_do_not_reach_the_result(monkeypatch):
     features, _ = oracles.hard_features(80, 16)
-    useless = Candidates(np.zeros((80, K + 1), dtype=np.int64), floor=np.zeros(80, dtype=np.float32))
-    _, index = neighbors._refine(features, useless, K)
-    assert (index == knn(features, K)[1]).all()
+    expected = by_int8(features, K)
+    own = np.arange(80)[:, None]
+    useless = Candidates((own + np.arange(K + 1)) % 80, bound=np.zeros((80, K + 1), dtype=np.float32))
+    monkeypatch.setattr(neighbors, "tile_candidates", lambda *_: useless)
+    for search in (by_int8, by_float32):
+        assert (search(features, K)[1] == expected[1]).all()
 
 
-def test_candidates_within_their_floor_are_trusted():
-    # each candidate list holds the nearest K by the oracle, and the floor is the distance of the next
-    features, _ = oracles.hard_features(80, 16)
-    ordered = oracles.nearest(features, K + 1)
-    floor = np.take_along_axis(oracles.squared_distances(features), ordered[:, K:], axis=1)[:, 0].astype(np.float32)
-    _, index = neighbors._refine(features, Candidates(ordered[:, K - 1 :: -1].copy(), floor), K)
-    assert (index == ordered[:, :K]).all()
+def test_approximate_neighbours_say_their_recall(caplog):
+    pytest.importorskip("faiss")
+    features, _ = oracles.hard_features(3000, 16, identities=150)
+    with caplog.at_level(logging.WARNING, logger="fastreid_fancl"):
+        distance, index = knn(features, K, backend="faiss_ivf")
+    recall = np.mean([len(set(a) & set(b)) / K for a, b in zip(index, by_int8(features, K)[1], strict=True)])
+    assert 0.5 < recall < 1
+    said = float(caplog.messages[-1].split("recall ")[1].split(" ")[0])
+    assert abs(said - recall) < 0.05
+    np.testing.assert_allclose(distance, ((features[index] - features[:, None]) ** 2).sum(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_approximate_lists_are_full_even_of_few_rows(rows):
+    pytest.importorskip("faiss")
+    _, index = knn(oracles.hard_features(rows, 8)[0], 30, backend="faiss_ivf")
+    assert all(len(set(row)) == min(rows, 30) for row in index.tolist())
+    assert index.max() < rows
 
 
 def test_another_order_of_rows_gives_the_same_neighbours():
@@ -175,28 +237,37 @@ def test_no_neighbours_are_refused():
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="auto, torch, faiss"):
+    with pytest.raises(ValueError, match="auto, float32, int8, faiss, faiss_ivf"):
         knn(np.eye(4), 2, backend="annoy")
 
 
-def test_a_missing_faiss_is_named_with_the_cure(monkeypatch):
-    monkeypatch.setattr(neighbors, "_has_faiss", lambda: False)
+def test_empty_blocks_are_refused():
+    with pytest.raises(ValueError, match="block_rows of at least 1"):
+        knn(np.eye(4), 2, block_rows=0)
+
+
+@pytest.mark.parametrize("backend", ["faiss", "faiss_ivf"])
+def test_a_missing_faiss_is_named_with_the_cure(monkeypatch, backend):
+    monkeypatch.setattr(neighbors, "has_faiss", lambda: False)
     with pytest.raises(ValueError, match="install faiss-cpu"):
-        knn(np.eye(4), 2, backend="faiss")
+        knn(np.eye(4), 2, backend=backend)
 
 
-@pytest.mark.parametrize(
-    ("dimensions", "installed", "chosen"), [(16, True, "faiss"), (16, False, "torch"), (512, True, "torch")]
-)
-def test_the_choice_of_the_backend_is_logged_once(monkeypatch, caplog, dimensions, installed, chosen):
-    pytest.importorskip("faiss")
-    monkeypatch.setattr(neighbors, "_has_faiss", lambda: installed)
-    neighbors._log_choice.cache_clear()
-    features, _ = oracles.hard_features(30, dimensions)
-    with caplog.at_level(logging.DEBUG, logger="fastreid_fancl"):
+@pytest.mark.parametrize(("int8", "float32", "chosen"), [(1e-9, 4e-9, "int8"), (4e-9, 1e-9, "float32")])
+def test_auto_takes_the_faster_products_and_says_so_once(monkeypatch, caplog, int8, float32, chosen):
+    monkeypatch.setattr(plan, "seconds_a_pair", lambda backend, *_: {"int8": int8, "float32": float32}[backend])
+    plan.log_once.cache_clear()
+    features, _ = oracles.hard_features(3000, 16)
+    with caplog.at_level(logging.INFO, logger="fastreid_fancl"):
         knn(features, 3)
         knn(features, 3)
-    assert [record.getMessage() for record in caplog.records] == [f"Nearest neighbours by {chosen} on cpu"]
+    (message,) = caplog.messages
+    assert message.startswith(f"Nearest neighbours of 3000 x 16: by {chosen}, expected to take ")
+
+
+def test_ten_times_the_rows_are_expected_to_take_a_hundred_times_the_products():
+    seconds = [plan.estimate("int8", rows, 2048, 30, torch.device("cpu")).seconds for rows in (10**5, 10**6)]
+    assert 80 < seconds[1] / seconds[0] <= 100
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

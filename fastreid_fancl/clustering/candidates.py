@@ -1,10 +1,17 @@
-"""Candidates for the nearest neighbours: a search may be rough, as long as it says how near it could have missed.
+"""Candidates for the nearest neighbours of all rows, by tiles of the lower triangle of their products.
 
-Shapes: N rows, D dimensions, k neighbours, C >= k candidates.
+Each tile of products serves its rows and its columns. A row keeps its C smallest lower bounds: bounds up to its limit
+are appended to a list of twice the length, and when that is full the smaller half stays and sets the limit. A bound and
+its row are one integer, the bits of the bound above those of the row, so that integers order them by (bound, row).
+
+Threads take whole tiles, whose products run on one thread each: on shared machines that is faster than one product on
+all threads. Which thread is first changes nothing, as the C smallest are the same.
+
+Shapes: N rows, D dimensions, C candidates a row.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -12,169 +19,118 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .threads import over_rows
+from .operands import Operand
+from .threads import over_rows, share
 
-SPARE_CANDIDATES = 8  # beyond k: a gap between neighbour k and the floor, wider than rounding errors
-TILE = (512, 4096)  # rows and columns, a multiple of the rows, of the products on the CPU; 8 MB of float32
-DEVICE_BLOCK_ELEMENTS = 1 << 28  # of the products, and of the gathered candidates, on other devices; 1 GB of float32
+TILE = 1024  # rows and columns
+CHUNK = 64  # columns that are tested at once
 
 
 class Candidates(NamedTuple):
     """What a candidate search found.
 
     Attributes:
-        index: (N, C) rows that may be among the k nearest; the row itself may be missing, as it is known to be first.
-        floor: (N,) no row outside the list has a smaller squared distance; infinite where none is outside.
+        index: (N, C) rows that may be among the nearest, each once; the row itself may be among them.
+        bound: (N, C) lower bounds of their squared distances, ascending. The last is one for the rows not listed, too.
     """
 
     index: np.ndarray | Tensor
-    floor: np.ndarray | Tensor
+    bound: np.ndarray | Tensor
 
 
-def squared_norms(features: Tensor) -> Tensor:
-    """(N,) squared Euclidean norms of the rows."""
-    return torch.linalg.vector_norm(features, dim=1).square()
+class _Lists(NamedTuple):
+    """Lists of all rows: keys (N, 2 C), how many there are (N,), and the limit of further bounds (N,)."""
+
+    key: np.ndarray
+    found: np.ndarray
+    limit: np.ndarray
 
 
-def _centred(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Features less their mean, (N, D), and their squared norms, (N,).
-
-    Distances stay, and what rounding takes from |x|^2 + |y|^2 - 2 x.y shrinks: the features of one network often lie in
-    a narrow cone.
-    """
-    centred = features - features.mean(dim=0)
-    return centred, squared_norms(centred)
+def product_into(left: Tensor, right: Tensor, out: Tensor) -> np.ndarray:
+    """Products (n, m) of rows (n, D) and (m, D), as a view of `out`, int32 or float32, with room for them."""
+    view = out[: len(left) * len(right)].view(len(left), len(right))
+    return (torch._int_mm if left.dtype == torch.int8 else torch.mm)(left, right.T, out=view).numpy()
 
 
-def _rounding(dimensions: int) -> float:
-    """A share e, so that (1 - e) (|x|^2 + |y|^2) - 2 x.y is a lower bound of the squared distance.
-
-    The error of a float32 dot product is about sqrt(D) eps |x| |y|; this is four times that.
-    """
-    return 4 * torch.finfo(torch.float32).eps * dimensions**0.5
+def product_room(operand: Operand, products: int) -> Tensor:
+    """Memory for so many products."""
+    return torch.empty(products, dtype=torch.int32 if operand.values.dtype == torch.int8 else torch.float32)
 
 
-def _candidate_count(rows: int, k: int) -> int:
-    return min(rows, k + SPARE_CANDIDATES)
+def tile_candidates(operand: Operand, count: int, tile: int | None = None) -> Candidates:
+    """The `count` rows of the smallest lower bounds for every row, on the CPU."""
+    rows, count, tile = len(operand.values), min(count, len(operand.values)), tile or TILE
+    lists = _Lists(
+        key=np.full((rows, 2 * count), np.iinfo(np.int64).max),
+        found=np.zeros(rows, dtype=np.int64),
+        limit=np.full(rows, np.inf, dtype=np.float32),
+    )
+    scale, norm = operand.scale.numpy(), operand.norm.numpy()
+    blocks = range(0, rows, tile)
+    locks = {begin: Lock() for begin in blocks}
+    # By diagonals, so that tiles of the same time rarely share rows.
+    tiles = ((top, top - shift) for shift in blocks for top in blocks[shift // tile :])
+
+    def work(tiles) -> None:
+        room = product_room(operand, tile * tile)
+        for top, left in tiles:
+            products = product_into(operand.values[top : top + tile], operand.values[left : left + tile], room)
+            with locks[left], locks[top] if top != left else nullcontext():
+                _offer_tile(products, scale, norm, *lists, lists.key.view(np.float32), top, left)
+
+    share(tiles, work)
+    over_rows(rows, lambda begin, end: _finish_rows(*lists, begin, end))
+    halves = lists.key[:, :count].view(np.int32)
+    return Candidates(halves[:, ::2], halves[:, 1::2].view(np.float32))
 
 
-def tile_candidates(features: Tensor, k: int) -> Candidates:
-    """Candidates by tiles of the lower triangle of all products, each of which serves its rows and its columns."""
-    features, squared = _centred(features)
-    norms = ((1 - _rounding(features.shape[1])) * squared).numpy()
-    rows, count = len(features), _candidate_count(len(features), k)
-    bounds = np.full((rows, count), np.inf, dtype=np.float32)
-    index = np.full((rows, count), rows, dtype=np.int64)
-    for top in range(0, rows, TILE[0]):
-        bottom = min(top + TILE[0], rows)
-        for left in range(0, bottom, TILE[1]):
-            right = min(left + TILE[1], bottom)
-            products = torch.mm(features[top:bottom], features[left:right].T).numpy()
-            _offer_tile(products, norms, bounds, index, top, left)
-    return Candidates(index, bounds[:, -1] if count < rows else np.full(rows, np.inf, dtype=np.float32))
+@njit(cache=True, nogil=True)
+def any_within(products, scale, norm, scales, norms, limit, limits):
+    """Whether a lower bound of a row's products is within the limit of the row or of its column; vectorised."""
+    found = False
+    for m in range(len(products)):
+        found |= norm + norms[m] - scale * scales[m] * np.float32(products[m]) <= max(limit, limits[m])
+    return found
 
 
-def _offer_tile(products: np.ndarray, norms: np.ndarray, bounds: np.ndarray, index: np.ndarray, top: int, left: int):
+@njit(cache=True, nogil=True)
+def _offer_tile(products, scale, norm, key, found, limit, half, top, left):
     height, width = products.shape
-
-    def offer_columns_to_rows(begin: int, end: int) -> None:
-        _offer_to_rows(products, norms, bounds, index, top, left, begin, end)
-
-    def offer_rows_to_columns(begin: int, end: int) -> None:
-        _offer_to_columns(products, norms, bounds, index, top, left, begin, end)
-
-    over_rows(height, offer_columns_to_rows, ranges_per_thread=1)
-    over_rows(min(width, top - left), offer_rows_to_columns, ranges_per_thread=1)
-
-
-@njit(cache=True, nogil=True)
-def offer(distances: np.ndarray, indices: np.ndarray, distance: float, index: int) -> None:
-    """Insert (distance, index) into an ascending list of fixed length, which loses its last entry."""
-    place = len(distances)
-    while place > 0 and (
-        distance < distances[place - 1] or (distance == distances[place - 1] and index < indices[place - 1])
-    ):
-        place -= 1
-    if place == len(distances):
-        return
-    for n in range(len(distances) - 1, place, -1):
-        distances[n] = distances[n - 1]
-        indices[n] = indices[n - 1]
-    distances[place] = distance
-    indices[place] = index
+    scales, norms, limits = scale[left : left + width], norm[left : left + width], limit[left : left + width].copy()
+    if top == left:
+        limits[:] = -np.inf  # each pair is there a second time, with row and column exchanged
+    bounds = np.empty(CHUNK, dtype=np.float32)
+    bits = bounds.view(np.int32)
+    for n in range(height):
+        i = top + n
+        for begin in range(0, width, CHUNK):
+            part = slice(begin, min(begin + CHUNK, width))
+            if not any_within(products[n, part], scale[i], norm[i], scales[part], norms[part], limit[i], limits[part]):
+                continue
+            for m in range(begin, part.stop):
+                bound = norm[i] + norms[m] - scale[i] * scales[m] * np.float32(products[n, m])
+                bounds[m - begin] = max(np.float32(0), bound)  # without signs, bits are in the order of the numbers
+            for m in range(begin, part.stop):
+                bound, code = bounds[m - begin], np.int64(bits[m - begin]) << 32
+                if bound <= limit[i]:
+                    _append(key, found, limit, half, i, code | (left + m))
+                if bound <= limits[m]:
+                    _append(key, found, limit, half, left + m, code | i)
+                    limits[m] = limit[left + m]
 
 
 @njit(cache=True, nogil=True)
-def _offer_to_rows(products, norms, bounds, index, top, left, begin, end):
-    """Offer all columns of a tile to its rows begin..end."""
-    for n in range(begin, end):
-        norm, own_bounds, own_index = norms[top + n], bounds[top + n], index[top + n]
-        limit = own_bounds[-1]
-        for m in range(products.shape[1]):
-            bound = norm + norms[left + m] - 2 * products[n, m]
-            if bound <= limit:
-                offer(own_bounds, own_index, bound, left + m)
-                limit = own_bounds[-1]
+def _append(key, found, limit, half, row, code):
+    key[row, found[row]] = code
+    found[row] += 1
+    if found[row] == key.shape[1]:
+        count = found[row] // 2
+        key[row] = np.partition(key[row], count - 1)
+        found[row] = count
+        limit[row] = half[row, 2 * count - 1]
 
 
 @njit(cache=True, nogil=True)
-def _offer_to_columns(products, norms, bounds, index, top, left, begin, end):
-    """Offer all rows of a tile to its columns begin..end."""
-    limits = bounds[left : left + end, -1].copy()
-    for n in range(products.shape[0]):
-        norm = norms[top + n]
-        for m in range(begin, end):
-            bound = norm + norms[left + m] - 2 * products[n, m]
-            if bound <= limits[m]:
-                offer(bounds[left + m], index[left + m], bound, top + n)
-                limits[m] = bounds[left + m, -1]
-
-
-def faiss_candidates(features: Tensor, k: int) -> Candidates:
-    """Candidates by faiss's flat index."""
-    import faiss
-
-    features, squared = _centred(features)
-    rows, count = len(features), _candidate_count(len(features), k)
-    table = faiss.IndexFlatL2(features.shape[1])
-    table.add(features.numpy())
-    distance, index = table.search(features.numpy(), count)
-    if count == rows:
-        return Candidates(index, np.full(rows, np.inf, dtype=np.float32))
-    # The error of a distance grows with the norms of both rows; but a row left out with more than four times
-    # |x|^2 + last is farther than the last by the triangle inequality, whatever its error.
-    last, error = distance[:, -1], _rounding(features.shape[1])
-    return Candidates(index, last - error * (5 * squared.numpy() + 4 * last))
-
-
-@contextmanager
-def _full_float32():
-    """Products of all 24 bits on GPUs that would take TensorFloat-32's 11."""
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-def block_candidates(features: Tensor, k: int) -> Candidates:
-    """Candidates by blocks of rows of all products, on the features' device."""
-    features, squared = _centred(features)
-    norms = (1 - _rounding(features.shape[1])) * squared
-    rows, count = len(features), _candidate_count(len(features), k)
-    index = torch.empty(rows, count, dtype=torch.int64, device=features.device)
-    floor = torch.full_like(norms, torch.inf)
-    with _full_float32():
-        for part in blocks(rows, rows):
-            bounds = torch.addmm(norms, features[part], features.T, alpha=-2).add_(norms[part, None])
-            nearest, index[part] = bounds.topk(count, largest=False)
-            if count < rows:
-                floor[part] = nearest[:, -1]
-    return Candidates(index, floor)
-
-
-def blocks(rows: int, elements_a_row: int) -> Iterator[slice]:
-    """Consecutive slices of `range(rows)`, of a bounded number of elements each."""
-    size = max(1, DEVICE_BLOCK_ELEMENTS // elements_a_row)
-    return (slice(begin, begin + size) for begin in range(0, rows, size))
+def _finish_rows(key, found, limit, begin, end):
+    for row in range(begin, end):
+        key[row, : found[row]].sort()

@@ -1,67 +1,68 @@
-"""Exact k-nearest neighbours in two steps: candidates by matrix products, then order and proof by exact distances.
+"""Exact k-nearest neighbours. Rough candidates come first, their exact distances second.
 
-A candidate search may be as rough as it likes, as long as it says how near a row that it left out could be (`floor`).
-Rows whose k nearest are not proven by that are searched again one by one, so the result never depends on the search.
+A candidate search may be as rough as it likes, as long as it gives lower bounds of the distances, also for the rows
+that it left out. Where these do not prove the k nearest of a row, it is compared with all others again, and all within
+reach are measured. So the result never depends on the search: on one device every exact backend gives the same.
 
-Shapes: N rows, D dimensions, k neighbours, C >= k candidates.
+Shapes: N rows, D dimensions, k neighbours.
 """
 
 import logging
-from functools import lru_cache
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from .candidates import (
-    Candidates,
-    block_candidates,
-    blocks,
-    faiss_candidates,
-    offer,
-    squared_norms,
-    tile_candidates,
-)
-from .threads import over_rows
+from .candidates import tile_candidates
+from .device import block_candidates, refine_on_device
+from .exact import improve, refine
+from .operands import Operand, float32_operand, int8_operand, rounding, squared_norms
+from .plan import candidate_count, choose, log_once
+from .with_faiss import flat_candidates, has_faiss, ivf_candidates
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "torch", "faiss")
-FAISS_BELOW_DIMENSIONS = 512  # with longer rows the symmetry saves more than faiss's faster selection
+BACKENDS = ("auto", "float32", "int8", "faiss", "faiss_ivf")
 LARGEST_SQUARED_NORM = 1e36  # sums of four such numbers are still float32
+RECALL_SAMPLE = 200
 
 
-def knn(features: np.ndarray | Tensor, k: int, backend: str = "auto") -> tuple[np.ndarray, np.ndarray]:
+def knn(
+    features: np.ndarray | Tensor, k: int, backend: str = "auto", block_rows: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest rows of every row, itself included, by squared Euclidean distance in float32.
 
     Each row comes first in its own list, at distance 0; the others follow by (distance, index), so that the result is
     defined where rows are equal. Rows need no normalisation and may be zero.
 
     Args:
-        features: (N, D) array or tensor; a tensor is searched on its own device.
+        features: (N, D) array or tensor.
         k: neighbours, the row itself included; above N it is taken as N.
-        backend: "torch", "faiss" (on the CPU), or "auto", the faster of them: faiss for short rows on the CPU if it
-            is installed.
+        backend: where candidates come from. "float32", products on the features' device, "int8", quantised products on
+            the CPU, and "faiss", its flat index on the CPU, are exact; "auto" is the faster of the first two and logs
+            the seconds and bytes that it expects. "faiss_ivf" is not exact: it looks into the nearest cells only, for
+            more rows than the others can take, and logs the recall of a sample.
+        block_rows: rows (on the CPU also columns) of the products that are in memory at once; None for a fast choice.
 
     Returns:
         Squared distances, float32, and row numbers, int64; both (N, min(k, N)) arrays.
 
     Raises:
-        ValueError: on features that are not a finite (N, D) with N > 0, on k < 1, on an unknown or missing backend.
+        ValueError: on features that are not a finite (N, D) with N > 0, on k or block_rows < 1, on an unknown or
+            missing backend.
     """
     features = as_features(features)
-    if k < 1:
-        raise ValueError(f"Expected k of at least 1, the row itself, got {k}: ask for one neighbour or more.")
-    k = min(k, len(features))
-    if _choose_backend(backend, features) == "faiss":
-        features = features.cpu()
-        candidates = faiss_candidates(features, k)
-    elif features.device.type == "cpu":
-        candidates = tile_candidates(features, k)
-    else:
-        return _search_on_device(features, k)
-    return _refine(features.numpy(), candidates, k)
+    _check(k, backend, block_rows)
+    rows, k = len(features), min(k, len(features))
+    if k == 1:
+        return np.zeros((rows, 1), dtype=np.float32), np.arange(rows)[:, None]
+    if backend == "auto":
+        plan = choose(*features.shape, k, features.device)
+        backend = plan.backend
+        log_once(f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
+    if backend == "float32" and features.device.type != "cpu":
+        return _search_on_device(features, k, block_rows)
+    return _search_on_cpu(features.cpu(), k, backend, block_rows)
 
 
 def as_features(features: np.ndarray | Tensor) -> Tensor:
@@ -88,99 +89,61 @@ def as_features(features: np.ndarray | Tensor) -> Tensor:
     return features
 
 
-def _choose_backend(backend: str, features: Tensor) -> str:
+def _check(k: int, backend: str, block_rows: int | None) -> None:
+    if k < 1:
+        raise ValueError(f"Expected k of at least 1, the row itself, got {k}: ask for one neighbour or more.")
     if backend not in BACKENDS:
         raise ValueError(f"Expected a backend out of {', '.join(BACKENDS)}, got {backend!r}.")
-    if backend == "faiss" and not _has_faiss():
-        raise ValueError("Expected faiss to be installed for backend 'faiss': install faiss-cpu, or take 'torch'.")
-    if backend != "auto":
-        return backend
-    short = features.device.type == "cpu" and features.shape[1] < FAISS_BELOW_DIMENSIONS
-    backend = "faiss" if short and _has_faiss() else "torch"
-    _log_choice(backend, features.device.type)
-    return backend
+    if backend.startswith("faiss") and not has_faiss():
+        raise ValueError(f"Expected faiss to be installed for backend {backend!r}: install faiss-cpu, or take 'auto'.")
+    if block_rows is not None and block_rows < 1:
+        raise ValueError(f"Expected block_rows of at least 1, got {block_rows}: leave it out for a fast choice.")
 
 
-@lru_cache
-def _has_faiss() -> bool:
-    try:
-        import faiss  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-@lru_cache
-def _log_choice(backend: str, device: str) -> None:
-    logger.debug("Nearest neighbours by %s on %s", backend, device)
-
-
-def _refine(features: np.ndarray, candidates: Candidates, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of the candidates by exact distance, or of all rows where the floor does not prove them."""
-    rows = len(features)
-    distance = np.full((rows, k), np.inf, dtype=np.float32)
-    index = np.full((rows, k), rows, dtype=np.int64)
-    over_rows(rows, lambda begin, end: _refine_rows(features, candidates.index, distance, index, begin, end))
-    _search_again(features, distance, index, np.flatnonzero(distance[:, -1] >= candidates.floor))
+def _search_on_cpu(features: Tensor, k: int, backend: str, block_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
+    operand = (int8_operand if backend == "int8" else float32_operand)(features, features.mean(dim=0))
+    count = candidate_count(k)
+    if backend == "faiss_ivf":
+        distance, index = refine(features.numpy(), ivf_candidates(operand, count), k)
+        _search_again(features, operand, distance, index, np.flatnonzero(np.isinf(distance[:, -1])))
+        _log_recall(features, operand, distance, index)
+        return distance, index
+    candidates = flat_candidates(operand, count) if backend == "faiss" else tile_candidates(operand, count, block_rows)
+    distance, index = refine(features.numpy(), candidates, k)
+    _search_again(features, operand, distance, index, np.flatnonzero(distance[:, -1] >= candidates.bound[:, -1]))
     return distance, index
 
 
-def _search_again(features: np.ndarray, distance: np.ndarray, index: np.ndarray, unproven: np.ndarray) -> None:
-    if len(unproven):
-        logger.debug("%d of %d rows are searched one by one: their neighbours are tied", len(unproven), len(features))
-        over_rows(len(unproven), lambda begin, end: _search_rows(features, unproven[begin:end], distance, index))
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _squared_distance(x, y):
-    total = np.float32(0)
-    for d in range(len(x)):
-        total += (x[d] - y[d]) * (x[d] - y[d])
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _refine_rows(features, candidates, distance, index, begin, end):
-    """Fill distance and index of rows begin..end from their candidates, the row itself first."""
-    for i in range(begin, end):
-        distance[i, 0], index[i, 0] = 0, i
-        for j in candidates[i]:
-            if j != i:
-                offer(distance[i, 1:], index[i, 1:], _squared_distance(features[i], features[j]), j)
-
-
-@njit(cache=True, nogil=True)
-def _search_rows(features, rows, distance, index):
-    """Fill distance and index of the given rows from all rows, the row itself first."""
-    for i in rows:
-        distance[i, 0], index[i, 0] = 0, i
-        distance[i, 1:] = np.inf
-        for j in range(len(features)):
-            if j != i:
-                offer(distance[i, 1:], index[i, 1:], _squared_distance(features[i], features[j]), j)
-            if distance[i, -1] == 0:
-                break  # no later row is nearer, and of equal rows the earlier count
-
-
-def _search_on_device(features: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """As the search on the CPU, on the features' device and without the symmetry."""
-    candidates = block_candidates(features, k)
-    distance, index = _refine_on_device(features, candidates.index, k)
-    unproven = torch.nonzero(distance[:, -1] >= candidates.floor).flatten().cpu().numpy()
+def _search_on_device(features: Tensor, k: int, block_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
+    operand = float32_operand(features, features.mean(dim=0))
+    candidates = block_candidates(operand, candidate_count(k), block_rows)
+    distance, index = refine_on_device(features, candidates, k)
+    unproven = torch.nonzero(distance[:, -1] >= candidates.bound[:, -1]).flatten().cpu().numpy()
     distance, index = distance.cpu().numpy(), index.cpu().numpy()
     if len(unproven):
-        _search_again(features.cpu().numpy(), distance, index, unproven)
+        _search_again(features.cpu(), Operand(*(values.cpu() for values in operand)), distance, index, unproven)
     return distance, index
 
 
-def _refine_on_device(features: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    rows, count = candidates.shape
-    distance = torch.empty(rows, k, device=features.device)
-    index = torch.empty(rows, k, dtype=torch.int64, device=features.device)
-    candidates = candidates.sort(dim=1).values  # and by distance below: a stable sort leaves ties in this order
-    for part in blocks(rows, count * features.shape[1]):
-        exact = (features[candidates[part]] - features[part, None]).square_().sum(dim=-1)
-        exact[candidates[part] == torch.arange(rows, device=features.device)[part, None]] = -1
-        exact, order = exact.sort(dim=1, stable=True)
-        distance[part], index[part] = exact[:, :k].clamp(min=0), candidates[part].gather(1, order[:, :k])
-    return distance, index
+def _search_again(
+    features: Tensor, operand: Operand, distance: np.ndarray, index: np.ndarray, chosen: np.ndarray
+) -> None:
+    """Make the lists of the chosen rows exact, in place; their ends tell how far to look."""
+    if not len(chosen):
+        return
+    logger.debug("%d of %d rows are searched again: their neighbours are close", len(chosen), len(features))
+    distances, indices = distance[chosen], np.full_like(index[chosen], len(features))
+    # No neighbour is farther than the k-th found, which a device's sums may have rounded otherwise.
+    distances[:, 1:], indices[:, 0] = (1 + rounding(features.shape[1])) * distances[:, -1:], chosen
+    rows = torch.from_numpy(chosen)
+    improve(features.numpy()[chosen], operand[rows], chosen, features.numpy(), operand, 0, distances, indices)
+    distance[chosen], index[chosen] = distances, indices
+
+
+def _log_recall(features: Tensor, operand: Operand, distance: np.ndarray, index: np.ndarray) -> None:
+    rows, k = index.shape
+    sample = np.random.default_rng(0).choice(rows, min(rows, RECALL_SAMPLE), replace=False)
+    exact = index.copy()
+    _search_again(features, operand, distance.copy(), exact, sample)
+    recall = np.mean([len(np.intersect1d(*pair)) / k for pair in zip(index[sample], exact[sample], strict=True)])
+    logger.warning("Approximate neighbours by faiss_ivf: recall %.3f on %d rows", recall, len(sample))

@@ -1,0 +1,83 @@
+"""Which neighbour search is the fastest here, and what it will take.
+
+Shapes: N rows, D dimensions, k neighbours.
+"""
+
+import logging
+import time
+from functools import lru_cache
+from math import log2
+from typing import NamedTuple
+
+import torch
+
+from .candidates import TILE
+from .device import BLOCK_BYTES
+
+logger = logging.getLogger(__name__)
+
+TEST_SECONDS = 0.15e-9  # a pair's bound, on one thread
+APPEND_SECONDS = 60e-9  # a candidate in a list
+MEASURED = 0.5  # share of the candidates that are measured
+BYTES_PER_SECOND = 8e9  # of their features
+SIZE = {"int8": 1, "float32": 4}
+
+
+class Plan(NamedTuple):
+    """A search: backend, seconds expected, bytes expected beyond the features."""
+
+    backend: str
+    seconds: float
+    bytes: int
+
+    def __str__(self):
+        return f"by {self.backend}, expected to take {self.seconds:.2g} s and {self.bytes / 2**30:.2g} GiB"
+
+
+def candidate_count(k: int) -> int:
+    """C: beyond k, candidates whose bounds are lower than the k-th distance, and a gap that proves the rest."""
+    return 2 * k + 32
+
+
+def choose(rows: int, dimensions: int, k: int, device: torch.device) -> Plan:
+    """The fastest exact backend on this machine, by timing a small product of each kind."""
+    backends = ("int8", "float32") if device.type == "cpu" else ("float32",)
+    plans = [estimate(backend, rows, dimensions, k, device) for backend in backends]
+    return min(plans, key=lambda plan: plan.seconds)
+
+
+def estimate(backend: str, rows: int, dimensions: int, k: int, device: torch.device) -> Plan:
+    """Expected seconds and bytes of a search by "int8" or "float32"."""
+    count = min(rows, candidate_count(k))
+    product, kept = seconds_a_pair(backend, dimensions, device), rows * (12 * k + dimensions * SIZE[backend])
+    if device.type != "cpu":
+        return Plan(backend, rows**2 * product, kept + rows * 12 * count + 2 * BLOCK_BYTES)
+    threads = torch.get_num_threads()
+    rounds = 2 + max(0, log2(rows / (2 * count)))  # a round fills the second half of a list
+    seconds_a_candidate = rounds * APPEND_SECONDS + 4 * dimensions * MEASURED / BYTES_PER_SECOND
+    seconds = rows**2 / 2 * (product + TEST_SECONDS) + rows * count * seconds_a_candidate
+    return Plan(backend, seconds / threads, kept + rows * 16 * count + threads * 4 * TILE**2)
+
+
+@lru_cache
+def seconds_a_pair(backend: str, dimensions: int, device: torch.device) -> float:
+    """Seconds of one of a tile's products, on one thread."""
+    rows = 256
+    features = torch.ones(rows, dimensions, device=device, dtype=torch.int8 if backend == "int8" else torch.float32)
+    product = torch._int_mm if backend == "int8" else torch.mm
+    threads, seconds = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(4):  # the first ones are slower
+            began = time.perf_counter()
+            float(product(features, features.T)[0, 0])  # waits for the device
+            seconds.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return min(seconds) / rows**2
+
+
+@lru_cache
+def log_once(message: str) -> None:
+    """Log at INFO what was not logged before."""
+    logger.info(message)
