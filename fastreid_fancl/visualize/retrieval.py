@@ -32,9 +32,8 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
         what = f"{len(rows)} training images of {' and '.join(cfg.DATASETS.NAMES)}"
         among = f"{len(search.gallery) - 1} others"
     how = "those with the lowest average precision" if hardest else "chosen by the seed"
-    caption = (
-        f"Search by {subject.origin}: {what}, {how}, each with the {top} nearest of the {among}. {explain(search, rows)}"
-    )
+    shown = f"Search by {subject.origin}: {what}, {how}, each with the {top} nearest of the {among}."
+    caption = f"{shown} {explain(search, rows)}"
     variant = "hardest" if hardest else ""
     return Picture("retrieval", subject.origin, layout(search, rows), caption, describe(search, rows), variant)
 
