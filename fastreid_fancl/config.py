@@ -42,6 +42,9 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.SOLVER.ITERS_PER_EPOCH = 0
     # What to do about an unreadable image: "stop" before training with the list of them, or "skip" them.
     cfg.DATASETS.ON_BAD_IMAGE = "stop"
+    # GiB of disk, in the user's cache folder, for photographs that are decoded and resized once for all epochs and runs,
+    # where INPUT begins with the same resizing in training and in test; equal to the bit. 0 decodes them each time.
+    cfg.DATALOADER.CACHE_GIB = 4.0
     # Gaussian blur of a training image with this probability; SIGMA is a range, in pixels of SIZE_TRAIN.
     cfg.INPUT.BLUR = CfgNode()
     cfg.INPUT.BLUR.ENABLED = False
@@ -231,6 +234,7 @@ def check_values(cfg: CfgNode) -> None:
         ("PARTS.NUMBER", cfg.PARTS.NUMBER >= 1, "at least 1"),
         ("PARTS.AXIS", cfg.PARTS.AXIS in ("height", "width"), "height or width"),
         ("PARTS.DIM", cfg.PARTS.DIM >= 0, "0 (no reduction) or more"),
+        ("DATALOADER.CACHE_GIB", cfg.DATALOADER.CACHE_GIB >= 0, "0 (decode each time) or more"),
         ("DATASETS.ON_BAD_IMAGE", cfg.DATASETS.ON_BAD_IMAGE in ("stop", "skip"), "stop or skip"),
         ("SOLVER.ITERS_PER_EPOCH", cfg.SOLVER.ITERS_PER_EPOCH >= 0, "0 (one pass over the images) or more"),
         ("SEED", cfg.SEED >= 0, "0 or more"),

@@ -150,7 +150,7 @@ def _check_dataset(dataset, splits: Sequence[str], workers: int, cache_dir: str 
 
 def _check_paths(name: str, paths: list[str], cache: str, workers: int) -> list[BadImage]:
     good = _load(cache)
-    stamps = {path: _stamp(path) for path in paths}
+    stamps = {path: stamp(path) for path in paths}
     unseen = [path for path in paths if stamps[path] is None or stamps[path] not in good]
     bad: list[BadImage] = []
     try:
@@ -189,7 +189,7 @@ def _problem(path: str) -> str:
     return ""
 
 
-def _stamp(path: str) -> str | None:
+def stamp(path: str) -> str | None:
     """What a file found good is known by; None if there is no file."""
     try:
         status = os.stat(path)
@@ -199,11 +199,15 @@ def _stamp(path: str) -> str | None:
     return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
+def cache_folder() -> str:
+    """Where this package keeps what it can make again: ``$XDG_CACHE_HOME/fastreid_fancl`` or ``~/.cache/...``."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "fastreid_fancl")
+
+
 def _cache_path(dataset, cache_dir: str | os.PathLike | None) -> str:
     """One file for each data set and place on disk."""
-    if cache_dir is None:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        cache_dir = os.path.join(home, "fastreid_fancl")
+    cache_dir = cache_dir or cache_folder()
     folders = {os.path.dirname(os.path.abspath(item[0])) for split in SPLITS for item in getattr(dataset, split)}
     digest = hashlib.blake2b(os.path.commonpath(folders).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in _name(dataset))

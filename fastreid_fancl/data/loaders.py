@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from fastreid.utils import comm
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from . import UNKNOWN_CAMERA, UNLABELLED
@@ -33,6 +34,7 @@ class ReIDDataset(Dataset):
         relabel: number pids and cameras 0, 1, ... in sorted order (training); otherwise they are ints already
             (query and gallery). Unlabelled images get target -1 and are no class.
         views: further transforms of the same photograph, each under its own key of the item.
+        read: from a path to an RGB image.
 
     Attributes:
         targets: (N,) int64.
@@ -47,10 +49,12 @@ class ReIDDataset(Dataset):
         labels: np.ndarray | None = None,
         relabel: bool = True,
         views: dict[str, Callable] | None = None,
+        read: Callable[[str], Image.Image] = read_image,
     ):
         self.img_items = list(items)
         self.transform = transform
         self.views = views or {}
+        self.read = read
         self.cams = sorted({camid for _, _, camid in self.img_items})
         if labels is None:
             self.pids = sorted({pid for _, pid, _ in self.img_items} - {UNLABELLED})
@@ -88,7 +92,7 @@ class ReIDDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
         index, seed = key if isinstance(key, tuple) else (key, None)
         path = self.img_items[index][0]
-        image = read_image(path)
+        image = self.read(path)
         with contextlib.nullcontext() if seed is None else seeded(seed):
             transformed = image if self.transform is None else self.transform(image)
             views = {name: transform(image) for name, transform in self.views.items()}

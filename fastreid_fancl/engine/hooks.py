@@ -144,7 +144,7 @@ class PseudoLabels(HookBase):
             write_clusters(os.path.join(self.cfg.OUTPUT_DIR, "clusters.csv"), dataset.img_items, labels)
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
-        plain = ReIDDataset(dataset.img_items, self.transform)
+        plain = ReIDDataset(dataset.img_items, self.transform, read=dataset.read)
         loader = feature_loader(
             plain,
             batch_size=self.cfg.TEST.IMS_PER_BATCH // comm.get_world_size(),

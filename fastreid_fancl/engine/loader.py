@@ -29,7 +29,7 @@ class EpochLoader:
         """
         dataset = self.dataset
         if labels is not None:
-            dataset = ReIDDataset(dataset.img_items, dataset.transform, labels, views=dataset.views)
+            dataset = ReIDDataset(dataset.img_items, dataset.transform, labels, views=dataset.views, read=dataset.read)
         self._batches = None
         self._loader = train_loader(
             dataset,

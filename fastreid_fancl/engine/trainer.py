@@ -12,6 +12,7 @@ from torch import nn
 
 from ..batchnorm import virtual_groups
 from ..compat.checks import value_of
+from ..data.cache import image_reader
 from ..data.check import preflight_all, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
@@ -96,7 +97,9 @@ class Trainer(DefaultTrainer):
         transforms = {"train": train_transforms(cfg), "test": build_transforms(cfg, is_train=False)}
         wanted = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE).VIEWS if is_unsupervised(cfg) else {}
         views = {name: transforms[kind] for name, kind in wanted.items()}
-        loader = EpochLoader(ReIDDataset(training_items(cfg), transforms["train"], views=views), cfg)
+        items = training_items(cfg)
+        read = image_reader((path for path, *_ in items), list(transforms.values()), cfg.DATALOADER.CACHE_GIB)
+        loader = EpochLoader(ReIDDataset(items, transforms["train"], views=views, read=read), cfg)
         if cfg.TEST.PRECISE_BN.ENABLED and not is_unsupervised(cfg):
             # The stock hook reads such a loader outside the epochs.
             loader.start(identity_batches(loader.dataset.targets, cfg, cfg.TEST.PRECISE_BN.NUM_ITER, epoch=0), epoch=0)
@@ -106,7 +109,9 @@ class Trainer(DefaultTrainer):
     def build_test_loader(cls, cfg, dataset_name: str):
         """The stock loader over the query and gallery images that the checks left."""
         dataset = load(dataset_name)
-        images = ReIDDataset(dataset.query + dataset.gallery, build_transforms(cfg, is_train=False), relabel=False)
+        items, transform = dataset.query + dataset.gallery, build_transforms(cfg, is_train=False)
+        read = image_reader((path for path, *_ in items), [transform], cfg.DATALOADER.CACHE_GIB)
+        images = ReIDDataset(items, transform, relabel=False, read=read)
         return build_reid_test_loader(
             images, cfg.TEST.IMS_PER_BATCH, len(dataset.query), num_workers=cfg.DATALOADER.NUM_WORKERS
         )
