@@ -52,14 +52,14 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.INPUT.BLUR.SIGMA = [0.1, 2.0]
 
     cfg.PSEUDO_LABELS = CfgNode()
-    # "dbscan" on the Jaccard distance, or "oracle": the true identities, the upper bound of any clustering.
+    # "dbscan" or "hdbscan" on the Jaccard distance, or "oracle": the true identities, any clustering's upper bound.
     cfg.PSEUDO_LABELS.ALGORITHM = "dbscan"
     # Neighbours of the k-reciprocal Jaccard distance: k1 of the reciprocal sets, k2 of the query expansion.
     cfg.PSEUDO_LABELS.K1 = 30
     cfg.PSEUDO_LABELS.K2 = 6
     # DBSCAN's radius as a Jaccard distance in (0, 1), or "auto": chosen each epoch from the data.
     cfg.PSEUDO_LABELS.EPS = 0.5
-    # DBSCAN's images within eps, the image itself included, that make a core point.
+    # Images within eps, the image itself included, that make a core point; HDBSCAN's smallest cluster too.
     cfg.PSEUDO_LABELS.MIN_SAMPLES = 4
 
     cfg.MEMORY = CfgNode()

@@ -285,6 +285,17 @@ def test_eps_by_data_is_logged(datasets, tmp_path):
     assert 0 < by_name(tmp_path)["eps"][0] < 1
 
 
+def test_hdbscan_needs_no_eps(datasets, tmp_path):
+    command_line(arguments("fancl", tmp_path, PSEUDO_LABELS__ALGORITHM="hdbscan"))
+    epochs = [line for line in metrics(tmp_path) if "clusters" in line]
+    assert len(epochs) == 2 and all(line["clusters"] > 1 and "eps" not in line for line in epochs)
+
+
+def test_spcl_does_not_train_on_hdbscan(datasets, tmp_path):
+    with pytest.raises(SystemExit, match="three radii of DBSCAN"):
+        command_line(arguments("spcl", tmp_path, PSEUDO_LABELS__ALGORITHM="hdbscan"))
+
+
 def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
     command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5))
     assert metrics(tmp_path)[-1]["iteration"] == 9
@@ -301,6 +312,7 @@ def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
         ({"SOLVER__IMS_PER_BATCH": 6}, "NUM_INSTANCE"),
         ({"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth"),
         ({"PSEUDO_LABELS__MIN_SAMPLES": 40}, "Expected clusters to train on"),
+        ({"PSEUDO_LABELS__MIN_SAMPLES": 40, "PSEUDO_LABELS__ALGORITHM": "hdbscan"}, "0 clusters of 36 images"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -1,5 +1,6 @@
 """From features to pseudo-labels: neighbours -> k-reciprocal Jaccard distance -> clusters -> their quality."""
 
+from .hierarchy import hdbscan
 from .jaccard import jaccard_distance
 from .labels import dbscan, noise_alone, reliable_labels, renumber
 from .neighbors import knn
@@ -13,6 +14,7 @@ __all__ = [
     "dbscan",
     "degenerate",
     "guarded_labels",
+    "hdbscan",
     "jaccard_distance",
     "knn",
     "noise_alone",

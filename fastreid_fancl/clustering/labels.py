@@ -26,20 +26,21 @@ def dbscan(distance: csr_matrix, eps: float, min_samples: int = 4) -> np.ndarray
     Raises:
         ValueError: on a distance that is not sparse and square, or on values out of these ranges.
     """
-    _check(distance, eps, min_samples)
+    check_distance(distance)
+    if not 0 < eps < 1:
+        raise ValueError(f"Expected eps between 0 and 1, as the Jaccard distance is, got {eps}: take 0.4 to 0.7.")
+    if min_samples < 1:
+        raise ValueError(f"Expected min_samples of at least 1, got {min_samples}: the usual is 4.")
     distance = distance.tocsr()
     radius = distance.data.dtype.type(eps)
     return _dbscan(distance.indptr, distance.indices, distance.data, radius, min_samples)
 
 
-def _check(distance: csr_matrix, eps: float, min_samples: int) -> None:
+def check_distance(distance: csr_matrix) -> None:
+    """Raise ValueError unless a distance is a sparse square matrix."""
     if not issparse(distance) or distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
         what = f"{type(distance).__name__} of shape {getattr(distance, 'shape', None)}"
         raise ValueError(f"Expected a square sparse distance, got {what}: pass what jaccard_distance returns.")
-    if not 0 < eps < 1:
-        raise ValueError(f"Expected eps between 0 and 1, as the Jaccard distance is, got {eps}: take 0.4 to 0.7.")
-    if min_samples < 1:
-        raise ValueError(f"Expected min_samples of at least 1, got {min_samples}: the usual is 4.")
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from .. import clustering
@@ -30,7 +31,7 @@ def assign_labels(
         refine: a method's `refine_labels`; the oracle's labels are not refined.
 
     Returns:
-        (N,) clusters 0..M-1 with -1 for images left out, and the eps used, None for the oracle.
+        (N,) clusters 0..M-1 with -1 for images left out, and the eps used, None without one.
 
     Raises:
         ValueError: if no clustering is usable, or the oracle has no identities.
@@ -38,13 +39,32 @@ def assign_labels(
     if options.ALGORITHM == "oracle":
         return oracle_labels(identities), None
     distance = clustering.jaccard_distance(features, options.K1, options.K2)
+    labels, eps = cluster(distance, options)
+    return refine(labels, distance, eps, options.MIN_SAMPLES, cameras), eps
+
+
+def cluster(distance: csr_matrix, options) -> tuple[np.ndarray, float | None]:
+    """Clusters of images by HDBSCAN or DBSCAN that are not degenerate, and DBSCAN's eps, None for HDBSCAN.
+
+    Raises:
+        ValueError: if no clustering is usable.
+    """
+    if options.ALGORITHM == "hdbscan":
+        labels = clustering.hdbscan(distance, options.MIN_SAMPLES)
+        reason = clustering.degenerate(labels)
+        if reason:
+            raise ValueError(
+                f"HDBSCAN's clustering is degenerate: {reason}. Go on by --resume with PSEUDO_LABELS.ALGORITHM dbscan, "
+                "whose radius moves to where it is not, or start from better weights."
+            )
+        return labels, None
     eps = options.EPS
     if eps == "auto":
         eps = clustering.choose_eps(distance, options.MIN_SAMPLES).eps
     labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
     if reason:
         logger.warning("The clustering at eps %.3g is degenerate: %s. Training on eps %.3g instead.", eps, reason, used)
-    return refine(labels, distance, used, options.MIN_SAMPLES, cameras), used
+    return labels, used
 
 
 def oracle_labels(identities: np.ndarray) -> np.ndarray:

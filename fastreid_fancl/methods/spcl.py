@@ -46,6 +46,8 @@ class SpCL(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        if cfg.PSEUDO_LABELS.ALGORITHM == "hdbscan":
+            raise ValueError("SpCL tests its clusters at three radii of DBSCAN: set PSEUDO_LABELS.ALGORITHM dbscan.")
         return {
             **super().from_config(cfg),
             "temperature": cfg.MEMORY.TEMPERATURE,
