@@ -191,14 +191,21 @@ def test_the_legend_toggles_a_run_in_all_plots(opened):
     assert len(opened.find_elements("css selector", "#plot-0 .scatterlayer .trace")) == drawn - 1
 
 
-def test_a_system_toggles_all_its_runs_and_shows_that_some_are_hidden(opened):
-    whole, seed = find(opened, '[data-all="fancl"]'), find(opened, '#legend [data-system="fancl"][data-seed="1"]')
+def test_a_box_toggles_all_runs_of_a_system_or_of_the_page_and_shows_that_some_are_hidden(opened):
+    every, whole = find(opened, "#every"), find(opened, '[data-all="fancl"]')
+    seed = find(opened, '#legend [data-system="fancl"][data-seed="1"]')
     seed.click()
-    assert whole.get_property("indeterminate") and not whole.is_selected()
+    assert [box.get_property("indeterminate") for box in (every, whole)] == [True, True]
     whole.click()
-    assert seed.is_selected() and len(shown(opened)) == len(PRECISIONS)
+    assert seed.is_selected() and every.is_selected() and len(shown(opened)) == len(PRECISIONS)
     whole.click()
     assert not seed.is_selected() and [name for name in shown(opened) if "fancl" in name] == []
+    assert every.get_property("indeterminate") and not whole.get_property("indeterminate")
+    every.click()
+    every.click()
+    assert shown(opened) == []
+    whole.click()
+    assert shown(opened) == ["fancl, seed 0", "fancl, seed 1"]
 
 
 def look(browser):

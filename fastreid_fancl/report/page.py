@@ -22,11 +22,12 @@ logger = logging.getLogger(__name__)
 
 PAGE = "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
-# A system keeps one look in all plots. The lists have lengths without a common divisor, so that systems of one colour
-# (named in page.css) have other dashes and markers. Dashes are in pixels, markers are plotly's and drawn in page.html.
-COLOURS = 7
+# A system keeps one look in all plots: number n has the n-th colour (of page.css), dash (pixels) and marker (plotly's,
+# drawn in page.html), each list begun again at its end. Without a common divisor of their lengths, systems that share a
+# colour do not soon share another.
+COLOURS = 8
 DASHES = ("", "8,4", "2,3", "10,3,2,3", "5,2,2,2")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 
 
 def write_page(systems: Sequence[System], output: Path, baseline: str | None = None) -> Path:

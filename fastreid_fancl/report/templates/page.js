@@ -154,14 +154,19 @@ function draw() {
   data.plots.forEach(drawCurves);
 }
 
-// The legend: a box a run, and one for all of a system.
+// The legend: a box a run, one for all of a system, and one for all.
+
+function tick(whole, boxes) {
+  whole.checked = boxes.every((box) => box.checked);
+  whole.indeterminate = !whole.checked && boxes.some((box) => box.checked);
+}
 
 function toggle({ target }) {
-  const row = target.closest(".system");
-  const [whole, seeds] = [find("[data-all]", row), all("[data-seed]", row)];
-  if (target === whole) seeds.forEach((box) => (box.checked = whole.checked));
-  whole.checked = seeds.every((box) => box.checked);
-  whole.indeterminate = !whole.checked && seeds.some((box) => box.checked);
+  const every = find("#every");
+  const below = target === every ? find("#legend") : target.dataset.all ? target.closest(".system") : target.parentNode;
+  for (const box of all("[data-seed]", below)) box.checked = target.checked;
+  for (const row of all(".system")) tick(find("[data-all]", row), all("[data-seed]", row));
+  tick(every, all("#legend [data-seed]"));
   data.plots.forEach(drawCurves);
 }
 
