@@ -72,13 +72,17 @@ def untrained(name, tmp_path, *opts, config=None) -> list[str]:
     return [*words, "MODEL.WEIGHTS", os.fspath(tmp_path / "built.pth")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_of_a_run_is_a_file_and_an_entry_that_say_of_which(run, kind):
-    words = [sys.executable, os.fspath(REPO / "tools/visualize.py"), kind, "--run", os.fspath(run)]
+def test_the_command_runs_in_a_fresh_process_and_prints_the_picture(run):
+    words = [sys.executable, os.fspath(REPO / "tools/visualize.py"), "clusters", "--run", os.fspath(run)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == os.fspath(run / "pictures/clusters_fancl_seed_0_epoch_2.png")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_of_a_run_is_a_file_and_an_entry_that_say_of_which(run, kind):
+    visualize(kind, "--run", run)
     picture = run / f"pictures/{kind}_fancl_seed_0_epoch_2.png"
-    assert done.stdout.strip() == os.fspath(picture)
     entry = index(run)[0]
     assert (entry["kind"], entry["file"]) == (kind, picture.name)
     assert "fancl, seed 0, epoch 2" in entry["caption"]
@@ -160,6 +164,12 @@ def test_the_pictures_of_a_network_are_drawn_for_stock_methods_too(datasets, tmp
     for kind in ("fana", "attention", "retrieval"):
         visualize(kind, *words)
     assert len(index(tmp_path)) == 3
+
+
+def test_where_the_margins_are_cropped_the_networks_input_is_shown(run):
+    crop = ("INPUT.CROP.ENABLED", "True", "INPUT.CROP.SIZE", "[8,24]")
+    assert "an input of 8 x 24 pixels" in caption(run, "attention", *crop)
+    assert "input of 8 x 24 pixels" in caption(run, "fana", *crop)
 
 
 def test_the_backbone_of_ice_is_its_teachers(datasets, tmp_path):

@@ -17,7 +17,7 @@ from fastreid_fancl.methods import FANCL
 from fastreid_fancl.visualize import attention, clusters, fana, retrieval
 from fastreid_fancl.visualize.drawing import IGNORED, NEUTRAL, RIGHT, WRONG, Sheet, cell_height, photograph
 from fastreid_fancl.visualize.origin import Origin, Subject
-from fastreid_fancl.visualize.search import Match, Search, spread
+from fastreid_fancl.visualize.search import Match, Search, choose, mean_feature, spread
 
 
 def render(figure) -> np.ndarray:
@@ -142,10 +142,10 @@ def test_the_hardest_queries_have_the_lowest_average_precision_and_a_match():
         market1501(search.distances, pids, g_pids, cameras, g_cameras),
         [],
     )
-    chosen = retrieval.choose(search, 9, seed=0, hardest=True)
+    chosen = choose(search, 9, seed=0, hardest=True)
     assert sorted(chosen) == [0, 1, 2, 3, 5, 6, 7, 8]
     assert (np.diff(search.ranking.precision[chosen]) >= 0).all()
-    assert 4 not in retrieval.choose(search, 9, seed=0, hardest=False)
+    assert 4 not in choose(search, 9, seed=0, hardest=False)
 
 
 def test_frames_of_a_retrieval_are_green_red_and_grey_by_the_rule(tmp_path):
@@ -231,6 +231,10 @@ def test_the_reference_of_a_query_leaves_its_own_camera_out():
     positive, negative = attention.reference(search, 0)
     torch.testing.assert_close(positive, torch.tensor([0.0, 1]))
     torch.testing.assert_close(negative, F.normalize(torch.tensor([1.0, -1]), dim=0))  # lengths do not count
+
+
+def test_the_mean_feature_of_no_images_is_zero():
+    assert mean_feature(torch.zeros(0, 3)).tolist() == [0, 0, 0]
 
 
 def test_the_panels_of_fana_are_what_fancl_itself_makes(monkeypatch):

@@ -28,7 +28,7 @@ from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
 from .origin import Subject, load_subject
-from .search import Search, inputs, mean_feature, search_tests, spread
+from .search import Search, choose, inputs, mean_feature, photographs, search_tests
 
 COLUMNS = 6
 OPACITY = 0.6
@@ -59,12 +59,11 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     search = search_tests(cfg, subject.model)
     if search.ranking is None:
         raise ValueError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
-    matched = np.flatnonzero(np.isfinite(search.ranking.first)).tolist()
-    shown = [matched[n] for n in spread([search.queries[query][1] for query in matched], number, cfg.SEED)]
-    images = inputs(cfg, [search.queries[query] for query in shown])
+    shown = choose(search, number, cfg.SEED)
+    items = [search.queries[query] for query in shown]
+    images = inputs(cfg, items)
     means = [torch.stack(each) for each in zip(*(reference(search, query) for query in shown), strict=True)]
     maps = grad_cam(subject, find(subject, layer), images, *means)
-    photographs = [drawing.photograph(search.queries[query][0]) for query in shown]
     height, width = subject.size
     caption = (
         f"Grad-CAM of {subject.origin} for {len(shown)} of the {len(search.queries)} queries of "
@@ -74,8 +73,8 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
         f"{width} pixels, laid over the photograph."
     )
     alt = f"{len(shown)} query photographs, each above the same photograph with a map of where the feature comes from."
-    titles = [search.name(query) for query in shown]
-    return Picture("attention", subject.origin, layout(photographs, maps, titles), caption, alt, layer)
+    figure = layout(photographs(cfg, items, images), maps, [search.name(query) for query in shown])
+    return Picture("attention", subject.origin, figure, caption, alt, layer)
 
 
 def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
@@ -139,19 +138,19 @@ def overlay(photograph: np.ndarray, attention: np.ndarray) -> np.ndarray:
     return (1 - OPACITY) * grey + OPACITY * colormaps[MAP](grown[0, 0].numpy())[..., :3]
 
 
-def layout(photographs: list[np.ndarray], maps: np.ndarray, titles: list[str]) -> drawing.Figure:
+def layout(pictures: list[np.ndarray], maps: np.ndarray, titles: list[str]) -> drawing.Figure:
     """Photographs with their titles in rows of COLUMNS, each above its map."""
-    columns = min(COLUMNS, len(photographs))
+    columns = min(COLUMNS, len(pictures))
     width = (WIDTH - GAP * (COLUMNS - 1)) / COLUMNS
-    aspects = [drawing.aspect_of(pixels) for pixels in photographs]
+    aspects = [drawing.aspect_of(pixels) for pixels in pictures]
     height = drawing.cell_height(width, aspects)
     block = LINE + 2 * (height + GAP)
-    sheet = Sheet(-(-len(photographs) // columns) * block)
-    for number, (photograph, attention, title) in enumerate(zip(photographs, maps, titles, strict=True)):
+    sheet = Sheet(-(-len(pictures) // columns) * block)
+    for number, (picture, attention, title) in enumerate(zip(pictures, maps, titles, strict=True)):
         x, y = number % columns * (width + GAP), number // columns * block
         sheet.text(x + width / 2, y, drawing.shorten(title, 18), centre=True)
         y += LINE
-        for pixels in (photograph, overlay(photograph, attention)):
+        for pixels in (picture, overlay(picture, attention)):
             sheet.picture((x, y, width, height), pixels, aspects[number])
             y += height + GAP
     return sheet.figure

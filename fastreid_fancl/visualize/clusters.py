@@ -9,6 +9,7 @@ import numpy as np
 
 from ..clustering import quality
 from ..data import UNLABELLED
+from ..data.loaders import ReIDDataset
 from ..engine.trainer import training_items
 from ..report.runs import read_epochs
 from . import drawing
@@ -104,11 +105,9 @@ def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
 
 def summary(groups: list[Group]) -> dict[str, float]:
     """`clustering.quality` of all groups."""
-    pids = [pid for group in groups for pid in group.pids]
-    known = sorted(set(pids) - {UNLABELLED})
-    codes = np.array([known.index(pid) if pid != UNLABELLED else -1 for pid in pids])
+    items = [(path, pid, "") for group in groups for path, pid in zip(group.paths, group.pids, strict=True)]
     labels = np.array([int(group.cluster or -1) for group in groups for _ in group.paths])
-    return quality(labels, codes)
+    return quality(labels, ReIDDataset(items).targets)
 
 
 def epoch_of(folder: Path, numbers: dict[str, float]) -> int:

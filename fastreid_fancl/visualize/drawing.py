@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
+from torch import Tensor
 
 from ..data.images import read_image
 
@@ -101,6 +102,11 @@ def photograph(path: str, width: float = WIDTH) -> np.ndarray:
     side = round(2 * width / 2.54 * DPI)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def as_pixels(image: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 255] -> (H, W, 3) uint8."""
+    return image.permute(1, 2, 0).byte().numpy()
 
 
 def aspect_of(pixels: np.ndarray) -> float:

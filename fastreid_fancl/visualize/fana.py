@@ -8,7 +8,7 @@ from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
 from .origin import Subject, load_subject
-from .search import checked_training_items, inputs, spread
+from .search import checked_training_items, inputs, photographs, spread
 
 # Figure 4 shows both layers; another FANA.LAYER is shown alone.
 PAPER = ("conv1", "bn1")
@@ -29,10 +29,6 @@ def draw(cfg, number: int) -> Picture:
     images = inputs(cfg, shown)
     layers = PAPER if cfg.FANA.LAYER in PAPER else (cfg.FANA.LAYER,)
     panels = {layer: noise(subject, images, layer, cfg.FANA.RATIO) for layer in layers}
-    whole = not cfg.INPUT.CROP.ENABLED
-    photographs = [
-        drawing.photograph(item[0]) if whole else as_pixels(x) for item, x in zip(shown, images, strict=True)
-    ]
     height, width = subject.size
     names, data = " and ".join(layers), " and ".join(cfg.DATASETS.NAMES)
     caption = (
@@ -46,7 +42,7 @@ def draw(cfg, number: int) -> Picture:
         f"{len(shown)} rows: an image, and after {names} a map of the activation, the white region where it is "
         "greatest, and the image with this region black."
     )
-    return Picture("fana", subject.origin, layout(photographs, panels), caption, alt)
+    return Picture("fana", subject.origin, layout(photographs(cfg, shown, images), panels), caption, alt)
 
 
 @torch.no_grad()
@@ -59,22 +55,20 @@ def noise(subject: Subject, images: torch.Tensor, layer: str, ratio: float) -> l
         raise ValueError(f"FANA.LAYER {layer} does not run as a whole: name one of its parts, such as {layer}.0.")
     activation = activations[0].cpu()
     regions, noised = fana.noise_mask(activation, ratio), transform(images, activation)
-    return [(a.numpy(), region.numpy(), as_pixels(x)) for a, region, x in zip(activation, regions, noised, strict=True)]
+    return [
+        (a.numpy(), region.numpy(), drawing.as_pixels(x))
+        for a, region, x in zip(activation, regions, noised, strict=True)
+    ]
 
 
-def as_pixels(image: torch.Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 255] -> (H, W, 3) uint8."""
-    return image.permute(1, 2, 0).byte().numpy()
-
-
-def layout(photographs: list[np.ndarray], panels: dict[str, list[tuple]]) -> drawing.Figure:
+def layout(pictures: list[np.ndarray], panels: dict[str, list[tuple]]) -> drawing.Figure:
     """A row an image: the photograph, then for each layer its three panels."""
     columns = 1 + len(COLUMNS) * len(panels)
     width = (WIDTH - GAP * (columns - 1)) / columns
-    aspects = [drawing.aspect_of(pixels) for pixels in photographs]
+    aspects = [drawing.aspect_of(pixels) for pixels in pictures]
     height = drawing.cell_height(width, aspects)
     top = 2 * LINE
-    sheet = Sheet(top + len(photographs) * (height + GAP))
+    sheet = Sheet(top + len(pictures) * (height + GAP))
     places = [column * (width + GAP) for column in range(columns)]
     sheet.text(places[0] + width / 2, LINE, "image", centre=True)
     for number, layer in enumerate(panels):
@@ -82,9 +76,9 @@ def layout(photographs: list[np.ndarray], panels: dict[str, list[tuple]]) -> dra
         sheet.text(places[first + 1] + width / 2, 0, f"after {layer}", centre=True, weight="bold")
         for x, title in zip(places[first:], COLUMNS, strict=False):
             sheet.text(x + width / 2, LINE, title, centre=True)
-    for row, (photograph, aspect) in enumerate(zip(photographs, aspects, strict=True)):
+    for row, (picture, aspect) in enumerate(zip(pictures, aspects, strict=True)):
         y = top + row * (height + GAP)
-        cells = [photograph, *(panel for each in panels.values() for panel in each[row])]
+        cells = [picture, *(panel for each in panels.values() for panel in each[row])]
         for x, pixels in zip(places, cells, strict=True):
             style = {"cmap": "gray" if pixels.dtype == bool else MAP} if pixels.ndim == 2 else {}
             sheet.picture((x, y, width, height), pixels, aspect, **style)

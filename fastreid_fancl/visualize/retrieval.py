@@ -6,7 +6,7 @@ from . import drawing
 from .album import Picture
 from .drawing import GAP, IGNORED, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
 from .origin import load_subject
-from .search import Match, Search, search_tests, search_training, spread
+from .search import Match, Search, choose, search_tests, search_training
 
 TEXT = 2.0  # cm, of the words beside a query
 LEGEND = {RIGHT: "same identity", WRONG: "other identity", IGNORED: "same identity and camera: not scored"}
@@ -36,18 +36,6 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
     caption = f"{shown} {explain(search, rows)}"
     variant = "hardest" if hardest else ""
     return Picture("retrieval", subject.origin, layout(search, rows), caption, describe(search, rows), variant)
-
-
-def choose(search: Search, number: int, seed: int, hardest: bool) -> list[int]:
-    """Queries to show: by lowest average precision, or spread over the identities; only such as have a match."""
-    if search.ranking is None:
-        if hardest:
-            raise ValueError("--hardest goes by average precision, which needs identities: leave it out.")
-        return spread([query[1] for query in search.queries], number, seed)
-    matched = np.flatnonzero(np.isfinite(search.ranking.first))
-    if hardest:
-        return matched[np.argsort(search.ranking.precision[matched], kind="stable")][:number].tolist()
-    return [matched[n] for n in spread([search.queries[query][1] for query in matched], number, seed)]
 
 
 def mark_of(match: Match) -> Mark:

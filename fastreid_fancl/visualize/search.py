@@ -18,6 +18,7 @@ from ..data.datasets import load
 from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.seeds import derive
 from ..engine.trainer import Trainer, check_data, training_items
+from .drawing import as_pixels, photograph
 
 
 class Match(NamedTuple):
@@ -73,6 +74,22 @@ class Search:
             if len(found) == number:
                 break
         return found
+
+
+def choose(search: Search, number: int, seed: int, hardest: bool = False) -> list[int]:
+    """Queries to show: by lowest average precision, or spread over the identities; only such as have a match.
+
+    Raises:
+        ValueError: on `hardest` without identities.
+    """
+    if search.ranking is None:
+        if hardest:
+            raise ValueError("--hardest goes by average precision, which needs identities: leave it out.")
+        return spread([pid for _, pid, _ in search.queries], number, seed)
+    matched = np.flatnonzero(np.isfinite(search.ranking.first))
+    if hardest:
+        return matched[np.argsort(search.ranking.precision[matched], kind="stable")][:number].tolist()
+    return matched[spread([search.queries[query][1] for query in matched], number, seed)].tolist()
 
 
 class Features(ReidEvaluator):
@@ -145,5 +162,12 @@ def inputs(cfg, items: list[Item]) -> Tensor:
 
 
 def mean_feature(features: Tensor) -> Tensor:
-    """(N, D) of any length -> (D,) of unit length, the direction of the mean of the directions."""
-    return F.normalize(F.normalize(features, dim=1).mean(0), dim=0)
+    """(N, D) of any length -> (D,) of unit length, the direction of the mean of the directions; zero for none."""
+    return F.normalize(F.normalize(features, dim=1).sum(0), dim=0)
+
+
+def photographs(cfg, items: list[Item], images: Tensor) -> list[np.ndarray]:
+    """The photographs of `inputs`, or these themselves, (H, W, 3), where INPUT.CROP leaves out the margins."""
+    if cfg.INPUT.CROP.ENABLED:
+        return [as_pixels(image) for image in images]
+    return [photograph(path) for path, *_ in items]
