@@ -13,6 +13,7 @@ _PUBLIC = {
     "check_config": ".checks",
     "choose_backend": ".launch",
     "stateful": ".engine",
+    "torchrun_processes": ".launch",
 }
 _MENDS = (
     *("registry", "data", "samplers", "pretrained", "model"),

@@ -26,15 +26,36 @@ class WrongInputError(ValueError):
     """A ValueError on its way from a process to the one that launched it, recognised there by its name."""
 
 
+def torchrun_processes() -> int:
+    """The processes of the job that torchrun started this one for; 0 outside torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+
+
 @wrap(stock.launch)
-def launch(stock_launch, *args, **kwargs) -> None:
+def launch(
+    stock_launch, main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=()
+) -> None:
     """Symptom: with several processes a wrong input ends in the traceback of a traceback.
 
     Cause: engine/launch.py:60; torch.multiprocessing turns every error into a ProcessRaisedException.
     Mend: a ValueError of a process is the same ValueError here.
+
+    Symptom: under torchrun each of its processes trains alone.
+    Cause: engine/launch.py spawns processes of its own or none.
+    Mend: a process that torchrun has started is one of the job's, whatever the other arguments say.
     """
+    if num_machines > 1 and dist_url in (None, "auto"):
+        raise ValueError(
+            "Several machines need --dist-url tcp://HOST:PORT, equal on all: the name and a free port of the first one."
+        )
+    if torchrun_processes():
+        local_rank, world_size, per_machine, machine_rank = (
+            int(os.environ[name]) for name in ("LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+        )
+        distributed_worker(local_rank, main_func, world_size, per_machine, machine_rank, "env://", args)
+        return
     try:
-        stock_launch(*args, **kwargs)
+        stock_launch(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
     except ProcessRaisedException as error:
         _, name, message = str(error).rpartition(f"{WrongInputError.__name__}: ")
         if not name:

@@ -1,4 +1,16 @@
-"""One run from the command line: configuration, checks, training or evaluation, on one process or several."""
+"""One run from the command line: configuration, checks, training or evaluation, on one process or several.
+
+Several processes of one machine: `--num-gpus 2`, with MODEL.DEVICE cpu too. Several machines, which share OUTPUT_DIR
+and have the same images under FASTREID_DATASETS: on each, with its own `--machine-rank` from 0,
+
+    python tools/train_net.py --num-machines 2 --machine-rank 0 --num-gpus 4 --dist-url tcp://FIRST-MACHINE:29500 ...
+
+or by torchrun, which starts all processes again when one is lost; `--resume` then goes on from the last checkpoint, to
+the weights of a run never stopped:
+
+    torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 \
+        tools/train_net.py --resume ...
+"""
 
 import os
 import sys
@@ -22,12 +34,14 @@ def command_line(argv: list[str] | None = None) -> None:
     args = default_argument_parser().parse_args(argv)
     try:
         cfg = load_config(args.config_file, args.opts)
-        compat.check_config(cfg, world_size=args.num_gpus * args.num_machines)
+        compat.check_config(cfg, world_size=compat.torchrun_processes() or args.num_gpus * args.num_machines)
     except ValueError as error:
         sys.exit(f"error: {error}")
     compat.choose_backend(cfg.MODEL.DEVICE)
     try:
         launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     except ProcessExitedException as error:
         sys.exit(error.exit_code)
 

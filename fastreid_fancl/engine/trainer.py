@@ -129,6 +129,20 @@ class Trainer(DefaultTrainer):
         self.iters_per_epoch = cfg.SOLVER.ITERS_PER_EPOCH or max(1, iters_per_epoch)
         return super().build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
 
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As the stock one.
+
+        Raises:
+            ValueError: if only some of the processes find the checkpoint.
+        """
+        super().resume_or_load(resume)
+        epochs = comm.all_gather(self.start_epoch)
+        if len(set(epochs)) > 1:
+            raise ValueError(
+                f"Expected all processes to resume from one checkpoint, but they would start at the epochs {epochs}: "
+                f"let the machines share OUTPUT_DIR {self.cfg.OUTPUT_DIR}."
+            )
+
     def build_hooks(self) -> list[hooks.HookBase]:
         """The stock hooks after those that begin an epoch; the clocks of training and evaluation; the record."""
         batches = PseudoLabels(self.cfg) if is_unsupervised(self.cfg) else IdentityBatches(self.cfg)
