@@ -77,6 +77,11 @@ def peak_memory() -> float | None:
     """GiB that this process has taken at most: of the GPU where it uses one, else resident; None where unknown."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**30
+    return peak_resident()
+
+
+def peak_resident() -> float | None:
+    """GiB of the machine's memory that this process has taken at most; None where unknown."""
     try:
         import resource
     except ImportError:  # Windows

@@ -26,15 +26,22 @@ from torch.multiprocessing import ProcessExitedException
 from .. import compat
 from ..config import load_config
 from ..data.locks import alone
+from .plan import plan
 from .trainer import Trainer, check_data
 
 
 def command_line(argv: list[str] | None = None) -> None:
     """Run `train` in the processes that the arguments ask for; wrong input ends in its message without a traceback."""
-    args = default_argument_parser().parse_args(argv)
+    parser = default_argument_parser()
+    parser.add_argument("--plan", action="store_true", help="rehearse: print the time, memory and disk to expect")
+    args = parser.parse_args(argv)
     try:
         cfg = load_config(args.config_file, args.opts)
-        compat.check_config(cfg, world_size=compat.torchrun_processes() or args.num_gpus * args.num_machines)
+        processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
+        compat.check_config(cfg, processes)
+        if args.plan:
+            print(plan(cfg, processes))
+            return
     except ValueError as error:
         sys.exit(f"error: {error}")
     compat.choose_backend(cfg.MODEL.DEVICE)

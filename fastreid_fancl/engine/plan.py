@@ -1,0 +1,237 @@
+"""What a run will take, by a rehearsal: a few real steps, features of a few batches, a clustering of made-up features.
+
+Shapes: N training images, D feature dimensions.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastreid.data.transforms import build_transforms
+from fastreid.utils.events import EventStorage
+from torch import Tensor
+
+from ..clustering.plan import choose
+from ..compat.model import own_batch
+from ..data.cache import GIB, image_reader
+from ..data.datasets import load
+from ..data.loaders import ReIDDataset, feature_loader
+from ..data.samplers import cluster_batches
+from .labels import assign_labels
+from .record import peak_memory, peak_resident
+from .trainer import Trainer, is_unsupervised
+
+MOST_IMAGES = 4000  # of N, in the rehearsal
+PER_CLUSTER = 20
+WARM, MEASURED = 2, 6  # steps, and batches to encode
+COPIES = 3  # of all features: gathered by batch, by process, in a memory bank
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What happens `times` times in a run and takes so many seconds each time."""
+
+    name: str
+    times: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is expected to take: one of its processes, but the disk all.
+
+    Attributes:
+        memory: GiB resident at most, and of the GPU where there is one.
+        disk: GiB of checkpoints, and of decoded photographs.
+    """
+
+    phases: tuple[Phase, ...]
+    memory: tuple[float, float | None]
+    disk: tuple[float, float]
+
+    def __str__(self):
+        rows = [(phase.name, phase.times, phase.seconds, phase.times * phase.seconds / 60) for phase in self.phases]
+        table = [f"| {name} | {times} | {seconds:.3g} | {minutes:.3g} |" for name, times, seconds, minutes in rows]
+        gpu = "" if self.memory[1] is None else f", {self.memory[1]:.2f} GiB of its GPU"
+        return "\n".join(
+            [
+                "| phase | times | seconds each | minutes |\n|---|---|---|---|",
+                *table,
+                f"| the run | | | {sum(minutes for *_, minutes in rows):.3g} |\n",
+                f"Memory of a process: {self.memory[0]:.2f} GiB{gpu}.",
+                f"Disk: {self.disk[0]:.2f} GiB of checkpoints, {self.disk[1]:.2f} GiB of decoded photographs.",
+                "The first start also checks and decodes every photograph, and compiles the clustering.",
+            ]
+        )
+
+
+def plan(cfg, processes: int = 1) -> Plan:
+    """Rehearse a run on this process, in a folder that goes away.
+
+    Of several processes it is one's share; what they say to each other is left out.
+
+    Raises:
+        ValueError: on input with which the run would not start either.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rehearsal = Rehearsal(cfg, processes, folder)
+        phases = tuple(rehearsal.phases())
+        return Plan(phases, rehearsal.memory(), rehearsal.disk())
+
+
+class Rehearsal:
+    """A trainer of one of a run's processes, and what its phases take."""
+
+    def __init__(self, cfg, processes: int, folder: str):
+        self.cfg, self.processes, self.folder = cfg, processes, Path(folder)
+        self.trainer = Trainer(share(cfg, processes, folder))
+        self.trainer.resume_or_load(resume=False)
+        self.model, self.dataset = self.trainer.model, self.trainer.data_loader.dataset
+        self.tests = [item for name in cfg.DATASETS.TESTS for item in load(name).query + load(name).gallery]
+        self.images = len(self.dataset)
+        self.sample = min(self.images, MOST_IMAGES)
+        self.batches = cluster_batches(
+            np.arange(self.sample), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, WARM + MEASURED, cfg.SEED
+        )
+        self.extra = 0  # bytes of what is larger in the run
+        self.checkpoint = self.folder / "rehearsal.pth"
+
+    def phases(self) -> Iterator[Phase]:
+        """Every phase of the run, measured as it is asked for."""
+        cfg = self.cfg
+        self._read_as_the_run_will()
+        if is_unsupervised(cfg):
+            yield from self._before_epochs()
+        iterations = cfg.SOLVER.ITERS_PER_EPOCH or max(1, self.images // cfg.SOLVER.IMS_PER_BATCH)
+        yield Phase("training", cfg.SOLVER.MAX_EPOCH, iterations * self._step())
+        if self.tests:
+            encoding = self._encode(self.model)[0] * len(self.tests) / self.processes
+            yield Phase("evaluation", periods(cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD), encoding)
+        saving = seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem))
+        yield Phase("checkpoint", self._checkpoints(), saving)
+
+    def memory(self) -> tuple[float, float | None]:
+        """GiB resident and of the GPU."""
+        on_gpu = torch.cuda.is_initialized()
+        return peak_resident() + self.extra / GIB, peak_memory() + self.extra / GIB / COPIES if on_gpu else None
+
+    def disk(self) -> tuple[float, float]:
+        """GiB of checkpoints and of decoded photographs."""
+        sizes = ((self.images, self.cfg.INPUT.SIZE_TRAIN), (len(self.tests), self.cfg.INPUT.SIZE_TEST))
+        files = [3 * number * prod(size) / GIB for number, size in sizes]
+        decoded = sum(gib for gib in files if gib <= self.cfg.DATALOADER.CACHE_GIB)
+        return self._checkpoints() * self.checkpoint.stat().st_size / GIB, decoded
+
+    def _checkpoints(self) -> int:
+        return periods(self.cfg.SOLVER.MAX_EPOCH, self.cfg.SOLVER.CHECKPOINT_PERIOD) + bool(self.tests)  # and the best
+
+    def _read_as_the_run_will(self) -> None:
+        """Where the run will decode the photographs once, decode those of the rehearsal beforehand."""
+        dataset = self.dataset
+        transforms = [dataset.transform, *dataset.views.values()]
+        if 3 * self.images * prod(self.cfg.INPUT.SIZE_TRAIN) <= self.cfg.DATALOADER.CACHE_GIB * GIB:
+            paths = [dataset.img_items[n][0] for n in np.unique(self.batches)]
+            dataset.read = image_reader(paths, transforms, self.cfg.DATALOADER.CACHE_GIB, self.folder)
+
+    def _before_epochs(self) -> Iterator[Phase]:
+        """Features and clustering; leaves the method as it is after the beginning of an epoch."""
+        each, features = self._encode(self.model.cluster_features)
+        made_up = {name: clustered(self.sample, values.shape[1], self.cfg.SEED) for name, values in features.items()}
+        labels = torch.arange(self.sample, device=self.model.device) // PER_CLUSTER
+        clustering = self._cluster(made_up["original"])
+        self.model.start_epoch({name: values.to(self.model.device) for name, values in made_up.items()}, labels)
+        self.extra += COPIES * 4 * (self.images - self.sample) * sum(values.shape[1] for values in made_up.values())
+        self.model.epoch = 1
+        kept = self.model.stored_features() is not None
+        yield Phase("features", 1 if kept else self.cfg.SOLVER.MAX_EPOCH, each * self.images / self.processes)
+        yield Phase("clustering", self.cfg.SOLVER.MAX_EPOCH, clustering)
+
+    def _cluster(self, features: Tensor) -> float:
+        """Seconds of all images' clustering: the search's grow as its plan says, those of the rest as N."""
+        unknown = np.full(len(features), -1)
+
+        def run():
+            assign_labels(features, unknown, None, self.cfg.PSEUDO_LABELS, lambda labels, *_: labels)
+
+        run()  # compiles
+        taken = seconds(run)
+        if self.images == self.sample:
+            return taken
+        known, whole = (
+            choose(rows, features.shape[1], self.cfg.PSEUDO_LABELS.K1 + 1, features.device)
+            for rows in (self.sample, self.images)
+        )
+        self.extra += whole.bytes
+        return whole.seconds + max(0.0, taken - known.seconds) * self.images / self.sample
+
+    def _encode(self, encode: Callable[[dict], dict]) -> tuple[float, dict[str, Tensor]]:
+        """Seconds of an image, after the first batch, and the last batch's features."""
+        items = [self.dataset.img_items[n] for n in np.unique(self.batches)]
+        plain = ReIDDataset(items, build_transforms(self.cfg, is_train=False), read=self.dataset.read)
+        size = min(self.trainer.cfg.TEST.IMS_PER_BATCH, -(-len(items) // MEASURED))
+        loader = feature_loader(plain, size, self.cfg.DATALOADER.NUM_WORKERS)
+        self.model.eval()
+        with torch.no_grad():
+            for number, batch in enumerate(loader):
+                features = encode(own_batch(self.model, (batch,))[0])
+                wait(self.model.device)
+                if number == 0:
+                    began = time.perf_counter()
+        self.model.train()
+        return (time.perf_counter() - began) / (len(items) - size), features
+
+    def _step(self) -> float:
+        """Seconds of a training step, its batch included."""
+        trainer = self.trainer
+        made_up = np.arange(self.images) // PER_CLUSTER if is_unsupervised(self.cfg) else None
+        trainer.data_loader.start(self.batches, 0, made_up)
+        with EventStorage() as trainer.storage:
+            for trainer.iter in range(WARM + MEASURED):
+                if trainer.iter == WARM:
+                    wait(self.model.device)
+                    began = time.perf_counter()
+                trainer.run_step()
+            wait(self.model.device)
+        return (time.perf_counter() - began) / MEASURED
+
+
+def share(cfg, processes: int, folder: str):
+    """The configuration of one of several processes, which writes to a folder and decodes nothing beforehand."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR, cfg.DATALOADER.CACHE_GIB = folder, 0.0
+    cfg.SOLVER.IMS_PER_BATCH //= processes
+    cfg.TEST.IMS_PER_BATCH //= processes
+    cfg.freeze()
+    return cfg
+
+
+def periods(epochs: int, period: int) -> int:
+    """How often something happens that does so every `period` epochs and after the last; only then with 0."""
+    return -(-epochs // period) if period > 0 else 1
+
+
+def clustered(rows: int, dimensions: int, seed: int) -> Tensor:
+    """(rows, dimensions) of unit length, PER_CLUSTER near each other."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(-(-rows // PER_CLUSTER), dimensions, generator=generator)
+    near = centres.repeat_interleave(PER_CLUSTER, dim=0)[:rows]
+    return torch.nn.functional.normalize(near + torch.randn(rows, dimensions, generator=generator), dim=1)
+
+
+def seconds(function: Callable) -> float:
+    """Of one call."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,70 @@
+"""What a plan says before a run against what the run then does; seconds belong in benchmarks."""
+
+import os
+import re
+
+import pytest
+from test_engine import arguments, by_name
+
+from fastreid_fancl import load_config
+from fastreid_fancl.engine.plan import Phase, Plan, periods, plan, share
+from fastreid_fancl.engine.run import command_line
+
+
+def configuration(method: str, output, **changes):
+    options = arguments(method, output, **changes)
+    return load_config(options[1], options[2:])
+
+
+@pytest.mark.parametrize("method", ["fancl", "spcl", "ice", "resnet50"])
+def test_a_run_has_the_phases_and_leaves_the_files_of_its_plan(datasets, tmp_path, monkeypatch, method):
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "home"))
+    keys = {"SOLVER__MAX_EPOCH": 3, "SOLVER__CHECKPOINT_PERIOD": 2, "TEST__EVAL_PERIOD": 3}
+    expected = plan(configuration(method, tmp_path / "run", **keys))
+    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.glob("home/*/*.npy")), "a plan writes nothing that stays"
+
+    command_line(arguments(method, tmp_path / "run", **keys))
+    logged = by_name(tmp_path / "run")
+    times = {phase.name: phase.times for phase in expected.phases}
+    for phase in ("features", "clustering"):
+        epochs = len(logged.get(f"seconds_{phase}", []))
+        assert times.get(phase, 0) == (1 if (method, phase) == ("spcl", "features") else epochs)
+    assert times["training"] == 3
+    assert times["evaluation"] == len(logged["mAP"]) == 1
+    saved = list((tmp_path / "run").glob("*.pth"))
+    assert times["checkpoint"] == len(saved) == 3, "after two epochs, the last one and the best one"
+    assert expected.disk[0] == pytest.approx(sum(file.stat().st_size for file in saved) / 2**30, rel=0.01)
+    decoded = [file.stat().st_size for file in tmp_path.glob("home/*/*.npy")]
+    assert expected.disk[1] == pytest.approx(sum(decoded) / 2**30, rel=0.1)
+    assert all(phase.seconds > 0 for phase in expected.phases)
+
+
+def test_a_plan_is_printed_and_nothing_starts(datasets, tmp_path, capsys):
+    command_line(arguments("cluster_contrast", tmp_path / "run", "--plan"))
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^\| (\w+) \| (\d+) \|", printed, flags=re.MULTILINE)
+    assert rows == [("features", "2"), ("clustering", "2"), ("training", "2"), ("evaluation", "1"), ("checkpoint", "3")]
+    assert "Memory of a process" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_of_what_cannot_start_says_why(datasets, tmp_path):
+    with pytest.raises(SystemExit, match=r"nowhere\.pth"):
+        command_line(arguments("fancl", tmp_path, "--plan", MODEL__WEIGHTS="nowhere.pth"))
+
+
+def test_one_of_several_processes_has_its_share_of_the_batches(tmp_path):
+    one = share(configuration("fancl", tmp_path), 2, "elsewhere")
+    assert (one.SOLVER.IMS_PER_BATCH, one.TEST.IMS_PER_BATCH, one.OUTPUT_DIR) == (4, 8, "elsewhere")
+
+
+def test_what_happens_every_few_epochs_also_happens_after_the_last():
+    assert [periods(6, period) for period in (1, 2, 4, 6, 9, 0, -1)] == [6, 3, 2, 1, 1, 1, 1]
+
+
+def test_minutes_are_those_of_all_times():
+    printed = str(Plan((Phase("training", 6, 100), Phase("evaluation", 2, 30)), (1.0, 2.0), (3.0, 0.5)))
+    assert "| training | 6 | 100 | 10 |" in printed
+    assert "| the run | | | 11 |" in printed
+    assert "1.00 GiB, 2.00 GiB of its GPU" in printed
