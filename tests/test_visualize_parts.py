@@ -274,7 +274,7 @@ def test_a_cluster_says_its_size_its_purity_and_whose_it_is():
     assert clusters.heading(unknown) == "cluster 0: 2 images"
     assert unknown.mark(0) == NEUTRAL
     left_out = clusters.Group("", ["a"], ["x"])
-    assert clusters.heading(left_out) == "left out: 1 images"
+    assert clusters.heading(left_out) == "left out: 1 image"
     assert left_out.mark(0) == NEUTRAL
 
 

@@ -55,7 +55,7 @@ def draw(cfg, number: int) -> Picture:
     shown = clusters[:number]
     hidden = clusters[number:]
     text = (
-        f"Clusters of {where}, from the features at its beginning: the {len(shown)} largest of {len(clusters)} with "
+        f"Clusters of {where}, from the features at its beginning: the {len(shown)} largest of {len(clusters)}, which hold "
         f"{sum(len(g.paths) for g in clusters)} of the {sum(len(g.paths) for g in groups)} training images of "
         f"{' and '.join(cfg.DATASETS.NAMES)}, and images that were left out ({numbers['left_out']}). Up to {COLUMNS} "
         "images each, evenly from the data set's order."
@@ -120,7 +120,7 @@ def epoch_of(folder: Path, numbers: dict[str, float]) -> int:
 
 def heading(group: Group) -> str:
     """A cluster's number, size, purity."""
-    size = f"{len(group.paths)} images"
+    size = f"{len(group.paths)} image{'s' * (len(group.paths) != 1)}"
     if not group.cluster:
         return f"left out: {size}"
     purity = summary([group]).get("purity")

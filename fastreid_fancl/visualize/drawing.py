@@ -1,6 +1,6 @@
 """A sheet of photographs and maps, 16 cm wide, on which everything is placed in cm from inside its top left corner."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,9 +78,8 @@ class Sheet:
         style = {"fontsize": POINTS, "color": INK, "va": "top", "ha": "center" if centre else "left"} | style
         self.figure.text(*self.place(x, y), text, **style)
 
-    def legend(self, y: float, entries: Iterable[tuple[Mark, str]]) -> None:
+    def legend(self, y: float, entries: Sequence[tuple[Mark, str]]) -> None:
         """Explain marks in one line at y cm."""
-        entries = list(entries)
         self.figure.legend(
             [Line2D([], [], color=mark.colour, linestyle=mark.line, linewidth=2) for mark, _ in entries],
             [meaning for _, meaning in entries],

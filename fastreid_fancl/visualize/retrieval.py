@@ -83,7 +83,9 @@ def layout(search: Search, rows: list[tuple[int, list[Match]]]) -> drawing.Figur
     ]
     height = drawing.cell_height(width, (drawing.aspect_of(pixels) for row in photographs for pixels in row))
     step = max(LINE + height, 3 * LINE) + 2 * GAP
-    sheet = Sheet(len(rows) * step + LINE)
+    used = {mark_of(match) for _, matches in rows for match in matches}
+    legend = [(mark, f"{mark.sign} {text}") for mark, text in LEGEND.items() if mark in used]
+    sheet = Sheet(len(rows) * step + LINE * bool(legend))
     for number, ((query, matches), pictures) in enumerate(zip(rows, photographs, strict=True)):
         y = number * step
         sheet.text(0, y, words(search, query), linespacing=1.3)
@@ -93,8 +95,7 @@ def layout(search: Search, rows: list[tuple[int, list[Match]]]) -> drawing.Figur
             x = left + column * (width + GAP) + 2 * GAP * (column > 0)
             sheet.text(x + width / 2, y, title, centre=True, color=mark.colour, weight="bold" if column else "normal")
             sheet.picture((x, y + LINE, width, height), pixels, drawing.aspect_of(pixels), mark)
-    used = {mark_of(match) for _, matches in rows for match in matches}
-    sheet.legend(len(rows) * step, [(mark, f"{mark.sign} {text}") for mark, text in LEGEND.items() if mark in used])
+    sheet.legend(len(rows) * step, legend)
     return sheet.figure
 
 
