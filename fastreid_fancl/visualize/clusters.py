@@ -55,8 +55,8 @@ def draw(cfg, number: int) -> Picture:
     shown = clusters[:number]
     hidden = clusters[number:]
     text = (
-        f"Clusters of {where}, from the features at its beginning: the {len(shown)} largest of {len(clusters)}, which hold "
-        f"{sum(len(g.paths) for g in clusters)} of the {sum(len(g.paths) for g in groups)} training images of "
+        f"Clusters of {where}, from the features at its beginning: the {len(shown)} largest of {len(clusters)}, which "
+        f"hold {sum(len(g.paths) for g in clusters)} of the {sum(len(g.paths) for g in groups)} training images of "
         f"{' and '.join(cfg.DATASETS.NAMES)}, and images that were left out ({numbers['left_out']}). Up to {COLUMNS} "
         "images each, evenly from the data set's order."
     )
