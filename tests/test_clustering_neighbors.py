@@ -7,7 +7,6 @@ import torch
 
 from fastreid_fancl.clustering import knn, neighbors, plan
 from fastreid_fancl.clustering.candidates import Candidates, tile_candidates
-from fastreid_fancl.clustering.device import block_candidates
 from fastreid_fancl.clustering.operands import float32_operand, int8_operand
 from fastreid_fancl.clustering.with_faiss import flat_candidates
 
@@ -136,14 +135,12 @@ def test_backends_agree_to_the_bit_on_the_cpu_with_any_number_of_threads(threads
     [
         lambda features, origin: tile_candidates(int8_operand(features, origin), 20),
         lambda features, origin: tile_candidates(float32_operand(features, origin), 20),
-        lambda features, origin: block_candidates(float32_operand(features, origin), 20),
         lambda features, origin: flat_candidates(float32_operand(features, origin), 20),
     ],
-    ids=["int8 tiles", "float32 tiles", "float32 blocks", "faiss"],
+    ids=["int8 tiles", "float32 tiles", "faiss"],
 )
 def test_no_row_is_nearer_than_its_bound_and_none_left_out_nearer_than_the_last(search, features, dimensions):
-    if search.__name__ == "flat_candidates":
-        pytest.importorskip("faiss")
+    pytest.importorskip("faiss")
     features = np.concatenate([features] + [features[:, :1]] * (dimensions - 32), axis=1)
     tensor = torch.from_numpy(features)
     candidates = search(tensor, tensor.mean(dim=0))

@@ -5,6 +5,7 @@ from .jaccard import jaccard_distance
 from .labels import dbscan, noise_alone, reliable_labels, renumber
 from .neighbors import knn
 from .quality import quality
+from .ring import ring_knn
 from .sweep import EpsChoice, SweepRow, choose_eps, degenerate, guarded_labels
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "quality",
     "reliable_labels",
     "renumber",
+    "ring_knn",
 ]

@@ -1,31 +1,61 @@
-"""Nearest neighbours on GPUs and other devices: candidates by blocks of rows, exact distances of those.
+"""The search on GPUs and other devices: candidates by blocks of rows, exact distances of those.
 
-Shapes: N rows, D dimensions, k neighbours, C candidates a row.
+Shapes: M queries, N rows of the base, D dimensions, k neighbours, C candidates a row.
 """
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .candidates import Candidates
+from .exact import Side, candidate_count, look_again
 from .operands import Operand
 
-BLOCK_BYTES = 1 << 30  # of the products, and of the gathered candidates
+BLOCK_BYTES = 1 << 30  # of the products, and of the features of the candidates
 
 
-def block_candidates(operand: Operand, count: int, block_rows: int | None = None) -> Candidates:
-    """The `count` rows of the smallest lower bounds for every row, by products of `block_rows` rows with all others."""
-    rows, count = len(operand.values), min(count, len(operand.values))
-    index = torch.empty(rows, count, dtype=torch.int64, device=operand.values.device)
-    bound = torch.empty(rows, count, device=operand.values.device)
+def improve_on_device(
+    queries: Side, base: Side, distance: np.ndarray, index: np.ndarray, block_rows: int | None = None
+) -> None:
+    """As `exact.improve`, on the features' device but for the rows whose neighbours are too close to tell there."""
+    lists = [torch.tensor(values, device=queries.features.device) for values in (distance, index)]
+    unproven = _offer_nearest(queries, base, *lists, block_rows)
+    rows = unproven.cpu().numpy()
+    again = distance[rows], index[rows]
+    distance[:], index[:] = (values.cpu().numpy() for values in lists)
+    if len(rows):
+        look_again(queries[unproven].cpu(), base.cpu(), *again, distance[rows, -1])
+        distance[rows], index[rows] = again
+
+
+def _offer_nearest(queries: Side, base: Side, distance: Tensor, index: Tensor, block_rows: int | None) -> Tensor:
+    """Offer C rows of the base to each query; returns the queries for which another row may be near enough, too."""
+    count = min(candidate_count(distance.shape[1]), len(base.number))
+    largest = max(1, BLOCK_BYTES // (4 * max(len(base.number), count * base.features.shape[1])))
+    unproven = torch.zeros(len(queries.number), dtype=torch.bool, device=distance.device)
     with _full_float32():
-        for part in _blocks(rows, block_rows or _rows_a_block(4 * rows)):
-            bounds = torch.addmm(operand.norm, operand.values[part], operand.values.T, alpha=-2)
-            bounds += operand.norm[part, None]
-            bound[part], index[part] = bounds.topk(count, largest=False)
-    return Candidates(index, bound)
+        for begin in range(0, len(queries.number), block_rows or largest):
+            part = slice(begin, begin + (block_rows or largest))
+            bound, candidates = _lower_bounds(queries.operand[part], base.operand).topk(count, largest=False)
+            _merge(queries[part], base.features[candidates], base.number[candidates], distance[part], index[part])
+            unproven[part] = (distance[part, -1] >= bound[:, -1]) & (count < len(base.number))
+    return torch.nonzero(unproven).flatten()
+
+
+def _lower_bounds(left: Operand, right: Operand) -> Tensor:
+    return torch.addmm(right.norm, left.values, right.values.T, alpha=-2).add_(left.norm[:, None])
+
+
+def _merge(queries: Side, features: Tensor, number: Tensor, distance: Tensor, index: Tensor) -> None:
+    """Put candidates (M, C, D) with their numbers (M, C) into lists, in place; a query is first in its list already."""
+    exact = (features - queries.features[:, None]).square_().sum(dim=-1)
+    exact[number == queries.number[:, None]] = torch.inf
+    index_order = torch.cat([index[:, 1:], number], dim=1).sort(dim=1)
+    exact = torch.cat([distance[:, 1:], exact], dim=1).gather(1, index_order.indices)
+    exact, order = exact.sort(dim=1, stable=True)  # leaves ties by number
+    places = distance.shape[1] - 1
+    distance[:, 1:], index[:, 1:] = exact[:, :places], index_order.values.gather(1, order[:, :places])
 
 
 @contextmanager
@@ -37,26 +67,3 @@ def _full_float32():
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-def refine_on_device(features: Tensor, candidates: Candidates, k: int) -> tuple[Tensor, Tensor]:
-    """As `exact.refine`, on the features' device."""
-    rows, count = candidates.index.shape
-    distance = torch.empty(rows, k, device=features.device)
-    index = torch.empty(rows, k, dtype=torch.int64, device=features.device)
-    numbers = torch.arange(rows, device=features.device)[:, None]
-    for part in _blocks(rows, _rows_a_block(4 * count * features.shape[1])):
-        mine = candidates.index[part].sort(dim=1).values  # by distance below: a stable sort leaves ties in this order
-        exact = (features[mine] - features[part, None]).square_().sum(dim=-1)
-        exact[mine == numbers[part]] = -1
-        exact, order = exact.sort(dim=1, stable=True)
-        distance[part], index[part] = exact[:, :k].clamp(min=0), mine.gather(1, order[:, :k])
-    return distance, index
-
-
-def _rows_a_block(bytes_a_row: int) -> int:
-    return max(1, BLOCK_BYTES // bytes_a_row)
-
-
-def _blocks(rows: int, size: int) -> Iterator[slice]:
-    return (slice(begin, begin + size) for begin in range(0, rows, size))

@@ -5,23 +5,56 @@ Lists of neighbours are (distance, index) arrays (N, k), ascending by both; the 
 Shapes: N rows, D dimensions, k neighbours, C candidates a row.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
 from .candidates import CHUNK, TILE, Candidates, any_within, product_into, product_room
-from .operands import Operand
+from .operands import Operand, rounding
 from .threads import over_rows, share
 
-ROWS = 256  # of a tile of `improve`; few, so that the rows without proof are enough for all threads
+NOBODY = np.iinfo(np.int64).max  # in an empty place: any row at the same distance comes before it
+ROWS = 256  # of a tile of `improve`; few, so that the threads share them
+
+
+class Side(NamedTuple):
+    """Rows that are searched for or searched in: features (N, D), what products take, and numbers (N,), int64."""
+
+    features: Tensor
+    operand: Operand
+    number: Tensor
+
+    def __getitem__(self, rows) -> "Side":
+        return Side(self.features[rows], self.operand[rows], self.number[rows])
+
+    def cpu(self) -> "Side":
+        """The same on the CPU."""
+        return Side(self.features.cpu(), Operand(*(values.cpu() for values in self.operand)), self.number.cpu())
+
+
+def candidate_count(k: int) -> int:
+    """C: rows whose bounds are below the k-th distance, about 50 at k 30, and a gap that proves all others farther."""
+    return 2 * k + 32
+
+
+def empty_lists(number: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists (M, k) of each row itself; the other places are infinitely far and give way to any row."""
+    distance = np.full((len(number), k), np.inf, dtype=np.float32)
+    index = np.full((len(number), k), NOBODY)
+    distance[:, 0], index[:, 0] = 0, number.cpu().numpy()
+    return distance, index
 
 
 def refine(features: np.ndarray, candidates: Candidates, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest candidates of each row; infinitely far and numbered N where there are fewer.
+    """The k nearest candidates of each row; places are empty where there are fewer.
 
     Candidates are visited by ascending bounds, until the next bound is farther than the k-th of them.
     """
     rows = len(features)
-    distance, index = np.full((rows, k), np.inf, dtype=np.float32), np.full((rows, k), rows)
+    distance, index = empty_lists(torch.arange(rows), k)
     over_rows(rows, lambda begin, end: _refine_rows(features, *candidates, distance, index, begin, end))
     return distance, index
 
@@ -29,7 +62,6 @@ def refine(features: np.ndarray, candidates: Candidates, k: int) -> tuple[np.nda
 @njit(cache=True, nogil=True)
 def _refine_rows(features, candidates, bounds, distance, index, begin, end):
     for i in range(begin, end):
-        distance[i, 0], index[i, 0] = 0, i
         for n in range(candidates.shape[1]):
             if bounds[i, n] > distance[i, -1]:
                 break
@@ -64,44 +96,40 @@ def offer(distances: np.ndarray, indices: np.ndarray, distance: float, index: in
     indices[place] = index
 
 
-def improve(
-    queries: np.ndarray,
-    query_operand: Operand,
-    own: np.ndarray,
-    base: np.ndarray,
-    base_operand: Operand,
-    first: int,
-    distance: np.ndarray,
-    index: np.ndarray,
-) -> None:
-    """Offer each row of `base` to the lists of the queries, which it changes; exact whatever the lists were.
+def improve(queries: Side, base: Side, distance: np.ndarray, index: np.ndarray) -> None:
+    """Offer each row of the base to the queries' lists (M, k), in place; exact whatever was in them.
 
     Only rows whose lower bound is within the end of a list are measured, so lists that are nearly right are quick.
-
-    Args:
-        queries: (M, D), with their operand, their numbers `own` (M,) and lists (M, k).
-        base: (N, D), with its operand; row n has the number `first` + n. None of the lists holds any of them but `own`.
+    Afterwards no list holds a row of the base twice if none held one before, but for the query itself.
     """
+
     def work(ranges) -> None:
-        room = product_room(base_operand, ROWS * TILE)
+        room = product_room(base.operand, ROWS * TILE)
         for begin in ranges:
             mine = slice(begin, begin + ROWS)
-            left = query_operand[mine]
-            for start in range(0, len(base), TILE):
-                theirs = slice(start, start + TILE)
-                right = base_operand[theirs]
-                _improve_tile(
-                    product_into(left.values, right.values, room),
-                    *(side.numpy() for side in (left.scale, left.norm, right.scale, right.norm)),
-                    *(queries[mine], own[mine], base[theirs], first + start),
-                    *(distance[mine], index[mine]),
-                )
+            left = queries[mine]
+            for start in range(0, len(base.number), TILE):
+                right = base[start : start + TILE]
+                products = product_into(left.operand.values, right.operand.values, room)
+                _improve_tile(products, *_arrays(left), *_arrays(right), distance[mine], index[mine])
 
-    share(range(0, len(queries), ROWS), work)
+    share(range(0, len(queries.number), ROWS), work)
+
+
+def look_again(queries: Side, base: Side, distance: np.ndarray, index: np.ndarray, farthest: np.ndarray) -> None:
+    """As `improve`, where it is known that no neighbour is farther than `farthest` (M,), be it rounded otherwise."""
+    limit = (1 + rounding(base.features.shape[1])) * farthest[:, None]
+    index[distance > limit] = NOBODY
+    np.minimum(distance, limit, out=distance)
+    improve(queries, base, distance, index)
+
+
+def _arrays(side: Side) -> tuple[np.ndarray, ...]:
+    return tuple(values.numpy() for values in (side.features, side.operand.scale, side.operand.norm, side.number))
 
 
 @njit(cache=True, nogil=True)
-def _improve_tile(products, scale, norm, scales, norms, queries, own, base, first, distance, index):
+def _improve_tile(products, queries, scale, norm, own, base, scales, norms, numbers, distance, index):
     height, width = products.shape
     none = np.full(width, -np.inf, dtype=np.float32)
     for n in range(height):
@@ -113,6 +141,6 @@ def _improve_tile(products, scale, norm, scales, norms, queries, own, base, firs
                 continue
             for m in range(begin, part.stop):
                 bound = max(np.float32(0), norm[n] + norms[m] - scale[n] * scales[m] * np.float32(products[n, m]))
-                j = first + m
+                j = numbers[m]
                 if j != own[n] and (bound < distances[-1] or (bound == distances[-1] and j < indices[-1])):
                     offer(distances, indices, squared_distance(queries[n], base[m]), j)

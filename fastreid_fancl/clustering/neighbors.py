@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from .candidates import tile_candidates
-from .device import block_candidates, refine_on_device
-from .exact import improve, refine
-from .operands import Operand, float32_operand, int8_operand, rounding, squared_norms
-from .plan import candidate_count, choose, log_once
+from .device import improve_on_device
+from .exact import Side, candidate_count, empty_lists, look_again, refine
+from .operands import float32_operand, int8_operand, squared_norms
+from .plan import choose, log_once
 from .with_faiss import flat_candidates, has_faiss, ivf_candidates
 
 logger = logging.getLogger(__name__)
@@ -101,49 +101,50 @@ def _check(k: int, backend: str, block_rows: int | None) -> None:
 
 
 def _search_on_cpu(features: Tensor, k: int, backend: str, block_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
-    operand = (int8_operand if backend == "int8" else float32_operand)(features, features.mean(dim=0))
+    rows = as_side(features, features.mean(dim=0), "int8" if backend == "int8" else "float32")
     count = candidate_count(k)
     if backend == "faiss_ivf":
-        distance, index = refine(features.numpy(), ivf_candidates(operand, count), k)
-        _search_again(features, operand, distance, index, np.flatnonzero(np.isinf(distance[:, -1])))
-        _log_recall(features, operand, distance, index)
+        distance, index = refine(features.numpy(), ivf_candidates(rows.operand, count), k)
+        _search_again(rows, distance, index, np.flatnonzero(np.isinf(distance[:, -1])))
+        _log_recall(rows, distance, index)
         return distance, index
-    candidates = flat_candidates(operand, count) if backend == "faiss" else tile_candidates(operand, count, block_rows)
+    if backend == "faiss":
+        candidates = flat_candidates(rows.operand, count)
+    else:
+        candidates = tile_candidates(rows.operand, count, block_rows)
     distance, index = refine(features.numpy(), candidates, k)
-    _search_again(features, operand, distance, index, np.flatnonzero(distance[:, -1] >= candidates.bound[:, -1]))
+    _search_again(rows, distance, index, np.flatnonzero(distance[:, -1] >= candidates.bound[:, -1]))
     return distance, index
 
 
 def _search_on_device(features: Tensor, k: int, block_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
-    operand = float32_operand(features, features.mean(dim=0))
-    candidates = block_candidates(operand, candidate_count(k), block_rows)
-    distance, index = refine_on_device(features, candidates, k)
-    unproven = torch.nonzero(distance[:, -1] >= candidates.bound[:, -1]).flatten().cpu().numpy()
-    distance, index = distance.cpu().numpy(), index.cpu().numpy()
-    if len(unproven):
-        _search_again(features.cpu(), Operand(*(values.cpu() for values in operand)), distance, index, unproven)
+    rows = as_side(features, features.mean(dim=0), "float32")
+    distance, index = empty_lists(rows.number, k)
+    improve_on_device(rows, rows, distance, index, block_rows)
     return distance, index
 
 
-def _search_again(
-    features: Tensor, operand: Operand, distance: np.ndarray, index: np.ndarray, chosen: np.ndarray
-) -> None:
+def as_side(features: Tensor, origin: Tensor, kind: str, first: int = 0) -> Side:
+    """Features (N, D) with their operand, "int8" or "float32", numbered from `first`."""
+    operand = (int8_operand if kind == "int8" else float32_operand)(features, origin)
+    return Side(features, operand, torch.arange(first, first + len(features), device=features.device))
+
+
+def _search_again(rows: Side, distance: np.ndarray, index: np.ndarray, chosen: np.ndarray) -> None:
     """Make the lists of the chosen rows exact, in place; their ends tell how far to look."""
     if not len(chosen):
         return
-    logger.debug("%d of %d rows are searched again: their neighbours are close", len(chosen), len(features))
-    distances, indices = distance[chosen], np.full_like(index[chosen], len(features))
-    # No neighbour is farther than the k-th found, which a device's sums may have rounded otherwise.
-    distances[:, 1:], indices[:, 0] = (1 + rounding(features.shape[1])) * distances[:, -1:], chosen
-    rows = torch.from_numpy(chosen)
-    improve(features.numpy()[chosen], operand[rows], chosen, features.numpy(), operand, 0, distances, indices)
+    logger.debug("%d of %d rows are searched again: their neighbours are close", len(chosen), len(distance))
+    queries = rows[torch.from_numpy(chosen)]
+    distances, indices = empty_lists(queries.number, distance.shape[1])
+    look_again(queries, rows, distances, indices, distance[chosen, -1])
     distance[chosen], index[chosen] = distances, indices
 
 
-def _log_recall(features: Tensor, operand: Operand, distance: np.ndarray, index: np.ndarray) -> None:
-    rows, k = index.shape
-    sample = np.random.default_rng(0).choice(rows, min(rows, RECALL_SAMPLE), replace=False)
+def _log_recall(rows: Side, distance: np.ndarray, index: np.ndarray) -> None:
+    number, k = index.shape
+    sample = np.random.default_rng(0).choice(number, min(number, RECALL_SAMPLE), replace=False)
     exact = index.copy()
-    _search_again(features, operand, distance.copy(), exact, sample)
+    _search_again(rows, distance.copy(), exact, sample)
     recall = np.mean([len(np.intersect1d(*pair)) / k for pair in zip(index[sample], exact[sample], strict=True)])
     logger.warning("Approximate neighbours by faiss_ivf: recall %.3f on %d rows", recall, len(sample))

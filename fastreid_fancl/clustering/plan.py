@@ -13,6 +13,7 @@ import torch
 
 from .candidates import TILE
 from .device import BLOCK_BYTES
+from .exact import candidate_count
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +33,6 @@ class Plan(NamedTuple):
 
     def __str__(self):
         return f"by {self.backend}, expected to take {self.seconds:.2g} s and {self.bytes / 2**30:.2g} GiB"
-
-
-def candidate_count(k: int) -> int:
-    """C: beyond k, candidates whose bounds are lower than the k-th distance, and a gap that proves the rest."""
-    return 2 * k + 32
 
 
 def choose(rows: int, dimensions: int, k: int, device: torch.device) -> Plan:

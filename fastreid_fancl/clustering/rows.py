@@ -25,10 +25,18 @@ def room(array, used, more):
 
 
 def stack(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Rows:
-    """Rows of consecutive ranges, each (entries of each row, columns, values), as one."""
-    counts, columns, values = zip(*parts, strict=True)
-    start = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    return Rows(start, np.concatenate(columns), np.concatenate(values))
+    """Rows of consecutive ranges, each (entries of each row, columns, values), as one; empties the list.
+
+    Each range is freed once it is copied, and new memory is taken only as it is filled, so that no second copy is held.
+    """
+    start = np.concatenate([[0], np.cumsum(np.concatenate([counts for counts, *_ in parts]))])
+    column, value = np.empty(start[-1], dtype=parts[0][1].dtype), np.empty(start[-1], dtype=parts[0][2].dtype)
+    end = start[-1]
+    while parts:
+        _, columns, values = parts.pop()
+        column[end - len(columns) : end], value[end - len(columns) : end] = columns, values
+        end -= len(columns)
+    return Rows(start, column, value)
 
 
 @njit(cache=True, nogil=True)
