@@ -18,8 +18,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
-from fastreid.modeling import build_model  # noqa: E402
 from fastreid_fancl.fana import FANA  # noqa: E402
+from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid_fancl.memory import ClusterMemory  # noqa: E402
 from fastreid_fancl.methods import fancl  # noqa: E402
 
@@ -41,18 +41,18 @@ def main() -> None:
     config = Path(__file__).resolve().parents[1] / "configs/RedPanda/fancl.yml"
     dim = 512 if args.depth in ("18x", "34x") else 2048
     keys = ["MODEL.BACKBONE.DEPTH", args.depth, "MODEL.BACKBONE.FEAT_DIM", dim, "MODEL.BACKBONE.PRETRAIN", False]
-    model = build_model(load_config(str(config), keys)).train()
-    seconds = measure(model, args)
+    cfg = load_config(str(config), keys)
+    model = Trainer.build_model(cfg).train()
+    seconds = measure(model, Trainer.build_optimizer(cfg, model)[0], args)
     report(seconds, args, model.device)
 
 
-def measure(model, args) -> dict[str, float]:
+def measure(model, optimiser, args) -> dict[str, float]:
     """Means over the steps after a warm-up of two: seconds by part, and of the whole "step"."""
     images = torch.rand(args.batch, 3, args.height, args.width, device=model.device) * 255
     batch = {"images": images, "targets": torch.arange(args.batch, device=model.device) // 4}
     with torch.no_grad():
         model.start_epoch(model.cluster_features(batch), batch["targets"])
-    optimiser = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
     spent = watch()
     for step in range(args.steps + 2):
         if step == 2:
