@@ -125,6 +125,16 @@ def test_a_tensor_gives_what_its_array_gives():
     assert (dense(distance) == dense(jaccard_distance(features, 15, 4))).all()
 
 
+def test_neighbours_that_are_known_are_not_searched():
+    features, _ = oracles.hard_features(100, 32)
+    known = knn(features, 15)
+    assert (jaccard_distance(features, 15, 4, neighbors=known) != jaccard_distance(features, 15, 4)).nnz == 0
+    others = known[0], known[1][:, ::-1].copy()
+    assert (jaccard_distance(features, 15, 4, neighbors=others) != jaccard_distance(features, 15, 4)).nnz > 0
+    with pytest.raises(ValueError, match=r"Expected 14 neighbors of 100 rows, got \(100, 15\)"):
+        jaccard_distance(features, 14, 4, neighbors=known)
+
+
 def test_lists_as_long_as_the_data_set_are_warned_about(caplog):
     features, _ = oracles.hard_features(20, 16)
     with caplog.at_level(logging.WARNING):

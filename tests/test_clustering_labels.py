@@ -64,6 +64,21 @@ def test_a_distance_of_eps_is_within_eps_in_the_precision_of_the_distances():
     assert dbscan(distance, 0.5999, min_samples=2).tolist() == [-1, -1]
 
 
+@pytest.mark.parametrize("eps", [0.3, 0.6, 0.9])
+def test_farther_pairs_change_no_label(eps):
+    features, _ = oracles.hard_features(300, 32)
+    near, full = (jaccard_distance(features, 15, 4, limit) for limit in (0.95, 1.0))
+    assert near.nnz < full.nnz
+    assert (dbscan(near, eps) == dbscan(full, eps)).all()
+
+
+def test_a_radius_beyond_the_stored_distances_is_refused():
+    distance = jaccard_distance(oracles.hard_features(50, 32)[0], 15, 4, max_distance=0.6)
+    dbscan(distance, 0.59)
+    with pytest.raises(ValueError, match="Expected eps below 0.6, up to where distances are stored, got 0.6"):
+        dbscan(distance, 0.6)
+
+
 def test_an_image_is_near_itself_even_if_its_zero_is_not_stored():
     without_diagonal = csr_matrix(np.float32([[0, 0.1], [0.1, 0]]))
     assert without_diagonal.nnz == 2

@@ -51,7 +51,8 @@ def jaccard_distance(
 
     Returns:
         (N, N) symmetric float32 with sorted columns. Every pair nearer than `max_distance` is stored, even at
-        distance 0, and so is the diagonal, which is 0; a pair that is not stored is farther.
+        distance 0, and so is the diagonal, which is 0; a pair that is not stored is at least as far. Its attribute
+        `max_distance` lets `dbscan` refuse a larger eps.
 
     Raises:
         ValueError: on features that are not a finite (N, D), k1 or k2 below 1, `max_distance` outside (0, 1], or
@@ -79,7 +80,9 @@ def jaccard_distance(
         encoding = _expand_queries(encoding, neighbors[:, :k2])
     upper = _overlaps(encoding, max_distance)
     del encoding
-    return _symmetric(upper)
+    distance = _symmetric(upper)
+    distance.max_distance = max_distance
+    return distance
 
 
 def _warn_unless_normalised(features: np.ndarray) -> None:

@@ -24,11 +24,17 @@ def dbscan(distance: csr_matrix, eps: float, min_samples: int = 4) -> np.ndarray
         (N,) int64, clusters 0..M-1, and -1 for noise.
 
     Raises:
-        ValueError: on a distance that is not sparse and square, or on values out of these ranges.
+        ValueError: on a distance that is not sparse and square, on values out of these ranges, or on an eps above the
+            `max_distance` that the distance was stored up to.
     """
     check_distance(distance)
     if not 0 < eps < 1:
         raise ValueError(f"Expected eps between 0 and 1, as the Jaccard distance is, got {eps}: take 0.4 to 0.7.")
+    if eps >= getattr(distance, "max_distance", 1):
+        raise ValueError(
+            f"Expected eps below {distance.max_distance}, up to where distances are stored, got {eps}: take a smaller "
+            "eps, or a larger max_distance of jaccard_distance."
+        )
     if min_samples < 1:
         raise ValueError(f"Expected min_samples of at least 1, got {min_samples}: the usual is 4.")
     distance = distance.tocsr()

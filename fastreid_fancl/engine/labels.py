@@ -38,9 +38,18 @@ def assign_labels(
     """
     if options.ALGORITHM == "oracle":
         return oracle_labels(identities), None
-    distance = clustering.jaccard_distance(features, options.K1, options.K2)
+    distance = clustering.jaccard_distance(features, options.K1, options.K2, reach(options))
     labels, eps = cluster(distance, options)
     return refine(labels, distance, eps, options.MIN_SAMPLES, cameras), eps
+
+
+def reach(options) -> float:
+    """The distance up to which a clustering by the options, the PSEUDO_LABELS node, needs pairs.
+
+    Farther pairs are most of all, and of no use to DBSCAN: none of the radii that are tried for it is above 0.9.
+    """
+    near = options.ALGORITHM != "hdbscan" and (options.EPS == "auto" or options.EPS <= 0.9)
+    return 0.95 if near else 1.0
 
 
 def cluster(distance: csr_matrix, options) -> tuple[np.ndarray, float | None]:
