@@ -1,13 +1,16 @@
-"""Seconds and memory from features to pseudo-labels: this package beside the dense algorithm of the released codes.
+"""From features to pseudo-labels: this package beside the algorithm of the released codes, and other searches.
 
     python benchmarks/clustering.py --rows 12936 --dimensions 2048
+    python benchmarks/clustering.py --rows 10000 30000 100000 300000 1000000 --dimensions 256 --only "this package"
 
-Both run on the same hard synthetic features, one after the other, each in a process of its own, so that their peaks of
-memory can be told apart; the table is Markdown. The dense algorithm builds N x N matrices: above about
-40,000 rows leave it out (--sparse-only).
+All get the same hard synthetic features: identities of uneven sizes, cameras that shift features, a decaying spectrum.
+Each system has a process of its own, so that peaks of memory can be told apart, and they take turns, so that whatever
+else the machine does weighs on all; the best turn counts. CPU seconds, of all threads together, are the fairer measure
+on a shared machine. Prints Markdown, with fitted exponents from three sizes on; --csv writes a table.
 """
 
 import argparse
+import csv
 import multiprocessing
 import os
 import platform
@@ -19,133 +22,152 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
+from clusterers import CLUSTERERS, equal_pairs  # noqa: E402
+
 PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn", "faiss-cpu")
-PHASES = ("neighbours", "Jaccard", "DBSCAN", "another eps")
+PHASES = ("search", "distances", "cluster", "another eps")
+ONCE = "released algorithm"  # takes its turn once: it is slow, and needs 13 bytes for each of N x N pairs
+COLUMNS = ("system", "rows", "dimensions", *PHASES, "all", "cpu", "memory_gb", "features_gb", "clusters", "left_out")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=12936)
+    parser.add_argument("--rows", type=int, nargs="+", default=[12936])
     parser.add_argument("--dimensions", type=int, default=2048)
+    parser.add_argument("--only", nargs="+", choices=CLUSTERERS, default=list(CLUSTERERS))
     parser.add_argument("--spread", type=float, default=1.0, help="how far images lie from their identity")
     parser.add_argument("--k1", type=int, default=30)
     parser.add_argument("--k2", type=int, default=6)
     parser.add_argument("--eps", type=float, default=0.6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repeat", type=int, default=3, help="the best of so many, of this package")
-    parser.add_argument("--sparse-only", action="store_true")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--csv", type=Path, help="append a line a system to this file")
     return parser.parse_args()
 
 
-class Stopwatch:
-    """Least seconds of each phase."""
+class Turn:
+    """One system on one set of features, in a process of its own."""
 
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
+    def __init__(self, name: str, options: argparse.Namespace, folder: Path):
+        import torch
 
-    def __call__(self, phase, function, *arguments, **options):
+        torch.set_num_threads(options.threads)
+        features = np.load(folder / "features.npy")
+        self.options, self.folder = options, folder
+        self.system = CLUSTERERS[name](features, options.k1, options.k2)
+        self.before, self.seconds, self.cpu, self.found = peak_gigabytes(), {}, np.inf, {}
+
+    def take(self) -> None:
+        """Run all phases; keep the least seconds of each."""
+        system, began = self.system, time.process_time()
+        neighbors = self._timed("search", system.search, system.features)
+        if hasattr(system, "cluster"):
+            self.distance = self._timed("distances", system.distances, system.features, neighbors)
+            self.labels = self._timed("cluster", system.cluster, self.distance, self.options.eps)
+        self.cpu = min(self.cpu, time.process_time() - began)
+        if hasattr(system, "cluster"):
+            self._timed("another eps", system.cluster, self.distance, self.options.eps + 0.05)
+
+    def _timed(self, phase, function, *arguments):
         began = time.perf_counter()
-        result = function(*arguments, **options)
+        result = function(*arguments)
         self.seconds[phase] = min(time.perf_counter() - began, self.seconds.get(phase, np.inf))
         return result
+
+    def result(self) -> dict:
+        """The line of the table, and whether labels and distances equal those of the package."""
+        seconds = sum(self.seconds.get(phase, 0) for phase in PHASES[:3])
+        line = self.seconds | {"all": seconds, "cpu": self.cpu, "memory_gb": peak_gigabytes() - self.before}
+        line["features_gb"] = self.system.features.nbytes / 2**30
+        if hasattr(self, "labels"):
+            line |= {"clusters": self.labels.max() + 1, "left_out": (self.labels < 0).mean()}
+            line["agreement"] = self._agreement()
+        return line
+
+    def _agreement(self) -> str:
+        mine = self.folder / "package.npz"
+        if not isinstance(self.distance, np.ndarray):
+            parts = {name: getattr(self.distance, name) for name in ("data", "indices", "indptr")}
+            np.savez(mine, labels=self.labels, **parts)
+        elif mine.exists():
+            from scipy.sparse import csr_matrix
+
+            package = np.load(mine)
+            distance = csr_matrix((package["data"], package["indices"], package["indptr"]), shape=self.distance.shape)
+            share = equal_pairs(distance, self.distance, below=0.95 - 1e-5)
+            labels = (package["labels"] == self.labels).mean()
+            return f"{labels:.2%} of labels, {share:.3%} of distances below 0.95 equal"
+        return ""
 
 
 def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def make_features(options: argparse.Namespace) -> np.ndarray:
-    import torch
+TURN = []  # the process's own
+
+
+def begin(*arguments) -> None:
+    TURN.append(Turn(*arguments))
+
+
+def take() -> None:
+    TURN[0].take()
+
+
+def result() -> dict:
+    return TURN[0].result()
+
+
+def compare(rows: int, options: argparse.Namespace) -> dict[str, dict]:
+    """The line of each system on `rows` rows."""
     from oracles import hard_features
 
-    torch.set_num_threads(options.threads)
-    return hard_features(options.rows, options.dimensions, max(2, options.rows // 17), spread=options.spread)[0]
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        features, _ = hard_features(rows, options.dimensions, max(2, rows // 17), spread=options.spread)
+        np.save(f"{folder}/features.npy", features)
+        del features
+        pools = {name: spawn.Pool(1, begin, (name, options, Path(folder))) for name in options.only}
+        for turn in range(options.turns):
+            for name, pool in pools.items():
+                if turn == 0 or name != ONCE:
+                    pool.apply(take)
+        lines = {name: pool.apply(result) for name, pool in pools.items()}
+        for pool in pools.values():
+            pool.terminate()
+    return lines
 
 
-def run_sparse(options: argparse.Namespace, folder: str) -> tuple[dict[str, float], float, float, str]:
-    """Seconds of the phases, peak memory, memory before them, and what was found."""
-    features = make_features(options)
-    from fastreid_fancl import clustering
-    from fastreid_fancl.clustering import jaccard, knn
-
-    warm = clustering.jaccard_distance(features[:500], options.k1, options.k2)
-    clustering.dbscan(warm, options.eps)
-    before, stopwatch = peak_gigabytes(), Stopwatch()
-    for _ in range(options.repeat):
-        neighbors = stopwatch("neighbours", knn, features, options.k1)
-        jaccard.knn = lambda *_, found=neighbors: found  # so that what follows the search is timed alone
-        distance = stopwatch("Jaccard", clustering.jaccard_distance, features, options.k1, options.k2)
-        labels = stopwatch("DBSCAN", clustering.dbscan, distance, options.eps)
-        stopwatch("another eps", clustering.dbscan, distance, options.eps + 0.05)
-    peak = peak_gigabytes()
-    sparse.save_npz(f"{folder}/distance.npz", distance, compressed=False)
-    np.save(f"{folder}/labels.npy", labels)
-    found = (
-        f"{labels.max() + 1} clusters, {(labels < 0).mean():.1%} left out, {distance.nnz / len(labels):.0f} pairs a row"
-    )
-    return stopwatch.seconds, peak, before, found
+def report(rows: int, lines: dict[str, dict]) -> None:
+    print("| rows | system | " + " | ".join(f"{phase}, s" for phase in PHASES), end="")
+    print(" | all, s | CPU, s | GB above the features | |\n" + "|---" * (len(PHASES) + 6) + "|")
+    for name, line in lines.items():
+        numbers = [f"{line[column]:.3g}" if column in line else "" for column in (*PHASES, "all", "cpu", "memory_gb")]
+        found = f"{line['clusters']} clusters, {line['left_out']:.1%} left out. " if "clusters" in line else ""
+        print(f"| {rows} | {name} | " + " | ".join(numbers) + f" | {found}{line.get('agreement', '')} |")
+    print(flush=True)
 
 
-def run_dense(options: argparse.Namespace, folder: str) -> tuple[dict[str, float], float, float, str]:
-    """As `run_sparse`, with the dense loops; what was found is the comparison with the sparse result."""
-    features = make_features(options)
-    import faiss
-    from oracles import dense_jaccard
-    from sklearn.cluster import DBSCAN
-    from sklearn.metrics import adjusted_rand_score
-
-    faiss.omp_set_num_threads(options.threads)
-    before, stopwatch = peak_gigabytes(), Stopwatch()
-
-    def search():
-        index = faiss.IndexFlatL2(features.shape[1])
-        index.add(features)
-        return index.search(features, options.k1)[1]
-
-    def cluster(eps):
-        return DBSCAN(eps=eps, min_samples=4, metric="precomputed", n_jobs=-1).fit_predict(distance)
-
-    neighbors = stopwatch("neighbours", search)
-    distance = stopwatch("Jaccard", dense_jaccard, features, options.k1, options.k2, neighbors)
-    labels = stopwatch("DBSCAN", cluster, options.eps)
-    stopwatch("another eps", cluster, options.eps + 0.05)
-    peak = peak_gigabytes()
-    agreement = adjusted_rand_score(np.load(f"{folder}/labels.npy"), labels)
-    near = compare(sparse.load_npz(f"{folder}/distance.npz"), distance)
-    return (
-        stopwatch.seconds,
-        peak,
-        before,
-        f"ARI with this package {agreement:.4f}, {near:.3%} of distances equal to 1e-5",
-    )
+def report_exponents(lines: dict[int, dict]) -> None:
+    """Exponents e of seconds ~ N^e and of memory by least squares on logarithms, of this package."""
+    sizes = np.log(list(lines))
+    for column in ("search", "distances", "cluster", "all", "cpu", "memory_gb"):
+        values = np.log([line[column] for line in lines.values()])
+        print(f"- {column}: N^{np.polyfit(sizes, values, 1)[0]:.2f}")
 
 
-def compare(distance: sparse.csr_matrix, dense: np.ndarray) -> float:
-    """Share of the pairs below 1 in either matrix whose distances differ by less than 1e-5."""
-    equal = pairs = 0
-    for i, expected in enumerate(dense):
-        own = np.ones_like(expected)
-        part = slice(distance.indptr[i], distance.indptr[i + 1])
-        own[distance.indices[part]] = distance.data[part]
-        some = (own < 1) | (expected < 1)
-        pairs += some.sum()
-        equal += (np.abs(own - expected)[some] < 1e-5).sum()
-    return equal / pairs
-
-
-def report(options: argparse.Namespace, results: dict[str, tuple]) -> None:
-    print(f"{options.rows} x {options.dimensions}, k1 {options.k1}, k2 {options.k2}, eps {options.eps}, min_samples 4")
-    print(f"{processor()}, {options.threads} threads; Python {platform.python_version()}, {versions()}\n")
-    print("| | " + " | ".join(f"{phase}, s" for phase in PHASES) + " | all, s | peak memory, GB (before) | |")
-    print("|---" * (len(PHASES) + 4) + "|")
-    for name, (seconds, peak, before, found) in results.items():
-        total = sum(seconds[phase] for phase in PHASES[:3])
-        numbers = [f"{seconds[phase]:.3g}" for phase in PHASES] + [f"{total:.3g}", f"{peak:.2f} ({before:.2f})", found]
-        print(f"| {name} | " + " | ".join(numbers) + " |")
+def write_csv(path: Path, rows: int, dimensions: int, lines: dict[str, dict]) -> None:
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        if fresh:
+            table.writeheader()
+        for name, line in lines.items():
+            table.writerow({"system": name, "rows": rows, "dimensions": dimensions, **line})
 
 
 def processor() -> str:
@@ -169,14 +191,19 @@ def versions() -> str:
 def main() -> None:
     options = parse_arguments()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # read by the processes below when they start
-    runs = {"sparse, this package": run_sparse} | ({} if options.sparse_only else {"dense": run_dense})
-    spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
-        results = {}
-        for name, run in runs.items():
-            with spawn.Pool(1) as pool:
-                results[name] = pool.apply(run, (options, folder))
-    report(options, results)
+    print(f"D {options.dimensions}, k1 {options.k1}, k2 {options.k2}, eps {options.eps}, min_samples 4, ", end="")
+    print(f"best of {options.turns} turns. {processor()}, {options.threads} threads; ", end="")
+    print(f"Python {platform.python_version()}, {versions()}\n")
+    found = {}
+    for rows in options.rows:
+        lines = compare(rows, options)
+        report(rows, lines)
+        if options.csv:
+            write_csv(options.csv, rows, options.dimensions, lines)
+        if "this package" in lines:
+            found[rows] = lines["this package"]
+    if len(found) > 2:
+        report_exponents(found)
 
 
 if __name__ == "__main__":

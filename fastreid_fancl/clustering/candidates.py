@@ -99,35 +99,40 @@ def _offer_tile(products, scale, norm, key, found, limit, half, top, left):
     scales, norms, limits = scale[left : left + width], norm[left : left + width], limit[left : left + width].copy()
     if top == left:
         limits[:] = -np.inf  # each pair is there a second time, with row and column exchanged
+    full = key.shape[1]
     bounds = np.empty(CHUNK, dtype=np.float32)
     bits = bounds.view(np.int32)
-    for n in range(height):
-        i = top + n
+    for i in range(top, top + height):
+        row, count, last = products[i - top], found[i], limit[i]
         for begin in range(0, width, CHUNK):
             part = slice(begin, min(begin + CHUNK, width))
-            if not any_within(products[n, part], scale[i], norm[i], scales[part], norms[part], limit[i], limits[part]):
+            if not any_within(row[part], scale[i], norm[i], scales[part], norms[part], last, limits[part]):
                 continue
             for m in range(begin, part.stop):
-                bound = norm[i] + norms[m] - scale[i] * scales[m] * np.float32(products[n, m])
+                bound = norm[i] + norms[m] - scale[i] * scales[m] * np.float32(row[m])
                 bounds[m - begin] = max(np.float32(0), bound)  # without signs, bits are in the order of the numbers
             for m in range(begin, part.stop):
-                bound, code = bounds[m - begin], np.int64(bits[m - begin]) << 32
-                if bound <= limit[i]:
-                    _append(key, found, limit, half, i, code | (left + m))
+                j, bound, code = left + m, bounds[m - begin], np.int64(bits[m - begin]) << 32
+                if bound <= last:
+                    key[i, count] = code | j
+                    count += 1
+                    if count == full:
+                        count, last = full // 2, _halve(key[i], half[i])
                 if bound <= limits[m]:
-                    _append(key, found, limit, half, left + m, code | i)
-                    limits[m] = limit[left + m]
+                    key[j, found[j]] = code | i
+                    found[j] += 1
+                    if found[j] == full:
+                        found[j], limits[m] = full // 2, _halve(key[j], half[j])
+                        limit[j] = limits[m]
+        found[i], limit[i] = count, last
 
 
 @njit(cache=True, nogil=True)
-def _append(key, found, limit, half, row, code):
-    key[row, found[row]] = code
-    found[row] += 1
-    if found[row] == key.shape[1]:
-        count = found[row] // 2
-        key[row] = np.partition(key[row], count - 1)
-        found[row] = count
-        limit[row] = half[row, 2 * count - 1]
+def _halve(keys, half):
+    """Move the smaller half of a list to its front; the largest bound in it."""
+    count = len(keys) // 2
+    keys[:] = np.partition(keys, count - 1)
+    return half[2 * count - 1]
 
 
 @njit(cache=True, nogil=True)
