@@ -1,4 +1,4 @@
-"""How a step runs: precision, memory layout, micro-batches, the optimiser's step. None of it changes a checkpoint.
+"""How a step runs: precision, memory layout, micro-batches, the optimiser's step. Checkpoints keep their keys.
 
 Shapes: B images of a process; its backbones' inputs (B, 3, H, W) and feature maps (B, D, h, w).
 """
@@ -39,9 +39,9 @@ class Running:
 def accelerate(model: nn.Module, running: Running) -> nn.Module:
     """Make every backbone of a model run so, in place.
 
-    Heads, losses, memories and teachers see whole batches whatever `micro_batches` is, so that a step is the step of
-    the whole batch: equal to rounding, but for BatchNorm, which normalises each part by itself. Running statistics take
-    a step a part.
+    Heads, losses and memories see whole batches whatever `micro_batches` is, so that a step is the step of the whole
+    batch: equal to rounding, but for what backbones draw at random and for their BatchNorm, which normalises each part
+    by itself and whose running statistics take a step a part.
 
     Args:
         model: its backbones are the modules whose names end in "backbone".
