@@ -69,14 +69,15 @@ def float32_operand(features: Tensor, origin: Tensor) -> Operand:
 def int8_operand(features: Tensor, origin: Tensor) -> Operand:
     """Features (N, D) less the origin (D,), rotated and rounded to 8 bits with a step a row; on the CPU."""
     rows, dimensions = features.shape
-    order, mixer = _rotation(dimensions)
-    operand = Operand(torch.empty(rows, len(order), dtype=torch.int8), torch.empty(rows), torch.empty(rows))
+    blocks, mixer = -(-dimensions // MIXED), _mixer()
+    operand = Operand(torch.empty(rows, blocks * MIXED, dtype=torch.int8), torch.empty(rows), torch.empty(rows))
 
     def convert(ranges) -> None:
         for begin in ranges:
             part = slice(begin, begin + ROWS)
-            centred = pad(features[part] - origin, (0, len(order) - dimensions))
-            rotated = (centred[:, order].view(-1, MIXED) @ mixer).view_as(centred)
+            centred = pad(features[part] - origin, (0, blocks * MIXED - dimensions))
+            # Blocks of dimensions far from each other: where a few next to each other are large, each block has some.
+            rotated = (centred.view(-1, MIXED, blocks).transpose(1, 2) @ mixer).flatten(1)
             step = (rotated.abs().amax(1, keepdim=True) / 127).clamp_(min=torch.finfo(torch.float32).tiny)
             codes = (rotated / step).round_()
             operand.values[part], operand.scale[part] = codes, 2**0.5 * step[:, 0]
@@ -86,12 +87,10 @@ def int8_operand(features: Tensor, origin: Tensor) -> Operand:
     return operand
 
 
-def _rotation(dimensions: int) -> tuple[Tensor, Tensor]:
-    """An orthogonal map: an order of the dimensions, padded to blocks, and the map (MIXED, MIXED) of each block."""
-    random = np.random.default_rng(0)
-    order = random.permutation(-(-dimensions // MIXED) * MIXED)
-    signs = random.choice([-1.0, 1.0], size=(MIXED, 1))
-    return torch.from_numpy(order), torch.from_numpy(signs * hadamard(MIXED) / MIXED**0.5).float()
+def _mixer() -> Tensor:
+    """An orthogonal map (MIXED, MIXED) that spreads each coordinate over all; its signs keep the mean of all small."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(MIXED, 1))
+    return torch.from_numpy(signs * hadamard(MIXED) / MIXED**0.5).float()
 
 
 def _lowered_norms(centred: Tensor, rotated: Tensor, rounded: Tensor) -> Tensor:
