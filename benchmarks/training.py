@@ -59,7 +59,7 @@ class Own:
 
     def cluster(self, features: torch.Tensor) -> np.ndarray:
         unknown = np.full(len(features), -1)
-        return assign_labels(features, unknown, None, self.cfg.PSEUDO_LABELS, lambda labels, *_: labels)[0]
+        return assign_labels(features, unknown, None, self.cfg.PSEUDO_LABELS, lambda labels, *_: labels).labels
 
     def start(self, features: dict[str, torch.Tensor], targets: np.ndarray, batches: np.ndarray) -> None:
         self.model.start_epoch(features, torch.from_numpy(targets).to(self.model.device))

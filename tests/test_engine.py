@@ -18,7 +18,8 @@ from conftest import REPO, write_animals
 from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat
-from fastreid_fancl.engine.labels import oracle_labels
+from fastreid_fancl.clustering import SweepRow
+from fastreid_fancl.engine.labels import Labels, oracle_labels, write_sweep
 from fastreid_fancl.engine.run import command_line, sole_writer, train
 
 SMALL = {
@@ -280,9 +281,16 @@ def test_a_process_that_outlives_a_killed_run_keeps_nobody_out(tmp_path):
         stop.set()
 
 
-def test_eps_by_data_is_logged(datasets, tmp_path):
-    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__EPS="auto", SOLVER__MAX_EPOCH=1))
-    assert 0 < by_name(tmp_path)["eps"][0] < 1
+def test_eps_by_data_is_logged_with_its_reason_and_its_sweep(datasets, tmp_path):
+    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__EPS="auto"))
+    logged = by_name(tmp_path)["eps"]
+    assert len(logged) == 2 and all(0 < eps < 1 for eps in logged)
+    assert f"eps {logged[0]:.3g} by data: " in (tmp_path / "log.txt").read_text()
+    with open(tmp_path / "eps_sweep.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    used = [(int(row["epoch"]), float(row["eps"])) for row in rows if row["used"] == "1"]
+    assert used == list(enumerate(logged))
+    assert {row["epoch"] for row in rows} == {"0", "1"} and len(rows) == 2 * 29
 
 
 def test_hdbscan_needs_no_eps(datasets, tmp_path):
@@ -327,6 +335,14 @@ def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, 
     assert run.returncode != 0
     assert "FANA.RATIO" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):
+    path, row = os.fspath(tmp_path / "sweep.csv"), SweepRow(0.5, 4, 0.1, 0.3, 0.9, 0.6)
+    for epoch, score in ((0, 0.1), (1, 0.2), (2, 0.3), (1, 0.4)):
+        write_sweep(path, epoch, Labels(np.zeros(4), 0.5, (row._replace(score=score),)))
+    with open(path, newline="") as file:
+        assert [(row["epoch"], row["score"]) for row in csv.DictReader(file)] == [("0", "0.1"), ("1", "0.4")]
 
 
 def test_oracle_labels_number_the_known_identities():

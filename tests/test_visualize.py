@@ -13,7 +13,9 @@ from conftest import REPO, write_animals
 from PIL import Image
 from test_engine import arguments
 
+from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.config import load_config
+from fastreid_fancl.engine.labels import Labels, write_sweep
 from fastreid_fancl.engine.run import command_line as train
 from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.visualize import command
@@ -230,6 +232,16 @@ def test_an_empty_query_set_says_so(run, tmp_path, monkeypatch):
     for kind in ("retrieval", "attention"):
         with pytest.raises(SystemExit, match="has no query"):
             visualize(kind, "--run", run)
+
+
+def test_an_eps_by_data_is_drawn_with_the_radii_that_it_was_chosen_from(run):
+    with pytest.raises(SystemExit, match=r"There is no .*eps_sweep.csv: a run writes it with PSEUDO_LABELS.EPS auto"):
+        visualize("eps", "--run", run)
+    for epoch, eps in enumerate((0.3, 0.5)):
+        sweep = tuple(SweepRow(radius, 4, 0.1, 0.3, 0.9, 0.6) for radius in (0.3, 0.4, 0.5))
+        write_sweep(os.fspath(run / "eps_sweep.csv"), epoch, Labels(np.zeros(4), eps, sweep))
+    said = caption(run, "eps")
+    assert "in 2 of 2 epochs" in said and "the radius used, 0.3 to 0.5" in said
 
 
 def test_a_supervised_run_has_no_clusters(datasets, tmp_path):

@@ -21,7 +21,7 @@ from .. import clustering
 from ..batchnorm import average_statistics
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches, shuffled_batches
-from .labels import assign_labels, write_clusters
+from .labels import SWEEP, assign_labels, write_clusters, write_sweep
 from .seeds import derive
 
 logger = logging.getLogger(__name__)
@@ -122,11 +122,13 @@ class PseudoLabels(HookBase):
         features = method.stored_features() or self._features(dataset)
         check_number(len(features["original"]), len(dataset))
         extracted = time.perf_counter()
-        labels, eps = from_main(
+        seed = derive(self.cfg.SEED, method.epoch, 2)
+        found = from_main(
             lambda: assign_labels(
-                features["original"], identities, cameras, self.cfg.PSEUDO_LABELS, method.refine_labels
+                features["original"], identities, cameras, self.cfg.PSEUDO_LABELS, method.refine_labels, seed
             )
         )
+        labels = found.labels
         clustered = time.perf_counter()
         method.start_epoch(
             {name: values.to(method.device) for name, values in features.items()},
@@ -140,7 +142,9 @@ class PseudoLabels(HookBase):
             "seconds_memory": time.perf_counter() - clustered,
         }
         if comm.is_main_process():
-            self._log(clustering.quality(labels, identities), eps, seconds)
+            self._log(clustering.quality(labels, identities), found.eps, seconds)
+            if found.sweep:
+                write_sweep(os.path.join(self.cfg.OUTPUT_DIR, SWEEP), method.epoch, found)
             write_clusters(os.path.join(self.cfg.OUTPUT_DIR, "clusters.csv"), dataset.img_items, labels)
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:

@@ -5,8 +5,10 @@ Shapes: N training images, D feature dimensions, M clusters.
 
 import csv
 import logging
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -17,10 +19,26 @@ from ..files import replacing
 
 logger = logging.getLogger(__name__)
 
+SWEEP = "eps_sweep.csv"
+
+
+class Labels(NamedTuple):
+    """Pseudo-labels of an epoch.
+
+    Attributes:
+        labels: (N,) clusters 0..M-1, -1 for images left out.
+        eps: the radius used; None without one.
+        sweep: of the radii that an automatic eps was chosen from; empty for a fixed one.
+    """
+
+    labels: np.ndarray
+    eps: float | None = None
+    sweep: tuple[clustering.SweepRow, ...] = ()
+
 
 def assign_labels(
-    features: Tensor, identities: np.ndarray, cameras: np.ndarray | None, options, refine: Callable
-) -> tuple[np.ndarray, float | None]:
+    features: Tensor, identities: np.ndarray, cameras: np.ndarray | None, options, refine: Callable, seed: int = 0
+) -> Labels:
     """Pseudo-labels by PSEUDO_LABELS.ALGORITHM.
 
     Args:
@@ -29,18 +47,16 @@ def assign_labels(
         cameras: (N,) numbers 0.., None where they are not known.
         options: the PSEUDO_LABELS node of the configuration.
         refine: a method's `refine_labels`; the oracle's labels are not refined.
-
-    Returns:
-        (N,) clusters 0..M-1 with -1 for images left out, and the eps used, None without one.
+        seed: of the choice of an automatic eps.
 
     Raises:
         ValueError: if no clustering is usable, or the oracle has no identities.
     """
     if options.ALGORITHM == "oracle":
-        return oracle_labels(identities), None
+        return Labels(oracle_labels(identities))
     distance = clustering.jaccard_distance(features, options.K1, options.K2, reach(options))
-    labels, eps = cluster(distance, options)
-    return refine(labels, distance, eps, options.MIN_SAMPLES, cameras), eps
+    found = cluster(distance, options, seed)
+    return found._replace(labels=refine(found.labels, distance, found.eps, options.MIN_SAMPLES, cameras))
 
 
 def reach(options) -> float:
@@ -52,8 +68,8 @@ def reach(options) -> float:
     return 0.95 if near else 1.0
 
 
-def cluster(distance: csr_matrix, options) -> tuple[np.ndarray, float | None]:
-    """Clusters of images by HDBSCAN or DBSCAN that are not degenerate, and DBSCAN's eps, None for HDBSCAN.
+def cluster(distance: csr_matrix, options, seed: int) -> Labels:
+    """Clusters of images by HDBSCAN or DBSCAN that are not degenerate.
 
     Raises:
         ValueError: if no clustering is usable.
@@ -66,14 +82,26 @@ def cluster(distance: csr_matrix, options) -> tuple[np.ndarray, float | None]:
                 f"HDBSCAN's clustering is degenerate: {reason}. Go on by --resume with PSEUDO_LABELS.ALGORITHM dbscan, "
                 "whose radius moves to where it is not, or start from better weights."
             )
-        return labels, None
-    eps = options.EPS
+        return Labels(labels)
+    eps, sweep = options.EPS, ()
     if eps == "auto":
-        eps = clustering.choose_eps(distance, options.MIN_SAMPLES).eps
+        eps, sweep = clustering.choose_eps(distance, options.MIN_SAMPLES, seed=seed)
+        logger.info("%s", explain(eps, sweep))
     labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
     if reason:
         logger.warning("The clustering at eps %.3g is degenerate: %s. Training on eps %.3g instead.", eps, reason, used)
-    return labels, used
+    return Labels(labels, used, sweep)
+
+
+def explain(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
+    """Why an eps was chosen, in a sentence."""
+    chosen = next(row for row in sweep if row.eps == eps)
+    near = [f"{row.score:.2f} at {row.eps:.3g}" for row in sweep if 0 < abs(row.eps - eps) < 0.06]
+    return (
+        f"eps {eps:.3g} by data: {chosen.clusters} clusters, which a few of the pairs find again by "
+        f"{chosen.robustness:.2f} (adjusted Rand index), {chosen.left_out:.0%} of the images left out; score "
+        f"{chosen.score:.2f}, nearby {', '.join(near)}"
+    )
 
 
 def oracle_labels(identities: np.ndarray) -> np.ndarray:
@@ -92,6 +120,19 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
         "ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known)
     )
     return np.where(identities >= 0, np.searchsorted(known, identities), -1)
+
+
+def write_sweep(path: str, epoch: int, labels: Labels) -> None:
+    """Add an epoch's sweep to a table of all radii of all epochs, in place of what an interrupted run left of it."""
+    rows = []
+    if os.path.exists(path):
+        with open(path, newline="") as file:
+            rows = [row for row in csv.reader(file) if row[0].isdigit() and int(row[0]) < epoch]
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("epoch", *clustering.SweepRow._fields, "used"))
+        table.writerows(rows)
+        table.writerows((epoch, *row, int(row.eps == labels.eps)) for row in labels.sweep)
 
 
 def write_clusters(path: str, items: list[tuple], labels: np.ndarray) -> None:

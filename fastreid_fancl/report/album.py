@@ -16,6 +16,7 @@ TITLES = {
     "attention": "Where the query features come from",
     "clusters": "Clusters",
     "fana": "Feature-aware noise",
+    "eps": "Radius of the clusters, by data",
 }
 
 

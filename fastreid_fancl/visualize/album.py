@@ -19,7 +19,7 @@ class Picture:
     """A drawn figure and what there is to say of it.
 
     Attributes:
-        kind: fana, attention, retrieval or clusters.
+        kind: fana, attention, retrieval, clusters or eps.
         caption: what is shown; also in the file, as the PNG's Description.
         alt: what can be seen, for those who cannot.
         variant: tells apart two pictures of one kind and origin.

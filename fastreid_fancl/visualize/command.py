@@ -16,6 +16,7 @@ KINDS = {
     "attention": ("matplotlib", "captum"),
     "retrieval": ("matplotlib",),
     "clusters": ("matplotlib",),
+    "eps": ("matplotlib",),
 }
 
 
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     retrieval.add_argument("--top", type=count, default=8, metavar="K", help="gallery images a query")
     retrieval.add_argument("--hardest", action="store_true", help="the queries with the lowest average precision")
     add_kind(kinds, "clusters", 10, "clusters: contact sheet of the largest ones of the last epoch, and their purity")
+    add_kind(kinds, "eps", 6, "epochs: the radii among which PSEUDO_LABELS.EPS auto chose")
     return found
 
 

@@ -1,0 +1,61 @@
+"""The radii among which PSEUDO_LABELS.EPS auto chose, epoch by epoch, as a run's eps_sweep.csv has them."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+from matplotlib import colormaps
+
+from ..engine.labels import SWEEP
+from . import drawing
+from .album import Picture
+from .drawing import Sheet
+from .origin import origin
+
+HEIGHT = 5.2  # cm
+PANELS = {"score": "score", "clusters": "clusters", "left_out": "share left out"}
+
+
+def draw(cfg, number: int) -> Picture:
+    """Score, clusters and images left out of each radius, a line an epoch, evenly from the run; rings on what was used.
+
+    Raises:
+        ValueError: if the run chose no eps by data.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    epochs = read_sweeps(folder / SWEEP)
+    where = origin(folder, f"epoch {max(epochs) + 1}", cfg.SEED)
+    picked = sorted(epochs)[:: -(-len(epochs) // number)]
+    sheet = Sheet(HEIGHT)
+    axes = sheet.figure.subplots(1, len(PANELS), gridspec_kw={"left": 0.07, "right": 0.99, "bottom": 0.17, "top": 0.97})
+    sheet.figure.subplots_adjust(wspace=0.32)
+    for panel, (name, label) in zip(axes, PANELS.items(), strict=True):
+        for place, epoch in enumerate(picked):
+            colour = colormaps[drawing.MAP](0.9 * place / max(1, len(picked) - 1))
+            rows = epochs[epoch]
+            panel.plot([row["eps"] for row in rows], [row[name] for row in rows], color=colour, label=f"{epoch + 1}")
+            used = [row for row in rows if row["used"]]
+            panel.plot([row["eps"] for row in used], [row[name] for row in used], "o", mfc="none", mec=colour)
+        panel.set_xlabel("eps", fontsize=drawing.POINTS)
+        panel.set_ylabel(label, fontsize=drawing.POINTS)
+        panel.tick_params(labelsize=drawing.POINTS)
+    axes[0].legend(title="epoch", fontsize=drawing.POINTS, title_fontsize=drawing.POINTS, frameon=False)
+    chosen = [row["eps"] for rows in epochs.values() for row in rows if row["used"]]
+    text = (
+        f"eps by data of {where}, in {len(picked)} of {len(epochs)} epochs: score of each radius (how much of the "
+        "clusters a few of the pairs find again, times the share of images in clusters, times their diversity), "
+        f"clusters, share of images left out. Rings: the radius used, {min(chosen):.3g} to {max(chosen):.3g} over all epochs."
+    )
+    alt = f"Three plots over eps with {len(picked)} lines each, one an epoch, and a ring on each."
+    return Picture("eps", where, sheet.figure, text, alt)
+
+
+def read_sweeps(path: Path) -> dict[int, list[dict[str, float]]]:
+    """The rows of each epoch, from 0."""
+    if not path.exists():
+        raise ValueError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")
+    epochs = defaultdict(list)
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            epochs[int(row["epoch"])].append({name: float(value) for name, value in row.items()})
+    return dict(epochs)
