@@ -44,7 +44,8 @@ def draw(cfg, number: int) -> Picture:
     text = (
         f"eps by data of {where}, in {len(picked)} of {len(epochs)} epochs: score of each radius (how much of the "
         "clusters a few of the pairs find again, times the share of images in clusters, times their diversity), "
-        f"clusters, share of images left out. Rings: the radius used, {min(chosen):.3g} to {max(chosen):.3g} over all epochs."
+        "clusters, share of images left out. Rings: the radius used, over all epochs "
+        f"{min(chosen):.3g} to {max(chosen):.3g}."
     )
     alt = f"Three plots over eps with {len(picked)} lines each, one an epoch, and a ring on each."
     return Picture("eps", where, sheet.figure, text, alt)
