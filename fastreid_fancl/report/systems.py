@@ -7,7 +7,15 @@ from .runs import Run
 
 GROUPS = ("Supervised", "Unsupervised", "Failed or unfinished")
 # Settings in which two runs of one system may differ; the number of classes is that of the data.
-FREE_KEYS = ("SEED", "OUTPUT_DIR", "IMPORTS", "MODEL.DEVICE", "MODEL.HEADS.NUM_CLASSES", "DATALOADER.NUM_WORKERS")
+FREE_KEYS = (
+    "SEED",
+    "OUTPUT_DIR",
+    "IMPORTS",
+    "MODEL.DEVICE",
+    "MODEL.HEADS.NUM_CLASSES",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.CACHE_GIB",
+)
 
 
 @dataclass(frozen=True)
