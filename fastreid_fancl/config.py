@@ -42,8 +42,8 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.SOLVER.ITERS_PER_EPOCH = 0
     # What to do about an unreadable image: "stop" before training with the list of them, or "skip" them.
     cfg.DATASETS.ON_BAD_IMAGE = "stop"
-    # GiB of disk, in the user's cache folder, for photographs that are decoded and resized once for all epochs and runs,
-    # where INPUT begins with the same resizing in training and in test; equal to the bit. 0 decodes them each time.
+    # GiB of disk, in the user's cache folder, for photographs that are decoded and resized once for all epochs and
+    # runs, equal to the bit. Used where INPUT begins with the same resizing in training and test. 0 switches it off.
     cfg.DATALOADER.CACHE_GIB = 4.0
     # Gaussian blur of a training image with this probability; SIGMA is a range, in pixels of SIZE_TRAIN.
     cfg.INPUT.BLUR = CfgNode()
