@@ -340,7 +340,7 @@ def test_pictures_that_cannot_be_read_are_left_out_with_a_warning(tmp_path, capl
     run = write_queried_run(tmp_path / "fancl", [0.5])
     write_pictures(run)
     (run / "pictures/index.json").write_text(index)
-    assert album([read_run(run)]) == {}
+    assert album([read_run(run)], run.parent) == {}
     assert "The page is without the pictures of" in caplog.text
 
 
@@ -351,7 +351,7 @@ def test_a_baseline_is_one_of_the_systems_and_has_results(systems, tmp_path, cap
     write_page(systems, tmp_path, "spcl")
     assert "The baseline spcl has no finished run" in caplog.text
     assert '<option value="cluster_contrast" selected>' in (tmp_path / "report.html").read_text()
-    assert '<option value="fancl" selected>' in page(systems, "fancl")
+    assert '<option value="fancl" selected>' in page(systems, "fancl", tmp_path)
 
 
 def test_without_plotly_the_tables_are_written_and_the_cure_is_named(tmp_path, monkeypatch):

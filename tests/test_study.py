@@ -49,8 +49,9 @@ def test_a_study_trains_its_variants_and_ends_in_a_table_and_a_plot(datasets, tm
     table = capsys.readouterr().out
     assert "| a | " in table and "| b | " in table
     assert "LAYER: bn1" in (tmp_path / "out/b/seed_0/config.yaml").read_text()
-    with Image.open(tmp_path / "out/area.png") as plot:
+    with Image.open(tmp_path / "out/pictures/area.png") as plot:
         assert plot.width > 1000 and len(plot.convert("L").getcolors()) > 1
+    assert "mAP and Rank-1 of the variants of area along FANA.RATIO" in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
             systems = results(jobs, run_all(jobs, program, args.jobs or len(args.gpus) or 1, args.gpus))
         print(write_tables(systems, args.output))
         if study and study.x:
-            plot_study(study, systems, args.output / f"{study.name}.png")
+            plot_study(study, systems, args.output)
         write_page(systems, args.output, args.baseline)
     except ValueError as error:
         sys.exit(f"error: {error}")

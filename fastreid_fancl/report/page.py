@@ -37,7 +37,7 @@ def write_page(systems: Sequence[System], output: Path, baseline: str | None = N
         ValueError: if there is no system `baseline`, or no plotly.
     """
     output.mkdir(parents=True, exist_ok=True)
-    text = page(systems, choose_baseline(systems, baseline))
+    text = page(systems, choose_baseline(systems, baseline), output)
     with replacing(output / PAGE) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
     return output / PAGE
@@ -54,8 +54,8 @@ def choose_baseline(systems: Sequence[System], name: str | None) -> str:
     return name if name in known else next(iter(known), "")
 
 
-def page(systems: Sequence[System], baseline: str) -> str:
-    """The page as text."""
+def page(systems: Sequence[System], baseline: str, output: Path) -> str:
+    """The page as text, with the pictures of the runs and of the folder that it is for."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -79,7 +79,7 @@ def page(systems: Sequence[System], baseline: str) -> str:
         resamples=RESAMPLES,
         notes=NOTES,
         unequal=unequal_budgets(runs),
-        album=album(runs),
+        album=album(runs, output),
         settings=settings(systems),
         runs=runs,
         versions=versions,

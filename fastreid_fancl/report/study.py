@@ -1,5 +1,6 @@
 """Studies: one configuration in several variants, as the FANCL paper's Table II and Figure 3 have them."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from ..files import replacing
+from .album import INDEX
 from .systems import System
 from .tables import RETRIEVAL, cell
 
@@ -98,8 +100,11 @@ def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[fl
     }
 
 
-def plot_study(study: Study, systems: Sequence[System], path: Path) -> None:
+def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
     """Draw mAP and Rank-1 along the study's `x`, a line each value of `lines`, bars of a standard deviation over seeds.
+
+    Returns:
+        The picture, which the page of `output` shows.
 
     Raises:
         ValueError: if matplotlib is not installed.
@@ -123,5 +128,13 @@ def plot_study(study: Study, systems: Sequence[System], path: Path) -> None:
         axes.grid(alpha=0.3)
     if study.lines:
         axes.legend(frameon=False)
+    path = (output / INDEX).with_name(f"{study.name}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=200, format="png")
+    names = " and ".join(column.title for column in PANELS)
+    caption = f"{names} of the variants of {study.name} along {study.x}; bars: standard deviation over seeds."
+    entry = {"kind": "study", "file": path.name, "caption": caption, "alt": f"Plots of {names}; the table has them."}
+    with replacing(output / INDEX) as temporary:
+        Path(temporary).write_text(json.dumps([entry], indent=1) + "\n", encoding="utf-8")
+    return path
