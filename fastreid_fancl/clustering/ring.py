@@ -16,12 +16,13 @@ from .neighbors import as_features, as_side, knn
 from .plan import choose
 
 
-def ring_knn(shard: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+def ring_knn(shard: Tensor, k: int, group: dist.ProcessGroup | None = None) -> tuple[np.ndarray, np.ndarray]:
     """`knn` for the rows of this process among those of all; called by all of them, with torch.distributed initialised.
 
     Args:
         shard: (n, D), n > 0, on the device of the process; the rows of all are numbered in the order of processes.
         k: neighbours, the row itself included.
+        group: of all processes, with a backend for the device (gloo for the CPU, NCCL for GPUs); None for the default.
 
     Returns:
         Squared distances and row numbers of all N, both (n, min(k, N)), as `knn` of all rows gives them.
@@ -29,7 +30,7 @@ def ring_knn(shard: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: as `knn` does, on every process if it does on one.
     """
-    shard, sizes = _agree(shard)
+    shard, sizes = _agree(shard, group)
     rank, k = dist.get_rank(), min(k, sum(sizes))
     first = [sum(sizes[:owner]) for owner in range(len(sizes))]
     origin, kind = shard.mean(dim=0), choose(*shard.shape, k, shard.device).backend
@@ -40,20 +41,20 @@ def ring_knn(shard: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     distance[:, : own.shape[1]], index[:, : own.shape[1]] = found, own + first[rank]
     for step in range(1, len(sizes)):
         owner = (rank + step) % len(sizes)
-        shard = _pass_on(shard, sizes[owner])
+        shard = _pass_on(shard, sizes[owner], group)
         if k > 1:
             offer(mine, as_side(shard, origin, kind, first[owner]), distance, index)
     return distance, index
 
 
-def _agree(shard: Tensor) -> tuple[Tensor, list[int]]:
+def _agree(shard: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, list[int]]:
     """The shard as features, and the rows of all shards; a ValueError of one process is raised on all."""
     try:
         shard, problem = as_features(shard), None
     except ValueError as error:
         problem = str(error)
     said = [None] * dist.get_world_size()
-    dist.all_gather_object(said, (problem, *shard.shape))
+    dist.all_gather_object(said, (problem, *shard.shape), group)
     problems = [f"process {rank}: {problem}" for rank, (problem, *_) in enumerate(said) if problem]
     if problems:
         raise ValueError(" ".join(problems))
@@ -62,12 +63,12 @@ def _agree(shard: Tensor) -> tuple[Tensor, list[int]]:
     return shard, [rows for _, rows, _ in said]
 
 
-def _pass_on(shard: Tensor, rows: int) -> Tensor:
+def _pass_on(shard: Tensor, rows: int, group: dist.ProcessGroup | None) -> Tensor:
     """Send a shard to the process before this one, and receive that of the one after it, with so many rows."""
     rank, world = dist.get_rank(), dist.get_world_size()
     received = shard.new_empty(rows, shard.shape[1])
-    for transfer in dist.batch_isend_irecv(
-        [dist.P2POp(dist.isend, shard, (rank - 1) % world), dist.P2POp(dist.irecv, received, (rank + 1) % world)]
-    ):
+    send = dist.P2POp(dist.isend, shard, (rank - 1) % world, group)
+    receive = dist.P2POp(dist.irecv, received, (rank + 1) % world, group)
+    for transfer in dist.batch_isend_irecv([send, receive]):
         transfer.wait()
     return received

@@ -21,7 +21,7 @@ from .. import clustering
 from ..batchnorm import average_statistics
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches, shuffled_batches
-from .labels import SWEEP, assign_labels, write_clusters, write_sweep
+from .labels import SWEEP, assign_labels, search_together, write_clusters, write_sweep
 from .seeds import derive
 
 logger = logging.getLogger(__name__)
@@ -122,11 +122,10 @@ class PseudoLabels(HookBase):
         features = method.stored_features() or self._features(dataset)
         check_number(len(features["original"]), len(dataset))
         extracted = time.perf_counter()
-        seed = derive(self.cfg.SEED, method.epoch, 2)
+        original, options, seed = features["original"], self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
+        neighbors = search_together(original, options)
         found = from_main(
-            lambda: assign_labels(
-                features["original"], identities, cameras, self.cfg.PSEUDO_LABELS, method.refine_labels, seed
-            )
+            lambda: assign_labels(original, identities, cameras, options, method.refine_labels, seed, neighbors)
         )
         labels = found.labels
         clustered = time.perf_counter()

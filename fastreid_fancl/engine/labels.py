@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from fastreid.utils import comm
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
@@ -37,7 +38,13 @@ class Labels(NamedTuple):
 
 
 def assign_labels(
-    features: Tensor, identities: np.ndarray, cameras: np.ndarray | None, options, refine: Callable, seed: int = 0
+    features: Tensor,
+    identities: np.ndarray,
+    cameras: np.ndarray | None,
+    options,
+    refine: Callable,
+    seed: int = 0,
+    neighbors: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Labels:
     """Pseudo-labels by PSEUDO_LABELS.ALGORITHM.
 
@@ -48,15 +55,29 @@ def assign_labels(
         options: the PSEUDO_LABELS node of the configuration.
         refine: a method's `refine_labels`; the oracle's labels are not refined.
         seed: of the choice of an automatic eps.
+        neighbors: of `search_together`; None to search here.
 
     Raises:
         ValueError: if no clustering is usable, or the oracle has no identities.
     """
     if options.ALGORITHM == "oracle":
         return Labels(oracle_labels(identities))
-    distance = clustering.jaccard_distance(features, options.K1, options.K2, reach(options))
+    distance = clustering.jaccard_distance(features, options.K1, options.K2, reach(options), neighbors)
     found = cluster(distance, options, seed)
     return found._replace(labels=refine(found.labels, distance, found.eps, options.MIN_SAMPLES, cameras))
+
+
+def search_together(features: Tensor, options) -> tuple[np.ndarray, np.ndarray] | None:
+    """The neighbour lists of all images (N, D) on the main process, when each of several searches for its share.
+
+    None on the other processes, and where there is nothing to share.
+    """
+    world = comm.get_world_size()
+    if world == 1 or options.ALGORITHM == "oracle" or len(features) < world:
+        return None
+    share = features.cpu().tensor_split(world)[comm.get_rank()]
+    lists = comm.gather(clustering.ring_knn(share, options.K1, comm._get_global_gloo_group()))
+    return tuple(map(np.concatenate, zip(*lists, strict=True))) or None
 
 
 def reach(options) -> float:
