@@ -262,6 +262,16 @@ def test_auto_takes_the_faster_products_and_says_so_once(monkeypatch, caplog, in
     assert message.startswith(f"Nearest neighbours of 3000 x 16: by {chosen}, expected to take ")
 
 
+def test_a_machine_without_eight_bit_products_takes_float32(monkeypatch):
+    def missing(*_):
+        raise RuntimeError("not implemented for 'Char'")
+
+    monkeypatch.setattr(torch, "_int_mm", missing)
+    plan.seconds_a_pair.cache_clear()
+    assert plan.choose(3000, 64, 30, torch.device("cpu")).backend == "float32"
+    plan.seconds_a_pair.cache_clear()
+
+
 def test_ten_times_the_rows_are_expected_to_take_a_hundred_times_the_products():
     seconds = [plan.estimate("int8", rows, 2048, 30, torch.device("cpu")).seconds for rows in (10**5, 10**6)]
     assert 80 < seconds[1] / seconds[0] <= 100

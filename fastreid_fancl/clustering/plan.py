@@ -57,17 +57,20 @@ def estimate(backend: str, rows: int, dimensions: int, k: int, device: torch.dev
 
 @lru_cache
 def seconds_a_pair(backend: str, dimensions: int, device: torch.device) -> float:
-    """Seconds of one of a tile's products, on one thread."""
+    """Seconds of one of a tile's products, on one thread; infinite where there are none."""
     rows = 256
     features = torch.ones(rows, dimensions, device=device, dtype=torch.int8 if backend == "int8" else torch.float32)
-    product = torch._int_mm if backend == "int8" else torch.mm
     threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
         for _ in range(4):  # the first ones are slower
             began = time.perf_counter()
-            float(product(features, features.T)[0, 0])  # waits for the device
+            product = (torch._int_mm if backend == "int8" else torch.mm)(features, features.T)
+            float(product[0, 0])  # waits for the device
             seconds.append(time.perf_counter() - began)
+    except (AttributeError, RuntimeError) as error:
+        logger.info("No products of %s rows here: %s", backend, error)
+        return float("inf")
     finally:
         torch.set_num_threads(threads)
     return min(seconds) / rows**2
