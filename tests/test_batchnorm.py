@@ -1,16 +1,12 @@
 """Virtual groups of a batch against real processes, one group in each."""
 
-import os
-
 import pytest
 import torch
-from fastreid.engine import launch
+from conftest import on_two_ranks
 from fastreid.layers import get_norm
-from fastreid.utils import comm
 from test_engine import arguments, weights
 from torch import nn
 
-from fastreid_fancl import compat
 from fastreid_fancl.batchnorm import average_statistics, virtual_groups
 from fastreid_fancl.engine.run import command_line
 
@@ -41,21 +37,17 @@ def train(model: nn.Module, part: slice) -> dict[str, torch.Tensor]:
     return {"outputs": torch.stack(outputs).detach(), **gradients, **model.state_dict()}
 
 
-def one_process(folder: str) -> None:
-    rank = comm.get_rank()
+def one_process(rank: int) -> dict[str, torch.Tensor]:
     model = network()
     found = train(model, slice(rank * SHARE, (rank + 1) * SHARE))
     own = model[1].running_mean.clone()
     average_statistics(model)
-    torch.save({**found, **model.state_dict(), "own mean": own}, os.path.join(folder, f"{rank}.pt"))
+    return {**found, **model.state_dict(), "own mean": own}
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    compat.choose_backend("cpu")
-    launch(one_process, num_gpus_per_machine=PROCESSES, dist_url="auto", args=(os.fspath(folder),))
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+    return on_two_ranks(one_process, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +56,7 @@ def grouped():
 
 
 def test_groups_of_one_process_put_out_what_the_processes_do(ranks, grouped):
-    assert torch.equal(grouped["outputs"], torch.cat([rank["outputs"] for rank in ranks], dim=1))
+    torch.testing.assert_close(grouped["outputs"], torch.cat([rank["outputs"] for rank in ranks], dim=1))
 
 
 def test_their_gradients_are_the_sum_of_the_processes(ranks, grouped):
