@@ -16,9 +16,17 @@ STARTS := pretrain pretrain_densenet121
 SEEDS ?= 0
 JOBS ?= 2
 
+COMPARE := $(RUN) tools/compare.py --config-files $(SYSTEMS:%=configs/SyntheticSmall/%.yml) --seeds $(SEEDS) --jobs $(JOBS) \
+	--output logs/SyntheticSmall/compare --set SOLVER.MAX_EPOCH 3 SOLVER.STEPS "[2]" PPLR.AALS_EPOCH 1
+PICTURES := fana attention retrieval clusters
+
+# A second time for the page with the pictures; what is finished is not run again.
 compare: $(STARTS:%=logs/SyntheticSmall/%/model_final.pth)
-	$(RUN) tools/compare.py --config-files $(SYSTEMS:%=configs/SyntheticSmall/%.yml) --seeds $(SEEDS) --jobs $(JOBS) \
-		--output logs/SyntheticSmall/compare --set SOLVER.MAX_EPOCH 3 SOLVER.STEPS "[2]" PPLR.AALS_EPOCH 1
+	$(COMPARE)
+	for kind in $(PICTURES); do \
+		$(RUN) tools/visualize.py $$kind --run logs/SyntheticSmall/compare/fancl/seed_$(firstword $(SEEDS)) || exit; \
+	done
+	$(COMPARE)
 
 logs/SyntheticSmall/%/model_final.pth: | $(ENV)
 	$(TRAIN)/$*.yml --resume
