@@ -95,7 +95,7 @@ class FANA(nn.Module):
         """While open, append A(x) (B, H, W) to the yielded list whenever `backbone` encodes a batch or a part of it.
 
         Raises:
-            ValueError: if the backbone has no such layer.
+            ValueError: if the backbone has no such layer, or encoded without running it.
         """
         activations: list[Tensor] = []
 
@@ -109,6 +109,10 @@ class FANA(nn.Module):
             yield activations
         finally:
             handle.remove()
+        if not activations:
+            raise ValueError(
+                f"FANA.LAYER {self.layer} does not run as a whole: name one of its parts, such as {self.layer}.0."
+            )
 
     def _find(self, backbone: nn.Module) -> nn.Module:
         modules = dict(backbone.named_modules())

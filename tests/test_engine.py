@@ -316,6 +316,7 @@ def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
         ({"PSEUDO_LABELS__EPSS": 1}, "PSEUDO_LABELS.EPS"),
         ({"DATASETS__NAMES": "('Nowhere',)"}, "Nowhere"),
         ({"FANA__LAYER": "conv9"}, "conv1"),
+        ({"FANA__LAYER": "layer1"}, "such as layer1.0"),  # fast-reid's ResNet runs its blocks one by one
         ({"MODEL__META_ARCHITECTURE": "FANKL"}, "FANCL"),
         ({"SOLVER__IMS_PER_BATCH": 6}, "NUM_INSTANCE"),
         ({"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth"),
