@@ -1,6 +1,11 @@
 """Fixtures that several test files share."""
 
 import os
+
+# Sums depend on the number of threads, and runs are compared that tests start in several ways: one in all of them.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# isort: split
 from collections.abc import Callable
 from pathlib import Path
 

@@ -19,6 +19,14 @@ FANCL = REPO / "configs/RedPanda/fancl.yml"
 AREA = "VARIANTS:\n  a: {FANA.RATIO: 0.0}\n  b: {FANA.RATIO: 0.1, FANA.LAYER: bn1}\nPLOT: {X: FANA.RATIO}\n"
 
 
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yml")), ids=lambda path: path.stem)
+def test_every_variant_of_every_study_is_a_configuration(tmp_path, path):
+    study = read_study(path)
+    jobs = plan([FANCL], [0], tmp_path, study=study)
+    assert [job.system for job in jobs] == list(study.variants)
+    assert all(job.config for job in jobs)
+
+
 def test_table_ii_has_each_term_alone_and_both(tmp_path):
     jobs = plan([FANCL], [0], tmp_path, study=read_study(STUDIES / "consistency.yml"))
     terms = {job.system: (job.config["CONSISTENCY"]["CLUSTER"], job.config["CONSISTENCY"]["INSTANCE"]) for job in jobs}
