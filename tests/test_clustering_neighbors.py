@@ -9,6 +9,7 @@ from fastreid_fancl.clustering import knn, neighbors, plan
 from fastreid_fancl.clustering.candidates import Candidates, tile_candidates
 from fastreid_fancl.clustering.operands import float32_operand, int8_operand
 from fastreid_fancl.clustering.with_faiss import flat_candidates
+from fastreid_fancl.logs import log_once
 
 K = 7
 
@@ -253,7 +254,7 @@ def test_a_missing_faiss_is_named_with_the_cure(monkeypatch, backend):
 @pytest.mark.parametrize(("int8", "float32", "chosen"), [(1e-9, 4e-9, "int8"), (4e-9, 1e-9, "float32")])
 def test_auto_takes_the_faster_products_and_says_so_once(monkeypatch, caplog, int8, float32, chosen):
     monkeypatch.setattr(plan, "seconds_a_pair", lambda backend, *_: {"int8": int8, "float32": float32}[backend])
-    plan.log_once.cache_clear()
+    log_once.cache_clear()
     features, _ = oracles.hard_features(3000, 16)
     with caplog.at_level(logging.INFO, logger="fastreid_fancl"):
         knn(features, 3)

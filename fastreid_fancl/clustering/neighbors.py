@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..logs import log_once
 from .candidates import tile_candidates
 from .device import improve_on_device
 from .exact import Side, candidate_count, empty_lists, look_again, refine
 from .operands import float32_operand, int8_operand, squared_norms
-from .plan import choose, log_once
+from .plan import choose
 from .with_faiss import flat_candidates, has_faiss, ivf_candidates
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def knn(
     if backend == "auto":
         plan = choose(*features.shape, k, features.device)
         backend = plan.backend
-        log_once(f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
+        log_once(logger, logging.INFO, f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
     if backend == "float32" and features.device.type != "cpu":
         return _search_on_device(features, k, block_rows)
     return _search_on_cpu(features.cpu(), k, backend, block_rows)

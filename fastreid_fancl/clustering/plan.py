@@ -74,9 +74,3 @@ def seconds_a_pair(backend: str, dimensions: int, device: torch.device) -> float
     finally:
         torch.set_num_threads(threads)
     return min(seconds) / rows**2
-
-
-@lru_cache
-def log_once(message: str) -> None:
-    """Log at INFO what was not logged before."""
-    logger.info(message)

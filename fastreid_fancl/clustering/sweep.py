@@ -75,7 +75,8 @@ def choose_eps(
     """
     radii = _radii(candidates)
     labels = [dbscan(distance, eps, min_samples) for eps in radii]
-    robust = np.mean([_agreement(labels, few, radii, min_samples) for few in _draws(distance, seed)], axis=0)
+    whole = [noise_alone(own) for own in labels]
+    robust = np.mean([_agreement(whole, few, radii, min_samples) for few in _draws(distance, seed)], axis=0)
     sweep = tuple(_row(eps, own, robustness) for eps, own, robustness in zip(radii, labels, robust, strict=True))
     usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own, **limits) is None] or sweep
     best = max(row.score for row in usable)
@@ -102,11 +103,11 @@ def _draws(distance: csr_matrix, seed: int) -> Iterator[csr_matrix]:
         yield csr_matrix((distance.data[kept], distance.indices[kept], start), shape=distance.shape)
 
 
-def _agreement(labels: list[np.ndarray], few: csr_matrix, radii: list[float], min_samples: int) -> list[float]:
+def _agreement(whole: list[np.ndarray], few: csr_matrix, radii: list[float], min_samples: int) -> list[float]:
     """The adjusted Rand index of each partition with that of few of the pairs at the same radius."""
     return [
-        adjusted_rand_score(noise_alone(own), noise_alone(dbscan(few, eps, min_samples)))
-        for eps, own in zip(radii, labels, strict=True)
+        adjusted_rand_score(partition, noise_alone(dbscan(few, eps, min_samples)))
+        for eps, partition in zip(radii, whole, strict=True)
     ]
 
 

@@ -3,20 +3,13 @@
 Imports nothing of fast-reid: `compat` takes `images` from here while it mends fast-reid.
 """
 
-import functools
-import logging
+from ..logs import log_once as log_once
 
 UNLABELLED = "unlabelled"
 """The pid of a training image whose identity is not known."""
 
 UNKNOWN_CAMERA = "_unknown"
 """How the camid of a training image ends whose camera is not known."""
-
-
-@functools.lru_cache(maxsize=4096)
-def log_once(logger: logging.Logger, level: int, message: str) -> None:
-    """Log ``message`` the first time only: fast-reid builds a data set anew for every loader and evaluation."""
-    logger.log(level, message)
 
 
 def shorten(lines: list[str], limit: int = 10) -> str:

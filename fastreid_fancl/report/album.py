@@ -1,4 +1,4 @@
-"""The pictures that tools/visualize.py left in the folders of runs, and a study in its own, as pieces of a page."""
+"""Pictures in the folders of runs and comparisons: an index of them, and the pieces of a page that they become."""
 
 import base64
 import json
@@ -7,12 +7,17 @@ import mimetypes
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..files import replacing
 from .runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
-INDEX = "pictures/index.json"
+FOLDER, INDEX = "pictures", "index.json"
 TITLES = {
     "study": "The study",
     "retrieval": "Queries and their top matches",
@@ -34,6 +39,27 @@ class Picture:
     source: str
 
 
+def add_picture(output: Path, figure: "Figure", entry: dict[str, str], **style) -> Path:
+    """Write a matplotlib figure and its entry, in place of an older one of the same name; returns the picture's path.
+
+    Args:
+        output: a run's folder, or a comparison's.
+        figure: what is written, with `style` for its `savefig`; the caption goes into the file, too.
+        entry: "kind", "file", "caption" and "alt".
+
+    Raises:
+        ValueError: if the index is damaged.
+    """
+    folder = output / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [known for known in read_index(folder / INDEX) if known["file"] != entry["file"]]
+    with replacing(folder / entry["file"]) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Description": entry["caption"]}, **style)
+    with replacing(folder / INDEX) as temporary:
+        Path(temporary).write_text(json.dumps([*entries, entry], indent=1) + "\n", encoding="utf-8")
+    return folder / entry["file"]
+
+
 def album(runs: Iterable[Run], output: Path) -> dict[str, list[Picture]]:
     """The pictures of a comparison and of all its runs by the title of their kind, those of TITLES first."""
     found = pictures(output)
@@ -46,7 +72,7 @@ def album(runs: Iterable[Run], output: Path) -> dict[str, list[Picture]]:
 
 def pictures(folder: Path, run: str = "") -> list[Picture]:
     """The pictures of an index.json; what cannot be read is left out with a warning."""
-    index = folder / INDEX
+    index = folder / FOLDER / INDEX
     try:
         return [_picture(folder, run, entry) for entry in json.loads(index.read_text())] if index.exists() else []
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -55,9 +81,23 @@ def pictures(folder: Path, run: str = "") -> list[Picture]:
 
 
 def _picture(folder: Path, run: str, entry: dict[str, str]) -> Picture:
-    path = folder / "pictures" / entry["file"]
+    path = folder / FOLDER / entry["file"]
     kind = mimetypes.guess_type(path.name)[0] or ""
     if not kind.startswith("image/"):
         raise ValueError(f"expected the name of a picture, got {path.name}")
     content = base64.b64encode(path.read_bytes()).decode()
     return Picture(run, entry["kind"], entry["caption"], entry["alt"], f"data:{kind};base64,{content}")
+
+
+def read_index(path: Path) -> list[dict]:
+    """The entries of an album, none where there is no file."""
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(entry, dict) and "file" in entry for entry in entries):
+            return entries
+        problem = "it is no list of entries with a file"
+    except (ValueError, TypeError) as error:
+        problem = str(error)
+    raise ValueError(f"{path} cannot be read ({problem}): remove it; the pictures are drawn again by their commands.")

@@ -1,6 +1,5 @@
 """Studies: one configuration in several variants, as the FANCL paper's Table II and Figure 3 have them."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from ..files import replacing
-from .album import INDEX
+from .album import add_picture
 from .systems import System
 from .tables import RETRIEVAL, cell
 
@@ -107,7 +105,7 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
         The picture, which the page of `output` shows.
 
     Raises:
-        ValueError: if matplotlib is not installed.
+        ValueError: if matplotlib is not installed, or the folder's index of pictures is damaged.
     """
     try:
         from matplotlib.figure import Figure
@@ -128,13 +126,8 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
         axes.grid(alpha=0.3)
     if study.lines:
         axes.legend(frameon=False)
-    path = (output / INDEX).with_name(f"{study.name}.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=200, format="png")
     names = " and ".join(column.title for column in PANELS)
     caption = f"{names} of the variants of {study.name} along {study.x}; bars: standard deviation over seeds."
-    entry = {"kind": "study", "file": path.name, "caption": caption, "alt": f"Plots of {names}; the table has them."}
-    with replacing(output / INDEX) as temporary:
-        Path(temporary).write_text(json.dumps([entry], indent=1) + "\n", encoding="utf-8")
-    return path
+    alt = f"Plots of {names}; the table has them."
+    entry = {"kind": "study", "file": f"{study.name}.png", "caption": caption, "alt": alt}
+    return add_picture(output, figure, entry, dpi=200)

@@ -1,0 +1,10 @@
+"""What is worth saying once in a process."""
+
+import functools
+import logging
+
+
+@functools.lru_cache(maxsize=4096)
+def log_once(logger: logging.Logger, level: int, message: str) -> None:
+    """Log ``message`` the first time only: fast-reid builds a data set anew for every loader and evaluation."""
+    logger.log(level, message)
