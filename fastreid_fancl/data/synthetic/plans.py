@@ -105,7 +105,7 @@ PLANS = {
         "panda", 20, 1967, 23, 6, 1382, (256, 128), seed=43, camera=PANDA_CAMERA, travellers=10
     ),
     "SyntheticPandasSmall": Plan(
-        "panda", 20, 1000, 23, 4, 400, (128, 64), seed=43, camera=PANDA_CAMERA
+        "panda", 20, 1000, 46, 4, 800, (128, 64), seed=43, camera=PANDA_CAMERA
     ),
     "SyntheticTiny": Plan("panda", 6, 48, 4, 2, 16, (64, 32), seed=43, camera=PANDA_CAMERA, travellers=3),
     "SyntheticSource": Plan(
