@@ -22,7 +22,7 @@ PICTURES := fana attention retrieval clusters
 
 # A second time for the page with the pictures; what is finished is not run again.
 compare: $(STARTS:%=logs/SyntheticSmall/%/model_final.pth)
-	$(COMPARE)
+	-$(COMPARE)
 	for kind in $(PICTURES); do \
 		$(RUN) tools/visualize.py $$kind --run logs/SyntheticSmall/compare/fancl/seed_$(firstword $(SEEDS)) || exit; \
 	done

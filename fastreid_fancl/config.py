@@ -213,8 +213,10 @@ def check_values(cfg: CfgNode) -> None:
         ("MEMORY.TEMPERATURE", memory.TEMPERATURE > 0, "above 0"),
         ("MEMORY.MOMENTUM", 0 <= memory.MOMENTUM <= 1, "between 0 and 1"),
         ("MEMORY.UPDATE", memory.UPDATE in ("mean", "hard"), "mean or hard"),
+        ("DATALOADER.NUM_INSTANCE", cfg.DATALOADER.NUM_INSTANCE >= 1, "at least 1"),
         ("FANA.RATIO", 0 <= cfg.FANA.RATIO <= 1, "between 0 and 1"),
-        ("SPCL.GAP", 0 <= cfg.SPCL.GAP < 1, "at least 0 and below 1"),
+        # Around any radius of the sweep, for EPS auto or the guard, it stays where distances are stored.
+        ("SPCL.GAP", 0 <= cfg.SPCL.GAP < 0.05, "at least 0 and below 0.05"),
         ("JCL.INSTANCE_WEIGHT", cfg.JCL.INSTANCE_WEIGHT >= 0, "at least 0"),
         ("JCL.NEGATIVES", cfg.JCL.NEGATIVES >= 1, "at least 1"),
         ("ICE.MOMENTUM", 0 <= ice.MOMENTUM <= 1, "between 0 and 1"),

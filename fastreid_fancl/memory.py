@@ -22,11 +22,10 @@ def cluster_centroids(features: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (M, D) float32.
     """
-    kept = labels >= 0
-    features, labels = features[kept].float(), labels[kept]
-    sizes = torch.bincount(labels)
-    sums = features.new_zeros(len(sizes), features.shape[1]).index_add_(0, labels, features)
-    return sums / sizes[:, None]
+    sizes = torch.bincount(labels[labels >= 0])
+    members = labels.argsort(stable=True)[len(labels) - int(sizes.sum()) :]
+    # One cluster after the other, since additions in any order, as on GPUs, would give each process other banks.
+    return torch.segment_reduce(features[members].float(), "mean", lengths=sizes)
 
 
 def camera_proxies(features: Tensor, labels: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -84,7 +84,16 @@ def test_a_dry_run_says_what_would_run_and_starts_nothing(compared, datasets, tm
     assert said[1].startswith("misspelt seed 0: will fail: Unknown configuration key")
     assert said[2].startswith("clusters seed 2: trains 2 epochs of one pass over the images, batches of 8, about ")
     assert said[2].endswith(" minutes by 4 epochs measured")
+    assert said[-1].endswith(" minutes, 1 at a time.")
     assert not (output / "clusters/seed_2").exists()
+
+
+def test_a_dry_run_rehearses_what_was_never_run(datasets, tmp_path, capsys):
+    assert compare([write_config(tmp_path, "new", "resnet50")], tmp_path / "out", "--dry-run", seeds=["0", "1"]) == 0
+    *runs, total = capsys.readouterr().out.splitlines()
+    assert len(runs) == 2 and all(line.endswith(" minutes by a rehearsal") for line in runs)
+    assert float(total.split()[2]) >= 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(compared, datasets, capsys):
@@ -103,6 +112,9 @@ def test_folders_of_runs_are_compared_too(tmp_path, capsys):
     folders = [os.fspath(write_run(tmp_path / f"fancl_{seed}", seed=seed)) for seed in range(2)]
     assert command_line(TRAIN, ["--runs", *folders, "--output", os.fspath(tmp_path / "table")]) == 0
     assert "| fancl | **40.0** ± 0.0 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        command_line(TRAIN, ["--runs", *folders, "--dry-run", "--output", os.fspath(tmp_path / "table")])
+    assert "--runs compares what is there" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="error: There is no run .*nowhere"):
         command_line(TRAIN, ["--runs", os.fspath(tmp_path / "nowhere"), "--output", os.fspath(tmp_path / "table")])
 
@@ -116,6 +128,7 @@ def test_folders_of_runs_are_compared_too(tmp_path, capsys):
         (["a"], [], ["SEED", "3"], "without SEED and OUTPUT_DIR"),
         (["a"], [], ["SOLVER.MAX_EPOCH"], "Expected --set KEY VALUE"),
         (["a", "spots"], [], [], "same data sets.*trained on Spots"),
+        (["a"], ["--baseline", "b"], [], "Expected --baseline to be one of a, got b"),
     ],
 )
 def test_comparisons_that_mean_nothing_are_refused_before_anything_runs(tmp_path, names, flags, options, said):
@@ -144,6 +157,12 @@ def test_a_process_gets_its_gpu_its_threads_and_leaves_its_last_words(tmp_path, 
     assert reason(job, process.wait()) == f"failed with exit status 3: 2 1 ({job.folder / 'console.txt'})"
 
 
+def test_a_killed_run_says_by_what(tmp_path):
+    job = plan([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
+    process = start(job, [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], threads=1, gpu=None)
+    assert reason(job, process.wait()).startswith("killed by SIGKILL: the same command goes on with it")
+
+
 def test_progress_is_read_from_what_a_run_has_logged(tmp_path):
     job = plan([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path, ["SOLVER.MAX_EPOCH", "2"])[0]
     assert progress(job) == "starting"
@@ -154,7 +173,7 @@ def test_progress_is_read_from_what_a_run_has_logged(tmp_path):
 def test_stopping_the_comparison_stops_its_runs(tmp_path, monkeypatch):
     started = []
 
-    def interrupt(self, running, waiting):
+    def interrupt(self, *counts):
         raise KeyboardInterrupt
 
     def start_and_remember(*args):

@@ -9,6 +9,7 @@ import torch
 from conftest import on_two_ranks
 from test_methods import COMMON, Backbone, batch, cluster_contrast, head
 
+from fastreid_fancl.batchnorm import virtual_groups
 from fastreid_fancl.methods import ICE
 from fastreid_fancl.methods.ice import (
     camera_contrast,
@@ -295,6 +296,13 @@ def test_shuffled_images_come_back_in_order_on_every_rank(ranks):
         expected = ice().eval().represent(views()["images_teacher"])
     for rank in ranks:
         torch.testing.assert_close(rank["taught"], expected)
+
+
+def test_virtual_groups_of_one_process_are_shuffled_too():
+    torch.manual_seed(0)
+    model, images = virtual_groups(ice(), 4).train(), views()["images_teacher"]
+    found = [model.teach(images) for _ in range(4)]
+    assert any(not torch.allclose(found[0], later) for later in found[1:])
 
 
 def test_batchnorm_of_the_teacher_sees_new_neighbours_at_each_step(ranks):

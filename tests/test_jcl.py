@@ -47,6 +47,13 @@ def test_cameras_filter_clusters_only_where_they_are_known_and_leave_two(caplog)
     assert "camera filter is left out" in caplog.text
 
 
+def test_the_camera_filter_does_not_leave_what_may_not_be_trained_on():
+    # Two of 50 clusters of ten images each were seen by two cameras: 96% of the images would be left out.
+    labels = np.repeat(np.arange(50), 10)
+    cameras = np.where((labels < 2) & (np.arange(500) % 2 == 0), 1, 0)
+    assert jcl().refine_labels(labels, None, 0.5, 4, cameras) is labels
+
+
 def test_both_losses_and_both_updates():
     model, data = jcl(), batch()
     start(model, data)

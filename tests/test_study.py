@@ -1,6 +1,7 @@
 """Studies: their files, their runs through the command line on the tiny data set, their plot."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from conftest import REPO
@@ -11,8 +12,9 @@ from test_report_runs import write_run
 from fastreid_fancl.report.compare import command_line
 from fastreid_fancl.report.plan import plan
 from fastreid_fancl.report.runs import read_run
-from fastreid_fancl.report.study import lines_of, read_study
+from fastreid_fancl.report.study import in_order, lines_of, plot_study, read_study
 from fastreid_fancl.report.systems import gather
+from fastreid_fancl.report.tables import RETRIEVAL, rows
 
 STUDIES = REPO / "configs/studies"
 FANCL = REPO / "configs/RedPanda/fancl.yml"
@@ -69,7 +71,8 @@ def test_a_study_trains_its_variants_and_ends_in_a_table_and_a_plot(datasets, tm
         ("VARIANTS: {a: {}}", "VARIANTS"),
         ("- a", "VARIANTS"),
         ("VARIANTS: {a: [", "no YAML file"),
-        (AREA.replace("X: FANA.RATIO", "X: FANA.LAYER"), "X in each of them"),
+        (AREA.replace("X: FANA.RATIO", "X: FANA.LAYER"), "X a number in each of them"),
+        (AREA.replace("FANA.RATIO: 0.0", "FANA.RATIO: auto"), "X a number in each of them"),
         (AREA.replace("X: FANA.RATIO", "X: MODEL.DEVICE"), "keys in VARIANTS"),
         (AREA.replace("X: FANA.RATIO", "Y: FANA.RATIO"), "X: KEY, LINES: KEY"),
     ],
@@ -97,4 +100,22 @@ def test_runs_of_something_else_have_no_place_in_the_plot_of_a_study(tmp_path):
     (tmp_path / "area.yml").write_text(AREA)
     systems = gather([read_run(write_run(tmp_path / "spcl/seed_0"))])
     with pytest.raises(ValueError, match="variants of study area, got spcl"):
-        lines_of(read_study(tmp_path / "area.yml"), systems)
+        in_order(read_study(tmp_path / "area.yml"), systems)
+
+
+def test_variants_without_an_axis_stand_side_by_side_in_the_order_of_their_file(tmp_path):
+    study = read_study(STUDIES / "consistency.yml")
+    systems = gather(read_run(write_run(tmp_path / name / "seed_0")) for name in reversed(study.variants))
+    systems = in_order(study, systems)
+    (group,) = rows(systems, RETRIEVAL).values()
+    assert [row.label for row in group] == list(study.variants)
+    with Image.open(plot_study(study, systems, tmp_path)) as plot:
+        assert plot.width > 1000
+
+
+def test_a_variant_without_evaluation_leaves_a_gap_in_the_plot(tmp_path):
+    (tmp_path / "area.yml").write_text(AREA.replace("a:", "5:"))
+    study = read_study(tmp_path / "area.yml")
+    runs = [read_run(write_run(tmp_path / name / "seed_0")) for name in ("5", "b")]
+    silent = replace(runs[1], epochs=tuple(replace(epoch, scores={}) for epoch in runs[1].epochs))
+    assert plot_study(study, in_order(study, gather([runs[0], silent])), tmp_path).exists()

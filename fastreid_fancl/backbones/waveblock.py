@@ -6,6 +6,7 @@ Shapes: B images, C channels.
 
 import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
+from fastreid.modeling.backbones.resnet import model_urls  # noqa: F401 (where its ImageNet weights are)
 from torch import Tensor, nn
 
 

@@ -26,8 +26,10 @@ AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH"
 # Of the flat parameters that fast-reid hands over, these train nothing or fail.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 # Channels of the last feature map; a wrong FEAT_DIM is a RuntimeError of BatchNorm at the first step.
+RESNET = {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048}
 FEATURE_DIMENSIONS = {
-    "build_resnet_backbone": {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048},
+    "build_resnet_backbone": RESNET,
+    "build_waveblock_resnet_backbone": RESNET,
     "build_resnext_backbone": {"50x": 2048, "101x": 2048, "152x": 2048},
     "build_resnest_backbone": {"50x": 2048, "101x": 2048, "200x": 2048, "269x": 2048},
     "build_densenet_backbone": {"121x": 1024, "161x": 2208, "169x": 1664, "201x": 1920},

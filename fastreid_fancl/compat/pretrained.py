@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 # Name in `model_urls` by backbone, as the stock builders compose it.
 URL_KEYS = {
     "build_resnet_backbone": "{se}{ibn}{depth}",
+    "build_waveblock_resnet_backbone": "{se}{ibn}{depth}",
     "build_resnext_backbone": "{ibn}{depth}",
     "build_densenet_backbone": "{depth}",
     "build_osnet_backbone": "osnet_{ibn}{depth}",

@@ -3,6 +3,7 @@
 Shapes: N training images, D feature dimensions, M clusters.
 """
 
+import hashlib
 import logging
 import os
 import time
@@ -102,10 +103,15 @@ class PseudoLabels(HookBase):
     Identities are read for the quality that is logged (ARI, NMI, purity), and by the "oracle" that trains on them.
 
     Raises:
-        ValueError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images.
+        ValueError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images, or with TEST.PRECISE_BN.
     """
 
     def __init__(self, cfg):
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            raise ValueError(
+                "TEST.PRECISE_BN runs training steps, which would move the memories of an unsupervised method: switch "
+                "TEST.PRECISE_BN.ENABLED off."
+            )
         if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
             raise ValueError(
                 f"Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images a cluster, got "
@@ -113,14 +119,28 @@ class PseudoLabels(HookBase):
             )
         self.cfg = cfg
         self.transform = build_transforms(cfg, is_train=False)
+        self.restored: str | None = None
+
+    def state_dict(self) -> dict[str, str]:
+        """Which images, in which order: a method's memory of them is of no use to others."""
+        return {"images": digest(self.trainer.data_loader.dataset.img_items)}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        self.restored = state["images"]
 
     def before_epoch(self):
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
         identities, cameras = dataset.targets, dataset.cameras if dataset.cameras_tell else None
         method.epoch = self.trainer.epoch
         began = time.perf_counter()
-        features = method.stored_features() or self._features(dataset)
-        check_number(len(features["original"]), len(dataset))
+        features = method.stored_features()
+        if features is None:
+            features = self._features(dataset)
+        elif self.restored not in (None, digest(dataset.img_items)):
+            raise ValueError(
+                "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
+                "order of them: resume with the same images, or start anew without --resume."
+            )
         extracted = time.perf_counter()
         original, options, seed = features["original"], self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
         neighbors = search_together(original, options)
@@ -177,13 +197,11 @@ class PseudoLabels(HookBase):
         )
 
 
-def check_number(stored: int, images: int) -> None:
-    """Raise ValueError unless a method's features are as many as the training images."""
-    if stored != images:
-        raise ValueError(
-            f"The checkpoint holds features of {stored} training images, DATASETS.NAMES has {images}: resume with the "
-            "same images, or start anew without --resume."
-        )
+def digest(items: list[tuple]) -> str:
+    """A fingerprint of the names of images (path, pid, camid) and their order, wherever their folder is."""
+    paths = [item[0] for item in items]
+    root = os.path.commonpath({os.path.dirname(path) for path in paths})
+    return hashlib.sha256("\n".join(path[len(root) :] for path in paths).encode()).hexdigest()
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:

@@ -54,6 +54,11 @@ class Plan:
     memory: tuple[float, float | None]
     disk: tuple[float, float]
 
+    @property
+    def seconds(self) -> float:
+        """Of all phases."""
+        return sum(phase.times * phase.seconds for phase in self.phases)
+
     def __str__(self):
         rows = [(phase.name, phase.times, phase.seconds, phase.times * phase.seconds / 60) for phase in self.phases]
         table = [f"| {name} | {times} | {seconds:.3g} | {minutes:.3g} |" for name, times, seconds, minutes in rows]
@@ -62,7 +67,7 @@ class Plan:
             [
                 "| phase | times | seconds each | minutes |\n|---|---|---|---|",
                 *table,
-                f"| the run | | | {sum(minutes for *_, minutes in rows):.3g} |\n",
+                f"| the run | | | {self.seconds / 60:.3g} |\n",
                 f"Memory of a process: {self.memory[0]:.2f} GiB{gpu}.",
                 f"Disk: {self.disk[0]:.2f} GiB of checkpoints, {self.disk[1]:.2f} GiB of decoded photographs.",
                 "The first start also checks and decodes every photograph, and compiles the clustering.",

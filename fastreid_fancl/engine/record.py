@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ class RunRecord(HookBase):
 
 def setting() -> dict:
     """The commit, the versions and the machine that a process runs with."""
-    on_gpu = torch.cuda.is_available()
+    on_gpu = torch.cuda.is_initialized()
     return {
         "commit": commit(),
         "versions": {
@@ -56,10 +57,17 @@ def setting() -> dict:
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "machine": torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU",
+        "machine": torch.cuda.get_device_name() if on_gpu else processor(),
         "processes": comm.get_world_size(),
         "threads": torch.get_num_threads(),
     }
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it, and its cores."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
 
 
 def commit(package: Path = PACKAGE) -> str | None:

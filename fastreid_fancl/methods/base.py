@@ -1,6 +1,6 @@
 """What every method shares, and what those from pseudo-labels do. Shapes: B images, N images in all, D dimensions."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn, tensor
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """A backbone and a head behind fast-reid's seam: a batch in, losses in training or the test-time feature out."""
 
     @configurable
@@ -19,7 +19,7 @@ class Encoder(nn.Module):
         """
         Args:
             backbone: images (B, 3, H, W) -> feature map (B, D, h, w).
-            heads: feature map -> (B, D) of unit length.
+            heads: feature map -> (B, D) of unit length; of several parts side by side, as `PartHead` has them.
             pixel_mean, pixel_std: of the three channels, in units of [0, 255].
         """
         super().__init__()

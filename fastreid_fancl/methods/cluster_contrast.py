@@ -12,7 +12,9 @@ from .base import PseudoLabelMethod
 class ClusterContrast(PseudoLabelMethod):
     """Contrast each query with one feature a cluster, and let the queries move these features.
 
-    Their update is the running mean of the paper's first version ("mean") or follows the hardest query ("hard").
+    Their update is the running mean of the paper's first version ("mean") or follows the hardest query ("hard"). The
+    head, the augmentation and the batches are those of the FANCL paper, which compares with it: the released code also
+    erases rectangles, pools by generalised means on request and prefers images of several cameras in a batch.
     """
 
     @configurable

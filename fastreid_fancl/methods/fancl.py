@@ -55,7 +55,7 @@ class FANCL(PseudoLabelMethod):
 
     Where the paper is silent: the fusion layer sees the two features at unit length, and its output is brought back to
     unit length as theirs is; the gradient of Eq. 7 reaches both encoders. The test feature is the original branch's.
-    f_theta' starts from f_theta's weights (Algorithm 1, line 2).
+    f_theta' starts from f_theta's starting weights, where there are some (Algorithm 1, "Initialize").
     """
 
     TWINS = ("noised_",)

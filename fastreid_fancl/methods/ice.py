@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from fastreid.config import configurable
-from fastreid.modeling.losses.utils import concat_all_gather
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 from torch import Tensor
@@ -132,8 +131,8 @@ class ICE(PseudoLabelMethod):
 
     The teacher is what is clustered and tested. It moves at the beginning of a step by the weights that the step before
     left, as MoCo's does; the released code moves it after the step, so its features before an epoch are one step newer.
-    That code also runs both networks on further views whose features enter no loss, and prefers batches in which a
-    cluster's images come from many cameras; neither is done here.
+    That code also runs both networks on further views whose features enter no loss, prefers batches in which a
+    cluster's images come from many cameras, and clusters at eps 0.55; none of that is done here.
     """
 
     VIEWS: ClassVar = {"images_teacher": "train", "images_weak": "test"}
@@ -193,15 +192,15 @@ class ICE(PseudoLabelMethod):
         """The teacher's features of the images of all processes: (B, 3, H, W) -> (S, D), in the order of the ranks.
 
         Shuffle-BN (MoCo): each process takes a random share of them, so that the teacher's BatchNorm sees other
-        neighbours of an image than the student's. One process has the whole batch in any order.
+        neighbours of an image than the student's; on one process MODEL.BATCHNORM_GROUPS are shuffled so.
         """
-        if comm.get_world_size() == 1:
-            return self.represent(images)
-        images = concat_all_gather(images)
+        (images,) = of_all_ranks(images)
         order = torch.randperm(len(images), device=images.device)
-        dist.broadcast(order, src=0)
+        if comm.get_world_size() > 1:
+            dist.broadcast(order, src=0)
         share = order.chunk(comm.get_world_size())[comm.get_rank()]
-        return concat_all_gather(self.represent(images[share]))[order.argsort()]
+        (taught,) = of_all_ranks(self.represent(images[share]))
+        return taught[order.argsort()]
 
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
         """Fix the epoch's proxies: the mean feature of each cluster, and where cameras are known in each of them."""

@@ -1,8 +1,15 @@
 """Unsupervised Joint Contrastive Learning for Aerial Person Re-Identification (Zhang, Li and Ye).
 
-Written from the paper's abstract, which names the parts and gives no equation. Chosen here: both losses at one
-temperature; the clusters' loss and update of Cluster Contrast; an instance memory that is filled anew every epoch;
-images that clustering left out are neither positives nor negatives. The WaveBlock attention: `backbones.waveblock`.
+Written from the paper's abstract, which names the parts and gives no equation. Chosen here:
+
+- the clusters' loss and update of Cluster Contrast, the usual ones; both losses and memories at one temperature and
+  momentum, and with equal weights, since nothing tells them apart;
+- an instance memory that is filled anew every epoch, so that its features are as old as the labels;
+- 50 hard negatives a query, as ICE and PPLR take between cameras; images that clustering left out are neither
+  positives nor negatives, since nobody knows whose they are;
+- where the camera filter would leave a degenerate clustering, the unfiltered one.
+
+The WaveBlock attention: `backbones.waveblock`.
 Shapes: B queries, N images, M clusters, D dimensions.
 """
 
@@ -16,7 +23,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from ..clustering import renumber
+from ..clustering import degenerate, renumber
 from ..losses import full_precision
 from ..memory import InstanceMemory
 from .cluster_contrast import ClusterContrast
@@ -93,12 +100,13 @@ class JCL(ClusterContrast):
     def refine_labels(
         self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
     ) -> np.ndarray:
-        """Clusters seen by two cameras or more, where cameras are known; all of them if fewer than two are."""
+        """Clusters seen by two cameras or more, where cameras are known; all if those may not be trained on."""
         if cameras is None:
             return labels
         kept = without_single_cameras(labels, cameras)
-        if kept.max(initial=-1) < 1:
-            logger.warning("Fewer than two clusters were seen by several cameras: the camera filter is left out.")
+        reason = degenerate(kept)
+        if reason:
+            logger.warning("The camera filter is left out, its clusters would be degenerate: %s.", reason)
             return labels
         return kept
 

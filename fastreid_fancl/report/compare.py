@@ -2,17 +2,18 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .page import PAGE, write_page
+from .page import PAGE, plotting_library, write_page
 from .plan import Job, announce, finished, plan
 from .runs import read_lines, read_run
-from .study import plot_study, read_study
-from .systems import Missing, System, gather
+from .study import in_order, plot_study, read_study
+from .systems import Missing, System, check_baseline, gather
 from .tables import write_tables
 
 SECONDS_BETWEEN_REPORTS = 5
@@ -30,22 +31,28 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
     Returns:
         The exit status: 1 if a run has no results.
     """
-    args = parser().parse_args(argv)
+    args = parse(argv)
     try:
         study = read_study(args.study) if args.study else None
         if args.runs:
             systems = gather(read_run(folder) for folder in args.runs)
         else:
+            parallel = args.jobs or len(args.gpus) or 1
             jobs = plan(args.config_files, args.seeds, args.output, args.set, study)
+            check_baseline(args.baseline, [job.system for job in jobs])
             if args.dry_run:
-                print("\n".join(announce(jobs)))
+                for line in announce(jobs, parallel, threads(parallel)):
+                    print(line, flush=True)
                 return 0
-            systems = results(jobs, run_all(jobs, program, args.jobs or len(args.gpus) or 1, args.gpus))
+            plotting_library()  # said now if it is missing, not after the last run
+            systems = results(jobs, run_all(jobs, program, parallel, args.gpus))
+        if study:
+            systems = in_order(study, systems)
         print(write_tables(systems, args.output))
-        if study and study.x:
+        if study:
             plot_study(study, systems, args.output)
         write_page(systems, args.output, args.baseline)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on from the last checkpoints")
@@ -53,7 +60,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
     return int(any(system.missing for system in systems))
 
 
-def parser() -> argparse.ArgumentParser:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments of tools/compare.py."""
     found = argparse.ArgumentParser(description="Compare systems over seeds, or runs that are there, in one table.")
     source = found.add_mutually_exclusive_group(required=True)
@@ -61,13 +68,17 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--runs", type=Path, nargs="+", metavar="FOLDER", help="folders of runs, <system>/seed_<n>")
     found.add_argument("--study", type=Path, metavar="FILE", help="compare its variants of one configuration")
     found.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
-    found.add_argument("--seeds", type=int, nargs="+", default=[0])
+    found.add_argument("--seeds", type=int, nargs="+", help="of each system; default: 0")
     found.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="settings of all systems")
     found.add_argument("--baseline", metavar="SYSTEM", help="which the page first compares with; default: the first")
     found.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
     found.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")
-    found.add_argument("--dry-run", action="store_true", help="only say what would run")
-    return found
+    found.add_argument("--dry-run", action="store_true", help="only say what would run, and how long")
+    args = found.parse_args(argv)
+    if args.runs and (args.seeds or args.set or args.jobs or args.gpus or args.dry_run):
+        found.error("--runs compares what is there: leave out --seeds, --set, --jobs, --gpus and --dry-run")
+    args.seeds = args.seeds or [0]
+    return args
 
 
 def count(text: str) -> int:
@@ -87,8 +98,6 @@ def run_all(
     """
     waiting = [job for job in jobs if not finished(job)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished, {len(waiting)} to run.", flush=True)
-    # By `parallel`, not by what is waiting: sums depend on the threads, and the same command must go on with the same.
-    threads = max(1, cores() // parallel)
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     failed: dict[Path, str] = {}
     reporter = Reporter()
@@ -97,7 +106,8 @@ def run_all(
             for slot in set(range(parallel)) - running.keys():
                 if waiting:
                     job = waiting.pop(0)
-                    running[slot] = job, start(job, program, threads, gpus[slot % len(gpus)] if gpus else None)
+                    gpu = gpus[slot % len(gpus)] if gpus else None
+                    running[slot] = job, start(job, program, threads(parallel), gpu)
             time.sleep(SECONDS_BETWEEN_POLLS)
             for slot, (job, process) in list(running.items()):
                 if process.poll() is not None:
@@ -105,7 +115,7 @@ def run_all(
                     if process.returncode:
                         failed[job.folder] = reason(job, process.returncode)
                     print(f"{job.name}: {failed.get(job.folder, 'done')}", flush=True)
-            reporter.report([job for job, _ in running.values()], len(waiting))
+            reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), len(failed))
     finally:
         for _, process in running.values():
             process.terminate()
@@ -113,9 +123,13 @@ def run_all(
     return failed
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def threads(parallel: int) -> int:
+    """Of each of so many runs side by side: their share of the cores that this process may use.
+
+    Not by what is left to run: sums depend on the threads, and the same command must go on with the same.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // parallel)
 
 
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:
@@ -133,6 +147,8 @@ def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> su
 def reason(job: Job, status: int) -> str:
     """Why a run failed, in one line: its error message, else the last line that it printed."""
     console = job.folder / CONSOLE
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({console})"
     text = console.read_text(errors="replace").strip() or "it printed nothing"
     _, found, message = f"\n{text}".rpartition("\nerror: ")
     said = " ".join(message.split()) if found else text.splitlines()[-1]
@@ -140,16 +156,18 @@ def reason(job: Job, status: int) -> str:
 
 
 class Reporter:
-    """Prints how far the running jobs are, now and then and only when that has changed."""
+    """Prints how far all jobs are, now and then and only when that has changed."""
 
     def __init__(self):
         self.said, self.at = "", time.monotonic()
 
-    def report(self, running: Sequence[Job], waiting: int) -> None:
+    def report(self, running: Sequence[Job], waiting: int, jobs: int, failed: int) -> None:
         if time.monotonic() - self.at < SECONDS_BETWEEN_REPORTS:
             return
         self.at = time.monotonic()
-        text = "; ".join(f"{job.name}: {progress(job)}" for job in running) + f"; {waiting} waiting"
+        done = jobs - waiting - len(running) - failed
+        counts = f"{done} done, {waiting} waiting" + f", {failed} failed" * bool(failed)
+        text = "; ".join([*(f"{job.name}: {progress(job)}" for job in running), counts])
         if text != self.said:
             print(text, flush=True)
         self.said = text

@@ -15,7 +15,7 @@ from .album import album
 from .curves import PLOTS, Plot, identities, lines
 from .runs import Run
 from .statistics import LEVEL, RESAMPLES, SCORES, Difference, differences_by_baseline
-from .systems import System, describe, differences
+from .systems import System, check_baseline, describe, differences
 from .tables import BUDGET, FURTHER, NOTES, RETRIEVAL, rows, unequal_budgets
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,7 @@ def write_page(systems: Sequence[System], output: Path, baseline: str | None = N
 
 def choose_baseline(systems: Sequence[System], name: str | None) -> str:
     """The name of the system to compare the others with; empty where there are no results."""
-    names = [system.name for system in systems]
-    if name is not None and name not in names:
-        raise ValueError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
+    check_baseline(name, (system.name for system in systems))
     known = [system.name for system in systems if system.runs]
     if name is not None and name not in known:
         logger.warning("The baseline %s has no finished run: the page compares with the first system that has.", name)

@@ -1,13 +1,17 @@
 """What a comparison of systems over seeds is to run, and what is left of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
+import torch
 import yaml
 
 from ..compat import check_config
 from ..config import load_config
+from ..engine.plan import plan as rehearse
 from .runs import datasets, last_checkpoint, read_config, read_epochs, read_run
 from .study import Study
 from .systems import check_datasets, differences, explain
@@ -127,22 +131,53 @@ def finished(job: Job) -> bool:
         return False
 
 
-def announce(jobs: Sequence[Job]) -> list[str]:
-    """What each job would do, and how long by the epochs that its system has done in the same place."""
-    return [f"{job.name}: {_intention(job)}" for job in jobs]
+def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterator[str]:
+    """What each job would do and how long it would take, and all of them, `parallel` at a time.
+
+    By the epochs that its system has done in the same place, else by a rehearsal with so many threads.
+    """
+    known: dict[str, tuple[float, str]] = {}
+    total = 0.0
+    for job in jobs:
+        if finished(job):
+            yield f"{job.name}: finished, skipped"
+            continue
+        try:
+            if job.problem:
+                raise ValueError(job.problem)
+            if job.system not in known:
+                known[job.system] = seconds_an_epoch(job, threads)
+        except ValueError as error:
+            yield f"{job.name}: will fail: {error}"
+            continue
+        each, source = known[job.system]
+        solver, done = job.config["SOLVER"], len(read_epochs(job.folder)) if last_checkpoint(job.folder) else 0
+        verb = f"goes on after epoch {done} of" if done else "trains"
+        size = f"{solver['ITERS_PER_EPOCH']} iterations" if solver["ITERS_PER_EPOCH"] else "one pass over the images"
+        seconds = (solver["MAX_EPOCH"] - done) * each
+        total += seconds
+        yield (
+            f"{job.name}: {verb} {solver['MAX_EPOCH']} epochs of {size}, batches of {solver['IMS_PER_BATCH']}, "
+            f"about {seconds / 60:.1f} minutes by {source}"
+        )
+    yield f"All: about {total / parallel / 60:.1f} minutes, {parallel} at a time."
 
 
-def _intention(job: Job) -> str:
-    if finished(job):
-        return "finished, skipped"
-    if job.problem:
-        return f"will fail: {job.problem}"
-    solver, done = job.config["SOLVER"], len(read_epochs(job.folder)) if last_checkpoint(job.folder) else 0
-    verb = f"goes on after epoch {done} of" if done else "trains"
-    size = f"{solver['ITERS_PER_EPOCH']} iterations" if solver["ITERS_PER_EPOCH"] else "one pass over the images"
-    text = f"{verb} {solver['MAX_EPOCH']} epochs of {size}, batches of {solver['IMS_PER_BATCH']}"
+def seconds_an_epoch(job: Job, threads: int) -> tuple[float, str]:
+    """Seconds of all phases of one of its epochs, and from where they are known.
+
+    Raises:
+        ValueError: on input with which the job would not start.
+    """
     measured = [sum(e.seconds.values()) for other in job.folder.parent.glob("seed_*") for e in read_epochs(other)]
-    if not measured:
-        return text
-    minutes = (solver["MAX_EPOCH"] - done) * sum(measured) / len(measured) / 60
-    return f"{text}, about {minutes:.1f} minutes by {len(measured)} epochs measured"
+    if measured:
+        return sum(measured) / len(measured), f"{len(measured)} epochs measured"
+    # In a process of its own, as the run: the files of IMPORTS of two systems may register the same names.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_rehearse, job.words, threads).result() / job.config["SOLVER"]["MAX_EPOCH"], "a rehearsal"
+
+
+def _rehearse(words: Sequence[str], threads: int) -> float:
+    torch.set_num_threads(threads)
+    _, config_file, _, *opts = words
+    return rehearse(load_config(config_file, opts)).seconds

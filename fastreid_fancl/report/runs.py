@@ -148,9 +148,16 @@ def read_run(folder: str | Path) -> Run:
     """Read the folder of a run that has finished, was interrupted or is going on.
 
     Raises:
-        ValueError: if there is no run, or none with a finished epoch and a checkpoint; or with several test sets.
+        ValueError: if there is no run, or none with a finished epoch and a checkpoint; or with several test sets; or
+            if its files are damaged.
     """
-    folder = Path(folder)
+    try:
+        return _read_run(Path(folder))
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"The files of the run {folder} are damaged ({error!r}): train it anew.") from error
+
+
+def _read_run(folder: Path) -> Run:
     config, checkpoint = read_config(folder), last_checkpoint(folder)
     if checkpoint is None:
         raise ValueError(
@@ -199,7 +206,13 @@ def read_config(folder: Path) -> dict:
         raise ValueError(f"There is no run {folder}: check the path, or train with OUTPUT_DIR {folder}.")
     if not path.exists():
         raise ValueError(f"Expected the OUTPUT_DIR of a run, with config.yaml in it, got {folder}.")
-    return yaml.safe_load(path.read_text())
+    try:
+        config = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is damaged ({error}): train the run anew.") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged, it holds no settings: train the run anew.")
+    return config
 
 
 def datasets(config: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:

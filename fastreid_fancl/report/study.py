@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 
 import yaml
 
 from .album import add_picture
 from .systems import System
-from .tables import RETRIEVAL, cell
+from .tables import RETRIEVAL, Cell, cell
 
 PANELS = RETRIEVAL[:2]
 # Okabe and Ito's colours, told apart by colour-blind readers, with a marker each.
@@ -23,8 +24,8 @@ class Study:
     Attributes:
         name: of its file.
         variants: name -> key -> value.
-        x, lines: the keys along the plot's axis and of its lines; None without a plot. A variant that does not set
-            `lines` is a point of each line.
+        x, lines: the keys along the plot's axis, numbers, and of its lines; without `x` the variants stand side by
+            side. A variant that does not set `lines` is a point of each line.
     """
 
     name: str
@@ -60,13 +61,30 @@ def read_study(path: Path) -> Study:
             "and perhaps PLOT: see configs/studies/."
         )
     plot = found.get("PLOT") or {}
-    study = Study(path.stem, found["VARIANTS"], plot.get("X"), plot.get("LINES"))
+    variants = {str(name): keys for name, keys in found["VARIANTS"].items()}
+    study = Study(path.stem, variants, plot.get("X"), plot.get("LINES"))
     unknown = {study.x, study.lines} - study.keys - {None}
-    if unknown or plot.keys() - {"X", "LINES"} or any(study.x not in v for v in study.variants.values() if study.x):
+    along = [keys.get(study.x) for keys in variants.values() if study.x]
+    if unknown or plot.keys() - {"X", "LINES"} or not all(isinstance(x, int | float) for x in along):
         raise ValueError(
-            f"Expected PLOT of {path} as {{X: KEY, LINES: KEY}} of keys in VARIANTS, X in each of them; got {plot}."
+            f"Expected PLOT of {path} as {{X: KEY, LINES: KEY}} of keys in VARIANTS, X a number in each of them; got "
+            f"{plot}."
         )
     return study
+
+
+def in_order(study: Study, systems: Sequence[System]) -> list[System]:
+    """The variants in the order of their file, which tables keep.
+
+    Raises:
+        ValueError: if a system is none of the study's variants.
+    """
+    names = list(study.variants)
+    unknown = [system.name for system in systems if system.name not in names]
+    if unknown:
+        raise ValueError(f"Expected runs of the variants of study {study.name}, got {', '.join(unknown)}.")
+    placed = [replace(system, place=names.index(system.name)) for system in systems]
+    return sorted(placed, key=lambda system: system.place)
 
 
 def _variants(found) -> bool:
@@ -79,14 +97,7 @@ def _variants(found) -> bool:
 
 
 def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[float, System]]]:
-    """The plot's lines by their name, each the finished systems along `x`.
-
-    Raises:
-        ValueError: if a system is none of the study's variants.
-    """
-    unknown = [system.name for system in systems if system.name not in study.variants]
-    if unknown:
-        raise ValueError(f"Expected runs of the variants of study {study.name}, got {', '.join(unknown)}.")
+    """The plot's lines by their name, each the finished variants along `x`."""
     points = [(study.variants[system.name], system) for system in systems if system.runs]
     names = list(dict.fromkeys(str(v[study.lines]) for v, _ in points if study.lines in v)) or [""]
     return {
@@ -99,7 +110,9 @@ def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[fl
 
 
 def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
-    """Draw mAP and Rank-1 along the study's `x`, a line each value of `lines`, bars of a standard deviation over seeds.
+    """Draw mAP and Rank-1 of a study's variants, with bars of a standard deviation over seeds.
+
+    Along the study's `x` with a line for each value of `lines`, or side by side.
 
     Returns:
         The picture, which the page of `output` shows.
@@ -113,21 +126,33 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
         raise ValueError("The plot of a study needs matplotlib: pip install 'fastreid_fancl[report]'.") from error
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        for number, (name, points) in enumerate(lines_of(study, systems).items()):
-            colour, marker = STYLES[number % len(STYLES)]
-            cells = [cell(column, system.runs) for _, system in points]
-            axes.errorbar(
-                [x for x, _ in points],
-                [c.mean for c in cells],
-                [c.deviation or 0 for c in cells],
-                color=colour, marker=marker, markersize=5, capsize=3, label=f"{study.lines} {name}" if name else None,
-            )  # fmt: skip
-        axes.set(xlabel=study.x, ylabel=f"{column.title} (%)")
+        if study.x:
+            for style, (name, points) in zip(cycle(STYLES), lines_of(study, systems).items(), strict=False):
+                label = f"{study.lines} {name}" if name else None
+                _draw(axes, [(x, cell(column, system.runs)) for x, system in points], style, "-", label)
+            axes.set_xlabel(study.x)
+        else:
+            _draw(axes, [(n, cell(column, system.runs)) for n, system in enumerate(systems)], STYLES[0], "none")
+            axes.set_xticks(range(len(systems)), [system.name.replace("_", "\n") for system in systems])
+            axes.margins(x=0.1)
+        axes.set_ylabel(f"{column.title} (%)")
         axes.grid(alpha=0.3)
     if study.lines:
         axes.legend(frameon=False)
     names = " and ".join(column.title for column in PANELS)
-    caption = f"{names} of the variants of {study.name} along {study.x}; bars: standard deviation over seeds."
+    along = f" along {study.x}" if study.x else ""
+    caption = f"{names} of the variants of {study.name}{along}; bars: standard deviation over seeds."
     alt = f"Plots of {names}; the table has them."
     entry = {"kind": "study", "file": f"{study.name}.png", "caption": caption, "alt": alt}
     return add_picture(output, figure, entry, dpi=200)
+
+
+def _draw(axes, points: list[tuple[float, Cell]], style: tuple[str, str], line: str, label: str | None = None) -> None:
+    """Points with their bars; those without an evaluation are left out."""
+    known = [(x, found) for x, found in points if found.mean is not None]
+    means, deviations = ([getattr(found, name) or 0 for _, found in known] for name in ("mean", "deviation"))
+    colour, marker = style
+    axes.errorbar(
+        [x for x, _ in known], means, deviations,
+        color=colour, marker=marker, markersize=5, capsize=3, linestyle=line, label=label,
+    )  # fmt: skip

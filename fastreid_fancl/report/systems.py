@@ -34,11 +34,13 @@ class System:
     Attributes:
         runs: finished ones, by seed.
         missing: those without results.
+        place: in tables of a given order; None where mAP orders them.
     """
 
     name: str
     runs: tuple[Run, ...]
     missing: tuple[Missing, ...] = ()
+    place: int | None = None
 
     @property
     def group(self) -> str:
@@ -67,6 +69,13 @@ def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]
 def interrupted(run: Run) -> str:
     """Why an unfinished run has no results."""
     return f"interrupted after epoch {len(run.epochs)} of {run.max_epoch}: resume it with --resume"
+
+
+def check_baseline(name: str | None, systems: Iterable[str]) -> None:
+    """Raise ValueError unless `name`, where there is one, is that of a system."""
+    names = list(dict.fromkeys(systems))
+    if name is not None and name not in names:
+        raise ValueError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
 
 
 def check_datasets(datasets: dict[str, tuple]) -> None:

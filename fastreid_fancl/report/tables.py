@@ -100,16 +100,18 @@ class Row:
 
 
 def rows(systems: Sequence[System], columns: Sequence[Column]) -> dict[str, list[Row]]:
-    """The rows of a table by group, each group ordered by mAP as Table III is, its best cells marked."""
+    """The rows of a table by group, each ordered by `place`, else by mAP as Table III is, its best cells marked."""
     found: dict[str, list[Row]] = {}
     for group in GROUPS:
-        own = sorted((system for system in systems if system.group == group), key=_mean_average_precision)
+        own = sorted((system for system in systems if system.group == group), key=_order)
         if own:
             found[group] = _mark_best([Row(s, tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
     return found
 
 
-def _mean_average_precision(system: System) -> float:
+def _order(system: System) -> float:
+    if system.place is not None:
+        return system.place
     mean = cell(RETRIEVAL[0], system.runs).mean
     return float("-inf") if mean is None else mean
 

@@ -39,7 +39,13 @@ def resolve(name: str) -> type[ImageDataset]:
 
 @functools.lru_cache(maxsize=64)
 def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
-    return cls(root=root)
+    try:
+        return cls(root=root)
+    except RuntimeError as error:  # of fast-reid's own data sets
+        raise ValueError(
+            f"{cls.__name__} is not below {os.path.abspath(root)} ({error}): set FASTREID_DATASETS to the folder that "
+            "holds it, or DATASETS.NAMES and DATASETS.TESTS to your data set."
+        ) from error
 
 
 def load(name: str) -> ImageDataset:
