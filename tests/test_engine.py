@@ -189,12 +189,17 @@ def test_a_run_in_two_parts_ends_with_the_weights_of_one(datasets, tmp_path, met
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
-def test_a_checkpoint_of_other_images_does_not_resume(datasets, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_images_or_another_order_does_not_resume(datasets, tmp_path, monkeypatch):
     command_line(arguments("spcl", tmp_path / "run", SOLVER__MAX_EPOCH=1))
-    write_animals(tmp_path / "other/Stripes", images=5)
-    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "other"))
-    with pytest.raises(SystemExit, match="36 training images, DATASETS.NAMES has 30"):
-        command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
+    write_animals(tmp_path / "fewer/Stripes", images=5)
+    write_animals(tmp_path / "turned/Stripes", identity=lambda number: str(number // 6))
+    table = tmp_path / "turned/Stripes/metadata.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *reversed(rows)]) + "\n")
+    for other in ("fewer", "turned"):
+        monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / other))
+        with pytest.raises(SystemExit, match="features of other training images .* or of another order"):
+            command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
 
 
 def test_resuming_a_finished_run_changes_nothing(datasets, tmp_path):

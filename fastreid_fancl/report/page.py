@@ -11,12 +11,12 @@ import jinja2
 from markupsafe import Markup
 
 from ..files import replacing
-from .album import album
+from .album import TITLES, album
 from .curves import PLOTS, Plot, identities, lines
 from .runs import Run
 from .statistics import LEVEL, RESAMPLES, SCORES, Difference, differences_by_baseline
 from .systems import System, check_baseline, describe, differences
-from .tables import BUDGET, FURTHER, NOTES, RETRIEVAL, rows, unequal_budgets
+from .tables import BUDGET, FURTHER, NOTES, RETRIEVAL, budgets, equal_budgets, failures, rows
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
     )
     scripts = [plotting_library(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
     runs = [run for system in systems for run in system.runs]
+    pictures = album(runs, output)
     return environment.get_template("page.html").render(
         policy=policy(scripts),
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
@@ -76,13 +77,15 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
         level=LEVEL,
         resamples=RESAMPLES,
         notes=NOTES,
-        unequal=unequal_budgets(runs),
-        album=album(runs, output),
+        budgets=budgets(systems),
+        equal=equal_budgets(systems),
+        study=pictures.pop(TITLES["study"], []),
+        album=pictures,
         settings=settings(systems),
         runs=runs,
         versions=versions,
         mixed=len({versions(run.starts) for run in runs}) > 1,
-        missing=[entry for system in systems for entry in system.missing],
+        failures=failures(systems),
     )
 
 
@@ -182,7 +185,7 @@ def facts(runs: Sequence[Run]) -> dict[str, str]:
 
 def versions(starts: Iterable[dict]) -> str:
     """Packages with the versions that the starts of runs had of them, in words."""
-    return listed(" ".join(version) for start in starts for version in start["versions"].items())
+    return listed("\N{NO-BREAK SPACE}".join(version) for start in starts for version in start["versions"].items())
 
 
 def listed(values: Iterable) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..files import replacing
 from .runs import Run
-from .systems import GROUPS, System, describe
+from .systems import GROUPS, Missing, System, describe
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ def clustered(title: str, name: str, digits: int, best: Callable | None = None) 
     return Column(title, lambda run: None if run.supervised else run.clustering.get(name), digits, best)
 
 
+PEAK_MEMORY = Column("Peak memory (GiB)", lambda run: run.peak_memory, 2, min)
 RETRIEVAL = (score("mAP"), score("Rank-1"), score("Rank-5"), score("Rank-10"))
 FURTHER = (
     score("mINP"),
@@ -41,18 +42,20 @@ FURTHER = (
     clustered("Identities", "identities", 0),
     clustered("Left out", "left_out", 1),
     Column("Seconds an epoch", lambda run: run.seconds_an_epoch, 1, min),
-    Column("Peak memory (GiB)", lambda run: run.peak_memory, 2, min),
+    PEAK_MEMORY,
 )
 BUDGET = (
     Column("Epochs", lambda run: len(run.epochs), 0),
     Column("Iterations", lambda run: run.iterations, 0),
     Column("Images seen", lambda run: run.images_seen, 0),
     Column("Seconds", lambda run: run.seconds, 0),
+    PEAK_MEMORY,
 )
+COLUMNS = tuple(dict.fromkeys((*RETRIEVAL, *FURTHER, *BUDGET)))
 NOTES = (
-    "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1). Bold: best of its group. ARI and "
-    "NMI are over the clustered images, without those left out. Seconds an epoch are without evaluation; runs side by "
-    "side slow each other."
+    "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1), left out of whole numbers that all "
+    "seeds share. Bold: best of its group. ARI and NMI are over the clustered images, without those left out. Seconds an "
+    "epoch are without evaluation; runs side by side slow each other."
 )
 
 
@@ -67,11 +70,13 @@ class Cell:
 
     @property
     def text(self) -> str:
-        return "" if self.mean is None else f"{self.mean:.{self.digits}f}"
+        return "" if self.mean is None else f"{self.mean:,.{self.digits}f}"
 
     @property
     def spread(self) -> str:
-        return "" if self.deviation is None else f"{self.deviation:.{self.digits}f}"
+        """The deviation; ± 0 says nothing of a whole number that all seeds share, such as their epochs."""
+        unsaid = self.deviation is None or self.deviation == self.digits == 0
+        return "" if unsaid else f"{self.deviation:,.{self.digits}f}"
 
 
 def cell(column: Column, runs: Sequence[Run]) -> Cell:
@@ -172,11 +177,10 @@ def escape(text: str) -> str:
 
 def summary_csv(systems: Sequence[System]) -> str:
     """A row a system: group, seeds, and of each column the mean and the deviation over the seeds."""
-    columns = (*RETRIEVAL, *FURTHER, *BUDGET)
-    titles = [title for column in columns for title in (column.title, f"{column.title} deviation")]
+    titles = [title for column in COLUMNS for title in (column.title, f"{column.title} deviation")]
     table = [("system", "group", "seeds", "missing", *titles)]
     for system in systems:
-        cells = [cell(column, system.runs) for column in columns]
+        cells = [cell(column, system.runs) for column in COLUMNS]
         numbers = [_number(value) for entry in cells for value in (entry.mean, entry.deviation)]
         table.append((system.name, system.group, len(system.runs), len(system.missing), *numbers))
     return _csv(table)
@@ -184,11 +188,10 @@ def summary_csv(systems: Sequence[System]) -> str:
 
 def runs_csv(systems: Sequence[System]) -> str:
     """A row a run: system, group, seed, what became of it, and the value of each column."""
-    columns = (*RETRIEVAL, *FURTHER, *BUDGET)
-    table = [("system", "group", "seed", "state", "folder", "commit", *(column.title for column in columns))]
+    table = [("system", "group", "seed", "state", "folder", "commit", *(column.title for column in COLUMNS))]
     for system in systems:
         for run in system.runs:
-            values = [_number(column.value(run)) for column in columns]
+            values = [_number(column.value(run)) for column in COLUMNS]
             row = (system.name, system.group, run.seed, "finished", run.folder, " ".join(run.commits), *values)
             table.append(row)
         table += [(entry.system, system.group, entry.seed, entry.reason) for entry in system.missing]
@@ -215,19 +218,52 @@ def report(systems: Sequence[System]) -> str:
         commits = ", ".join(dict.fromkeys(commit for run in runs for commit in run.commits)) or "unknown"
         parts.append(f"Every system was {describe(runs[0].datasets)}. Seeds: {seeds}. Commit: {commits}.")
     parts += [markdown(systems, RETRIEVAL), NOTES, markdown(systems, FURTHER)]
-    parts += ["## Budgets", markdown(systems, BUDGET)]
-    if unequal := unequal_budgets(runs):
-        parts.append(f"**The budgets are not equal**: {unequal}.")
-    missing = [entry for system in systems for entry in system.missing]
-    if missing:
-        parts += [f"## {GROUPS[-1]}", "\n".join(f"- {m.system}, seed {m.seed}: {m.reason}" for m in missing)]
+    if runs:
+        parts += ["## Budgets", budgets(systems), markdown(systems, BUDGET)]
+    if found := failures(systems):
+        parts += [f"## {GROUPS[-1]}", "\n".join(f"- {runs}: {reason}" for runs, reason in found.items())]
     return "\n\n".join(parts) + "\n"
 
 
-def unequal_budgets(runs: Sequence[Run]) -> str:
-    """How far the budgets of runs are apart, in words; empty where they are equal."""
-    seen = sorted({run.images_seen for run in runs})
-    return f"from {seen[0]} to {seen[-1]} images seen" if len(seen) > 1 else ""
+def equal_budgets(systems: Sequence[System]) -> bool:
+    """Whether all runs had as many iterations and images."""
+    return len({(run.iterations, run.images_seen) for system in systems for run in system.runs}) < 2
+
+
+def budgets(systems: Sequence[System]) -> str:
+    """What each system was given, in a sentence, the most common budget first."""
+    sharing: dict[str, list[str]] = {}
+    for system in systems:
+        if system.runs:
+            iterations, images = (
+                _span([getattr(run, name) for run in system.runs]) for name in ("iterations", "images_seen")
+            )
+            sharing.setdefault(f"{iterations} iterations and {images} images seen", []).append(system.name)
+    if equal_budgets(systems):
+        return f"The budgets of all systems are equal: {next(iter(sharing), 'none')}."
+    by_size = sorted(sharing.items(), key=lambda item: -len(item[1]))
+    listed = "; ".join(f"{words} ({', '.join(names)})" for words, names in by_size)
+    return f"The budgets are not equal: {listed}."
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def failures(systems: Sequence[System]) -> dict[str, str]:
+    """Runs without results, in words -> why; seeds of a system that failed alike, but for their folders, together."""
+    alike: dict[tuple[str, str], list[Missing]] = {}
+    for entry in (entry for system in systems for entry in system.missing):
+        reason = entry.reason.replace(f"seed_{entry.seed}", "seed_*")
+        alike.setdefault((entry.system, reason), []).append(entry)
+    found = {}
+    for (name, reason), own in alike.items():
+        if len(own) == 1:
+            found[f"{name}, seed {own[0].seed}"] = own[0].reason
+        else:
+            found[f"{name}, seeds {', '.join(str(entry.seed) for entry in own)}"] = reason
+    return found
 
 
 def write_tables(systems: Sequence[System], output: Path) -> str:

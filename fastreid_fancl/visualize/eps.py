@@ -27,11 +27,11 @@ def draw(cfg, number: int) -> Picture:
     where = origin(folder, f"epoch {max(epochs) + 1}", cfg.SEED)
     picked = sorted(epochs)[:: -(-len(epochs) // number)]
     sheet = Sheet(HEIGHT)
-    axes = sheet.figure.subplots(1, len(PANELS), gridspec_kw={"left": 0.07, "right": 0.99, "bottom": 0.17, "top": 0.97})
+    axes = sheet.figure.subplots(1, len(PANELS), gridspec_kw={"left": 0.07, "right": 0.92, "bottom": 0.17, "top": 0.97})
     sheet.figure.subplots_adjust(wspace=0.32)
     for panel, (name, label) in zip(axes, PANELS.items(), strict=True):
         for place, epoch in enumerate(picked):
-            colour = colormaps[drawing.MAP](0.9 * place / max(1, len(picked) - 1))
+            colour = colormaps[drawing.MAP](0.75 * place / max(1, len(picked) - 1))  # its end is pale on white
             rows = epochs[epoch]
             panel.plot([row["eps"] for row in rows], [row[name] for row in rows], color=colour, label=f"{epoch + 1}")
             used = [row for row in rows if row["used"]]
@@ -39,7 +39,10 @@ def draw(cfg, number: int) -> Picture:
         panel.set_xlabel("eps", fontsize=drawing.POINTS)
         panel.set_ylabel(label, fontsize=drawing.POINTS)
         panel.tick_params(labelsize=drawing.POINTS)
-    axes[0].legend(title="epoch", fontsize=drawing.POINTS, title_fontsize=drawing.POINTS, frameon=False)
+    sheet.figure.legend(
+        *axes[0].get_legend_handles_labels(), title="epoch", loc="outside right center", frameon=False,
+        fontsize=drawing.POINTS, title_fontsize=drawing.POINTS,
+    )  # fmt: skip
     chosen = [row["eps"] for rows in epochs.values() for row in rows if row["used"]]
     text = (
         f"eps by data of {where}, in {len(picked)} of {len(epochs)} epochs: score of each radius (how much of the "

@@ -82,8 +82,8 @@ function layout(changes) {
     hovermode: "closest",
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
     margin: { l: 8, r: 12, t: 32, b: 8 },
-    paper_bgcolor: "transparent",
-    plot_bgcolor: "transparent",
+    paper_bgcolor: colour("surface"),
+    plot_bgcolor: colour("surface"),
     font: { color: colour("text"), family: getComputedStyle(document.body).fontFamily, size: 13 },
     modebar: { bgcolor: "transparent", color: colour("muted"), activecolor: colour("accent") },
     hoverlabel: { bgcolor: colour("surface"), bordercolor: colour("muted"), font: { color: colour("text") } },
@@ -93,39 +93,58 @@ function layout(changes) {
   };
 }
 
-const options = {
+const options = (title) => ({
   responsive: true,
   displaylogo: false,
   displayModeBar: true,
   modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
-};
+  toImageButtonOptions: { filename: title.match(/[\w-]+/g).join("_"), scale: 2 },
+});
 
 function shown() {
   return new Set(all("#legend [data-seed]:checked").map((box) => `${box.dataset.system} ${box.dataset.seed}`));
+}
+
+// The mean of lines at each epoch that all of them have.
+function mean(lines) {
+  const at = (epoch) => lines.map((line) => line.values[epoch]);
+  const average = (values) => (values.includes(null) ? null : values.reduce((a, b) => a + b) / values.length);
+  return lines[0].values.map((_, epoch) => average(at(epoch)));
 }
 
 function drawCurves(plot, number) {
   const target = find(`#plot-${number}`);
   if (!target) return;
   const visible = shown();
-  const traces = plot.lines.map((line) => {
-    const look = system.get(line.system);
+  const trace = (name, of, values, changes) => {
+    const look = system.get(of);
     return {
-      name: plain(`${line.system}, seed ${line.seed}`),
+      name: plain(name),
       x: plot.epochs,
-      y: line.values,
+      y: values,
       connectgaps: true,
       mode: "lines+markers",
-      visible: visible.has(`${line.system} ${line.seed}`),
-      line: { color: colour(`series-${look.colour}`), dash: look.dash || "solid", width: 2 },
-      marker: { symbol: look.marker, size: 9 },
+      line: { color: colour(`series-${look.colour}`), dash: look.dash || "solid", width: 1.5 },
+      marker: { symbol: look.marker, size: 7, maxdisplayed: 8 },
       hovertemplate: `%{fullData.name}<br>epoch %{x}: %{y:.${plot.digits}f}<extra></extra>`,
+      ...changes,
     };
+  };
+  // Seeds of one system are thin beside their mean, which alone is marked.
+  const traces = data.systems.flatMap(({ name }) => {
+    const own = plot.lines.filter((line) => line.system === name);
+    const drawn = own.filter((line) => visible.has(`${name} ${line.seed}`));
+    const several = drawn.length > 1;
+    const seeds = own.map((line) => {
+      const thin = several ? { mode: "lines", opacity: 0.45 } : {};
+      return trace(`${name}, seed ${line.seed}`, name, line.values, { ...thin, visible: drawn.includes(line) });
+    });
+    return several ? [...seeds, trace(`${name}, mean of ${drawn.length} seeds`, name, mean(drawn), {})] : seeds;
   });
   const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: plot.level, y1: plot.level };
   const shapes = plot.level === null ? [] : [{ ...level, line: { color: colour("muted"), dash: "dot", width: 1.5 } }];
   const xaxis = { title: { text: "Epoch" }, dtick: plot.epochs.length > 20 ? null : 1 };
-  Plotly.react(target, traces, layout({ xaxis, yaxis: { title: { text: plot.axis } }, shapes, height: 380 }), options);
+  Plotly.react(target, traces, layout({ xaxis, yaxis: { title: { text: plot.axis } }, shapes, height: 380 }), options(plot.axis));
 }
 
 function drawForest() {
@@ -146,7 +165,8 @@ function drawForest() {
     };
   });
   const xaxis = { title: { text: "Percentage points of mAP" }, zerolinecolor: colour("text"), zerolinewidth: 2 };
-  Plotly.react("forest", traces, layout({ xaxis, height: 110 + 32 * known.length }), options);
+  const title = find("#forest-caption").textContent;
+  Plotly.react("forest", traces, layout({ xaxis, height: 110 + 32 * known.length }), options(title));
 }
 
 function draw() {
@@ -183,6 +203,7 @@ function showTheme() {
 function enlarge(picture) {
   const dialog = find("#enlarged");
   Object.assign(find("img", dialog), { src: picture.src, alt: picture.alt });
+  find("p", dialog).textContent = find("figcaption", picture.closest("figure")).textContent;
   dialog.showModal();
 }
 
