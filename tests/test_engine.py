@@ -17,10 +17,11 @@ import torch
 from conftest import REPO, write_animals
 from fastreid.engine import default_argument_parser, launch
 
-from fastreid_fancl import compat
+from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.labels import Labels, oracle_labels, write_sweep
 from fastreid_fancl.engine.run import command_line, sole_writer, train
+from fastreid_fancl.engine.trainer import is_unsupervised
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -120,13 +121,22 @@ def test_an_unsupervised_run_logs_its_clusters(datasets, tmp_path):
     assert list(tmp_path.glob("events.out.tfevents*"))
 
 
-@pytest.mark.parametrize("method", UNSUPERVISED)
-def test_identities_of_the_training_images_are_not_read(tmp_path, monkeypatch, method):
+@pytest.mark.parametrize(
+    ("method", "cameras", "eps"), [*((method, 0, 0.5) for method in UNSUPERVISED), ("ice", 2, "auto")]
+)
+def test_identities_of_the_training_images_are_not_read(tmp_path, monkeypatch, method, cameras, eps):
     for name, identity in (("truth", lambda number: number // 6), ("nonsense", lambda number: number * 7 % 5)):
-        write_animals(tmp_path / name / "Stripes", identity=identity)
+        write_animals(tmp_path / name / "Stripes", identity=identity, cameras=cameras)
         monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / name))
-        command_line(arguments(method, tmp_path / f"{name}_run"))
+        command_line(arguments(method, tmp_path / f"{name}_run", PSEUDO_LABELS__EPS=eps))
     assert same(weights(tmp_path / "truth_run"), weights(tmp_path / "nonsense_run"))
+
+
+@pytest.mark.parametrize("folder", ["RedPanda", "Synthetic", "SyntheticSmall"])
+def test_no_unsupervised_configuration_is_left_out_of_the_tests(folder):
+    configs = [load_config(os.fspath(path)) for path in (REPO / "configs" / folder).glob("[a-z]*.yml")]
+    known = {load_config(arguments(method, "")[1]).MODEL.META_ARCHITECTURE for method in UNSUPERVISED}
+    assert {cfg.MODEL.META_ARCHITECTURE for cfg in configs if is_unsupervised(cfg)} == known
 
 
 @pytest.mark.parametrize(("method", "losses"), [("ice", 4), ("pplr", 4), ("jcl", 2)])
