@@ -170,25 +170,39 @@ def test_another_baseline_changes_the_differences_and_their_plot(opened):
     assert differences("fancl") == ["baseline", "baseline", "–"]
     assert differences("cluster_contrast")[0].startswith("▼ −15.0 [−")
     assert find(opened, "#forest-caption").text == "Difference in mAP to fancl, with its 95% interval"
-    drawn = opened.execute_script("return document.querySelector('#forest').data.map((each) => [each.name, each.x[0]])")
-    assert dict(drawn)["cluster_contrast"] == pytest.approx(-15)
+    means = opened.execute_script("return document.querySelector('#forest').data.map((each) => [each.name, each.x[0]])")
+    assert dict(means)["cluster_contrast"] == pytest.approx(-15)
     assert differences("spcl") == ["–", "–", "–"]
 
 
+def drawn(browser, plot=0):
+    """The visible lines, by name, with their values."""
+    data = f"document.querySelector('#plot-{plot}').data"
+    script = f"return {data}.filter((each) => each.visible !== false).map((each) => [each.name, each.y])"
+    return dict(browser.execute_script(script))
+
+
 def shown(browser, plot=0):
-    script = (
-        f"return document.querySelector('#plot-{plot}').data.filter((each) => each.visible).map((each) => each.name)"
-    )
-    return browser.execute_script(script)
+    """The runs among the lines."""
+    return [name for name in drawn(browser, plot) if "mean" not in name]
 
 
 def test_the_legend_toggles_a_run_in_all_plots(opened):
     assert len(shown(opened)) == len(PRECISIONS) and len(shown(opened, 1)) == 4, "one is supervised"
-    drawn = len(opened.find_elements("css selector", "#plot-0 .scatterlayer .trace"))
+    before = len(opened.find_elements("css selector", "#plot-0 .scatterlayer .trace"))
     find(opened, '#legend [data-system="fancl"][data-seed="1"]').click()
     for plot in range(3):
         assert "fancl, seed 0" in shown(opened, plot) and "fancl, seed 1" not in shown(opened, plot)
-    assert len(opened.find_elements("css selector", "#plot-0 .scatterlayer .trace")) == drawn - 1
+    assert len(opened.find_elements("css selector", "#plot-0 .scatterlayer .trace")) == before - 2, "and a mean"
+
+
+def test_several_seeds_of_a_system_have_a_mean_line_of_those_shown(opened):
+    lines = drawn(opened)
+    assert [name for name in lines if "mean" in name] == ["fancl, mean of 2 seeds"]
+    one, other = lines["fancl, seed 0"], lines["fancl, seed 1"]
+    assert lines["fancl, mean of 2 seeds"] == pytest.approx([(one[0] + other[0]) / 2])
+    find(opened, '#legend [data-system="fancl"][data-seed="1"]').click()
+    assert not any("mean" in name for name in drawn(opened))
 
 
 def test_a_box_toggles_all_runs_of_a_system_or_of_the_page_and_shows_that_some_are_hidden(opened):
@@ -245,6 +259,10 @@ def test_on_a_phone_only_boxes_scroll_sideways(opened, width):
         widths = opened.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
         assert widths == [width, width]
         assert opened.execute_script("return document.querySelector('#retrieval').offsetWidth") > width
+        group = find(opened, "#retrieval .group span")
+        before = group.rect["x"]
+        opened.execute_script("document.querySelector('#retrieval').parentNode.scrollLeft = 200")
+        assert group.rect["x"] == pytest.approx(before, abs=1), "its name stays in sight"
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -259,8 +277,41 @@ def test_a_picture_is_in_the_page_and_opens_at_full_size(opened):
     find(opened, ".enlarge").click()
     dialog = find(opened, "dialog")
     assert dialog.is_displayed() and dialog.find_element("css selector", "img").get_property("naturalWidth") == 40
+    assert texts(opened, "dialog p") == [f"fancl, seed 0. {SCRIPT}"]
     dialog.send_keys(Keys.ESCAPE)
     assert not dialog.is_displayed()
+
+
+def test_the_bar_stays_and_hides_no_heading_that_it_leads_to(opened):
+    find(opened, 'nav [href="#runs"]').click()
+    find(opened, 'nav [href="#curves"]').click()
+    bar, heading = (find(opened, selector) for selector in (".bar", "#curves"))
+    top, bottom, at = opened.execute_script(
+        "const [bar, heading] = [...arguments].map((each) => each.getBoundingClientRect());"
+        "return [bar.top, bar.bottom, heading.top]",
+        bar,
+        heading,
+    )
+    assert top == 0 and bottom <= at < bottom + 100
+
+
+def test_a_plot_is_saved_opaque_under_its_title(opened):
+    found = opened.execute_script(
+        "return [...document.querySelectorAll('.js-plotly-plot')]"
+        ".map((each) => [each._context.toImageButtonOptions, each.layout.paper_bgcolor])"
+    )
+    names = ["Difference_in_mAP_to_cluster_contrast_with_its_95_interval", "mAP", "Clusters", "Adjusted_Rand_index"]
+    assert [options for options, _ in found] == [{"filename": name, "scale": 2} for name in names]
+    assert {colour for _, colour in found} == {"rgb(255, 255, 255)"}
+
+
+def test_the_picture_of_a_study_comes_right_after_the_results(browser, systems, tmp_path):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    write_pictures(tmp_path, {"kind": "study", "file": "one.png", "caption": "Variants", "alt": "a blue field"})
+    browser.get(write_page(systems, tmp_path).as_uri())
+    assert texts(browser, "main h2") == ["Results", "Study", "Curves", "Pictures", "Settings", "Runs"]
+    assert texts(browser, "#study ~ figure figcaption") == ["Variants"]
+    assert "Variants" not in texts(browser, ".album figcaption")
 
 
 def test_every_table_plot_and_picture_says_what_it_is(opened):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from test_report_runs import settings, write_run
@@ -11,6 +12,8 @@ from fastreid_fancl.report.systems import Missing, gather
 from fastreid_fancl.report.tables import (
     FURTHER,
     RETRIEVAL,
+    budgets,
+    failures,
     latex,
     markdown,
     report,
@@ -93,12 +96,31 @@ def test_comparison_csv_has_a_row_a_system_and_runs_csv_a_row_a_run(systems):
 def test_the_report_prints_budgets_and_what_is_missing(systems, tmp_path):
     text = report(systems)
     assert "Every system was trained on Stripes, tested on Stripes. Seeds: 0, 1. Commit: unknown." in text
-    assert "| fancl | 1 ± 0 | 5 ± 0 | 40 ± 0 | 8 ± 0 |" in text  # 7.5 seconds are 8
+    assert "The budgets of all systems are equal: 5 iterations and 40 images seen." in text
+    assert "| fancl | 1 | 5 | 40 | 8 | **1.00** ± 0.00 |" in text  # 7.5 seconds are 8
     assert "- spcl, seed 1: killed" in text
     assert "not equal" not in text
     longer = read_run(write_run(tmp_path / "longer"))
     more = report([*systems, *gather([longer])])
-    assert "**The budgets are not equal**: from 40 to 80 images seen." in more
+    most = "5 iterations and 40 images seen (fancl, pcb_rpp, spcl)"
+    assert f"The budgets are not equal: {most}; 10 iterations and 80 images seen (longer)." in more
+
+
+def test_seeds_of_a_system_that_have_different_budgets_are_not_equal(tmp_path):
+    runs = [read_run(write_run(tmp_path / f"fancl/seed_{seed}", seed=seed)) for seed in (0, 1)]
+    longer = replace(runs[1], epochs=(runs[1].epochs[0], replace(runs[1].epochs[1], iterations=1234)))
+    found = budgets(gather([runs[0], longer]))
+    assert found == "The budgets are not equal: 10 to 1,234 iterations and 80 to 9,872 images seen (fancl)."
+
+
+def test_seeds_that_failed_for_the_same_reason_are_named_together():
+    console = "failed with exit status 1: no data (out/spcl/seed_{}/console.txt)"
+    missing = [Missing("spcl", seed, console.format(seed)) for seed in (0, 1, 2)] + [Missing("spcl", 3, "killed")]
+    assert failures(gather([], [*missing, Missing("ice", 0, console.format(0))])) == {
+        "spcl, seeds 0, 1, 2": console.format("*"),
+        "spcl, seed 3": "killed",
+        "ice, seed 0": console.format(0),
+    }
 
 
 def test_a_comparison_in_which_all_failed_is_still_written(tmp_path):

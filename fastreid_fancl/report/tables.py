@@ -53,9 +53,9 @@ BUDGET = (
 )
 COLUMNS = tuple(dict.fromkeys((*RETRIEVAL, *FURTHER, *BUDGET)))
 NOTES = (
-    "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1), left out of whole numbers that all "
-    "seeds share. Bold: best of its group. ARI and NMI are over the clustered images, without those left out. Seconds an "
-    "epoch are without evaluation; runs side by side slow each other."
+    "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1), left out of whole numbers that "
+    "all seeds share. Bold: best of its group. ARI and NMI are over the clustered images, without those left out. "
+    "Seconds an epoch are without evaluation; runs side by side slow each other."
 )
 
 

@@ -40,7 +40,7 @@ def draw(cfg, number: int) -> Picture:
         panel.set_ylabel(label, fontsize=drawing.POINTS)
         panel.tick_params(labelsize=drawing.POINTS)
     sheet.figure.legend(
-        *axes[0].get_legend_handles_labels(), title="epoch", loc="outside right center", frameon=False,
+        *axes[0].get_legend_handles_labels(), title="epoch", loc="center right", frameon=False,
         fontsize=drawing.POINTS, title_fontsize=drawing.POINTS,
     )  # fmt: skip
     chosen = [row["eps"] for rows in epochs.values() for row in rows if row["used"]]

@@ -6,7 +6,6 @@ const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 const baseline = find("#baseline");
 const said = find("#said");
-const system = new Map(data.systems.map((each) => [each.name, each]));
 
 // Sorting. The groups, each a tbody, stay apart; rows without a value come last in both directions.
 
@@ -116,30 +115,27 @@ function drawCurves(plot, number) {
   const target = find(`#plot-${number}`);
   if (!target) return;
   const visible = shown();
-  const trace = (name, of, values, changes) => {
-    const look = system.get(of);
-    return {
-      name: plain(name),
-      x: plot.epochs,
-      y: values,
-      connectgaps: true,
-      mode: "lines+markers",
-      line: { color: colour(`series-${look.colour}`), dash: look.dash || "solid", width: 1.5 },
-      marker: { symbol: look.marker, size: 7, maxdisplayed: 8 },
-      hovertemplate: `%{fullData.name}<br>epoch %{x}: %{y:.${plot.digits}f}<extra></extra>`,
-      ...changes,
-    };
-  };
-  // Seeds of one system are thin beside their mean, which alone is marked.
-  const traces = data.systems.flatMap(({ name }) => {
-    const own = plot.lines.filter((line) => line.system === name);
-    const drawn = own.filter((line) => visible.has(`${name} ${line.seed}`));
+  const trace = (look, title, values, width, changes) => ({
+    name: plain(`${look.name}, ${title}`),
+    x: plot.epochs,
+    y: values,
+    connectgaps: true,
+    mode: "lines+markers",
+    line: { color: colour(`series-${look.colour}`), dash: look.dash || "solid", width },
+    marker: { symbol: look.marker, size: 7, maxdisplayed: 8 },
+    hovertemplate: `%{fullData.name}<br>epoch %{x}: %{y:.${plot.digits}f}<extra></extra>`,
+    ...changes,
+  });
+  // Several seeds of a system are thin beside their mean, which alone has markers.
+  const traces = data.systems.flatMap((look) => {
+    const own = plot.lines.filter((line) => line.system === look.name);
+    const drawn = own.filter((line) => visible.has(`${look.name} ${line.seed}`));
     const several = drawn.length > 1;
-    const seeds = own.map((line) => {
-      const thin = several ? { mode: "lines", opacity: 0.45 } : {};
-      return trace(`${name}, seed ${line.seed}`, name, line.values, { ...thin, visible: drawn.includes(line) });
-    });
-    return several ? [...seeds, trace(`${name}, mean of ${drawn.length} seeds`, name, mean(drawn), {})] : seeds;
+    const [width, thin] = several ? [1, { mode: "lines", opacity: 0.5 }] : [1.5, {}];
+    const seeds = own.map((line) =>
+      trace(look, `seed ${line.seed}`, line.values, width, { ...thin, visible: drawn.includes(line) }),
+    );
+    return several ? [...seeds, trace(look, `mean of ${drawn.length} seeds`, mean(drawn), 2.5)] : seeds;
   });
   const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: plot.level, y1: plot.level };
   const shapes = plot.level === null ? [] : [{ ...level, line: { color: colour("muted"), dash: "dot", width: 1.5 } }];
