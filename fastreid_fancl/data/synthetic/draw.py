@@ -89,9 +89,7 @@ def tube(canvas: Canvas, points: np.ndarray, radii: np.ndarray, up: np.ndarray, 
     bulge = np.sqrt(np.maximum(r**2 - distance**2, 0))
     depth = np.where(edge > 0, start[..., 2] + t * step[..., 2] + bulge, -1e6 + edge)
     best = depth.argmax(0)[None]
-    edge, t, dx, dy, r, bulge, depth = (
-        np.take_along_axis(a, best, 0)[0] for a in (edge, t, dx, dy, r, bulge, depth)
-    )
+    edge, t, dx, dy, r, bulge, depth = (np.take_along_axis(a, best, 0)[0] for a in (edge, t, dx, dy, r, bulge, depth))
     inside = np.nonzero(edge > -0.5)
     edge, t, dx, dy, r, bulge, depth, segment = (a[inside] for a in (edge, t, dx, dy, r, bulge, depth, best[0]))
     normal = np.stack([dx / r, dy / r, bulge / r], -1)
