@@ -129,6 +129,7 @@ def test_folders_of_runs_are_compared_too(tmp_path, capsys):
         (["a"], [], ["SOLVER.MAX_EPOCH"], "Expected --set KEY VALUE"),
         (["a", "spots"], [], [], "same data sets.*trained on Spots"),
         (["a"], ["--baseline", "b"], [], "Expected --baseline to be one of a, got b"),
+        (["a"], ["--gpus", "99"], [], "Expected --gpus out of .*, got 99"),
     ],
 )
 def test_comparisons_that_mean_nothing_are_refused_before_anything_runs(tmp_path, names, flags, options, said):

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from .page import PAGE, plotting_library, write_page
 from .plan import Job, announce, finished, plan
 from .runs import read_lines, read_run
@@ -40,6 +42,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
             parallel = args.jobs or len(args.gpus) or 1
             jobs = plan(args.config_files, args.seeds, args.output, args.set, study)
             check_baseline(args.baseline, [job.system for job in jobs])
+            check_gpus(args.gpus)
             if args.dry_run:
                 for line in announce(jobs, parallel, threads(parallel)):
                     print(line, flush=True)
@@ -86,6 +89,14 @@ def count(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def check_gpus(numbers: Sequence[str]) -> None:
+    """Raise ValueError on a GPU that PyTorch does not see: a run on it would fall back to the CPU."""
+    seen = [str(number) for number in range(torch.cuda.device_count())]
+    wrong = [number for number in numbers if number not in seen]
+    if wrong:
+        raise ValueError(f"Expected --gpus out of {', '.join(seen) or 'none'}, got {', '.join(wrong)}: leave it out.")
 
 
 def run_all(
