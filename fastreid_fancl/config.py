@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import yacs.config
+import yaml
 from fastreid.config import CfgNode, get_cfg
 
 from .compat.checks import value_of
@@ -163,6 +164,8 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
         ) from error
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, str(error))) from error
+    except (yaml.YAMLError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(f"{config_file} or one of its _BASE_ is no configuration file: {error}.") from error
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     check_values(cfg)

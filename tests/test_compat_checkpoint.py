@@ -51,6 +51,13 @@ def test_a_save_that_fails_half_way_leaves_the_checkpoint_before_it(saved, monke
     assert torch.equal(model.weight, weight)
 
 
+def test_the_best_model_is_not_what_a_run_resumes_from(saved):
+    _, checkpointer, folder = saved
+    checkpointer.save("model_best")
+    assert (folder / "model_best.pth").exists()
+    assert (folder / "last_checkpoint").read_text() == "first.pth"
+
+
 def test_what_a_killed_process_left_of_a_checkpoint_goes_with_the_next_one(saved):
     _, checkpointer, folder = saved
     (folder / "model_0007.pth.4711.tmp").write_bytes(b"half")

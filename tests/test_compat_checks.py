@@ -69,6 +69,11 @@ def test_a_gpu_that_is_not_there_is_named():
         check_config(stock_cfg(MODEL__DEVICE="cuda"))
 
 
+def test_no_processes_are_refused():
+    with pytest.raises(ValueError, match="one process or more, got 0: --num-gpus"):
+        check_config(stock_cfg(), world_size=0)
+
+
 def test_all_wrong_settings_are_listed_at_once():
     with pytest.raises(ValueError, match="(?s)SOLVER.SCHED.*SOLVER.OPT"):
         check_config(stock_cfg(SOLVER__SCHED="x", SOLVER__OPT="y"))

@@ -83,6 +83,14 @@ def test_a_missing_file_is_named():
         load_config("nowhere.yml")
 
 
+@pytest.mark.parametrize("text", ["MODEL: {", "MODEL:\n\tWEIGHTS: a", "- a", ""])
+def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
+    path = tmp_path / "broken.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"broken\.yml"):
+        load_config(str(path))
+
+
 def test_all_wrong_values_are_named_at_once():
     with pytest.raises(ValueError, match=r"(?s)PSEUDO_LABELS\.EPS 'tight'.*MEMORY\.UPDATE 'soft'.*FANA\.RATIO 1\.5"):
         load_config(opts=["PSEUDO_LABELS.EPS", "tight", "MEMORY.UPDATE", "soft", "FANA.RATIO", "1.5"])

@@ -78,7 +78,7 @@ def test_without_cameras_query_and_gallery_get_different_numbers(root):
 
 
 def test_where_some_cameras_are_unknown_those_match_any(root, caplog):
-    rows = ("a.png,2,query,x", "b.png,2,query,", "c.png,2,gallery,", "d.png,2,train,x")
+    rows = ("a.png,2,query,x", "b.png,2,query,Unknown", "c.png,2,gallery,", "d.png,2,train,x")
     table(root, "path,identity,split,camera", *rows)
     data = wild()
     assert names(data.query) == {"a.png": (0, 0), "b.png": (0, 1)} and names(data.gallery) == {"c.png": (0, 2)}

@@ -212,6 +212,27 @@ def test_a_checkpoint_of_other_images_or_another_order_does_not_resume(datasets,
             command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
 
 
+def test_a_checkpoint_of_another_number_of_identities_does_not_resume(datasets, tmp_path, monkeypatch):
+    command_line(arguments("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=1))
+    write_animals(tmp_path / "more/Stripes", animals=12, identity=lambda number: str(number // 6))
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "more"))
+    with pytest.raises(SystemExit, match="of another number of identities"):
+        command_line(arguments("resnet50", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
+
+
+def test_a_new_run_in_a_used_folder_leaves_no_old_run_to_resume(datasets, tmp_path, monkeypatch):
+    command_line(arguments("cluster_contrast", tmp_path, SOLVER__MAX_EPOCH=1))
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+    with pytest.raises(SystemExit, match="There is no file|no such file"):
+        command_line(arguments("cluster_contrast", tmp_path, MODEL__WEIGHTS="nowhere.pth"))
+    assert (tmp_path / "last_checkpoint").exists(), "nothing was started"
+
+    monkeypatch.setattr("fastreid_fancl.engine.run.Trainer", lambda cfg: 1 / 0)  # killed early
+    with pytest.raises(ZeroDivisionError):
+        command_line(arguments("cluster_contrast", tmp_path, SEED=7))
+    assert not (tmp_path / "last_checkpoint").exists()
+
+
 def test_resuming_a_finished_run_changes_nothing(datasets, tmp_path):
     command_line(arguments("cluster_contrast", tmp_path))
     before, logged = weights(tmp_path), metrics(tmp_path)

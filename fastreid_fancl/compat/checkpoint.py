@@ -115,7 +115,10 @@ class Checkpointer(checkpoint.Checkpointer):
     """
 
     def save(self, name: str, **kwargs) -> None:
-        """Write <save_dir>/<name>.pth and name it in `last_checkpoint`."""
+        """Write <save_dir>/<name>.pth and name it in `last_checkpoint`, to resume from.
+
+        But for model_best, which is saved before the hooks of its epoch are through.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
@@ -127,7 +130,8 @@ class Checkpointer(checkpoint.Checkpointer):
         self.logger.info(f"Saving checkpoint to {path}")
         with replacing(path) as temporary:
             torch.save(data, temporary)
-        self.tag_last_checkpoint(file_name)
+        if name != "model_best":
+            self.tag_last_checkpoint(file_name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         path = os.path.join(self.save_dir, "last_checkpoint")

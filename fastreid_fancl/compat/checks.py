@@ -54,6 +54,11 @@ def check_config(cfg, world_size: int = 1) -> None:
     Raises:
         ValueError: with every setting that cannot work, its value and the cure.
     """
+    if world_size < 1:
+        raise ValueError(
+            f"Expected one process or more, got {world_size}: --num-gpus and --num-machines are numbers of processes, "
+            "with MODEL.DEVICE cpu too."
+        )
     problems = [
         problem
         for check in (_values, _device, _optimizer, _batches, _architecture, _files)

@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 
 from fastreid.engine import default_argument_parser, default_setup, launch
 from fastreid.utils import comm
@@ -54,11 +55,11 @@ def command_line(argv: list[str] | None = None) -> None:
 
 
 def one_process(args) -> None:
-    """`train` in one of the processes; only the first one says what was wrong."""
+    """`train` in one of the processes; only the first one of a machine says what was wrong."""
     try:
         train(args)
     except ValueError as error:
-        sys.exit(f"error: {error}" if comm.is_main_process() else 1)
+        sys.exit(f"error: {error}" if comm.get_local_rank() == 0 else 1)
 
 
 def train(args) -> dict:
@@ -80,6 +81,9 @@ def train(args) -> dict:
         seed_all_rng(cfg.SEED)
         if args.eval_only:
             return evaluate(cfg)
+        if not args.resume and comm.is_main_process():
+            # Until this run has a checkpoint of its own there is none to resume from.
+            Path(cfg.OUTPUT_DIR, "last_checkpoint").unlink(missing_ok=True)
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
         return trainer.train()
@@ -99,6 +103,8 @@ def sole_writer(folder: str) -> Iterator[None]:
             raise ValueError(
                 f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
             ) from error
+        except OSError as error:
+            raise ValueError(f"OUTPUT_DIR {folder} cannot be written to ({error}): choose another.") from error
         yield
 
 

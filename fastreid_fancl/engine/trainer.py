@@ -3,6 +3,7 @@
 import copy
 import os
 
+import torch
 from fastreid.data import build_reid_test_loader
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
@@ -35,6 +36,8 @@ def check_data(cfg, train: bool = True) -> None:
     Raises:
         ValueError: naming unreadable images (but with DATASETS.ON_BAD_IMAGE "skip"), empty splits, missing identities.
     """
+    if train and not cfg.DATASETS.NAMES:
+        raise ValueError("DATASETS.NAMES is empty: name a data set to train on.")
     wanted = [(load(name), ("query", "gallery")) for name in cfg.DATASETS.TESTS]
     trained = [load(name) for name in cfg.DATASETS.NAMES] if train else []
     wanted += [(dataset, ("train",)) for dataset in trained]
@@ -65,6 +68,18 @@ def share_of_batch(cfg, key: str) -> int:
             f"Expected {key} {parts} to divide the {batch} images of SOLVER.IMS_PER_BATCH that a process takes."
         )
     return batch // parts
+
+
+def check_state(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if a restored state has other shapes than the weights: the fused step would write past them."""
+    for parameter, state in optimizer.state.items():
+        wrong = [v for v in state.values() if torch.is_tensor(v) and v.dim() and v.shape != parameter.shape]
+        if wrong:
+            raise ValueError(
+                f"The checkpoint's optimiser has {wrong[0].numel()} weights, the model {parameter.numel()}: it is of "
+                "another model, or of another number of identities. Resume with the same configuration and images, or "
+                "start anew without --resume."
+            )
 
 
 class Trainer(DefaultTrainer):
@@ -133,9 +148,10 @@ class Trainer(DefaultTrainer):
         """As the stock one.
 
         Raises:
-            ValueError: if only some of the processes find the checkpoint.
+            ValueError: if only some of the processes find the checkpoint, or it is of another model.
         """
         super().resume_or_load(resume)
+        check_state(self.optimizer)
         epochs = comm.all_gather(self.start_epoch)
         if len(set(epochs)) > 1:
             raise ValueError(

@@ -19,8 +19,8 @@ COLUMNS = ("path", "identity", "split", "camera", "orientation")
 def read_metadata(path: str) -> list[Photo]:
     """Read a metadata.csv: comma, semicolon or tab; UTF-8, UTF-16 with a mark, or Windows-1252.
 
-    Column names may be in any letter case, further columns are ignored. Identities that are empty, "unknown" or
-    "unlabelled" are not known. A row that repeats another is dropped with a warning.
+    Column names may be in any letter case, further columns are ignored. Identities and cameras that are empty,
+    "unknown" or "unlabelled" are not known. A row that repeats another is dropped with a warning.
 
     Raises:
         ValueError: no path column, or rows that cannot be used, with their line numbers.
@@ -93,12 +93,12 @@ def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
     path = fields["path"]
     if "\\" in path and not os.path.exists(os.path.join(folder, path)):
         path = path.replace("\\", "/")  # written on Windows
-    identity = fields.get("identity", "")
+    identity, camera = fields.get("identity", ""), fields.get("camera", "")
     return Photo(
         path=os.path.normpath(os.path.join(folder, path)) if path else "",
         identity=None if identity.lower() in NO_IDENTITY else identity,
         split=fields.get("split", "").lower() or None,
-        camera=fields.get("camera") or None,
+        camera=None if camera.lower() in NO_IDENTITY else camera,
         orientation=fields.get("orientation") or None,
         where=where,
     )
