@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
+from fastreid.engine import launch
 from test_engine import arguments, metrics, same, weights
 
 from fastreid_fancl import compat
@@ -43,19 +44,23 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def on_each(commands: list[list[str]]) -> list[str]:
-    """Run one command a machine at the same time; what they print. All must succeed."""
+def on_each(commands: list[list[str]], folder: Path, **environment: str) -> list[str]:
+    """Run one command a machine at the same time; what they print, into the folder. All must succeed."""
+    logs = [folder / f"machine_{number}.txt" for number in range(len(commands))]
     machines = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPO)
-        for command in commands
+        subprocess.Popen(
+            command, stdout=log.open("w"), stderr=subprocess.STDOUT, cwd=REPO, env=os.environ | environment
+        )
+        for command, log in zip(commands, logs, strict=True)
     ]
     try:
-        printed = [machine.communicate(timeout=500)[0] for machine in machines]
+        for machine in machines:
+            machine.wait(timeout=200)
     finally:
         for machine in machines:
-            machine.kill()
-    for machine, text in zip(machines, printed, strict=True):
-        assert machine.returncode == 0, text[-3000:]
+            machine.terminate()  # torchrun then stops its processes
+    printed = [log.read_text() for log in logs]
+    assert [machine.returncode for machine in machines] == [0] * len(machines), "\n".join(s[-3000:] for s in printed)
     return printed
 
 
@@ -76,7 +81,8 @@ def launched(animals, tmp_path_factory) -> Path:
             [
                 [sys.executable, TRAIN, *arguments("cluster_contrast", folder, *machines, str(rank), **LONG)]
                 for rank in range(2)
-            ]
+            ],
+            folder,
         )
     return folder
 
@@ -90,7 +96,8 @@ def test_under_torchrun_a_process_that_dies_changes_nothing(datasets, tmp_path, 
     fatal, run, port = tmp_path / "fatal.py", tmp_path / "run", free_port()
     fatal.write_text(FATAL)
     resumed = arguments("cluster_contrast", run, "--resume", IMPORTS=f"('{fatal}',)", **LONG)
-    on_each([[*torchrun(machine, port, "--max-restarts=3"), *resumed] for machine in range(2)])
+    machines = [[*torchrun(machine, port, "--max-restarts=3"), *resumed] for machine in range(2)]
+    on_each(machines, tmp_path, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
     assert Path(f"{fatal}.died").exists()
     assert same(weights(run), weights(launched))
     assert [line["iteration"] for line in metrics(run)] == [line["iteration"] for line in metrics(launched)]
@@ -113,3 +120,14 @@ def test_the_processes_of_torchrun_are_counted(monkeypatch):
     assert compat.torchrun_processes() == 0, "other launchers set it too"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     assert compat.torchrun_processes() == 6
+
+
+@pytest.mark.parametrize(("shared", "restarts", "warned"), [("True", 3, True), ("True", 0, False), ("False", 3, False)])
+def test_the_store_that_torchrun_shares_between_rounds_is_warned_of(monkeypatch, caplog, shared, restarts, warned):
+    variables = {"TORCHELASTIC_RUN_ID": "job", "WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+    variables |= {"GROUP_RANK": 0, "TORCHELASTIC_USE_AGENT_STORE": shared, "TORCHELASTIC_MAX_RESTARTS": restarts}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("fastreid_fancl.compat.launch.distributed_worker", lambda *args: None)
+    launch(print, 1)
+    assert ("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in caplog.text) == warned

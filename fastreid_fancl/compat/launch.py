@@ -1,5 +1,6 @@
 """Several processes: NCCL on GPUs, gloo on the CPU."""
 
+import logging
 import os
 import pickle
 import sys
@@ -9,12 +10,19 @@ import torch.distributed as dist
 from fastreid.utils import comm
 from torch.multiprocessing import ProcessRaisedException
 
+from ..logs import log_once
 from .imports import wrap
+
+logger = logging.getLogger(__name__)
 
 # `fastreid.engine.launch` is the function of this name; its module is only found here.
 stock = sys.modules["fastreid.engine.launch"]
 
 BACKEND = "FASTREID_FANCL_BACKEND"
+SHARED_STORE = (
+    "Processes that torchrun starts again may look for those that died and never meet: start it with "
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment and --rdzv-backend c10d."
+)
 
 
 def choose_backend(device: str) -> None:
@@ -42,13 +50,16 @@ def launch(
 
     Symptom: under torchrun each of its processes trains alone.
     Cause: engine/launch.py spawns processes of its own or none.
-    Mend: a process that torchrun has started is one of the job's, whatever the other arguments say.
+    Mend: a process that torchrun has started is one of the job's, whatever the other arguments say. Its shared store
+    keeps the addresses of processes that died, and whether those of the next round read them is chance: say so.
     """
     if num_machines > 1 and dist_url in (None, "auto"):
         raise ValueError(
             "Several machines need --dist-url tcp://HOST:PORT, equal on all: the name and a free port of the first one."
         )
     if torchrun_processes():
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ["TORCHELASTIC_MAX_RESTARTS"] != "0":
+            log_once(logger, logging.WARNING, SHARED_STORE)
         local_rank, world_size, per_machine, machine_rank = (
             int(os.environ[name]) for name in ("LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
         )

@@ -8,8 +8,8 @@ and have the same images under FASTREID_DATASETS: on each, with its own `--machi
 or by torchrun, which starts all processes again when one is lost; `--resume` then goes on from the last checkpoint, to
 the weights of a run never stopped:
 
-    torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 \
-        tools/train_net.py --resume ...
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 \
+        --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 tools/train_net.py --resume ...
 """
 
 import os
