@@ -62,6 +62,10 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.PSEUDO_LABELS.EPS = 0.5
     # Images within eps, the image itself included, that make a core point; HDBSCAN's smallest cluster too.
     cfg.PSEUDO_LABELS.MIN_SAMPLES = 4
+    # Where neighbours and distances are computed: "" is MODEL.DEVICE, "cpu" where its memory is too small for them.
+    cfg.PSEUDO_LABELS.DEVICE = ""
+    # GiB that a step of it takes at once, beside the features, the lists of neighbours and its result.
+    cfg.PSEUDO_LABELS.BLOCK_GIB = 1.0
 
     cfg.MEMORY = CfgNode()
     # tau, Eq. 4.
@@ -213,6 +217,8 @@ def check_values(cfg: CfgNode) -> None:
         ("PSEUDO_LABELS.K2", labels.K2 >= 1, "at least 1"),
         ("PSEUDO_LABELS.EPS", eps == "auto" if isinstance(eps, str) else 0 < eps < 1, "auto or between 0 and 1"),
         ("PSEUDO_LABELS.MIN_SAMPLES", labels.MIN_SAMPLES >= 1, "at least 1"),
+        ("PSEUDO_LABELS.DEVICE", labels.DEVICE in ("", "cpu", cfg.MODEL.DEVICE), "empty, cpu or MODEL.DEVICE"),
+        ("PSEUDO_LABELS.BLOCK_GIB", labels.BLOCK_GIB >= 2**-20, "a KiB at least"),
         ("MEMORY.TEMPERATURE", memory.TEMPERATURE > 0, "above 0"),
         ("MEMORY.MOMENTUM", 0 <= memory.MOMENTUM <= 1, "between 0 and 1"),
         ("MEMORY.UPDATE", memory.UPDATE in ("mean", "hard"), "mean or hard"),

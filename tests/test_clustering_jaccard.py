@@ -5,7 +5,8 @@ import oracles
 import pytest
 import torch
 
-from fastreid_fancl.clustering import jaccard_distance, knn
+from fastreid_fancl.clustering import jaccard, jaccard_distance, knn
+from fastreid_fancl.clustering.jaccard_device import OnDevice
 
 
 def dense(distance):
@@ -57,6 +58,34 @@ def test_odd_data_give_the_distances_of_dense_loops(features, k1):
     distance = jaccard_distance(features, k1, 3)
     expected = oracles.dense_jaccard(features, k1, 3, neighbors=knn(features, k1)[1])
     np.testing.assert_allclose(dense(distance), expected, atol=1e-5)
+
+
+@pytest.fixture(params=[2**10, 2**30], ids=["a row at once", "all at once"])
+def as_on_devices(request, monkeypatch):
+    """The steps of other devices, run on the CPU."""
+    monkeypatch.setattr(jaccard, "OnThreads", lambda: OnDevice(torch.device("cpu"), request.param))
+
+
+@pytest.mark.parametrize("features", odd_data_sets().values(), ids=odd_data_sets().keys())
+@pytest.mark.parametrize(("k1", "k2", "max_distance"), [(10, 3, 1), (20, 1, 0.9)])
+def test_devices_give_the_distances_of_dense_loops(as_on_devices, features, k1, k2, max_distance):
+    distance = jaccard_distance(features, k1, k2, max_distance)
+    expected = oracles.dense_jaccard(features, k1, k2, neighbors=knn(features, k1)[1])
+    np.testing.assert_allclose(dense(distance), np.where(expected < max_distance, expected, 1), atol=1e-5)
+    assert distance.nnz == (expected < max_distance).sum()
+
+
+def test_devices_give_the_distances_of_the_published_reference(golden, as_on_devices):
+    reference = golden("jaccard")
+    distance = jaccard_distance(reference["features"], 30, 6)
+    np.testing.assert_allclose(dense(distance), reference["distance_k1_30_k2_6"], atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_distances_of_the_cpu():
+    features = torch.from_numpy(oracles.hard_features(3000, 64, identities=150)[0])
+    expected, found = jaccard_distance(features), jaccard_distance(features.cuda())
+    np.testing.assert_allclose(dense(found), dense(expected), atol=1e-5)
 
 
 def test_equal_rows_are_at_stored_distances_of_zero():

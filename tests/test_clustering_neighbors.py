@@ -30,7 +30,7 @@ def by_faiss(features, k):
 def on_device(features, k):
     """The search of other devices, run on the CPU."""
     features = neighbors.as_features(features)
-    return neighbors._search_on_device(features, min(k, len(features)), None)
+    return neighbors._search_on_device(features, min(k, len(features)), neighbors.BLOCK_BYTES)
 
 
 every_search = pytest.mark.parametrize("search", [by_float32, by_int8, by_faiss, on_device])
@@ -104,13 +104,13 @@ def test_more_neighbours_than_rows_are_as_many_as_rows(search, rows):
 @pytest.mark.parametrize("search", [by_float32, by_int8])
 def test_blocks_of_any_size_find_the_same(search):
     features, _ = oracles.hard_features(200, 32)
-    whole, blocks = search(features, K), knn(features, K, search.__name__.removeprefix("by_"), block_rows=24)
+    whole, blocks = search(features, K), knn(features, K, search.__name__.removeprefix("by_"), block_bytes=4 * 24 * 24)
     assert (whole[0] == blocks[0]).all() and (whole[1] == blocks[1]).all()
 
 
 def test_blocks_of_any_size_find_the_same_on_a_device():
     features = neighbors.as_features(oracles.hard_features(100, 32)[0])
-    whole, blocks = on_device(features, K), neighbors._search_on_device(features, K, 7)
+    whole, blocks = on_device(features, K), neighbors._search_on_device(features, K, 7 * 4 * 32 * 30)
     np.testing.assert_allclose(blocks[0], whole[0], atol=1e-6)
     assert (blocks[1] == whole[1]).all()
 
@@ -240,8 +240,8 @@ def test_an_unknown_backend_is_refused_with_the_known_ones():
 
 
 def test_empty_blocks_are_refused():
-    with pytest.raises(ValueError, match="block_rows of at least 1"):
-        knn(np.eye(4), 2, block_rows=0)
+    with pytest.raises(ValueError, match="block_bytes of at least 1"):
+        knn(np.eye(4), 2, block_bytes=0)
 
 
 @pytest.mark.parametrize("backend", ["faiss", "faiss_ivf"])

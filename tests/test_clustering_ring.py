@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import on_two_ranks
 
-from fastreid_fancl.clustering import knn, ring, ring_knn
+from fastreid_fancl.clustering import jaccard, jaccard_distance, knn, ring, ring_knn
 from fastreid_fancl.clustering.device import improve_on_device
+from fastreid_fancl.clustering.jaccard_device import OnDevice
 from fastreid_fancl.clustering.plan import Plan
-from fastreid_fancl.engine.labels import search_together
+from fastreid_fancl.engine.labels import distance_together
 
 SHARDS = slice(0, 130), slice(130, 200)
 K = 7
@@ -30,7 +31,11 @@ def data_sets():
 
 
 def options(algorithm="dbscan"):
-    return SimpleNamespace(ALGORITHM=algorithm, K1=K)
+    return SimpleNamespace(ALGORITHM=algorithm, K1=K, K2=3, EPS=0.5, BLOCK_GIB=1.0)
+
+
+def parts(distance):
+    return () if distance is None else (distance.indptr, distance.indices, distance.data)
 
 
 def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
@@ -38,8 +43,9 @@ def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
     found = {name: ring_knn(torch.from_numpy(features[part]), K) for name, features in data_sets().items()}
     whole = torch.from_numpy(data_sets()["features"])
     found["all"], found["self"] = (ring_knn(whole[part], k) for k in (500, 1))
-    found["of an epoch"] = search_together(whole, options()) or ()
-    assert search_together(whole, options("oracle")) is None
+    assert distance_together(whole, options("oracle")) is None
+    found["of an epoch"] = parts(distance_together(whole, options()))
+    found["of two images"] = parts(distance_together(whole[:2], options()))
     broken = whole[part].clone()
     broken[3] += torch.nan if rank == 1 else 0
     with pytest.raises(ValueError, match=r"process 1: .*1 of 70 rows: 3"):
@@ -48,6 +54,9 @@ def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
         ring_knn(whole[part][:, : 48 - rank], K)
     ring.improve, ring.choose = improve_on_device, lambda *_: Plan("float32", 0, 0)  # what GPUs do
     found["on a device"] = ring_knn(whole[part], K)
+    jaccard.OnThreads = lambda: OnDevice(torch.device("cpu"), 2**14)
+    found["of an epoch on devices"] = parts(distance_together(whole, options()))
+    found["of two images on devices"] = parts(distance_together(whole[:2], options()))
     return {name: list(map(torch.from_numpy, lists)) for name, lists in found.items()}
 
 
@@ -81,11 +90,16 @@ def test_processes_with_devices_find_what_one_process_finds(ranks):
     np.testing.assert_allclose(distance, expected, atol=1e-6)
 
 
-def test_before_an_epoch_the_main_process_gets_the_lists_of_all_images_and_no_other_does(ranks):
-    assert ranks[1]["of an epoch"] == []
-    for values, expected in zip(ranks[0]["of an epoch"], knn(data_sets()["features"], K), strict=True):
-        assert (values.numpy() == expected).all()
+@pytest.mark.parametrize(("name", "rows"), [("of an epoch", 200), ("of two images", 2)])
+def test_two_processes_share_an_epochs_distance_and_the_main_one_gets_what_one_finds(ranks, name, rows):
+    expected = jaccard_distance(data_sets()["features"][:rows], K, 3, 0.95)
+    assert ranks[1][name] == ranks[1][f"{name} on devices"] == []
+    for values, wanted in zip(ranks[0][name], parts(expected), strict=True):
+        assert (values.numpy() == wanted).all()
+    *places, distance = (values.numpy() for values in ranks[0][f"{name} on devices"])
+    assert all((place == wanted).all() for place, wanted in zip(places, parts(expected), strict=False))
+    np.testing.assert_allclose(distance, expected.data, atol=1e-5)
 
 
-def test_one_process_searches_alone():
-    assert search_together(torch.eye(5), options()) is None
+def test_one_process_shares_nothing():
+    assert distance_together(torch.eye(5), options()) is None

@@ -19,7 +19,7 @@ from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
-from fastreid_fancl.engine.labels import Labels, oracle_labels, write_sweep
+from fastreid_fancl.engine.labels import Labels, memory_told, oracle_labels, write_sweep
 from fastreid_fancl.engine.run import command_line, sole_writer, train
 from fastreid_fancl.engine.trainer import is_unsupervised
 
@@ -386,3 +386,8 @@ def test_oracle_labels_number_the_known_identities():
     assert oracle_labels(np.array([4, -1, 2, 4])).tolist() == [1, -1, 0, 1]
     with pytest.raises(ValueError, match="found 1"):
         oracle_labels(np.array([4, -1, 4]))
+
+
+def test_the_end_of_a_gpus_memory_is_told_with_the_cure():
+    with pytest.raises(ValueError, match=r"CUDA out of memory.*PSEUDO_LABELS.DEVICE cpu"), memory_told():
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")

@@ -79,7 +79,7 @@ def tile_candidates(operand: Operand, count: int, tile: int | None = None) -> Ca
                 _offer_tile(products, scale, norm, *lists, lists.key.view(np.float32), top, left)
 
     share(tiles, work)
-    over_rows(rows, lambda begin, end: _finish_rows(*lists, begin, end))
+    over_rows(0, rows, lambda begin, end: _finish_rows(*lists, begin, end))
     halves = lists.key[:, :count].view(np.int32)
     return Candidates(halves[:, ::2], halves[:, 1::2].view(np.float32))
 

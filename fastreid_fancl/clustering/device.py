@@ -16,11 +16,11 @@ BLOCK_BYTES = 1 << 30  # of the products, and of the features of the candidates
 
 
 def improve_on_device(
-    queries: Side, base: Side, distance: np.ndarray, index: np.ndarray, block_rows: int | None = None
+    queries: Side, base: Side, distance: np.ndarray, index: np.ndarray, block_bytes: int = BLOCK_BYTES
 ) -> None:
     """As `exact.improve`, on the features' device but for the rows whose neighbours are too close to tell there."""
     lists = [torch.tensor(values, device=queries.features.device) for values in (distance, index)]
-    unproven = _offer_nearest(queries, base, *lists, block_rows)
+    unproven = _offer_nearest(queries, base, *lists, block_bytes)
     rows = unproven.cpu().numpy()
     again = distance[rows], index[rows]
     distance[:], index[:] = (values.cpu().numpy() for values in lists)
@@ -29,14 +29,14 @@ def improve_on_device(
         distance[rows], index[rows] = again
 
 
-def _offer_nearest(queries: Side, base: Side, distance: Tensor, index: Tensor, block_rows: int | None) -> Tensor:
+def _offer_nearest(queries: Side, base: Side, distance: Tensor, index: Tensor, block_bytes: int) -> Tensor:
     """Offer C rows of the base to each query; returns the queries for which another row may be near enough, too."""
     count = min(candidate_count(distance.shape[1]), len(base.number))
-    largest = max(1, BLOCK_BYTES // (4 * max(len(base.number), count * base.features.shape[1])))
+    rows = max(1, block_bytes // (4 * max(len(base.number), count * base.features.shape[1])))
     unproven = torch.zeros(len(queries.number), dtype=torch.bool, device=distance.device)
     with _full_float32():
-        for begin in range(0, len(queries.number), block_rows or largest):
-            part = slice(begin, begin + (block_rows or largest))
+        for begin in range(0, len(queries.number), rows):
+            part = slice(begin, begin + rows)
             bound, candidates = _lower_bounds(queries.operand[part], base.operand).topk(count, largest=False)
             _merge(queries[part], base.features[candidates], base.number[candidates], distance[part], index[part])
             unproven[part] = (distance[part, -1] >= bound[:, -1]) & (count < len(base.number))

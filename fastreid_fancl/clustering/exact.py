@@ -55,7 +55,7 @@ def refine(features: np.ndarray, candidates: Candidates, k: int) -> tuple[np.nda
     """
     rows = len(features)
     distance, index = empty_lists(torch.arange(rows), k)
-    over_rows(rows, lambda begin, end: _refine_rows(features, *candidates, distance, index, begin, end))
+    over_rows(0, rows, lambda begin, end: _refine_rows(features, *candidates, distance, index, begin, end))
     return distance, index
 
 

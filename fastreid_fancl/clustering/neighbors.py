@@ -8,14 +8,15 @@ Shapes: N rows, D dimensions, k neighbours.
 """
 
 import logging
+from math import isqrt
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..logs import log_once
-from .candidates import tile_candidates
-from .device import improve_on_device
+from .candidates import TILE, tile_candidates
+from .device import BLOCK_BYTES, improve_on_device
 from .exact import Side, candidate_count, empty_lists, look_again, refine
 from .operands import float32_operand, int8_operand, squared_norms
 from .plan import choose
@@ -29,7 +30,7 @@ RECALL_SAMPLE = 200
 
 
 def knn(
-    features: np.ndarray | Tensor, k: int, backend: str = "auto", block_rows: int | None = None
+    features: np.ndarray | Tensor, k: int, backend: str = "auto", block_bytes: int = BLOCK_BYTES
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest rows of every row, itself included, by squared Euclidean distance in float32.
 
@@ -43,17 +44,17 @@ def knn(
             the CPU, and "faiss", its flat index on the CPU, are exact; "auto" is the faster of the first two and logs
             the seconds and bytes that it expects. "faiss_ivf" is not exact: it looks into the nearest cells only, for
             more rows than the others can take, and logs the recall of a sample.
-        block_rows: rows (on the CPU also columns) of the products that are in memory at once; None for a fast choice.
+        block_bytes: of the products, and of the features of candidates, that are in memory at once.
 
     Returns:
         Squared distances, float32, and row numbers, int64; both (N, min(k, N)) arrays.
 
     Raises:
-        ValueError: on features that are not a finite (N, D) with N > 0, on k or block_rows < 1, on an unknown or
+        ValueError: on features that are not a finite (N, D) with N > 0, on k or block_bytes < 1, on an unknown or
             missing backend.
     """
     features = as_features(features)
-    _check(k, backend, block_rows)
+    _check(k, backend, block_bytes)
     rows, k = len(features), min(k, len(features))
     if k == 1:
         return np.zeros((rows, 1), dtype=np.float32), np.arange(rows)[:, None]
@@ -62,8 +63,8 @@ def knn(
         backend = plan.backend
         log_once(logger, logging.INFO, f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
     if backend == "float32" and features.device.type != "cpu":
-        return _search_on_device(features, k, block_rows)
-    return _search_on_cpu(features.cpu(), k, backend, block_rows)
+        return _search_on_device(features, k, block_bytes)
+    return _search_on_cpu(features.cpu(), k, backend, block_bytes)
 
 
 def as_features(features: np.ndarray | Tensor) -> Tensor:
@@ -90,18 +91,18 @@ def as_features(features: np.ndarray | Tensor) -> Tensor:
     return features
 
 
-def _check(k: int, backend: str, block_rows: int | None) -> None:
+def _check(k: int, backend: str, block_bytes: int) -> None:
     if k < 1:
         raise ValueError(f"Expected k of at least 1, the row itself, got {k}: ask for one neighbour or more.")
     if backend not in BACKENDS:
         raise ValueError(f"Expected a backend out of {', '.join(BACKENDS)}, got {backend!r}.")
     if backend.startswith("faiss") and not has_faiss():
         raise ValueError(f"Expected faiss to be installed for backend {backend!r}: install faiss-cpu, or take 'auto'.")
-    if block_rows is not None and block_rows < 1:
-        raise ValueError(f"Expected block_rows of at least 1, got {block_rows}: leave it out for a fast choice.")
+    if block_bytes < 1:
+        raise ValueError(f"Expected block_bytes of at least 1, got {block_bytes}: leave it out for 1 GiB.")
 
 
-def _search_on_cpu(features: Tensor, k: int, backend: str, block_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _search_on_cpu(features: Tensor, k: int, backend: str, block_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     rows = as_side(features, features.mean(dim=0), "int8" if backend == "int8" else "float32")
     count = candidate_count(k)
     if backend == "faiss_ivf":
@@ -112,16 +113,17 @@ def _search_on_cpu(features: Tensor, k: int, backend: str, block_rows: int | Non
     if backend == "faiss":
         candidates = flat_candidates(rows.operand, count)
     else:
-        candidates = tile_candidates(rows.operand, count, block_rows)
+        side = isqrt(block_bytes // (4 * torch.get_num_threads()))
+        candidates = tile_candidates(rows.operand, count, max(1, min(TILE, side)))
     distance, index = refine(features.numpy(), candidates, k)
     _search_again(rows, distance, index, np.flatnonzero(distance[:, -1] >= candidates.bound[:, -1]))
     return distance, index
 
 
-def _search_on_device(features: Tensor, k: int, block_rows: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _search_on_device(features: Tensor, k: int, block_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     rows = as_side(features, features.mean(dim=0), "float32")
     distance, index = empty_lists(rows.number, k)
-    improve_on_device(rows, rows, distance, index, block_rows)
+    improve_on_device(rows, rows, distance, index, block_bytes)
     return distance, index
 
 

@@ -6,23 +6,28 @@ So no process holds more than two shards, and nothing larger than a shard crosse
 Shapes: n rows of this process, N of all, D dimensions, k neighbours.
 """
 
+from functools import partial
+
 import numpy as np
 import torch.distributed as dist
 from torch import Tensor
 
-from .device import improve_on_device
+from .device import BLOCK_BYTES, improve_on_device
 from .exact import empty_lists, improve
 from .neighbors import as_features, as_side, knn
 from .plan import choose
 
 
-def ring_knn(shard: Tensor, k: int, group: dist.ProcessGroup | None = None) -> tuple[np.ndarray, np.ndarray]:
+def ring_knn(
+    shard: Tensor, k: int, group: dist.ProcessGroup | None = None, block_bytes: int = BLOCK_BYTES
+) -> tuple[np.ndarray, np.ndarray]:
     """`knn` for the rows of this process among those of all; called by all of them, with torch.distributed initialised.
 
     Args:
         shard: (n, D), n > 0, on the device of the process; the rows of all are numbered in the order of processes.
         k: neighbours, the row itself included.
         group: of all processes, with a backend for the device (gloo for the CPU, NCCL for GPUs); None for the default.
+        block_bytes: as for `knn`.
 
     Returns:
         Squared distances and row numbers of all N, both (n, min(k, N)), as `knn` of all rows gives them.
@@ -36,8 +41,8 @@ def ring_knn(shard: Tensor, k: int, group: dist.ProcessGroup | None = None) -> t
     origin, kind = shard.mean(dim=0), choose(*shard.shape, k, shard.device).backend
     mine = as_side(shard, origin, kind, first[rank])
     distance, index = empty_lists(mine.number, k)
-    offer = improve if shard.device.type == "cpu" else improve_on_device
-    found, own = knn(shard, min(k, len(shard)), kind)
+    offer = improve if shard.device.type == "cpu" else partial(improve_on_device, block_bytes=block_bytes)
+    found, own = knn(shard, min(k, len(shard)), kind, block_bytes)
     distance[:, : own.shape[1]], index[:, : own.shape[1]] = found, own + first[rank]
     for step in range(1, len(sizes)):
         owner = (rank + step) % len(sizes)

@@ -1,5 +1,6 @@
 """Sparse rows, stored one after another: entries start[i]..start[i + 1] are those of row i."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ class Rows(NamedTuple):
     start: np.ndarray
     column: np.ndarray
     value: np.ndarray
+
+
+Kernel = Callable[[int, int], Rows]  # of a range of rows; row i of the result is row begin + i
 
 
 @njit(cache=True, nogil=True)

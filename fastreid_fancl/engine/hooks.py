@@ -22,7 +22,7 @@ from .. import clustering
 from ..batchnorm import average_statistics
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches, shuffled_batches
-from .labels import SWEEP, assign_labels, search_together, write_clusters, write_sweep
+from .labels import SWEEP, assign_labels, clustering_device, distance_together, memory_told, write_clusters, write_sweep
 from .seeds import derive
 
 logger = logging.getLogger(__name__)
@@ -142,11 +142,13 @@ class PseudoLabels(HookBase):
                 "order of them: resume with the same images, or start anew without --resume."
             )
         extracted = time.perf_counter()
-        original, options, seed = features["original"], self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
-        neighbors = search_together(original, options)
-        found = from_main(
-            lambda: assign_labels(original, identities, cameras, options, method.refine_labels, seed, neighbors)
-        )
+        options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
+        with memory_told():
+            original = features["original"].to(clustering_device(options, method.device))
+            distance = distance_together(original, options)
+            found = from_main(
+                lambda: assign_labels(original, identities, cameras, options, method.refine_labels, seed, distance)
+            )
         labels = found.labels
         clustered = time.perf_counter()
         method.start_epoch(

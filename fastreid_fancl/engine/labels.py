@@ -7,10 +7,12 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from fastreid.utils import comm
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -44,7 +46,7 @@ def assign_labels(
     options,
     refine: Callable,
     seed: int = 0,
-    neighbors: tuple[np.ndarray, np.ndarray] | None = None,
+    distance: csr_matrix | None = None,
 ) -> Labels:
     """Pseudo-labels by PSEUDO_LABELS.ALGORITHM.
 
@@ -55,29 +57,61 @@ def assign_labels(
         options: the PSEUDO_LABELS node of the configuration.
         refine: a method's `refine_labels`; the oracle's labels are not refined.
         seed: of the choice of an automatic eps.
-        neighbors: of `search_together`; None to search here.
+        distance: of `distance_together`; None to compute it here, on the features' device.
 
     Raises:
         ValueError: if no clustering is usable, or the oracle has no identities.
     """
     if options.ALGORITHM == "oracle":
         return Labels(oracle_labels(identities))
-    distance = clustering.jaccard_distance(features, options.K1, options.K2, reach(options), neighbors)
+    if distance is None:
+        distance = clustering.jaccard_distance(features, **distance_options(options))
     found = cluster(distance, options, seed)
     return found._replace(labels=refine(found.labels, distance, found.eps, options.MIN_SAMPLES, cameras))
 
 
-def search_together(features: Tensor, options) -> tuple[np.ndarray, np.ndarray] | None:
-    """The neighbour lists of all images (N, D) on the main process, when each of several searches for its share.
+def distance_together(features: Tensor, options) -> csr_matrix | None:
+    """The Jaccard distance of all images (N, D) on the main process, when each of several does its share of the work.
 
-    None on the other processes, and where there is nothing to share.
+    Called by all, each with its features on the device that it computes on. None on the other processes, and where
+    there is nothing to share.
     """
     world = comm.get_world_size()
     if world == 1 or options.ALGORITHM == "oracle" or len(features) < world:
         return None
-    share = features.cpu().tensor_split(world)[comm.get_rank()]
-    lists = comm.gather(clustering.ring_knn(share, options.K1, comm._get_global_gloo_group()))
-    return tuple(map(np.concatenate, zip(*lists, strict=True))) or None
+    gloo, wanted = comm._get_global_gloo_group(), distance_options(options)
+    share = features.tensor_split(world)[comm.get_rank()]
+    with_devices = gloo if features.device.type == "cpu" else None
+    lists = comm.all_gather(clustering.ring_knn(share, options.K1, with_devices, wanted["block_bytes"]))
+    neighbors = tuple(map(np.concatenate, zip(*lists, strict=True)))
+    return clustering.jaccard_distance(features, **wanted, neighbors=neighbors, group=gloo)
+
+
+def distance_options(options) -> dict:
+    """Arguments of `jaccard_distance` by the options, the PSEUDO_LABELS node."""
+    return {
+        "k1": options.K1,
+        "k2": options.K2,
+        "max_distance": reach(options),
+        "block_bytes": int(options.BLOCK_GIB * 2**30),
+    }
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Turn the end of a GPU's memory, inside, into a ValueError with the cure."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise ValueError(
+            f"The GPU's memory is too small for the clustering ({error}): set PSEUDO_LABELS.DEVICE cpu, or a smaller "
+            "PSEUDO_LABELS.BLOCK_GIB."
+        ) from error
+
+
+def clustering_device(options, device: torch.device) -> torch.device:
+    """PSEUDO_LABELS.DEVICE, or the model's."""
+    return torch.device(options.DEVICE) if options.DEVICE else device
 
 
 def reach(options) -> float:

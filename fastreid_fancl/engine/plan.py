@@ -22,7 +22,7 @@ from ..data.cache import GIB, image_reader
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_batches
-from .labels import assign_labels
+from .labels import assign_labels, clustering_device
 from .record import peak_memory, peak_resident
 from .trainer import Trainer, is_unsupervised
 
@@ -158,6 +158,7 @@ class Rehearsal:
 
     def _cluster(self, features: Tensor) -> float:
         """Seconds of all images' clustering: the search's grow as its plan says, those of the rest as N."""
+        features = features.to(clustering_device(self.cfg.PSEUDO_LABELS, self.model.device))
         unknown = np.full(len(features), -1)
 
         def run():
