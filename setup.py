@@ -38,6 +38,14 @@ setup(
         "cpu": ["faiss-cpu>=1.7.4"],
         "gpu": ["faiss-gpu>=1.14"],
         "report": ["plotly>=6", "matplotlib>=3.8", "captum>=0.9"],
-        "dev": ["pytest>=8", "ruff>=0.6", "plotly>=6", "selenium>=4.20", "matplotlib>=3.8", "captum>=0.9"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.6",
+            "plotly>=6",
+            "selenium>=4.20",
+            "matplotlib>=3.8",
+            "captum>=0.9",
+        ],
     },
 )
