@@ -6,6 +6,7 @@ from sklearn.cluster import DBSCAN
 from sklearn.metrics import adjusted_rand_score
 
 from fastreid_fancl.clustering import dbscan, jaccard_distance, noise_alone, reliable_labels, renumber
+from fastreid_fancl.clustering.labels import dbscan_sweep
 
 
 def pairs(number, near):
@@ -38,15 +39,23 @@ def test_labels_are_those_of_scikit_learn_on_the_dense_matrix(eps, min_samples, 
     assert (dbscan(distance, eps, min_samples) == expected).all()
 
 
-def test_labels_are_those_of_scikit_learn_on_graphs_without_structure():
+@pytest.mark.parametrize("min_samples", [1, 2, 4, 7])
+def test_a_sweep_has_the_labels_of_scikit_learn_on_graphs_without_structure(min_samples):
     # such graphs are full of images between clusters
-    random = np.random.default_rng(0)
-    for _ in range(100):
+    random, radii = np.random.default_rng(0), [0.02, 0.05, 0.07, 0.1, 0.3]
+    for _ in range(50):
         full = random.uniform(size=(40, 40)).astype(np.float32)
         full = np.minimum(full, full.T)
         np.fill_diagonal(full, 0)
-        expected = DBSCAN(eps=0.05, min_samples=4, metric="precomputed").fit_predict(full)
-        assert (dbscan(csr_matrix(full), 0.05, 4) == expected).all()
+        drawn = random.random((40, 40)) < 0.7
+        drawn &= drawn.T
+        sparse = csr_matrix(full)
+        labels = dbscan_sweep(sparse, radii, min_samples, kept=drawn[sparse.nonzero()])
+        np.fill_diagonal(drawn, True)
+        few = np.where(drawn, full, 1)
+        for eps, own in zip(radii, labels, strict=True):
+            expected = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(few)
+            assert (own == expected).all()
 
 
 def test_an_image_between_two_clusters_joins_the_lower_numbered():

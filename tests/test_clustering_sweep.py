@@ -5,7 +5,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
 from fastreid_fancl.clustering import choose_eps, dbscan, degenerate, guarded_labels, jaccard_distance, noise_alone
-from fastreid_fancl.clustering.sweep import CANDIDATES, _draws
+from fastreid_fancl.clustering.sweep import CANDIDATES, _draws, _rand_index
 
 
 def groups(sizes, within=0.1, between=1.0):
@@ -82,12 +82,22 @@ def test_identities_bridged_by_one_pair_are_kept_apart():
 
 def test_a_draw_keeps_both_entries_of_a_pair_or_none_and_distances_of_zero():
     distance = groups([20, 20], within=0.0, between=0.5)
-    for few in _draws(distance, seed=0):
-        stored = few.copy()
-        stored.data = np.ones_like(few.data)
-        assert abs(stored - stored.T).nnz == 0
-        assert 0.3 < few.nnz / distance.nnz < 0.5
-        assert set(few.data) == {np.float32(0), np.float32(0.5)}
+    row, column = distance.tocoo().coords
+    for kept in _draws(distance, seed=0):
+        pairs = set(zip(row[kept], column[kept], strict=True))
+        assert pairs == {(j, i) for i, j in pairs}
+        assert 0.3 < kept.mean() < 0.5
+        assert set(distance.data[kept]) == {np.float32(0), np.float32(0.5)}
+
+
+@pytest.mark.parametrize("left_out", [0.0, 0.3, 1.0])
+def test_agreement_is_the_adjusted_rand_index_with_each_image_left_out_alone(left_out):
+    rng = np.random.default_rng(0)
+    for clusters in (1, 3, 40):
+        one = np.where(rng.random(200) < left_out, -1, rng.integers(clusters, size=200))
+        other = np.where(rng.random(200) < 0.5, one, rng.integers(-1, 5, size=200))
+        for pair in ((one, other), (other, one), (one, one)):
+            assert _rand_index(*pair) == adjusted_rand_score(*map(noise_alone, pair))
 
 
 def test_the_seed_decides_the_draws():

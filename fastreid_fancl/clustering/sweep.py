@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.metrics import adjusted_rand_score
+from scipy.sparse import coo_matrix, csr_matrix
 
-from .labels import dbscan, noise_alone
+from .labels import dbscan, dbscan_sweep
 
 CANDIDATES = tuple(n / 40 for n in range(8, 37))  # 0.2, 0.225, ..., 0.9
 KEPT, DRAWS = 0.4, 8  # compared with other criteria in benchmarks/eps.py
@@ -74,9 +73,11 @@ def choose_eps(
         ValueError: without candidates, and as `dbscan` does.
     """
     radii = _radii(candidates)
-    labels = [dbscan(distance, eps, min_samples) for eps in radii]
-    whole = [noise_alone(own) for own in labels]
-    robust = np.mean([_agreement(whole, few, radii, min_samples) for few in _draws(distance, seed)], axis=0)
+    if not distance.has_sorted_indices:
+        distance = distance.sorted_indices()
+    labels = dbscan_sweep(distance, radii, min_samples)
+    few = (dbscan_sweep(distance, radii, min_samples, kept) for kept in _draws(distance, seed))
+    robust = np.mean([[_rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in few], axis=0)
     sweep = tuple(_row(eps, own, robustness) for eps, own, robustness in zip(radii, labels, robust, strict=True))
     usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own, **limits) is None] or sweep
     best = max(row.score for row in usable)
@@ -91,24 +92,35 @@ def _radii(candidates: Sequence[float] | None) -> list[float]:
     return radii
 
 
-def _draws(distance: csr_matrix, seed: int) -> Iterator[csr_matrix]:
-    """A random share of a distance's pairs, DRAWS times."""
-    distance = distance.tocsr().sorted_indices()
-    entries, rng = np.arange(distance.nnz), np.random.default_rng(seed)
+def _draws(distance: csr_matrix, seed: int) -> Iterator[np.ndarray]:
+    """Which of a distance's entries, by ascending columns, a random share of its pairs keeps; DRAWS times."""
+    entries, rng = np.arange(distance.nnz, dtype=distance.indices.dtype), np.random.default_rng(seed)
     mirrored = csr_matrix((entries, distance.indices, distance.indptr), shape=distance.shape).tocsc().data
     pair = np.minimum(entries, mirrored)  # an entry and its mirror image share a number, so that they go together
     for _ in range(DRAWS):
-        kept = (rng.random(distance.nnz) < KEPT)[pair]
-        start = np.append(0, np.cumsum(kept))[distance.indptr]
-        yield csr_matrix((distance.data[kept], distance.indices[kept], start), shape=distance.shape)
+        yield (rng.random(distance.nnz) < KEPT)[pair]
 
 
-def _agreement(whole: list[np.ndarray], few: csr_matrix, radii: list[float], min_samples: int) -> list[float]:
-    """The adjusted Rand index of each partition with that of few of the pairs at the same radius."""
-    return [
-        adjusted_rand_score(partition, noise_alone(dbscan(few, eps, min_samples)))
-        for eps, partition in zip(radii, whole, strict=True)
-    ]
+def _rand_index(one: np.ndarray, other: np.ndarray) -> float:
+    """The adjusted Rand index of two clusterings (N,) in which each image left out is a cluster of its own.
+
+    Scikit-learn's, which sorts both, takes as long as the clusterings of large N.
+    """
+    both, shape = (one >= 0) & (other >= 0), (1 + one.max(initial=0), 1 + other.max(initial=0))
+    cells = coo_matrix((np.ones(both.sum(), dtype=np.int64), (one[both], other[both])), shape).tocsr().data
+    joint = _pairs(cells)
+    in_one, in_other = (_pairs(np.bincount(labels[labels >= 0])) for labels in (one, other))
+    only_one, only_other = in_one - joint, in_other - joint
+    if only_one == only_other == 0:
+        return 1.0
+    neither = len(one) * (len(one) - 1) - joint - only_one - only_other
+    scale = in_one * (only_one + neither) + in_other * (only_other + neither)
+    return 2 * (joint * neither - only_one * only_other) / scale
+
+
+def _pairs(sizes: np.ndarray) -> int:
+    """Ordered pairs of images within clusters of these sizes, as an integer without bounds."""
+    return int((sizes * (sizes - 1)).sum())
 
 
 def _row(eps: float, labels: np.ndarray, robustness: float) -> SweepRow:
