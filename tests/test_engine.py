@@ -9,19 +9,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import REPO, write_animals
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.labels import Labels, oracle_labels, write_sweep
 from fastreid_fancl.engine.run import command_line, sole_writer, train
-from fastreid_fancl.engine.trainer import is_unsupervised
+from fastreid_fancl.engine.trainer import check_data, is_unsupervised
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -65,6 +68,11 @@ def arguments(method, output, *flags, **changes):
     }
     opts = [str(word) for pair in keys.items() for word in pair]
     return ["--config-file", os.fspath(REPO / f"configs/RedPanda/{method}.yml"), *flags, *opts]
+
+
+def configured(method, output="", **changes):
+    _, config_file, *opts = arguments(method, output, **changes)
+    return load_config(config_file, opts)
 
 
 def shell(*args, **changes):
@@ -372,6 +380,37 @@ def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, 
     assert run.returncode != 0
     assert "FANA.RATIO" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_all_that_combineall_trains_on_is_read_before(tmp_path, monkeypatch):
+    write_animals(tmp_path / "Stripes", animals=3, images=2)
+    (tmp_path / "Stripes/images/2_1.png").write_bytes(b"")  # of the gallery
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
+    for combined in (False, True):
+        cfg = configured("fancl", DATASETS__TESTS="()", DATASETS__COMBINEALL=combined)
+        with pytest.raises(ValueError, match="2_1.png: the file is empty") if combined else nullcontext():
+            check_data(cfg)
+
+
+@pytest.mark.parametrize(
+    ("train", "query", "said"),
+    [
+        ([("1", "c"), (1, "c")], (0, 0), "pid of the training images either text or integers .* got 1 .*0_1.png"),
+        ([("1", "c"), ("1", 2)], (0, 0), "camid of the training images either text or integers"),
+        ([("1", "c"), ("1", "c")], (0, "north"), "camid of the query and gallery images a Python int"),
+    ],
+)
+def test_a_data_set_of_mixed_types_is_refused(datasets, monkeypatch, train, query, said):
+    paths = [os.fspath(datasets / f"Stripes/images/0_{number}.png") for number in range(2)]
+
+    class Mixed(ImageDataset):
+        def __init__(self, root):
+            items = [(path, *names) for path, names in zip(paths, train, strict=True)]
+            super().__init__(items, [(paths[0], *query)], [(paths[1], 0, 1)])
+
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "Mixed", Mixed)
+    with pytest.raises(ValueError, match=said):
+        check_data(configured("fancl", DATASETS__NAMES="('Mixed',)", DATASETS__TESTS="('Mixed',)"))
 
 
 def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):
