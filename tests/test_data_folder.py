@@ -229,6 +229,14 @@ def test_folders_without_splits_are_identities_and_split_by_rule(root, caplog):
     assert "6 folders are taken as identities" in caplog.text
 
 
+@pytest.mark.parametrize("stray", ["map.jpg", "ann/2024/c.jpg"])
+def test_a_stray_photograph_beside_folders_of_identities_is_named(root, caplog, stray):
+    tree(root, "ann/a.jpg", "bob/b.jpg", stray)
+    assert {pid for _, pid, _ in wild().train} == {UNLABELLED}
+    assert "2 folders look like identities, but all 3 photographs are taken as unlabelled" in caplog.text
+    assert f"1 lie elsewhere, such as {stray}; move or remove these, or write a metadata.csv" in caplog.text
+
+
 def test_hidden_files_and_other_types_are_passed_over_and_counted(root, caplog):
     folder = tree(root, "train/1/a.jpg", "train/1/.hidden.jpg", "train/.thumbs/b.jpg", "__MACOSX/train/1/c.jpg")
     (folder / "train" / "notes.txt").write_text("")
