@@ -230,6 +230,20 @@ def test_checkpoints_come_every_period_and_at_the_end(period, tests, names):
     assert saved == names
 
 
+def test_an_epoch_that_was_not_evaluated_is_not_the_best():
+    saved = {}
+    save = lambda name, **state: saved.update({(name, state["epoch"]): state["metric"]})  # noqa: E731
+    hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=save), 2)
+    hook.trainer = SimpleNamespace(max_epoch=6, cfg=SimpleNamespace(DATASETS=SimpleNamespace(TESTS=("A",))))
+    hook.before_train()
+    with EventStorage() as storage:
+        for storage.iter, hook.trainer.epoch in enumerate(range(6)):
+            if hook.trainer.epoch % 3 == 2:
+                storage.put_scalar("metric", 50.0 - storage.iter)
+            hook.after_epoch()
+    assert saved == {("model_0001", 1): -1, ("model_0003", 3): -1, ("model_best", 5): 45, ("model_final", 5): 45}
+
+
 def test_the_best_metric_is_known_before_the_best_model_is_saved():
     states = []
     hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=lambda name, **_: states.append(hook.state_dict())), 1, 9)
