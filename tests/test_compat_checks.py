@@ -74,6 +74,14 @@ def test_no_processes_are_refused():
         check_config(stock_cfg(), world_size=0)
 
 
+def test_starting_weights_that_a_resumed_run_does_not_read_may_be_gone(tmp_path):
+    cfg = stock_cfg(tmp_path, MODEL__WEIGHTS="gone.pth")
+    with pytest.raises(ValueError, match="gone.pth: there is no such file"):
+        check_config(cfg, resume=True)
+    (tmp_path / "last_checkpoint").write_text("model_0000.pth")
+    check_config(cfg, resume=True)
+
+
 def test_all_wrong_settings_are_listed_at_once():
     with pytest.raises(ValueError, match="(?s)SOLVER.SCHED.*SOLVER.OPT"):
         check_config(stock_cfg(SOLVER__SCHED="x", SOLVER__OPT="y"))

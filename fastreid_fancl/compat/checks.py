@@ -44,12 +44,13 @@ FEATURE_DIMENSIONS = {
 }
 
 
-def check_config(cfg, world_size: int = 1) -> None:
+def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
     """Check a merged configuration before anything is built.
 
     Args:
         cfg: the configuration.
         world_size: processes in all.
+        resume: whether training goes on from OUTPUT_DIR's last checkpoint, if there is one: MODEL.WEIGHTS is not read.
 
     Raises:
         ValueError: with every setting that cannot work, its value and the cure.
@@ -64,6 +65,8 @@ def check_config(cfg, world_size: int = 1) -> None:
         for check in (_values, _device, _optimizer, _batches, _architecture, _files)
         for problem in check(cfg, world_size)
     ]
+    if not (resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+        problems += _weights(cfg)
     if problems:
         raise ValueError("Correct these settings:\n  " + "\n  ".join(problems))
 
@@ -144,12 +147,15 @@ def _architecture(cfg, world_size):
         yield f"MODEL.BACKBONE.FEAT_DIM {backbone.FEAT_DIM}: {backbone.NAME} {backbone.DEPTH} has {expected}"
 
 
-def _files(cfg, world_size):
+def _weights(cfg):
     if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
         yield (
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file; the starting weights of configs/Synthetic and "
             "configs/SyntheticSmall are made by training their pretrain.yml"
         )
+
+
+def _files(cfg, world_size):
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
         yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file"
