@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ from fastreid.engine import default_argument_parser, launch
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.labels import Labels, oracle_labels, write_sweep
-from fastreid_fancl.engine.run import command_line, sole_writer, train
-from fastreid_fancl.engine.trainer import check_data, is_unsupervised
+from fastreid_fancl.engine.run import command_line, evaluate, sole_writer, train
+from fastreid_fancl.engine.trainer import Trainer, check_data, is_unsupervised
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -380,6 +381,18 @@ def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, 
     assert run.returncode != 0
     assert "FANA.RATIO" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(("pretrain", "weights"), [(False, ""), (True, ""), (True, "trained.pth")])
+def test_an_evaluation_of_random_weights_says_so(monkeypatch, pretrain, weights):
+    built, logger = [], Mock()
+    monkeypatch.setattr(Trainer, "build_model", lambda cfg: built.append(cfg.MODEL.BACKBONE.PRETRAIN))
+    monkeypatch.setattr(Trainer, "test", lambda cfg, model: {})
+    monkeypatch.setattr("fastreid_fancl.engine.run.Checkpointer", Mock())
+    monkeypatch.setattr("fastreid_fancl.engine.run.logger", logger)
+    evaluate(configured("fancl", MODEL__BACKBONE__PRETRAIN=pretrain, MODEL__WEIGHTS=weights))
+    assert built == [pretrain and not weights]
+    assert logger.warning.called == (not pretrain)
 
 
 def test_all_that_combineall_trains_on_is_read_before(tmp_path, monkeypatch):
