@@ -3,6 +3,7 @@
 import os
 
 import torch
+from fastreid.layers import any_softmax, pooling
 
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -19,9 +20,12 @@ CHOICES = {
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
-    "DATALOADER.SAMPLER_TRAIN": (*IDENTITY_SAMPLERS, "TrainingSampler", "ImbalancedDatasetSampler"),
+    "DATALOADER.SAMPLER_TRAIN": (*IDENTITY_SAMPLERS, "TrainingSampler"),
     "TEST.METRIC": ("cosine", "euclidean"),
 }
+# Of these heads; another one may know more.
+HEADS = ("EmbeddingHead", "ClasHead", "ClusterContrastHead")
+HEAD_CHOICES = {"MODEL.HEADS.POOL_LAYER": pooling.__all__, "MODEL.HEADS.CLS_LAYER": any_softmax.__all__}
 AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH")
 # Of the flat parameters that fast-reid hands over, these train nothing or fail.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
@@ -79,12 +83,17 @@ def value_of(cfg, key: str):
 
 
 def _values(cfg, world_size):
-    for key, known in CHOICES.items():
+    choices = CHOICES | HEAD_CHOICES if cfg.MODEL.HEADS.NAME in HEADS else CHOICES
+    for key, known in choices.items():
         if value_of(cfg, key) not in known:
             yield f"{key} {value_of(cfg, key)!r}: expected one of {', '.join(known)}"
     for key in AT_LEAST_ONE:
         if value_of(cfg, key) < 1:
             yield f"{key} {value_of(cfg, key)}: expected at least 1"
+    for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST"):
+        size = value_of(cfg, key)
+        if not cfg.INPUT.CROP.ENABLED and (len(size) != 2 or any(type(n) is not int or n < 1 for n in size)):
+            yield f"{key} {size}: expected two whole numbers from 1, [height, width]"
 
 
 def _device(cfg, world_size):
@@ -105,6 +114,11 @@ def _device(cfg, world_size):
 
 
 def _optimizer(cfg, world_size):
+    rate, steps = cfg.SOLVER.BASE_LR, list(cfg.SOLVER.STEPS)
+    if not rate > 0:
+        yield f"SOLVER.BASE_LR {rate}: expected above 0"
+    if any(type(step) is not int or step < 1 for step in steps) or steps != sorted(set(steps)):
+        yield f"SOLVER.STEPS {steps}: expected whole numbers of epochs from 1, each larger than the one before"
     base = torch.optim.Optimizer
     known = [name for name, value in vars(torch.optim).items() if isinstance(value, type) and issubclass(value, base)]
     known = sorted(set(known) - set(UNFIT_OPTIMIZERS))
