@@ -13,7 +13,7 @@ import torch.distributed as dist
 from bag_of_tricks import refuse, stock_cfg, stock_trainer
 from fastreid.engine import default_argument_parser, default_setup, hooks, launch
 from fastreid.engine.defaults import DistributedDataParallel
-from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
+from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 from fastreid.modeling import build_model
 from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils import comm
@@ -21,6 +21,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from fastreid.utils.logger import setup_logger
 
+from fastreid_fancl.compat.data import check_items
 from fastreid_fancl.compat.launch import BACKEND, choose_backend, distributed_worker
 
 
@@ -162,6 +163,23 @@ def test_the_printer_does_not_divide_by_no_iterations():
         storage.epoch = 0
         printer.write()
         printer.write()
+
+
+@pytest.mark.parametrize(
+    ("fail", "traceback"),
+    [(lambda: check_items([], True), False), (lambda: int("x"), True), (lambda: 1 / 0, True)],
+)
+def test_only_a_wrong_input_that_stops_training_is_logged_without_a_traceback(caplog, fail, traceback):
+    trainer = TrainerBase()
+    trainer.register_hooks([hooks.CallbackHook(before_epoch=lambda _: fail())])
+    with pytest.raises((ValueError, ZeroDivisionError)) as stop:
+        trainer.train(0, 1, 1)
+    assert ("Traceback" in caplog.text) == traceback and str(stop.value) in caplog.text
+
+
+def test_a_loss_that_diverges_is_a_wrong_input():
+    with EventStorage(), pytest.raises(ValueError, match="(?s)NaN at iteration=3.*loss_a.*Lower SOLVER.BASE_LR"):
+        SimpleTrainer._write_metrics(SimpleNamespace(iter=3), {"loss_a": torch.tensor(float("nan"))}, 0.0)
 
 
 def test_what_a_hook_logs_before_an_epoch_reaches_the_metrics(datasets, tmp_path):

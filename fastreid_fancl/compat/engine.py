@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -71,15 +72,36 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
 
 
 def write_metrics(self, loss_dict: dict, data_time: float, stock=train_loop.SimpleTrainer._write_metrics) -> None:
-    """Symptom: on a GPU logged losses can be those of unfinished work.
+    """Symptom: on a GPU logged losses can be those of unfinished work; a loss that diverges ends in a traceback.
 
-    Cause: engine/train_loop.py:271 copies them on a new stream that waits for nothing.
-    Mend: they are copied to the host first, in order.
+    Cause: engine/train_loop.py:271 copies them on a new stream that waits for nothing; :294 raises FloatingPointError.
+    Mend: they are copied to the host first, in order; a ValueError with the cure.
     """
-    stock(self, {name: loss.detach().cpu() for name, loss in loss_dict.items()}, data_time)
+    try:
+        stock(self, {name: loss.detach().cpu() for name, loss in loss_dict.items()}, data_time)
+    except FloatingPointError as error:
+        raise ValueError(f"{error}\nLower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS.") from error
 
 
 train_loop.SimpleTrainer._write_metrics = write_metrics
+
+
+def without_traceback(record: logging.LogRecord) -> bool:
+    """Symptom: a wrong input that shows in the middle of training is a traceback in the log before its one message.
+
+    Cause: engine/train_loop.py:150 logs each exception with its traceback.
+    Mend: a filter that leaves only the message of a ValueError which this package raised; others may be mistakes of a
+    program and keep theirs.
+    """
+    error = record.exc_info and record.exc_info[1]
+    if isinstance(error, ValueError):
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals["__name__"].partition(".")[0] == __package__.partition(".")[0]:
+            record.msg, record.exc_info = f"Training stopped: {error}", None
+    return True
+
+
+logging.getLogger(train_loop.__name__).addFilter(without_traceback)
 
 
 @replace(train_loop.AMPTrainer)
