@@ -191,7 +191,7 @@ def test_what_a_hook_logs_before_an_epoch_reaches_the_metrics(datasets, tmp_path
     assert list(logged.values()) == [10, 10.5]  # the writer smooths by the median of what came so far
 
 
-def test_a_resumed_run_knows_its_best_metric_and_repeats_no_line(datasets, tmp_path):
+def test_a_resumed_run_knows_its_best_metric_and_repeats_or_loses_no_line(datasets, tmp_path):
     stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1).train()
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"]
     with open(tmp_path / "metrics.json", "a") as file:
@@ -200,7 +200,10 @@ def test_a_resumed_run_knows_its_best_metric_and_repeats_no_line(datasets, tmp_p
     trainer.resume_or_load(resume=True)
     checkpointer = next(hook for hook in trainer._hooks if isinstance(hook, hooks.PeriodicCheckpointer))
     assert trainer.start_epoch == 1 and checkpointer.best_metric == best
+    written = []
+    trainer.checkpointer.tag_last_checkpoint = lambda _: written.append(metrics(tmp_path)[-1]["iteration"])
     trainer.train()
+    assert written == [3], "before there is a checkpoint to resume from"
     iterations = [line["iteration"] for line in metrics(tmp_path)]
     assert iterations == sorted(set(iterations)) and iterations[-1] == 3
 

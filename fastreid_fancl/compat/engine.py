@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 import torch
-from fastreid.engine import defaults, train_loop
+from fastreid.engine import defaults, hooks, train_loop
 from fastreid.solver import build as solver_build
 from fastreid.utils import comm
 from fastreid.utils.collect_env import collect_env_info
@@ -164,16 +164,22 @@ def stateful(trainer: train_loop.TrainerBase) -> dict:
 @replace(defaults.DefaultTrainer)
 class DefaultTrainer(defaults.DefaultTrainer):
     """Symptom: resuming forgets the best metric and the AMP scale; resuming a finished run ends in an AttributeError;
-    scalars that a hook logs before an epoch never reach metrics.json.
+    scalars that a hook logs before an epoch never reach metrics.json, nor do those of an epoch when the run is killed
+    just after its checkpoint.
 
     Cause: engine/defaults.py:223 saves neither, :350 expects an evaluation; engine/train_loop.py:199 sets the
-    iteration of the storage only in `before_step`, so that those scalars get one that is already written.
-    Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time.
+    iteration of the storage only in `before_step`, so that those scalars get one that is already written;
+    engine/defaults.py:313 writes after the checkpoint, from which a resumed run begins the next epoch.
+    Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time, and the
+    checkpoint comes last: what was written without one is taken out by `compat.hooks.rewind`.
     """
 
     def __init__(self, cfg):
         super().__init__(cfg)
         self.checkpointer.checkpointables.update(stateful(self))
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        return sorted(super().build_hooks(), key=lambda hook: isinstance(hook, hooks.PeriodicCheckpointer))
 
     def before_epoch(self) -> None:
         self.storage.iter = self.iter
