@@ -25,7 +25,7 @@ from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.labels import Labels, oracle_labels, write_sweep
 from fastreid_fancl.engine.run import command_line, evaluate, sole_writer, train
-from fastreid_fancl.engine.trainer import Trainer, check_data, is_unsupervised
+from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -221,12 +221,20 @@ def test_a_checkpoint_of_other_images_or_another_order_does_not_resume(datasets,
             command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
 
 
-def test_a_checkpoint_of_another_number_of_identities_does_not_resume(datasets, tmp_path, monkeypatch):
+def test_a_checkpoint_of_as_many_other_identities_does_not_resume(datasets, tmp_path, monkeypatch):
     command_line(arguments("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=1))
-    write_animals(tmp_path / "more/Stripes", animals=12, identity=lambda number: str(number // 6))
-    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "more"))
-    with pytest.raises(SystemExit, match="of another number of identities"):
+    write_animals(tmp_path / "other/Stripes", identity=lambda number: str(number // 6 + 1))
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "other"))
+    with pytest.raises(SystemExit, match="of other training identities than DATASETS.NAMES now has"):
         command_line(arguments("resnet50", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
+
+
+def test_an_optimiser_state_of_another_shape_is_refused():
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.Adam([weight])
+    optimizer.state[weight] = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2)}
+    with pytest.raises(ValueError, match="optimiser has 2 weights, the model 3: .* another number of identities"):
+        check_state(optimizer)
 
 
 def test_a_new_run_in_a_used_folder_leaves_no_old_run_to_resume(datasets, tmp_path, monkeypatch):
