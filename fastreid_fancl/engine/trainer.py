@@ -16,7 +16,7 @@ from ..batchnorm import virtual_groups
 from ..compat.checks import value_of
 from ..compat.data import check_items
 from ..data.cache import image_reader
-from ..data.check import preflight_all, require_identities
+from ..data.check import preflight, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
@@ -44,7 +44,7 @@ def check_data(cfg, train: bool = True) -> None:
     tests = [load(name) for name in cfg.DATASETS.TESTS]
     wanted = [(dataset, ("query", "gallery")) for dataset in tests]
     wanted += training_splits(cfg) if train else []
-    preflight_all(wanted, on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    preflight(wanted, on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
     for dataset in tests:
         check_items(dataset.query + dataset.gallery, relabel=False)
     if train:
@@ -55,7 +55,7 @@ def check_data(cfg, train: bool = True) -> None:
 
 
 def training_splits(cfg) -> list[tuple[ImageDataset, tuple[str]]]:
-    """The splits that `training_items` come from, for `preflight_all`; one by one, as no query needs a match here."""
+    """The splits that `training_items` come from, for `preflight`; one by one, as no query needs a match here."""
     datasets = [load(name) for name in cfg.DATASETS.NAMES]
     tests = ("query", "gallery") if cfg.DATASETS.COMBINEALL else ()
     wanted = [(dataset, ("train",)) for dataset in datasets]

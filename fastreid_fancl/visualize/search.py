@@ -13,7 +13,7 @@ from fastreid.utils.compute_dist import build_dist
 from torch import Tensor, nn
 
 from ..compat.evaluation import Ranking, market1501
-from ..data.check import preflight_all
+from ..data.check import preflight
 from ..data.datasets import load
 from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.seeds import derive
@@ -132,7 +132,7 @@ def search_training(cfg, model: nn.Module, number: int) -> Search:
 
 def checked_training_items(cfg) -> list[Item]:
     """The training images, unreadable ones left out or refused as DATASETS.ON_BAD_IMAGE says."""
-    preflight_all(training_splits(cfg), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    preflight(training_splits(cfg), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
     return training_items(cfg)
 
 
