@@ -33,6 +33,15 @@ def test_the_bag_of_tricks_is_in_order():
         ({"SOLVER__OPT": "LBFGS"}, "SOLVER.OPT 'LBFGS'"),
         ({"SOLVER__SCHED": "StepLR"}, "SOLVER.SCHED 'StepLR': expected one of MultiStepLR, CosineAnnealingLR"),
         ({"DATALOADER__SAMPLER_TRAIN": "SetReWeightSampler"}, "SAMPLER_TRAIN 'SetReWeightSampler': expected one of"),
+        ({"DATALOADER__SAMPLER_TRAIN": "ImbalancedDatasetSampler"}, "SAMPLER_TRAIN 'ImbalancedDatasetSampler'"),
+        ({"SOLVER__BASE_LR": 0.0}, "SOLVER.BASE_LR 0.0: expected above 0"),
+        ({"SOLVER__BASE_LR": float("nan")}, "SOLVER.BASE_LR nan: expected above 0"),
+        ({"SOLVER__STEPS": [40, 9]}, "SOLVER.STEPS .40, 9.: expected whole numbers of epochs from 1, each larger"),
+        ({"SOLVER__STEPS": [1.5]}, "SOLVER.STEPS .1.5.: expected whole numbers"),
+        ({"INPUT__SIZE_TRAIN": [32]}, "INPUT.SIZE_TRAIN .32.: expected two whole numbers from 1, .height, width."),
+        ({"INPUT__SIZE_TEST": [0, 16]}, "INPUT.SIZE_TEST .0, 16.: expected two whole numbers"),
+        ({"MODEL__HEADS__POOL_LAYER": "Average"}, "POOL_LAYER 'Average': expected one of Identity, .*GlobalAvgPool"),
+        ({"MODEL__HEADS__CLS_LAYER": "Arc"}, "CLS_LAYER 'Arc': expected one of Linear, ArcSoftmax"),
         ({"DATALOADER__NUM_INSTANCE": 3}, "NUM_INSTANCE 3: expected a divisor of 16 images a process"),
         ({"DATALOADER__NUM_INSTANCE": 32}, "NUM_INSTANCE 32: expected a divisor of 16"),
         ({"SOLVER__MAX_EPOCH": 0}, "SOLVER.MAX_EPOCH 0: expected at least 1"),
@@ -46,6 +55,10 @@ def test_the_bag_of_tricks_is_in_order():
 def test_a_setting_that_cannot_work_is_named(changes, message):
     with pytest.raises(ValueError, match=message):
         check_config(stock_cfg(**changes))
+
+
+def test_a_head_of_ones_own_may_know_other_layers():
+    check_config(stock_cfg(MODEL__HEADS__NAME="Mine", MODEL__HEADS__POOL_LAYER="Average"))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +85,14 @@ def test_a_gpu_that_is_not_there_is_named():
 def test_no_processes_are_refused():
     with pytest.raises(ValueError, match="one process or more, got 0: --num-gpus"):
         check_config(stock_cfg(), world_size=0)
+
+
+def test_starting_weights_that_a_resumed_run_does_not_read_may_be_gone(tmp_path):
+    cfg = stock_cfg(tmp_path, MODEL__WEIGHTS="gone.pth")
+    with pytest.raises(ValueError, match="gone.pth: there is no such file"):
+        check_config(cfg, resume=True)
+    (tmp_path / "last_checkpoint").write_text("model_0000.pth")
+    check_config(cfg, resume=True)
 
 
 def test_all_wrong_settings_are_listed_at_once():

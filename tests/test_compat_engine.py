@@ -13,7 +13,7 @@ import torch.distributed as dist
 from bag_of_tricks import refuse, stock_cfg, stock_trainer
 from fastreid.engine import default_argument_parser, default_setup, hooks, launch
 from fastreid.engine.defaults import DistributedDataParallel
-from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
+from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 from fastreid.modeling import build_model
 from fastreid.solver import build_lr_scheduler, build_optimizer
 from fastreid.utils import comm
@@ -21,6 +21,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from fastreid.utils.logger import setup_logger
 
+from fastreid_fancl.compat.data import check_items
 from fastreid_fancl.compat.launch import BACKEND, choose_backend, distributed_worker
 
 
@@ -164,6 +165,23 @@ def test_the_printer_does_not_divide_by_no_iterations():
         printer.write()
 
 
+@pytest.mark.parametrize(
+    ("fail", "traceback"),
+    [(lambda: check_items([], True), False), (lambda: int("x"), True), (lambda: 1 / 0, True)],
+)
+def test_only_a_wrong_input_that_stops_training_is_logged_without_a_traceback(caplog, fail, traceback):
+    trainer = TrainerBase()
+    trainer.register_hooks([hooks.CallbackHook(before_epoch=lambda _: fail())])
+    with pytest.raises((ValueError, ZeroDivisionError)) as stop:
+        trainer.train(0, 1, 1)
+    assert ("Traceback" in caplog.text) == traceback and str(stop.value) in caplog.text
+
+
+def test_a_loss_that_diverges_is_a_wrong_input():
+    with EventStorage(), pytest.raises(ValueError, match="(?s)NaN at iteration=3.*loss_a.*Lower SOLVER.BASE_LR"):
+        SimpleTrainer._write_metrics(SimpleNamespace(iter=3), {"loss_a": torch.tensor(float("nan"))}, 0.0)
+
+
 def test_what_a_hook_logs_before_an_epoch_reaches_the_metrics(datasets, tmp_path):
     trainer = stock_trainer(tmp_path)
     log = hooks.CallbackHook(before_epoch=lambda t: t.storage.put_scalar("clusters", 10 + t.epoch))
@@ -173,7 +191,7 @@ def test_what_a_hook_logs_before_an_epoch_reaches_the_metrics(datasets, tmp_path
     assert list(logged.values()) == [10, 10.5]  # the writer smooths by the median of what came so far
 
 
-def test_a_resumed_run_knows_its_best_metric_and_repeats_no_line(datasets, tmp_path):
+def test_a_resumed_run_knows_its_best_metric_and_repeats_or_loses_no_line(datasets, tmp_path):
     stock_trainer(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1).train()
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)["metric"]
     with open(tmp_path / "metrics.json", "a") as file:
@@ -182,7 +200,10 @@ def test_a_resumed_run_knows_its_best_metric_and_repeats_no_line(datasets, tmp_p
     trainer.resume_or_load(resume=True)
     checkpointer = next(hook for hook in trainer._hooks if isinstance(hook, hooks.PeriodicCheckpointer))
     assert trainer.start_epoch == 1 and checkpointer.best_metric == best
+    written = []
+    trainer.checkpointer.tag_last_checkpoint = lambda _: written.append(metrics(tmp_path)[-1]["iteration"])
     trainer.train()
+    assert written == [3], "before there is a checkpoint to resume from"
     iterations = [line["iteration"] for line in metrics(tmp_path)]
     assert iterations == sorted(set(iterations)) and iterations[-1] == 3
 
@@ -228,6 +249,20 @@ def test_checkpoints_come_every_period_and_at_the_end(period, tests, names):
         for hook.trainer.epoch in range(2):
             hook.after_epoch()
     assert saved == names
+
+
+def test_an_epoch_that_was_not_evaluated_is_not_the_best():
+    saved = {}
+    save = lambda name, **state: saved.update({(name, state["epoch"]): state["metric"]})  # noqa: E731
+    hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=save), 2)
+    hook.trainer = SimpleNamespace(max_epoch=6, cfg=SimpleNamespace(DATASETS=SimpleNamespace(TESTS=("A",))))
+    hook.before_train()
+    with EventStorage() as storage:
+        for storage.iter, hook.trainer.epoch in enumerate(range(6)):
+            if hook.trainer.epoch % 3 == 2:
+                storage.put_scalar("metric", 50.0 - storage.iter)
+            hook.after_epoch()
+    assert saved == {("model_0001", 1): -1, ("model_0003", 3): -1, ("model_best", 5): 45, ("model_final", 5): 45}
 
 
 def test_the_best_metric_is_known_before_the_best_model_is_saved():

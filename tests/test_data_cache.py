@@ -11,11 +11,12 @@ from test_engine import arguments, metrics, same, weights
 from torchvision.transforms import Compose, RandomHorizontalFlip, Resize
 
 from fastreid_fancl import load_config
-from fastreid_fancl.data import cache, log_once
+from fastreid_fancl.data import cache
 from fastreid_fancl.data.cache import GIB, common_resize, image_reader
 from fastreid_fancl.data.images import UnreadableImage, read_image
 from fastreid_fancl.data.transforms import train_transforms
 from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.logs import log_once
 
 SIZE = (6, 10)
 PIXELS = Compose([Resize(SIZE, interpolation=3)])

@@ -8,8 +8,9 @@ import os
 import pytest
 from PIL import Image
 
-from fastreid_fancl.data import UNLABELLED, check, log_once
-from fastreid_fancl.data.check import preflight, preflight_all, require_identities
+from fastreid_fancl.data import UNLABELLED, check
+from fastreid_fancl.data.check import SPLITS, require_identities
+from fastreid_fancl.logs import log_once
 
 
 class Wild:
@@ -50,6 +51,10 @@ def decoded(monkeypatch):
     return seen
 
 
+def preflight(dataset, splits=SPLITS, **options):
+    return check.preflight([(dataset, splits)], **options)
+
+
 def spoil(dataset, name, content=b""):
     (dataset.folder / f"{name}.png").write_bytes(content)
 
@@ -74,7 +79,7 @@ def test_all_bad_photographs_of_all_data_sets_are_in_one_error(wild, cache, tmp_
     spoil(wild, "t1"), spoil(other, "g0", b"text")
     os.remove(wild.folder / "q0.png")
     with pytest.raises(ValueError) as caught:
-        preflight([wild, other], cache_dir=cache)
+        check.preflight([(wild, SPLITS), (other, SPLITS)], cache_dir=cache)
     message = str(caught.value)
     assert "3 photographs cannot be read" in message and "DATASETS.ON_BAD_IMAGE to skip" in message
     for part in ("t1.png: the file is empty", "q0.png: there is no such file", "g0.png: it is not an image"):
@@ -112,7 +117,7 @@ def test_only_the_splits_asked_for_are_checked(wild, cache):
     spoil(wild, "g0")
     assert preflight(wild, ("train",), cache_dir=cache) == []
     with pytest.raises(ValueError, match=r"g0\.png"):
-        preflight_all([(wild, ("train",)), (wild, ("query", "gallery"))], cache_dir=cache)
+        check.preflight([(wild, ("train",)), (wild, ("query", "gallery"))], cache_dir=cache)
 
 
 def test_an_interrupted_check_goes_on_where_it_was(wild, cache, decoded, monkeypatch):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fastreid_fancl.data import log_once
 from fastreid_fancl.data import synthetic as drawing
 from fastreid_fancl.data.datasets import SYNTHETIC, FolderDataset, RedPanda, load, resolve
 from fastreid_fancl.data.datasets import synthetic as drawn
 from fastreid_fancl.data.datasets.red_panda import TABLE_I
+from fastreid_fancl.logs import log_once
 
 from fastreid.data.datasets import DATASET_REGISTRY, Market1501  # isort: skip
 
@@ -107,7 +107,7 @@ def test_the_real_nyalas_load_by_their_name(monkeypatch):
     assert (len(data.train), len(data.query), len(data.gallery)) == (1213, 106, 623)
     assert data.get_num_pids(data.train) == 179 and len(data.test_identities) == 58
     assert {photo.orientation for photo in data.photos} == {"left", "right"}
-    data.require_train(), data.require_test()
+    data.show_train(), data.show_test()
 
 
 # drawn data sets

@@ -6,8 +6,9 @@ import os
 import pytest
 from PIL import Image
 
-from fastreid_fancl.data import UNLABELLED, log_once
+from fastreid_fancl.data import UNLABELLED
 from fastreid_fancl.data.datasets import FolderDataset, resolve
+from fastreid_fancl.logs import log_once
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +95,7 @@ def test_a_table_of_paths_alone_is_all_for_unlabelled_training_and_says_so_when_
     table(root, "path", "a.png", "b.png")
     data = wild()
     assert len(data.train) == 2 and not data.query and not data.gallery
-    data.require_train()
+    data.show_train()
     with rejected(r"Wild has no query and no gallery photographs \(train 2, query 0, gallery 0\); evaluation needs"):
         data.show_test()
 
@@ -229,6 +230,14 @@ def test_folders_without_splits_are_identities_and_split_by_rule(root, caplog):
     assert "6 folders are taken as identities" in caplog.text
 
 
+@pytest.mark.parametrize("stray", ["map.jpg", "ann/2024/c.jpg"])
+def test_a_stray_photograph_beside_folders_of_identities_is_named(root, caplog, stray):
+    tree(root, "ann/a.jpg", "bob/b.jpg", stray)
+    assert {pid for _, pid, _ in wild().train} == {UNLABELLED}
+    assert "2 folders look like identities, but all 3 photographs are taken as unlabelled" in caplog.text
+    assert f"1 lie elsewhere, such as {stray}; move or remove these, or write a metadata.csv" in caplog.text
+
+
 def test_hidden_files_and_other_types_are_passed_over_and_counted(root, caplog):
     folder = tree(root, "train/1/a.jpg", "train/1/.hidden.jpg", "train/.thumbs/b.jpg", "__MACOSX/train/1/c.jpg")
     (folder / "train" / "notes.txt").write_text("")
@@ -274,7 +283,7 @@ def test_identities_in_training_and_test_are_warned_of(root, caplog):
 
 def test_queries_without_a_match_are_named_and_only_they(root, caplog):
     table(root, "path,identity,split", "a.png,1,query", "b.png,2,query", "c.png,1,gallery")
-    wild().require_test()
+    wild().show_test()
     assert "1 of 2 queries have no gallery match and are not scored" in caplog.text
     assert "b.png" in caplog.text and "a.png" not in caplog.text
 
@@ -282,14 +291,14 @@ def test_queries_without_a_match_are_named_and_only_they(root, caplog):
 def test_a_match_from_the_same_camera_alone_is_no_match(root):
     table(root, "path,identity,split,camera", "a.png,1,query,x", "b.png,1,gallery,x")
     with rejected("no query has a gallery photograph of its identity from another camera"):
-        wild().require_test()
+        wild().show_test()
 
 
 @pytest.mark.parametrize(("split", "missing"), [("query", "gallery"), ("gallery", "query")])
 def test_a_missing_half_of_the_test_is_named_when_asked_for(root, split, missing):
     table(root, "path,identity,split", f"a.png,1,{split}")
     with rejected(f"has no {missing} photographs"):
-        wild().require_test()
+        wild().show_test()
     with rejected("has no train photographs .* give some photographs the split train"):
         wild().show_train()
 

@@ -9,19 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from conftest import REPO, write_animals
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.labels import Labels, memory_told, oracle_labels, write_sweep
-from fastreid_fancl.engine.run import command_line, sole_writer, train
-from fastreid_fancl.engine.trainer import is_unsupervised
+from fastreid_fancl.engine.run import command_line, evaluate, sole_writer, train
+from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -65,6 +69,11 @@ def arguments(method, output, *flags, **changes):
     }
     opts = [str(word) for pair in keys.items() for word in pair]
     return ["--config-file", os.fspath(REPO / f"configs/RedPanda/{method}.yml"), *flags, *opts]
+
+
+def configured(method, output="", **changes):
+    _, config_file, *opts = arguments(method, output, **changes)
+    return load_config(config_file, opts)
 
 
 def shell(*args, **changes):
@@ -212,12 +221,20 @@ def test_a_checkpoint_of_other_images_or_another_order_does_not_resume(datasets,
             command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
 
 
-def test_a_checkpoint_of_another_number_of_identities_does_not_resume(datasets, tmp_path, monkeypatch):
+def test_a_checkpoint_of_as_many_other_identities_does_not_resume(datasets, tmp_path, monkeypatch):
     command_line(arguments("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=1))
-    write_animals(tmp_path / "more/Stripes", animals=12, identity=lambda number: str(number // 6))
-    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "more"))
-    with pytest.raises(SystemExit, match="of another number of identities"):
+    write_animals(tmp_path / "other/Stripes", identity=lambda number: str(number // 6 + 1))
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "other"))
+    with pytest.raises(SystemExit, match="of other training identities than DATASETS.NAMES now has"):
         command_line(arguments("resnet50", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2))
+
+
+def test_an_optimiser_state_of_another_shape_is_refused():
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.Adam([weight])
+    optimizer.state[weight] = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2)}
+    with pytest.raises(ValueError, match="optimiser has 2 weights, the model 3: .* another number of identities"):
+        check_state(optimizer)
 
 
 def test_a_new_run_in_a_used_folder_leaves_no_old_run_to_resume(datasets, tmp_path, monkeypatch):
@@ -372,6 +389,49 @@ def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, 
     assert run.returncode != 0
     assert "FANA.RATIO" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(("pretrain", "weights"), [(False, ""), (True, ""), (True, "trained.pth")])
+def test_an_evaluation_of_random_weights_says_so(monkeypatch, pretrain, weights):
+    built, logger = [], Mock()
+    monkeypatch.setattr(Trainer, "build_model", lambda cfg: built.append(cfg.MODEL.BACKBONE.PRETRAIN))
+    monkeypatch.setattr(Trainer, "test", lambda cfg, model: {})
+    monkeypatch.setattr("fastreid_fancl.engine.run.Checkpointer", Mock())
+    monkeypatch.setattr("fastreid_fancl.engine.run.logger", logger)
+    evaluate(configured("fancl", MODEL__BACKBONE__PRETRAIN=pretrain, MODEL__WEIGHTS=weights))
+    assert built == [pretrain and not weights]
+    assert logger.warning.called == (not pretrain)
+
+
+def test_all_that_combineall_trains_on_is_read_before(tmp_path, monkeypatch):
+    write_animals(tmp_path / "Stripes", animals=3, images=2)
+    (tmp_path / "Stripes/images/2_1.png").write_bytes(b"")  # of the gallery
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
+    for combined in (False, True):
+        cfg = configured("fancl", DATASETS__TESTS="()", DATASETS__COMBINEALL=combined)
+        with pytest.raises(ValueError, match="2_1.png: the file is empty") if combined else nullcontext():
+            check_data(cfg)
+
+
+@pytest.mark.parametrize(
+    ("train", "query", "said"),
+    [
+        ([("1", "c"), (1, "c")], (0, 0), "pid of the training images either text or integers .* got 1 .*0_1.png"),
+        ([("1", "c"), ("1", 2)], (0, 0), "camid of the training images either text or integers"),
+        ([("1", "c"), ("1", "c")], (0, "north"), "camid of the query and gallery images a Python int"),
+    ],
+)
+def test_a_data_set_of_mixed_types_is_refused(datasets, monkeypatch, train, query, said):
+    paths = [os.fspath(datasets / f"Stripes/images/0_{number}.png") for number in range(2)]
+
+    class Mixed(ImageDataset):
+        def __init__(self, root):
+            items = [(path, *names) for path, names in zip(paths, train, strict=True)]
+            super().__init__(items, [(paths[0], *query)], [(paths[1], 0, 1)])
+
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "Mixed", Mixed)
+    with pytest.raises(ValueError, match=said):
+        check_data(configured("fancl", DATASETS__NAMES="('Mixed',)", DATASETS__TESTS="('Mixed',)"))
 
 
 def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):

@@ -3,6 +3,7 @@
 import os
 
 import torch
+from fastreid.layers import any_softmax, pooling
 
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -19,9 +20,12 @@ CHOICES = {
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
-    "DATALOADER.SAMPLER_TRAIN": (*IDENTITY_SAMPLERS, "TrainingSampler", "ImbalancedDatasetSampler"),
+    "DATALOADER.SAMPLER_TRAIN": (*IDENTITY_SAMPLERS, "TrainingSampler"),
     "TEST.METRIC": ("cosine", "euclidean"),
 }
+# Of these heads; another one may know more.
+HEADS = ("EmbeddingHead", "ClasHead", "ClusterContrastHead")
+HEAD_CHOICES = {"MODEL.HEADS.POOL_LAYER": pooling.__all__, "MODEL.HEADS.CLS_LAYER": any_softmax.__all__}
 AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH")
 # Of the flat parameters that fast-reid hands over, these train nothing or fail.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
@@ -44,12 +48,13 @@ FEATURE_DIMENSIONS = {
 }
 
 
-def check_config(cfg, world_size: int = 1) -> None:
+def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
     """Check a merged configuration before anything is built.
 
     Args:
         cfg: the configuration.
         world_size: processes in all.
+        resume: whether training goes on from OUTPUT_DIR's last checkpoint, if there is one: MODEL.WEIGHTS is not read.
 
     Raises:
         ValueError: with every setting that cannot work, its value and the cure.
@@ -64,6 +69,8 @@ def check_config(cfg, world_size: int = 1) -> None:
         for check in (_values, _device, _optimizer, _batches, _architecture, _files)
         for problem in check(cfg, world_size)
     ]
+    if not (resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
+        problems += _weights(cfg)
     if problems:
         raise ValueError("Correct these settings:\n  " + "\n  ".join(problems))
 
@@ -76,12 +83,17 @@ def value_of(cfg, key: str):
 
 
 def _values(cfg, world_size):
-    for key, known in CHOICES.items():
+    choices = CHOICES | HEAD_CHOICES if cfg.MODEL.HEADS.NAME in HEADS else CHOICES
+    for key, known in choices.items():
         if value_of(cfg, key) not in known:
             yield f"{key} {value_of(cfg, key)!r}: expected one of {', '.join(known)}"
     for key in AT_LEAST_ONE:
         if value_of(cfg, key) < 1:
             yield f"{key} {value_of(cfg, key)}: expected at least 1"
+    for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST"):
+        size = value_of(cfg, key)
+        if not cfg.INPUT.CROP.ENABLED and (len(size) != 2 or any(type(n) is not int or n < 1 for n in size)):
+            yield f"{key} {size}: expected two whole numbers from 1, [height, width]"
 
 
 def _device(cfg, world_size):
@@ -102,6 +114,11 @@ def _device(cfg, world_size):
 
 
 def _optimizer(cfg, world_size):
+    rate, steps = cfg.SOLVER.BASE_LR, list(cfg.SOLVER.STEPS)
+    if not rate > 0:
+        yield f"SOLVER.BASE_LR {rate}: expected above 0"
+    if any(type(step) is not int or step < 1 for step in steps) or steps != sorted(set(steps)):
+        yield f"SOLVER.STEPS {steps}: expected whole numbers of epochs from 1, each larger than the one before"
     base = torch.optim.Optimizer
     known = [name for name, value in vars(torch.optim).items() if isinstance(value, type) and issubclass(value, base)]
     known = sorted(set(known) - set(UNFIT_OPTIMIZERS))
@@ -144,12 +161,15 @@ def _architecture(cfg, world_size):
         yield f"MODEL.BACKBONE.FEAT_DIM {backbone.FEAT_DIM}: {backbone.NAME} {backbone.DEPTH} has {expected}"
 
 
-def _files(cfg, world_size):
+def _weights(cfg):
     if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
         yield (
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file; the starting weights of configs/Synthetic and "
             "configs/SyntheticSmall are made by training their pretrain.yml"
         )
+
+
+def _files(cfg, world_size):
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
         yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file"

@@ -5,10 +5,11 @@ import logging
 import math
 import os
 import time
+import traceback
 from pathlib import Path
 
 import torch
-from fastreid.engine import defaults, train_loop
+from fastreid.engine import defaults, hooks, train_loop
 from fastreid.solver import build as solver_build
 from fastreid.utils import comm
 from fastreid.utils.collect_env import collect_env_info
@@ -71,15 +72,36 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
 
 
 def write_metrics(self, loss_dict: dict, data_time: float, stock=train_loop.SimpleTrainer._write_metrics) -> None:
-    """Symptom: on a GPU logged losses can be those of unfinished work.
+    """Symptom: on a GPU logged losses can be those of unfinished work; a loss that diverges ends in a traceback.
 
-    Cause: engine/train_loop.py:271 copies them on a new stream that waits for nothing.
-    Mend: they are copied to the host first, in order.
+    Cause: engine/train_loop.py:271 copies them on a new stream that waits for nothing; :294 raises FloatingPointError.
+    Mend: they are copied to the host first, in order; a ValueError with the cure.
     """
-    stock(self, {name: loss.detach().cpu() for name, loss in loss_dict.items()}, data_time)
+    try:
+        stock(self, {name: loss.detach().cpu() for name, loss in loss_dict.items()}, data_time)
+    except FloatingPointError as error:
+        raise ValueError(f"{error}\nLower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS.") from error
 
 
 train_loop.SimpleTrainer._write_metrics = write_metrics
+
+
+def without_traceback(record: logging.LogRecord) -> bool:
+    """Symptom: a wrong input that shows in the middle of training is a traceback in the log before its one message.
+
+    Cause: engine/train_loop.py:150 logs each exception with its traceback.
+    Mend: a filter that leaves only the message of a ValueError which this package raised; others may be mistakes of a
+    program and keep theirs.
+    """
+    error = record.exc_info and record.exc_info[1]
+    if isinstance(error, ValueError):
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals["__name__"].partition(".")[0] == __package__.partition(".")[0]:
+            record.msg, record.exc_info = f"Training stopped: {error}", None
+    return True
+
+
+logging.getLogger(train_loop.__name__).addFilter(without_traceback)
 
 
 @replace(train_loop.AMPTrainer)
@@ -142,16 +164,22 @@ def stateful(trainer: train_loop.TrainerBase) -> dict:
 @replace(defaults.DefaultTrainer)
 class DefaultTrainer(defaults.DefaultTrainer):
     """Symptom: resuming forgets the best metric and the AMP scale; resuming a finished run ends in an AttributeError;
-    scalars that a hook logs before an epoch never reach metrics.json.
+    scalars that a hook logs before an epoch never reach metrics.json, nor do those of an epoch when the run is killed
+    just after its checkpoint.
 
     Cause: engine/defaults.py:223 saves neither, :350 expects an evaluation; engine/train_loop.py:199 sets the
-    iteration of the storage only in `before_step`, so that those scalars get one that is already written.
-    Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time.
+    iteration of the storage only in `before_step`, so that those scalars get one that is already written;
+    engine/defaults.py:313 writes after the checkpoint, from which a resumed run begins the next epoch.
+    Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time, and the
+    checkpoint comes last: what was written without one is taken out by `compat.hooks.rewind`.
     """
 
     def __init__(self, cfg):
         super().__init__(cfg)
         self.checkpointer.checkpointables.update(stateful(self))
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        return sorted(super().build_hooks(), key=lambda hook: isinstance(hook, hooks.PeriodicCheckpointer))
 
     def before_epoch(self) -> None:
         self.storage.iter = self.iter

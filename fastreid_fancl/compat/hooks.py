@@ -109,17 +109,24 @@ def _iteration(line: str) -> float:
 
 @replace(hooks.PeriodicCheckpointer)
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
-    """Symptom: a resumed run may replace model_best by a worse model; CHECKPOINT_PERIOD 0: ZeroDivisionError; an
-    IndexError with no test set.
+    """Symptom: a resumed run may replace model_best by a worse model; so may an epoch that was not evaluated, with an
+    earlier one's metric; CHECKPOINT_PERIOD 0: ZeroDivisionError; an IndexError with no test set.
 
-    Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of none.
-    Mend: the best metric is state (`compat.stateful` saves it); period 0 or less saves only the last epoch.
+    Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of none,
+    :210 the latest metric, whenever that was.
+    Mend: the best metric is state (`compat.stateful` saves it); period 0 or less saves only the last epoch; an epoch
+    that was not evaluated has the metric -1, with which none is the best.
     """
 
     def before_train(self) -> None:
         self.max_epoch = self.trainer.max_epoch
         tests = self.trainer.cfg.DATASETS.TESTS
         self.metric_name = f"{tests[0]}/metric" if len(tests) > 1 else "metric"
+
+    def after_epoch(self) -> None:
+        storage = events.get_event_storage()
+        metric, iteration = storage.latest().get(self.metric_name, (-1, None))
+        self.step(self.trainer.epoch, metric=metric if iteration == storage.iter else -1)
 
     def step(self, epoch: int, **kwargs) -> None:
         last = epoch >= self.max_epoch - 1

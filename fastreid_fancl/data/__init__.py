@@ -3,8 +3,6 @@
 Imports nothing of fast-reid: `compat` takes `images` from here while it mends fast-reid.
 """
 
-from ..logs import log_once as log_once
-
 UNLABELLED = "unlabelled"
 """The pid of a training image whose identity is not known."""
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torchvision.transforms import Compose, Resize
 
 from ..files import replacing
-from . import log_once
+from ..logs import log_once
 from .check import cache_folder, stamp
 from .images import read_image
 from .locks import alone

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import PIL
 
 from ..files import replacing
-from . import UNLABELLED, log_once, shorten
+from ..logs import log_once
+from . import UNLABELLED, shorten
 from .images import UnreadableImage, read_image
 from .locks import alone
 
@@ -33,18 +34,6 @@ class BadImage(NamedTuple):
 
 
 def preflight(
-    datasets: object | Sequence,
-    splits: Sequence[str] = SPLITS,
-    workers: int | None = None,
-    on_bad_image: str = "stop",
-    cache_dir: str | os.PathLike | None = None,
-) -> list[BadImage]:
-    """:func:`preflight_all` for one or several data sets, of which the same splits are needed."""
-    datasets = datasets if isinstance(datasets, list | tuple) else [datasets]
-    return preflight_all([(dataset, splits) for dataset in datasets], workers, on_bad_image, cache_dir)
-
-
-def preflight_all(
     needed: Sequence[tuple[object, Sequence[str]]],
     workers: int | None = None,
     on_bad_image: str = "stop",

@@ -6,7 +6,7 @@ import os
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from . import log_once
+from ..logs import log_once
 
 logger = logging.getLogger(__name__)
 

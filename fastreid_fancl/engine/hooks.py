@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -58,10 +59,25 @@ def identity_batches(labels: np.ndarray, cfg, iterations: int, epoch: int) -> np
 
 
 class IdentityBatches(HookBase):
-    """Make the epoch's batches from the identities, for supervised methods."""
+    """Make the epoch's batches from the identities, for supervised methods.
+
+    Raises:
+        ValueError: when resuming from a checkpoint of other identities.
+    """
 
     def __init__(self, cfg):
         self.cfg = cfg
+
+    def state_dict(self) -> dict[str, str]:
+        """Which identities the rows of the classifier are."""
+        return {"identities": fingerprint(map(str, self.trainer.data_loader.dataset.pids))}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        if state != self.state_dict():
+            raise ValueError(
+                "The checkpoint is of other training identities than DATASETS.NAMES now has, or of another number of "
+                "them: resume with the same images, or start anew without --resume."
+            )
 
     def before_epoch(self):
         trainer = self.trainer
@@ -203,7 +219,12 @@ def digest(items: list[tuple]) -> str:
     """A fingerprint of the names of images (path, pid, camid) and their order, wherever their folder is."""
     paths = [item[0] for item in items]
     root = os.path.commonpath({os.path.dirname(path) for path in paths})
-    return hashlib.sha256("\n".join(path[len(root) :] for path in paths).encode()).hexdigest()
+    return fingerprint(path[len(root) :] for path in paths)
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """A fingerprint of names and their order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:

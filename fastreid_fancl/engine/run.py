@@ -12,6 +12,7 @@ the weights of a run never stopped:
         --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 tools/train_net.py --resume ...
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ from ..data.locks import alone
 from .plan import plan
 from .trainer import Trainer, check_data
 
+logger = logging.getLogger(__name__)
+
 
 def command_line(argv: list[str] | None = None) -> None:
     """Run `train` in the processes that the arguments ask for; wrong input ends in its message without a traceback."""
@@ -39,7 +42,7 @@ def command_line(argv: list[str] | None = None) -> None:
     try:
         cfg = load_config(args.config_file, args.opts)
         processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
-        compat.check_config(cfg, processes)
+        compat.check_config(cfg, processes, resume=args.resume and not args.eval_only)
         if args.plan:
             print(plan(cfg, processes))
             return
@@ -109,10 +112,13 @@ def sole_writer(folder: str) -> Iterator[None]:
 
 
 def evaluate(cfg) -> dict:
-    """Evaluate MODEL.WEIGHTS on DATASETS.TESTS: results by name."""
+    """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN = False
+    if cfg.MODEL.WEIGHTS:
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+    elif not cfg.MODEL.BACKBONE.PRETRAIN:
+        logger.warning("These are the scores of random weights: name trained ones by MODEL.WEIGHTS.")
     model = Trainer.build_model(cfg)
     Checkpointer(model).load(cfg.MODEL.WEIGHTS)
     return Trainer.test(cfg, model)

@@ -5,6 +5,7 @@ import os
 
 import torch
 from fastreid.data import build_reid_test_loader
+from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
@@ -13,8 +14,9 @@ from torch import nn
 
 from ..batchnorm import virtual_groups
 from ..compat.checks import value_of
+from ..compat.data import check_items
 from ..data.cache import image_reader
-from ..data.check import preflight_all, require_identities
+from ..data.check import preflight, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
@@ -34,17 +36,30 @@ def check_data(cfg, train: bool = True) -> None:
     """Read every image once that the run will need.
 
     Raises:
-        ValueError: naming unreadable images (but with DATASETS.ON_BAD_IMAGE "skip"), empty splits, missing identities.
+        ValueError: naming unreadable images (but with DATASETS.ON_BAD_IMAGE "skip"), empty splits, missing identities,
+            identities and cameras of mixed types.
     """
     if train and not cfg.DATASETS.NAMES:
         raise ValueError("DATASETS.NAMES is empty: name a data set to train on.")
-    wanted = [(load(name), ("query", "gallery")) for name in cfg.DATASETS.TESTS]
-    trained = [load(name) for name in cfg.DATASETS.NAMES] if train else []
-    wanted += [(dataset, ("train",)) for dataset in trained]
-    preflight_all(wanted, on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
-    if not is_unsupervised(cfg):
-        for dataset in trained:
-            require_identities(dataset)
+    tests = [load(name) for name in cfg.DATASETS.TESTS]
+    wanted = [(dataset, ("query", "gallery")) for dataset in tests]
+    wanted += training_splits(cfg) if train else []
+    preflight(wanted, on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    for dataset in tests:
+        check_items(dataset.query + dataset.gallery, relabel=False)
+    if train:
+        check_items(training_items(cfg), relabel=True)
+    if train and not is_unsupervised(cfg):
+        for name in cfg.DATASETS.NAMES:
+            require_identities(load(name))
+
+
+def training_splits(cfg) -> list[tuple[ImageDataset, tuple[str]]]:
+    """The splits that `training_items` come from, for `preflight`; one by one, as no query needs a match here."""
+    datasets = [load(name) for name in cfg.DATASETS.NAMES]
+    tests = ("query", "gallery") if cfg.DATASETS.COMBINEALL else ()
+    wanted = [(dataset, ("train",)) for dataset in datasets]
+    return wanted + [(dataset, (split,)) for dataset in datasets for split in tests if getattr(dataset, split)]
 
 
 def training_items(cfg) -> list[tuple[str, str, str]]:

@@ -105,7 +105,7 @@ def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence
         # Files of IMPORTS are the business of the run: those of two systems may register the same names.
         cfg = load_config(str(path), [*opts, "IMPORTS", "()"])
         config = yaml.safe_load(cfg.dump())
-        check_config(cfg)
+        check_config(cfg, resume=True)
     except ValueError as error:
         problem = " ".join(str(error).split())
     return Job(system, seed, folder, words, config, problem)

@@ -13,11 +13,11 @@ from fastreid.utils.compute_dist import build_dist
 from torch import Tensor, nn
 
 from ..compat.evaluation import Ranking, market1501
-from ..data.check import preflight_all
+from ..data.check import preflight
 from ..data.datasets import load
 from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.seeds import derive
-from ..engine.trainer import Trainer, check_data, training_items
+from ..engine.trainer import Trainer, check_data, training_items, training_splits
 from .drawing import as_pixels, photograph
 
 
@@ -132,7 +132,7 @@ def search_training(cfg, model: nn.Module, number: int) -> Search:
 
 def checked_training_items(cfg) -> list[Item]:
     """The training images, unreadable ones left out or refused as DATASETS.ON_BAD_IMAGE says."""
-    preflight_all([(load(name), ("train",)) for name in cfg.DATASETS.NAMES], on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
+    preflight(training_splits(cfg), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
     return training_items(cfg)
 
 

@@ -5,7 +5,8 @@ import os
 
 from fastreid.data.datasets.bases import ImageDataset
 
-from .. import UNKNOWN_CAMERA, UNLABELLED, log_once, shorten
+from ...logs import log_once
+from .. import UNKNOWN_CAMERA, UNLABELLED, shorten
 from ..check import require, unmatched_queries
 from .metadata import read_metadata
 from .photos import LAYOUT, Photo
@@ -24,7 +25,7 @@ class FolderDataset(ImageDataset):
     """Photographs with or without identities, splits and cameras; see ``photos.LAYOUT`` for what may lie on disk.
 
     Subclasses set ``dataset_name``, the name of the folder. Without splits, identities are split by ``split``'s rule;
-    without identities everything is for training, and ``require_test`` says why nothing can be evaluated.
+    without identities everything is for training, and ``show_test`` says why nothing can be evaluated.
 
     Items are ``(path, pid, camid)``. Training: both are str, prefixed by the name; pid is ``UNLABELLED`` and camid
     ``<name>_unknown`` where not known. Query and gallery: both are int. An unknown camera has one number in the query
@@ -73,20 +74,14 @@ class FolderDataset(ImageDataset):
             raise ValueError(f"data set {self.dataset_name}: no photographs in {source}. {self.layout}")
         return photos
 
-    def require_train(self) -> None:
-        """Raise a ValueError that says what to do if there is nothing to train on."""
+    def show_train(self) -> None:
+        """Log the numbers, as fast-reid's loaders ask; a ValueError says what to do if there is nothing to train on."""
         require(self, ("train",))
-
-    def require_test(self) -> None:
-        """Raise a ValueError that says what to do if queries cannot be matched against a gallery."""
-        require(self, ("query", "gallery"))
-
-    def show_train(self):
-        self.require_train()
         super().show_train()
 
-    def show_test(self):
-        self.require_test()
+    def show_test(self) -> None:
+        """Log the numbers; a ValueError says what to do if queries cannot be matched against a gallery."""
+        require(self, ("query", "gallery"))
         super().show_test()
 
     def _train_items(self) -> list[tuple[str, str, str]]:

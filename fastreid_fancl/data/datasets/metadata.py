@@ -8,7 +8,8 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 
-from .. import log_once, shorten
+from ...logs import log_once
+from .. import shorten
 from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
 
 logger = logging.getLogger(__name__)

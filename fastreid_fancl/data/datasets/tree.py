@@ -5,7 +5,8 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from .. import log_once, shorten
+from ...logs import log_once
+from .. import shorten
 from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,8 @@ def read_folders(folder: str) -> list[Photo]:
     """Read photographs that are ordered by folders, by the rules of ``LAYOUT``.
 
     Sub-folders are identities only if there are several, all photographs lie in them and none deeper; otherwise
-    photographs without split folders are unlabelled. Hidden files and other types are passed over and counted.
+    photographs without split folders are unlabelled, with a warning if few lie elsewhere. Hidden files and other types
+    are passed over and counted.
 
     Raises:
         ValueError: query or gallery photographs outside a folder of an identity; a split named otherwise.
@@ -31,7 +33,20 @@ def read_folders(folder: str) -> list[Photo]:
         message = f"{folder}: its {len(tops)} folders are taken as identities; write a metadata.csv if they are not"
         log_once(logger, logging.INFO, message)
         return [_folder_photo(folder, path, path[0], None) for path in parts]
+    _warn_of_strays(folder, parts)
     return [_folder_photo(folder, path, None, "train") for path in parts]
+
+
+def _warn_of_strays(folder: str, parts: list[tuple[str, ...]]) -> None:
+    """Warn where several folders look like identities, and a few photographs elsewhere keep them from being that."""
+    strays = [os.path.join(*path) for path in parts if len(path) != 2]
+    tops = {path[0] for path in parts if len(path) == 2}
+    if len(tops) > 1 and len(strays) < len(parts) / 2:
+        message = (
+            f"{len(tops)} folders look like identities, but all {len(parts)} photographs are taken as unlabelled, as "
+            f"{len(strays)} lie elsewhere, such as {strays[0]}; move or remove these, or write a metadata.csv"
+        )
+        log_once(logger, logging.WARNING, f"{folder}: {message}")
 
 
 def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) -> list[Photo]:
