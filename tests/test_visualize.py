@@ -152,6 +152,11 @@ def test_clusters_need_no_checkpoint(run):
     assert "Purity" in caption(run, "clusters")
 
 
+def test_the_clusters_of_each_epoch_can_be_drawn(run):
+    assert "fancl, seed 0, epoch 1," in caption(run, "clusters", "--epoch", "1")
+    assert (run / "pictures/clusters_fancl_seed_0_epoch_1.png").exists()
+
+
 @pytest.mark.parametrize("method", ["ice", "pplr", "jcl", "pcb", "resnet50", "densenet121"])
 def test_the_pictures_of_a_network_are_drawn_for_every_method(datasets, tmp_path, method):
     layer = ["FANA.LAYER", "features.conv0"] if method == "densenet121" else []
@@ -207,6 +212,7 @@ def test_photographs_keep_their_proportions_whatever_the_network_is_given(run, t
         (("fana", "FANA.LAYER", "conv9"), "Expected FANA.LAYER to name a module"),
         (("fana", "FANA.LAYER", "layer1"), "does not run as a whole: name one of its parts"),
         (("fana", "FANA.RATIO"), "KEY VALUE"),
+        (("clusters", "--epoch", "3"), "--epoch to be one of 1, 2, got 3"),
         (("clusters", "DATASETS.NAMES", "('Other',)"), "no data set named 'Other'"),
     ],
 )
@@ -245,7 +251,7 @@ def test_an_eps_by_data_is_drawn_with_the_radii_that_it_was_chosen_from(run):
 
 
 def test_a_supervised_run_has_no_clusters(datasets, tmp_path):
-    with pytest.raises(SystemExit, match="There is no .*clusters.csv: .*Choose the run of an unsupervised method"):
+    with pytest.raises(SystemExit, match="There are no clusters in .*: .*Choose the run of an unsupervised method"):
         visualize("clusters", *arguments("pcb", tmp_path))
 
 
