@@ -144,6 +144,8 @@ def test_the_caption_of_fana_names_its_layers_and_its_area(run):
     text = caption(run, "fana", "--number", "2", "FANA.RATIO", "0.25")
     assert "conv1 and bn1" in text and "the 25% of the area" in text and "2 of the 36 training images" in text
     assert "after layer1.0 of" in caption(run, "fana", "FANA.LAYER", "layer1.0")
+    names = ["fana_ratio_0.25_fancl_seed_0_epoch_2.png", "fana_layer1.0_fancl_seed_0_epoch_2.png"]
+    assert [entry["file"] for entry in index(run)] == names, "neither is in the place of the default's"
 
 
 def test_clusters_need_no_checkpoint(run):
