@@ -84,6 +84,7 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
         settings=settings(systems),
         runs=runs,
         versions=versions,
+        unfinished=any(system.unfinished for system in systems),
         mixed=len({versions(run.starts) for run in runs}) > 1,
         failures=failures(systems),
     )
@@ -118,9 +119,9 @@ def data(systems: Sequence[System], baseline: str) -> dict:
         "baseline": baseline,
         "scores": list(SCORES),
         "systems": [
-            {"name": system.name, "seeds": [run.seed for run in system.runs], **look(number)}
+            {"name": system.name, "seeds": seeds(system), "unfinished": bool(system.unfinished), **look(number)}
             for number, system in enumerate(systems)
-            if system.runs
+            if system.runs or system.unfinished
         ],
         "differences": {
             other: {name: {score: worded(each) for score, each in found.items()} for name, found in versus.items()}
@@ -128,6 +129,16 @@ def data(systems: Sequence[System], baseline: str) -> dict:
         },
         "plots": [plot_data(plot, systems) for plot in PLOTS],
     }
+
+
+def seeds(system: System) -> dict[int, str]:
+    """What to call the runs of a system that have curves, by their seed."""
+    return {run.seed: title(run.seed, run in system.unfinished) for run in (*system.runs, *system.unfinished)}
+
+
+def title(seed: int, unfinished: bool) -> str:
+    """A run of a system, in words."""
+    return f"seed {seed}" + ", unfinished" * unfinished
 
 
 def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
@@ -139,7 +150,13 @@ def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
         "digits": plot.digits,
         "epochs": epochs,
         "lines": [
-            {"system": line.system, "seed": line.seed, "values": [line.values.get(epoch) for epoch in epochs]}
+            {
+                "system": line.system,
+                "seed": line.seed,
+                "title": title(line.seed, line.unfinished),
+                "unfinished": line.unfinished,
+                "values": [line.values.get(epoch) for epoch in epochs],
+            }
             for line in found
         ],
         "level": identities(systems) if plot.name == "Clusters" else None,
