@@ -138,7 +138,7 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
         axes.set_ylabel(f"{column.title} (%)")
         axes.grid(alpha=0.3)
     if study.lines:
-        axes.legend(frameon=False)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     names = " and ".join(column.title for column in PANELS)
     along = f" along {study.x}" if study.x else ""
     caption = f"{names} of the variants of {study.name}{along}; bars: standard deviation over seeds."
