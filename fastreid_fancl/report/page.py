@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..files import replacing
 from .album import TITLES, album
+from .colours import SERIES
 from .curves import PLOTS, Plot, identities, lines
 from .runs import Run
 from .statistics import LEVEL, RESAMPLES, SCORES, Difference, differences_by_baseline
@@ -22,10 +23,9 @@ logger = logging.getLogger(__name__)
 
 PAGE = "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
-# A system keeps one look in all plots: number n has the n-th colour (of page.css), dash (pixels) and marker (plotly's,
+# A system keeps one look in all plots: number n has the n-th colour (of SERIES), dash (pixels) and marker (plotly's,
 # drawn in page.html), each list begun again at its end. Without a common divisor of their lengths, systems that share a
 # colour do not soon share another.
-COLOURS = 8
 DASHES = ("", "8,4", "2,3", "10,3,2,3", "5,2,2,2")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 
@@ -66,7 +66,7 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
     pictures = album(runs, output)
     return environment.get_template("page.html").render(
         policy=policy(scripts),
-        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + series_css()),
         scripts=map(Markup, scripts),
         data=data(systems, baseline),
         described=describe(runs[0].datasets) if runs else "",
@@ -88,6 +88,12 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
         mixed=len({versions(run.starts) for run in runs}) > 1,
         failures=failures(systems),
     )
+
+
+def series_css() -> str:
+    """The colours of the systems as variables --series-0 and so on."""
+    colours = (f"--series-{number}: light-dark({', '.join(pair)});" for number, pair in enumerate(SERIES))
+    return f":root {{ {' '.join(colours)} }}\n"
 
 
 def plotting_library() -> str:
@@ -166,7 +172,7 @@ def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
 def look(number: int) -> dict[str, str | int]:
     """Colour, dash and marker of a system."""
     return {
-        "colour": number % COLOURS,
+        "colour": number % len(SERIES),
         "dash": DASHES[number % len(DASHES)],
         "marker": MARKERS[number % len(MARKERS)],
     }

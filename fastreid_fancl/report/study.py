@@ -9,12 +9,12 @@ from pathlib import Path
 import yaml
 
 from .album import add_picture
+from .colours import SERIES
 from .systems import System
 from .tables import RETRIEVAL, Cell, cell
 
 PANELS = RETRIEVAL[:2]
-# Okabe and Ito's colours, told apart by colour-blind readers, with a marker each.
-STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+STYLES = tuple(zip((on_white for on_white, _ in SERIES), "os^D", strict=False))
 
 
 @dataclass(frozen=True)
