@@ -20,13 +20,13 @@ COMPARE := $(RUN) tools/compare.py --config-files $(SYSTEMS:%=configs/SyntheticS
 	--output logs/SyntheticSmall/compare --set SOLVER.MAX_EPOCH 3 SOLVER.STEPS "[2]" PPLR.AALS_EPOCH 1
 PICTURES := fana attention retrieval clusters
 
-# A second time for the page with the pictures; what is finished is not run again.
+# The page is made anew with the pictures in it.
 compare: $(STARTS:%=logs/SyntheticSmall/%/model_final.pth)
 	-$(COMPARE)
 	for kind in $(PICTURES); do \
 		$(RUN) tools/visualize.py $$kind --run logs/SyntheticSmall/compare/fancl/seed_$(firstword $(SEEDS)) || exit; \
 	done
-	$(COMPARE)
+	$(COMPARE) --report-only
 
 logs/SyntheticSmall/%/model_final.pth: | $(ENV)
 	$(TRAIN)/$*.yml --resume

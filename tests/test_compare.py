@@ -67,6 +67,14 @@ def test_systems_and_seeds_end_in_tables_with_what_failed_in_them(compared):
     assert "± " in (output / "comparison.md").read_text()
 
 
+def test_a_report_alone_runs_nothing_and_keeps_why_runs_failed(compared, datasets):
+    files, _, output = compared
+    table, console = output / "runs.csv", output / "broken/seed_0/console.txt"
+    before, at = table.read_text(), console.stat().st_mtime_ns
+    assert compare(files, output, "--report-only") == 1
+    assert (table.read_text(), console.stat().st_mtime_ns) == (before, at)
+
+
 def test_finished_runs_are_not_run_again(compared, datasets, capsys):
     files, _, output = compared
     before = {path: path.stat().st_mtime_ns for path in output.rglob("model_final.pth")}

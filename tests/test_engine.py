@@ -1,6 +1,7 @@
 """Real runs through the command line, on a data set of coloured stripes and a small network."""
 
 import csv
+import gzip
 import json
 import multiprocessing
 import os
@@ -23,7 +24,14 @@ from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
-from fastreid_fancl.engine.labels import Labels, memory_told, oracle_labels, write_sweep
+from fastreid_fancl.engine.labels import (
+    Labels,
+    cluster_tables,
+    memory_told,
+    oracle_labels,
+    write_clusters,
+    write_sweep,
+)
 from fastreid_fancl.engine.run import command_line, evaluate, sole_writer, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
 
@@ -123,10 +131,12 @@ def test_an_unsupervised_run_logs_its_clusters(datasets, tmp_path):
     expected |= {"seconds_features", "seconds_clustering", "seconds_memory", "loss_consistency", "loss_cluster_fused"}
     assert expected <= logged.keys()
     assert len(logged["clusters"]) == 2, "once an epoch"
-    with open(tmp_path / "clusters.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 36
-    assert len({row["cluster"] for row in rows} - {""}) == logged["clusters"][-1]
+    tables = [gzip.decompress(path.read_bytes()) for path in cluster_tables(tmp_path).values()]
+    for table, clusters in zip(tables, logged["clusters"], strict=True):
+        rows = list(csv.DictReader(table.decode().splitlines()))
+        assert len(rows) == 36
+        assert len({row["cluster"] for row in rows} - {""}) == clusters
+    assert (tmp_path / "clusters.csv").read_bytes() == tables[-1]
     assert list(tmp_path.glob("events.out.tfevents*"))
 
 
@@ -440,6 +450,13 @@ def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):
         write_sweep(path, epoch, Labels(np.zeros(4), 0.5, (row._replace(score=score),)))
     with open(path, newline="") as file:
         assert [(row["epoch"], row["score"]) for row in csv.DictReader(file)] == [("0", "0.1"), ("1", "0.4")]
+
+
+def test_an_epoch_that_is_run_again_takes_the_place_of_its_clusters_and_of_later_ones(tmp_path):
+    for epoch, labels in ((0, [0, 0]), (9, [0, 1]), (10, [1, 1]), (9, [-1, 2])):
+        write_clusters(os.fspath(tmp_path), epoch, [("a",), ("b",)], np.array(labels))
+    assert list(tables := cluster_tables(tmp_path)) == [1, 10]
+    assert gzip.decompress(tables[10].read_bytes()).split() == [b"path,cluster", b"b,2", b"a,"]
 
 
 def test_oracle_labels_number_the_known_identities():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from PIL import Image
-from test_report_runs import settings
+from test_report_runs import settings, write_run
 from test_report_statistics import write_queried_run
 
 from fastreid_fancl.report.album import album
@@ -196,6 +196,20 @@ def test_the_legend_toggles_a_run_in_all_plots(opened):
     assert len(opened.find_elements("css selector", "#plot-0 .scatterlayer .trace")) == before - 2, "and a mean"
 
 
+def test_an_unfinished_run_has_a_curve_and_no_more(browser, tmp_path):
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    runs = [write_run(tmp_path / f"fancl/seed_{seed}", seed) for seed in (0, 1)]
+    runs += [write_run(tmp_path / f"{name}/seed_2", 2, finished=False) for name in ("fancl", "spcl")]
+    failed = [Missing("spcl", 2, "failed")]
+    browser.get(write_page(gather(map(read_run, runs), failed), tmp_path).as_uri())
+    lines = drawn(browser)
+    assert lines["fancl, seed 2, unfinished"] == lines["spcl, seed 2, unfinished"] == [30, None]
+    assert lines["fancl, mean of 2 seeds"] == [30, 40]
+    assert texts(browser, "#legend .seeds label")[-1].split("\n")[-1] == "seed 2, unfinished"
+    assert texts(browser, "#baseline option") == ["fancl"]
+    assert texts(browser, ".warning li")[-1] == "spcl, seed 2: failed"
+
+
 def test_several_seeds_of_a_system_have_a_mean_line_of_those_shown(opened):
     lines = drawn(opened)
     assert [name for name in lines if "mean" in name] == ["fancl, mean of 2 seeds"]
@@ -365,7 +379,7 @@ def test_versions_machine_and_commit_of_the_runs_are_named(opened):
     assert (facts["Seeds"], facts["Commit"], facts["Machine"]) == ("0, 1", "c0ffee", SCRIPT)
     assert facts["Versions"] == "torch 2.11.0"
     row = "#runs ~ .scroll tbody tr:first-of-type"
-    assert texts(opened, f"{row} td")[:4] == ["c0ffee", SCRIPT, "1 × 2", "–"]
+    assert texts(opened, f"{row} td")[1:5] == ["c0ffee", SCRIPT, "1 × 2", "–"]
 
 
 def test_settings_say_who_differs_from_the_most(systems):

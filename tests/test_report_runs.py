@@ -11,7 +11,7 @@ from test_engine import arguments, command_line
 from fastreid_fancl.compat.evaluation import each_query, evaluate_rank
 from fastreid_fancl.engine.record import commit, write_queries
 from fastreid_fancl.report.runs import Query, read_epochs, read_run
-from fastreid_fancl.report.systems import differences
+from fastreid_fancl.report.systems import differences, gather
 
 
 def settings(seed=0, epochs=2, train="Stripes", test="Stripes", **changes) -> dict:
@@ -69,6 +69,14 @@ def test_an_interrupted_run_has_its_finished_epochs(tmp_path):
     assert [epoch.scores["mAP"] for epoch in run.epochs] == [30]
 
 
+@pytest.mark.parametrize("without", ["last_checkpoint", "model_final.pth"])
+def test_a_run_without_its_checkpoint_is_not_finished(tmp_path, without):
+    (write_run(tmp_path / "run") / without).unlink()
+    (system,) = gather([read_run(tmp_path / "run")])
+    assert system.runs == () and len(system.unfinished) == 1
+    assert system.missing[0].reason.startswith("interrupted after epoch 2 of 2, without a checkpoint")
+
+
 def test_a_run_that_shall_train_longer_is_not_finished(tmp_path):
     folder = write_run(tmp_path / "run")
     (folder / "config.yaml").write_text(yaml.safe_dump(settings(epochs=4)))
@@ -91,8 +99,6 @@ def test_a_folder_names_the_system(tmp_path, path):
     [
         ("", "There is no run"),
         ("config.yaml", "Expected the OUTPUT_DIR of a run"),
-        ("last_checkpoint", "no checkpoint: resume it with --resume"),
-        ("model_final.pth", "no checkpoint: resume it with --resume"),
         ("metrics.json", "no finished epoch in metrics.json"),
     ],
 )

@@ -144,12 +144,19 @@ def test_the_caption_of_fana_names_its_layers_and_its_area(run):
     text = caption(run, "fana", "--number", "2", "FANA.RATIO", "0.25")
     assert "conv1 and bn1" in text and "the 25% of the area" in text and "2 of the 36 training images" in text
     assert "after layer1.0 of" in caption(run, "fana", "FANA.LAYER", "layer1.0")
+    names = ["fana_ratio_0.25_fancl_seed_0_epoch_2.png", "fana_layer1.0_fancl_seed_0_epoch_2.png"]
+    assert [entry["file"] for entry in index(run)] == names, "neither is in the place of the default's"
 
 
 def test_clusters_need_no_checkpoint(run):
     for path in run.glob("*.pth"):
         path.unlink()
     assert "Purity" in caption(run, "clusters")
+
+
+def test_the_clusters_of_each_epoch_can_be_drawn(run):
+    assert "fancl, seed 0, epoch 1," in caption(run, "clusters", "--epoch", "1")
+    assert (run / "pictures/clusters_fancl_seed_0_epoch_1.png").exists()
 
 
 @pytest.mark.parametrize("method", ["ice", "pplr", "jcl", "pcb", "resnet50", "densenet121"])
@@ -207,6 +214,7 @@ def test_photographs_keep_their_proportions_whatever_the_network_is_given(run, t
         (("fana", "FANA.LAYER", "conv9"), "Expected FANA.LAYER to name a module"),
         (("fana", "FANA.LAYER", "layer1"), "does not run as a whole: name one of its parts"),
         (("fana", "FANA.RATIO"), "KEY VALUE"),
+        (("clusters", "--epoch", "3"), "--epoch to be one of 1, 2, got 3"),
         (("clusters", "DATASETS.NAMES", "('Other',)"), "no data set named 'Other'"),
     ],
 )
@@ -245,7 +253,7 @@ def test_an_eps_by_data_is_drawn_with_the_radii_that_it_was_chosen_from(run):
 
 
 def test_a_supervised_run_has_no_clusters(datasets, tmp_path):
-    with pytest.raises(SystemExit, match="There is no .*clusters.csv: .*Choose the run of an unsupervised method"):
+    with pytest.raises(SystemExit, match="There are no clusters in .*: .*Choose the run of an unsupervised method"):
         visualize("clusters", *arguments("pcb", tmp_path))
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from fastreid_fancl.compat.evaluation import market1501
 from fastreid_fancl.data import UNLABELLED
+from fastreid_fancl.engine.labels import write_clusters
 from fastreid_fancl.methods import FANCL
 from fastreid_fancl.visualize import attention, clusters, fana, retrieval
 from fastreid_fancl.visualize.drawing import IGNORED, NEUTRAL, RIGHT, WRONG, Sheet, cell_height, photograph
@@ -279,8 +280,8 @@ def test_a_cluster_says_its_size_its_purity_and_whose_it_is():
 
 
 def test_clusters_are_read_in_the_order_of_the_table(tmp_path):
-    (tmp_path / "clusters.csv").write_text("path,cluster\nb,5\nd,5\na,0\nc,\n")
-    groups = clusters.read_clusters(tmp_path / "clusters.csv", dict.fromkeys("abcd", "x"))
+    write_clusters(tmp_path, 0, [("a",), ("b",), ("c",), ("d",)], np.array([0, 5, -1, 5]))
+    groups = clusters.read_clusters(clusters.find(tmp_path, 1)[1], dict.fromkeys("abcd", "x"))
     assert [(group.cluster, group.paths) for group in groups] == [("5", ["b", "d"]), ("0", ["a"]), ("", ["c"])]
 
 
@@ -293,13 +294,3 @@ def test_a_sheet_shows_some_of_a_large_cluster_and_counts_the_rest(tmp_path):
     texts = [text.get_text() for text in figure.texts]
     assert "and 21\nmore" in texts
     assert "and 2 more clusters with 8 images" in texts
-
-
-@pytest.mark.parametrize(("logged", "epoch"), [((2, 1), 2), ((3, 1), 3), (None, 1)])
-def test_the_epoch_of_the_clusters_is_the_last_logged_one_or_the_next(tmp_path, logged, epoch):
-    lines = [] if logged is None else ['{"iteration": 9, "seconds_training": 1, "clusters": 9, "left_out": 9}']
-    if logged:
-        clusters_, left_out = logged
-        lines.append(f'{{"iteration": 19, "seconds_training": 1, "clusters": {clusters_}, "left_out": {left_out}}}')
-    (tmp_path / "metrics.json").write_text("\n".join(lines))
-    assert clusters.epoch_of(tmp_path, {"clusters": 2, "left_out": 1}) == epoch

@@ -182,7 +182,7 @@ class PseudoLabels(HookBase):
             self._log(clustering.quality(labels, identities), found.eps, seconds)
             if found.sweep:
                 write_sweep(os.path.join(self.cfg.OUTPUT_DIR, SWEEP), method.epoch, found)
-            write_clusters(os.path.join(self.cfg.OUTPUT_DIR, "clusters.csv"), dataset.img_items, labels)
+            write_clusters(self.cfg.OUTPUT_DIR, method.epoch, dataset.img_items, labels)
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
         plain = ReIDDataset(dataset.img_items, self.transform, read=dataset.read)

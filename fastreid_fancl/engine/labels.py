@@ -4,11 +4,13 @@ Shapes: N training images, D feature dimensions, M clusters.
 """
 
 import csv
+import gzip
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +24,7 @@ from ..files import replacing
 
 logger = logging.getLogger(__name__)
 
-SWEEP = "eps_sweep.csv"
+SWEEP, CLUSTERS = "eps_sweep.csv", "clusters"
 
 
 class Labels(NamedTuple):
@@ -190,11 +192,29 @@ def write_sweep(path: str, epoch: int, labels: Labels) -> None:
         table.writerows((epoch, *row, int(row.eps == labels.eps)) for row in labels.sweep)
 
 
-def write_clusters(path: str, items: list[tuple], labels: np.ndarray) -> None:
-    """Write the epoch's clusters as a table of image and cluster, largest cluster first, images left out at the end."""
+def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarray) -> None:
+    """Write an epoch's clusters as a table of image and cluster, largest cluster first, images left out at the end.
+
+    To clusters/epoch_<n>.csv.gz, n from 1, and to clusters.csv, which is the last epoch's, for spreadsheets. Tables of
+    later epochs are what an interrupted or an older run left: they go.
+    """
     sizes = Counter(labels.tolist())
     order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "cluster"))
-        table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)
+    kept = Path(folder, CLUSTERS, f"epoch_{epoch + 1}.csv.gz")
+    kept.parent.mkdir(exist_ok=True)
+    for path, opened in ((kept, gzip.open), (Path(folder, "clusters.csv"), open)):
+        with replacing(path) as temporary, opened(temporary, "wt", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(("path", "cluster"))
+            table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)
+    for number, path in cluster_tables(folder).items():
+        if number > epoch + 1:
+            path.unlink()
+
+
+def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:
+    """The tables of clusters in a run's folder by their epoch, from 1, in its order."""
+    found = {
+        int(path.name[len("epoch_") :].split(".")[0]): path for path in Path(folder, CLUSTERS).glob("epoch_*.csv.gz")
+    }
+    return dict(sorted(found.items()))

@@ -20,7 +20,7 @@ from .tables import write_tables
 
 SECONDS_BETWEEN_REPORTS = 5
 SECONDS_BETWEEN_POLLS = 0.2
-CONSOLE = "console.txt"
+CONSOLE, FAILURE = "console.txt", "failure.txt"
 
 
 def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
@@ -48,7 +48,9 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
                     print(line, flush=True)
                 return 0
             plotting_library()  # said now if it is missing, not after the last run
-            systems = results(jobs, run_all(jobs, program, parallel, args.gpus))
+            if not args.report_only:
+                run_all(jobs, program, parallel, args.gpus)
+            systems = results(jobs)
         if study:
             systems = in_order(study, systems)
         print(write_tables(systems, args.output))
@@ -77,6 +79,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     found.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
     found.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")
     found.add_argument("--dry-run", action="store_true", help="only say what would run, and how long")
+    found.add_argument("--report-only", action="store_true", help="run nothing: page and tables of what is there")
     args = found.parse_args(argv)
     if args.runs and (args.seeds or args.set or args.jobs or args.gpus or args.dry_run):
         found.error("--runs compares what is there: leave out --seeds, --set, --jobs, --gpus and --dry-run")
@@ -99,18 +102,12 @@ def check_gpus(numbers: Sequence[str]) -> None:
         raise ValueError(f"Expected --gpus out of {', '.join(seen) or 'none'}, got {', '.join(wrong)}: leave it out.")
 
 
-def run_all(
-    jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()
-) -> dict[Path, str]:
-    """Run what is not finished, `parallel` at a time, and report how far it is.
-
-    Returns:
-        Folder -> reason, of the runs that failed.
-    """
+def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()) -> None:
+    """Run what is not finished, `parallel` at a time, and report how far it is; one that fails leaves its FAILURE."""
     waiting = [job for job in jobs if not finished(job)]
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished, {len(waiting)} to run.", flush=True)
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
-    failed: dict[Path, str] = {}
+    failed = 0
     reporter = Reporter()
     try:
         while waiting or running:
@@ -123,15 +120,16 @@ def run_all(
             for slot, (job, process) in list(running.items()):
                 if process.poll() is not None:
                     del running[slot]
+                    outcome = "done"
                     if process.returncode:
-                        failed[job.folder] = reason(job, process.returncode)
-                    print(f"{job.name}: {failed.get(job.folder, 'done')}", flush=True)
-            reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), len(failed))
+                        outcome, failed = reason(job, process.returncode), failed + 1
+                        (job.folder / FAILURE).write_text(outcome, encoding="utf-8")
+                    print(f"{job.name}: {outcome}", flush=True)
+            reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), failed)
     finally:
         for _, process in running.values():
             process.terminate()
             process.wait()
-    return failed
 
 
 def threads(parallel: int) -> int:
@@ -146,6 +144,7 @@ def threads(parallel: int) -> int:
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:
     """Start a run with what it prints in CONSOLE of its folder; OMP_NUM_THREADS of the user is kept."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / FAILURE).unlink(missing_ok=True)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
@@ -196,14 +195,16 @@ def progress(job: Job) -> str:
     return f"{text}, mAP {scores[-1]:.1f}" if scores else text
 
 
-def results(jobs: Sequence[Job], failed: dict[Path, str]) -> list[System]:
-    """The systems of a comparison, with the runs that failed."""
+def results(jobs: Sequence[Job]) -> list[System]:
+    """The systems of a comparison, with the runs that failed and what these have done."""
     runs, missing = [], []
     for job in jobs:
+        failure = job.folder / FAILURE
+        why = failure.read_text(encoding="utf-8") if failure.exists() and not finished(job) else ""
         try:
-            if job.folder in failed:
-                raise ValueError(failed[job.folder])
             runs.append(read_run(job.folder))
         except ValueError as error:
-            missing.append(Missing(job.system, job.seed, str(error)))
+            why = why or str(error)
+        if why:
+            missing.append(Missing(job.system, job.seed, why))
     return gather(runs, missing)

@@ -33,22 +33,26 @@ class Line:
     system: str
     seed: int
     values: dict[int, float]
+    unfinished: bool
 
 
 def lines(plot: Plot, systems: Sequence[System]) -> list[Line]:
     """The runs of all systems that have values in a plot."""
-    found = [line(plot, run) for system in systems for run in system.runs]
+    found = [
+        line(plot, run, run in system.unfinished) for system in systems for run in (*system.runs, *system.unfinished)
+    ]
     return [each for each in found if each.values]
 
 
-def line(plot: Plot, run: Run) -> Line:
+def line(plot: Plot, run: Run, unfinished: bool) -> Line:
     """A run in a plot; empty where supervised runs have no clusters of their own."""
     values = {epoch.number + 1: plot.value(epoch) for epoch in run.epochs if not (plot.clustering and run.supervised)}
     known = {epoch: value for epoch, value in values.items() if value is not None and math.isfinite(value)}
-    return Line(run.system, run.seed, known)
+    return Line(run.system, run.seed, known, unfinished)
 
 
 def identities(systems: Sequence[System]) -> int | None:
     """The true number of clusters, None where it is unknown."""
-    known = (epoch.clustering.get("identities") for system in systems for run in system.runs for epoch in run.epochs)
+    runs = (run for system in systems for run in (*system.runs, *system.unfinished))
+    known = (epoch.clustering.get("identities") for run in runs for epoch in run.epochs)
     return next((int(number) for number in known if number), None)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..files import replacing
 from .album import TITLES, album
+from .colours import SERIES
 from .curves import PLOTS, Plot, identities, lines
 from .runs import Run
 from .statistics import LEVEL, RESAMPLES, SCORES, Difference, differences_by_baseline
@@ -22,10 +23,9 @@ logger = logging.getLogger(__name__)
 
 PAGE = "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
-# A system keeps one look in all plots: number n has the n-th colour (of page.css), dash (pixels) and marker (plotly's,
+# A system keeps one look in all plots: number n has the n-th colour (of SERIES), dash (pixels) and marker (plotly's,
 # drawn in page.html), each list begun again at its end. Without a common divisor of their lengths, systems that share a
 # colour do not soon share another.
-COLOURS = 8
 DASHES = ("", "8,4", "2,3", "10,3,2,3", "5,2,2,2")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 
@@ -66,7 +66,7 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
     pictures = album(runs, output)
     return environment.get_template("page.html").render(
         policy=policy(scripts),
-        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + series_css()),
         scripts=map(Markup, scripts),
         data=data(systems, baseline),
         described=describe(runs[0].datasets) if runs else "",
@@ -84,9 +84,16 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
         settings=settings(systems),
         runs=runs,
         versions=versions,
+        unfinished=any(system.unfinished for system in systems),
         mixed=len({versions(run.starts) for run in runs}) > 1,
         failures=failures(systems),
     )
+
+
+def series_css() -> str:
+    """The colours of the systems as variables --series-0 and so on."""
+    colours = (f"--series-{number}: light-dark({', '.join(pair)});" for number, pair in enumerate(SERIES))
+    return f":root {{ {' '.join(colours)} }}\n"
 
 
 def plotting_library() -> str:
@@ -118,9 +125,9 @@ def data(systems: Sequence[System], baseline: str) -> dict:
         "baseline": baseline,
         "scores": list(SCORES),
         "systems": [
-            {"name": system.name, "seeds": [run.seed for run in system.runs], **look(number)}
+            {"name": system.name, "seeds": seeds(system), "unfinished": bool(system.unfinished), **look(number)}
             for number, system in enumerate(systems)
-            if system.runs
+            if system.runs or system.unfinished
         ],
         "differences": {
             other: {name: {score: worded(each) for score, each in found.items()} for name, found in versus.items()}
@@ -128,6 +135,16 @@ def data(systems: Sequence[System], baseline: str) -> dict:
         },
         "plots": [plot_data(plot, systems) for plot in PLOTS],
     }
+
+
+def seeds(system: System) -> dict[int, str]:
+    """What to call the runs of a system that have curves, by their seed."""
+    return {run.seed: title(run.seed, run in system.unfinished) for run in (*system.runs, *system.unfinished)}
+
+
+def title(seed: int, unfinished: bool) -> str:
+    """A run of a system, in words."""
+    return f"seed {seed}" + ", unfinished" * unfinished
 
 
 def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
@@ -139,7 +156,13 @@ def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
         "digits": plot.digits,
         "epochs": epochs,
         "lines": [
-            {"system": line.system, "seed": line.seed, "values": [line.values.get(epoch) for epoch in epochs]}
+            {
+                "system": line.system,
+                "seed": line.seed,
+                "title": title(line.seed, line.unfinished),
+                "unfinished": line.unfinished,
+                "values": [line.values.get(epoch) for epoch in epochs],
+            }
             for line in found
         ],
         "level": identities(systems) if plot.name == "Clusters" else None,
@@ -149,7 +172,7 @@ def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
 def look(number: int) -> dict[str, str | int]:
     """Colour, dash and marker of a system."""
     return {
-        "colour": number % COLOURS,
+        "colour": number % len(SERIES),
         "dash": DASHES[number % len(DASHES)],
         "marker": MARKERS[number % len(MARKERS)],
     }

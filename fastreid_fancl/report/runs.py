@@ -62,7 +62,7 @@ class Run:
         system, seed: what it is in a comparison.
         config: the settings, nested as in config.yaml.
         epochs: the finished ones, at least one.
-        checkpoint: the last one.
+        checkpoint: the last one; None where there is none.
         queries: of the last evaluation; empty where they were not recorded.
         starts: the entries of run.json: commit, versions, machine of each time that it started or went on.
     """
@@ -72,7 +72,7 @@ class Run:
     seed: int
     config: dict = field(repr=False)
     epochs: tuple[Epoch, ...] = field(repr=False)
-    checkpoint: Path = field(repr=False)
+    checkpoint: Path | None = field(repr=False)
     queries: tuple[Query, ...] = field(repr=False)
     starts: tuple[dict, ...] = field(repr=False)
 
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.checkpoint.name == FINAL and len(self.epochs) >= self.max_epoch
+        return self.checkpoint is not None and self.checkpoint.name == FINAL and len(self.epochs) >= self.max_epoch
 
     @property
     def last(self) -> Epoch | None:
@@ -148,8 +148,8 @@ def read_run(folder: str | Path) -> Run:
     """Read the folder of a run that has finished, was interrupted or is going on.
 
     Raises:
-        ValueError: if there is no run, or none with a finished epoch and a checkpoint; or with several test sets; or
-            if its files are damaged.
+        ValueError: if there is no run, or none with a finished epoch; or with several test sets; or if its files are
+            damaged.
     """
     try:
         return _read_run(Path(folder))
@@ -158,12 +158,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def _read_run(folder: Path) -> Run:
-    config, checkpoint = read_config(folder), last_checkpoint(folder)
-    if checkpoint is None:
-        raise ValueError(
-            f"The run {folder} has no checkpoint: resume it with --resume; lower SOLVER.CHECKPOINT_PERIOD if it is "
-            "interrupted often."
-        )
+    config = read_config(folder)
     tests = config["DATASETS"]["TESTS"]
     if len(tests) > 1:
         raise ValueError(f"The run {folder} has {len(tests)} test sets: give DATASETS.TESTS one to compare it.")
@@ -183,7 +178,7 @@ def _read_run(folder: Path) -> Run:
         seed=seed,
         config=config,
         epochs=epochs,
-        checkpoint=checkpoint,
+        checkpoint=last_checkpoint(folder),
         queries=queries if last and fits(queries, last[0]) else (),
         starts=tuple(starts),
     )

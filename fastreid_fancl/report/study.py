@@ -9,12 +9,12 @@ from pathlib import Path
 import yaml
 
 from .album import add_picture
+from .colours import SERIES
 from .systems import System
 from .tables import RETRIEVAL, Cell, cell
 
 PANELS = RETRIEVAL[:2]
-# Okabe and Ito's colours, told apart by colour-blind readers, with a marker each.
-STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+STYLES = tuple(zip((on_white for on_white, _ in SERIES), "os^D", strict=False))
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
         axes.set_ylabel(f"{column.title} (%)")
         axes.grid(alpha=0.3)
     if study.lines:
-        axes.legend(frameon=False)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     names = " and ".join(column.title for column in PANELS)
     along = f" along {study.x}" if study.x else ""
     caption = f"{names} of the variants of {study.name}{along}; bars: standard deviation over seeds."

@@ -34,12 +34,14 @@ class System:
     Attributes:
         runs: finished ones, by seed.
         missing: those without results.
+        unfinished: what there is of those, where they have finished an epoch.
         place: in tables of a given order; None where mAP orders them.
     """
 
     name: str
     runs: tuple[Run, ...]
     missing: tuple[Missing, ...] = ()
+    unfinished: tuple[Run, ...] = ()
     place: int | None = None
 
     @property
@@ -50,25 +52,34 @@ class System:
 
 
 def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]:
-    """Runs by system, in the order of their first appearance; an unfinished run counts as missing.
+    """Runs by system, in the order of their first appearance; an unfinished run, or one in `missing`, has no results.
 
     Raises:
         ValueError: if runs are of different data sets, or runs of one system of one seed or of different settings.
     """
     runs, missing = list(runs), list(missing)
     check_datasets({str(run.folder): run.datasets for run in runs})
-    missing += [Missing(run.system, run.seed, interrupted(run)) for run in runs if not run.finished]
+    explained = {(entry.system, entry.seed) for entry in missing}
+    unfinished = [run for run in runs if not run.finished or (run.system, run.seed) in explained]
+    missing += [
+        Missing(run.system, run.seed, interrupted(run)) for run in unfinished if (run.system, run.seed) not in explained
+    ]
+    finished = [run for run in runs if run not in unfinished]
     systems = []
     for name in dict.fromkeys(entry.system for entry in (*runs, *missing)):
-        own = sorted((run for run in runs if run.system == name and run.finished), key=lambda run: run.seed)
+        own, without, begun = (
+            tuple(sorted((entry for entry in entries if entry.system == name), key=lambda entry: entry.seed))
+            for entries in (finished, missing, unfinished)
+        )
         check_alike(own)
-        systems.append(System(name, tuple(own), tuple(entry for entry in missing if entry.system == name)))
+        systems.append(System(name, own, without, begun))
     return systems
 
 
 def interrupted(run: Run) -> str:
     """Why an unfinished run has no results."""
-    return f"interrupted after epoch {len(run.epochs)} of {run.max_epoch}: resume it with --resume"
+    without = "" if run.checkpoint else ", without a checkpoint (a lower SOLVER.CHECKPOINT_PERIOD writes them sooner)"
+    return f"interrupted after epoch {len(run.epochs)} of {run.max_epoch}{without}: resume it with --resume"
 
 
 def check_baseline(name: str | None, systems: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
-"""Contact sheets of an epoch's clusters, as a run's clusters.csv has them."""
+"""Contact sheets of an epoch's clusters, as a run keeps them."""
 
 import csv
+import gzip
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +11,8 @@ import numpy as np
 from ..clustering import quality
 from ..data import UNLABELLED
 from ..data.loaders import ReIDDataset
+from ..engine.labels import CLUSTERS, cluster_tables
 from ..engine.trainer import training_items
-from ..report.runs import read_epochs
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
@@ -41,17 +42,21 @@ class Group(NamedTuple):
         return RIGHT if self.pids[image] == self.commonest else WRONG
 
 
-def draw(cfg, number: int) -> Picture:
-    """The largest clusters of the epoch that began last, with some images each, and images that were left out.
+def draw(cfg, number: int, epoch: int | None = None) -> Picture:
+    """The largest clusters of an epoch, with some images each, and images that were left out.
+
+    Args:
+        epoch: from 1; None for the one that began last.
 
     Raises:
-        ValueError: if the run has no clusters, or its images are not those of DATASETS.NAMES.
+        ValueError: if the run has no clusters of that epoch, or its images are not those of DATASETS.NAMES.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    groups = read_clusters(folder / "clusters.csv", identities(cfg))
+    epoch, path = find(folder, epoch)
+    groups = read_clusters(path, identities(cfg))
     clusters, left_out = [g for g in groups if g.cluster], [g for g in groups if not g.cluster]
     numbers = summary(groups)
-    where = origin(folder, f"epoch {epoch_of(folder, numbers)}", cfg.SEED)
+    where = origin(folder, f"epoch {epoch}", cfg.SEED)
     shown = clusters[:number]
     hidden = clusters[number:]
     text = (
@@ -80,14 +85,27 @@ def identities(cfg) -> dict[str, str]:
     return known
 
 
+def find(folder: Path, epoch: int | None) -> tuple[int, Path]:
+    """An epoch of a run, the last for None, and the table of its clusters.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    tables = cluster_tables(folder)
+    if not tables:
+        raise ValueError(
+            f"There are no clusters in {folder / CLUSTERS}: methods that learn from identities do not cluster, others "
+            "write them at each epoch. Choose the run of an unsupervised method."
+        )
+    epoch = epoch or max(tables)
+    if epoch not in tables:
+        raise ValueError(f"Expected --epoch to be one of {', '.join(map(str, tables))}, got {epoch}.")
+    return epoch, tables[epoch]
+
+
 def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
     """The clusters in the file's order, largest first, images left out at the end."""
-    if not path.exists():
-        raise ValueError(
-            f"There is no {path}: methods that learn from identities do not cluster, others write it at each epoch. "
-            "Choose the run of an unsupervised method."
-        )
-    with open(path, newline="") as file:
+    with gzip.open(path, "rt", newline="") as file:
         rows = [(row["path"], row["cluster"]) for row in csv.DictReader(file)]
     strangers = [image for image, _ in rows if image not in identities]
     if strangers:
@@ -108,14 +126,6 @@ def summary(groups: list[Group]) -> dict[str, float]:
     items = [(path, pid, "") for group in groups for path, pid in zip(group.paths, group.pids, strict=True)]
     labels = np.array([int(group.cluster or -1) for group in groups for _ in group.paths])
     return quality(labels, ReIDDataset(items).targets)
-
-
-def epoch_of(folder: Path, numbers: dict[str, float]) -> int:
-    """The epoch of clusters.csv, from 1: the last finished one, or the next if its clusters are not those logged."""
-    epochs = read_epochs(folder)
-    logged = epochs[-1].clustering if epochs else {}
-    same = all(logged.get(name) == numbers[name] for name in ("clusters", "left_out"))
-    return len(epochs) if same else len(epochs) + 1
 
 
 def heading(group: Group) -> str:

@@ -50,7 +50,10 @@ def parser() -> argparse.ArgumentParser:
     retrieval = add_kind(kinds, "retrieval", 6, "queries: their nearest gallery images, right or wrong (Figure 5)")
     retrieval.add_argument("--top", type=count, default=8, metavar="K", help="gallery images a query")
     retrieval.add_argument("--hardest", action="store_true", help="the queries with the lowest average precision")
-    add_kind(kinds, "clusters", 10, "clusters: contact sheet of the largest ones of the last epoch, and their purity")
+    clusters = add_kind(
+        kinds, "clusters", 10, "clusters: contact sheet of the largest ones of an epoch, and their purity"
+    )
+    clusters.add_argument("--epoch", type=count, metavar="N", help="from 1; default: the last")
     add_kind(kinds, "eps", 6, "epochs: the radii among which PSEUDO_LABELS.EPS auto chose")
     return found
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.images import read_image
+from ..report.colours import GREEN, VERMILION
 
 MARGIN = 0.1  # cm, on each side
 WIDTH = 16 - 2 * MARGIN
@@ -29,9 +30,9 @@ class Mark(NamedTuple):
     sign: str
 
 
-# Okabe and Ito's colours, which the colour-blind tell apart; thin black on no verdict.
-RIGHT = Mark("#009E73", "-", "✓")
-WRONG = Mark("#D55E00", (0, (2.2, 1.2)), "✗")
+# Thin black on no verdict.
+RIGHT = Mark(GREEN[0], "-", "✓")
+WRONG = Mark(VERMILION[0], (0, (2.2, 1.2)), "✗")
 IGNORED = Mark("#7F7F7F", ":", "–")
 NEUTRAL = Mark(INK, "-", "")
 

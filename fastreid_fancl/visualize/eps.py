@@ -28,7 +28,7 @@ def draw(cfg, number: int) -> Picture:
     picked = sorted(epochs)[:: -(-len(epochs) // number)]
     sheet = Sheet(HEIGHT)
     axes = sheet.figure.subplots(1, len(PANELS), gridspec_kw={"left": 0.07, "right": 0.92, "bottom": 0.17, "top": 0.97})
-    sheet.figure.subplots_adjust(wspace=0.32)
+    sheet.figure.subplots_adjust(wspace=0.42)
     for panel, (name, label) in zip(axes, PANELS.items(), strict=True):
         for place, epoch in enumerate(picked):
             colour = colormaps[drawing.MAP](0.75 * place / max(1, len(picked) - 1))  # its end is pale on white
@@ -39,6 +39,7 @@ def draw(cfg, number: int) -> Picture:
         panel.set_xlabel("eps", fontsize=drawing.POINTS)
         panel.set_ylabel(label, fontsize=drawing.POINTS)
         panel.tick_params(labelsize=drawing.POINTS)
+        panel.yaxis.get_major_locator().set_params(integer=name == "clusters")
     sheet.figure.legend(
         *axes[0].get_legend_handles_labels(), title="epoch", loc="center right", frameon=False,
         fontsize=drawing.POINTS, title_fontsize=drawing.POINTS,

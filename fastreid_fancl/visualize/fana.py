@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from .. import fana
+from ..config import load_config
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
@@ -42,7 +43,14 @@ def draw(cfg, number: int) -> Picture:
         f"{len(shown)} rows: an image, and after {names} a map of the activation, the white region where it is "
         "greatest, and the image with this region black."
     )
-    return Picture("fana", subject.origin, layout(photographs(cfg, shown, images), panels), caption, alt)
+    figure = layout(photographs(cfg, shown, images), panels)
+    return Picture("fana", subject.origin, figure, caption, alt, variant(layers, cfg.FANA.RATIO))
+
+
+def variant(layers: tuple[str, ...], ratio: float) -> str:
+    """What is not as by default, where both of PAPER are shown, in words; empty for the default."""
+    changed = ratio != load_config("", []).FANA.RATIO
+    return " ".join([*(layers if layers != PAPER else ()), *([f"ratio {ratio:g}"] if changed else [])])
 
 
 @torch.no_grad()

@@ -126,16 +126,18 @@ function drawCurves(plot, number) {
     hovertemplate: `%{fullData.name}<br>epoch %{x}: %{y:.${plot.digits}f}<extra></extra>`,
     ...changes,
   });
-  // Several seeds of a system are thin beside their mean, which alone has markers.
+  // Several finished seeds of a system are thin beside their mean, which alone has markers.
   const traces = data.systems.flatMap((look) => {
     const own = plot.lines.filter((line) => line.system === look.name);
     const drawn = own.filter((line) => visible.has(`${look.name} ${line.seed}`));
-    const several = drawn.length > 1;
+    const finished = drawn.filter((line) => !line.unfinished);
+    const several = finished.length > 1;
     const [width, thin] = several ? [1, { mode: "lines", opacity: 0.5 }] : [1.5, {}];
+    const open = { marker: { symbol: `${look.marker}-open`, size: 7 } };
     const seeds = own.map((line) =>
-      trace(look, `seed ${line.seed}`, line.values, width, { ...thin, visible: drawn.includes(line) }),
+      trace(look, line.title, line.values, width, { ...(line.unfinished ? open : thin), visible: drawn.includes(line) }),
     );
-    return several ? [...seeds, trace(look, `mean of ${drawn.length} seeds`, mean(drawn), 2.5)] : seeds;
+    return several ? [...seeds, trace(look, `mean of ${finished.length} seeds`, mean(finished), 2.5)] : seeds;
   });
   const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: plot.level, y1: plot.level };
   const shapes = plot.level === null ? [] : [{ ...level, line: { color: colour("muted"), dash: "dot", width: 1.5 } }];
