@@ -55,7 +55,7 @@ def on_each(commands: list[list[str]], folder: Path, **environment: str) -> list
     ]
     try:
         for machine in machines:
-            machine.wait(timeout=200)
+            machine.wait(timeout=400)
     finally:
         for machine in machines:
             machine.terminate()  # torchrun then stops its processes

@@ -94,11 +94,16 @@ def _radii(candidates: Sequence[float] | None) -> list[float]:
 
 def _draws(distance: csr_matrix, seed: int) -> Iterator[np.ndarray]:
     """Which of a distance's entries, by ascending columns, a random share of its pairs keeps; DRAWS times."""
-    entries, rng = np.arange(distance.nnz, dtype=distance.indices.dtype), np.random.default_rng(seed)
+    entries = np.arange(distance.nnz, dtype=distance.indices.dtype)
     mirrored = csr_matrix((entries, distance.indices, distance.indptr), shape=distance.shape).tocsc().data
     pair = np.minimum(entries, mirrored)  # an entry and its mirror image share a number, so that they go together
+    del entries, mirrored
+    rng, kept = np.random.default_rng(seed), np.empty(len(pair), dtype=bool)
     for _ in range(DRAWS):
-        yield (rng.random(distance.nnz) < KEPT)[pair]
+        for begin in range(0, len(kept), 1 << 20):  # the numbers are eight times as large as what they decide
+            part = kept[begin : begin + (1 << 20)]
+            part[:] = rng.random(len(part)) < KEPT
+        yield kept[pair]
 
 
 def _rand_index(one: np.ndarray, other: np.ndarray) -> float:
