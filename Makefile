@@ -33,7 +33,7 @@ logs/SyntheticSmall/%/model_final.pth: | $(ENV)
 
 test: $(ENV)
 	.venv/bin/ruff check .
-	$(RUN) -m pytest tests --numprocesses auto --dist loadfile
+	$(RUN) -m pytest tests --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(ENV)
 	.venv/bin/ruff check .
