@@ -3,7 +3,7 @@
 from .hierarchy import hdbscan
 from .jaccard import jaccard_distance
 from .labels import dbscan, noise_alone, reliable_labels, renumber
-from .neighbors import knn
+from .neighbors import as_features, knn
 from .quality import quality
 from .ring import ring_knn
 from .sweep import EpsChoice, SweepRow, choose_eps, degenerate, guarded_labels
@@ -11,6 +11,7 @@ from .sweep import EpsChoice, SweepRow, choose_eps, degenerate, guarded_labels
 __all__ = [
     "EpsChoice",
     "SweepRow",
+    "as_features",
     "choose_eps",
     "dbscan",
     "degenerate",

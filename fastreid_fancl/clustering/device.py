@@ -3,6 +3,7 @@
 Shapes: M queries, N rows of the base, D dimensions, k neighbours, C candidates a row.
 """
 
+import logging
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from .exact import Side, candidate_count, look_again
 from .operands import Operand
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 30  # of the products, and of the features of the candidates
 
@@ -25,6 +28,7 @@ def improve_on_device(
     again = distance[rows], index[rows]
     distance[:], index[:] = (values.cpu().numpy() for values in lists)
     if len(rows):
+        logger.info("%d of %d rows are searched again on the CPU: their neighbours are close", len(rows), len(distance))
         look_again(queries[unproven].cpu(), base.cpu(), *again, distance[rows, -1])
         distance[rows], index[rows] = again
 
@@ -44,6 +48,7 @@ def _offer_nearest(queries: Side, base: Side, distance: Tensor, index: Tensor, b
 
 
 def _lower_bounds(left: Operand, right: Operand) -> Tensor:
+    """Of float32 operands, whose scales multiply to 2."""
     return torch.addmm(right.norm, left.values, right.values.T, alpha=-2).add_(left.norm[:, None])
 
 

@@ -30,7 +30,7 @@ def hdbscan(distance: csr_matrix, min_samples: int = 4) -> np.ndarray:
         raise ValueError(f"Expected min_samples of at least 2 for HDBSCAN, got {min_samples}: the usual is 4.")
     if distance.shape[0] < min_samples:
         return np.full(distance.shape[0], -1)
-    model = HDBSCAN(min_cluster_size=min_samples, min_samples=min_samples, metric="precomputed", copy=True)
+    model = HDBSCAN(min_cluster_size=min_samples, min_samples=min_samples, metric="precomputed", copy=False)
     return model.fit(_connected(distance, min_samples)).labels_[: distance.shape[0]].astype(np.int64)
 
 

@@ -128,7 +128,9 @@ def _upper_rows(kernel: Kernel, rows: int, group: dist.ProcessGroup | None) -> R
 
 
 def _joined(parts: list[Rows]) -> Rows:
-    return stack([(np.diff(part.start), part.column, part.value) for part in parts])
+    tables = [(np.diff(part.start), part.column, part.value) for part in parts]
+    parts.clear()  # `stack` frees each as it is copied
+    return stack(tables)
 
 
 def _symmetric(upper: Rows) -> csr_matrix:

@@ -16,11 +16,14 @@ from .jaccard_cpu import STEP
 from .operands import squared_norms
 from .rows import Kernel, Rows, stack
 
-ENTRY_BYTES = 64  # of a sparse entry: number, value and key, the sorted ones, and what sorting takes
+ENTRY_BYTES = 88  # of a sparse entry: number, value and key, the sorted ones, and what sorting takes
 
 
 class OnDevice:
-    """The steps of `jaccard` on a device, which take about `block_bytes` of its memory at once beyond their result."""
+    """The steps of `jaccard` on a device.
+
+    They take about `block_bytes` of its memory at once, beyond the lists, or 36 bytes an entry of the encoding.
+    """
 
     def __init__(self, device: torch.device, block_bytes: int):
         self.device, self.block_bytes = device, block_bytes
@@ -44,7 +47,7 @@ class OnDevice:
     def overlaps(self, encoding: Rows, max_distance: float) -> Kernel:
         """Step 5, of each row and the later ones."""
         start, column, value = self._tensors(*encoding)
-        row = torch.repeat_interleave(torch.diff(start))
+        row = torch.repeat_interleave(torch.diff(start)).int()
         order = column.sort(stable=True).indices
         after = torch.empty_like(order)  # the place of an entry among those by column, plus one
         after[order] = torch.arange(1, len(order) + 1, device=self.device)

@@ -47,7 +47,7 @@ def estimate(backend: str, rows: int, dimensions: int, k: int, device: torch.dev
     count = min(rows, candidate_count(k))
     product, kept = seconds_a_pair(backend, dimensions, device), rows * (12 * k + dimensions * SIZE[backend])
     if device.type != "cpu":
-        return Plan(backend, rows**2 * product, kept + rows * 12 * count + 2 * BLOCK_BYTES)
+        return Plan(backend, rows**2 * product, kept + 2 * BLOCK_BYTES)
     threads = torch.get_num_threads()
     rounds = 2 + max(0, log2(rows / (2 * count)))  # a round fills the second half of a list
     seconds_a_candidate = rounds * APPEND_SECONDS + 4 * dimensions * MEASURED / BYTES_PER_SECOND
@@ -57,8 +57,8 @@ def estimate(backend: str, rows: int, dimensions: int, k: int, device: torch.dev
 
 @lru_cache
 def seconds_a_pair(backend: str, dimensions: int, device: torch.device) -> float:
-    """Seconds of one of a tile's products, on one thread; infinite where there are none."""
-    rows = 256
+    """Seconds of one of a tile's products, on one thread or a device; infinite where there are none."""
+    rows = 256 if device.type == "cpu" else 8192  # a device starts as long as it computes a small one
     features = torch.ones(rows, dimensions, device=device, dtype=torch.int8 if backend == "int8" else torch.float32)
     threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)

@@ -1,7 +1,8 @@
 """Nearest neighbours among the rows of several processes, each of which holds a shard of them.
 
 The shards travel around a ring of processes; each process offers every shard that passes to the lists of its own rows.
-So no process holds more than two shards, and nothing larger than a shard crosses.
+So a process holds three shards at most - its own, one that leaves and one that arrives - and two of them as products
+take them; nothing larger than a shard crosses.
 
 Shapes: n rows of this process, N of all, D dimensions, k neighbours.
 """

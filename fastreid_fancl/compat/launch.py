@@ -92,7 +92,7 @@ def distributed_worker(
                 "or use MODEL.DEVICE cpu."
             )
         torch.cuda.set_device(local_rank)
-    elif "OMP_NUM_THREADS" not in os.environ:
+    if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_gpus_per_machine))
     rank = machine_rank * num_gpus_per_machine + local_rank
     dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank)

@@ -185,6 +185,8 @@ class PseudoLabels(HookBase):
             write_clusters(self.cfg.OUTPUT_DIR, method.epoch, dataset.img_items, labels)
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
+        if len(dataset) < comm.get_world_size():
+            raise ValueError(f"Expected an image a process at least, got {len(dataset)} images: lower --num-gpus.")
         plain = ReIDDataset(dataset.img_items, self.transform, read=dataset.read)
         loader = feature_loader(
             plain,
@@ -254,8 +256,19 @@ def extract_features(method, loader) -> dict[str, Tensor]:
             reported, left = now, (now - began) / number * (len(loader) - number)
             logger.info("Features: batch %d of %d, %.0f s left", number, len(loader), left)
     method.train(training)
-    shares = comm.all_gather({name: torch.cat([part[name] for part in collected]) for name in collected[0]})
-    return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
+    return {name: of_all_processes(torch.cat([part[name] for part in collected])) for name in collected[0]}
+
+
+def of_all_processes(own: Tensor) -> Tensor:
+    """The rows (n, D) of each process, on the CPU, one after the other on all: one copy of them, written in place."""
+    sizes = comm.all_gather(len(own))
+    whole = own.new_empty(sum(sizes), *own.shape[1:])
+    for rank, part in enumerate(whole.split(sizes)):
+        if rank == comm.get_rank():
+            part.copy_(own)
+        if len(sizes) > 1:
+            dist.broadcast(part, src=rank, group=comm._get_global_gloo_group())
+    return whole
 
 
 def from_main(compute):
@@ -268,7 +281,8 @@ def from_main(compute):
             outcome[0] = compute()
         except ValueError as error:
             outcome[1] = error
-    dist.broadcast_object_list(outcome, src=0)
+    # By gloo: NCCL gives up after ten minutes, and keeps the GPUs busy meanwhile.
+    dist.broadcast_object_list(outcome, src=0, group=comm._get_global_gloo_group())
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]

@@ -7,6 +7,7 @@ import csv
 import gzip
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,9 +83,10 @@ def distance_together(features: Tensor, options) -> csr_matrix | None:
     if world == 1 or options.ALGORITHM == "oracle" or len(features) < world:
         return None
     gloo, wanted = comm._get_global_gloo_group(), distance_options(options)
-    share = features.tensor_split(world)[comm.get_rank()]
-    with_devices = gloo if features.device.type == "cpu" else None
-    lists = comm.all_gather(clustering.ring_knn(share, options.K1, with_devices, wanted["block_bytes"]))
+    # Checked as a whole, so that an error has the rows' numbers among all and is every process's.
+    share = clustering.as_features(features).tensor_split(world)[comm.get_rank()]
+    ring = gloo if features.device.type == "cpu" else None  # NCCL
+    lists = comm.all_gather(clustering.ring_knn(share, options.K1, ring, wanted["block_bytes"]))
     neighbors = tuple(map(np.concatenate, zip(*lists, strict=True)))
     return clustering.jaccard_distance(features, **wanted, neighbors=neighbors, group=gloo)
 
@@ -105,10 +107,13 @@ def memory_told() -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        raise ValueError(
+        message = (
             f"The GPU's memory is too small for the clustering ({error}): set PSEUDO_LABELS.DEVICE cpu, or a smaller "
             "PSEUDO_LABELS.BLOCK_GIB."
-        ) from error
+        )
+        if comm.get_local_rank():  # the first one may wait for this process without an end, and say nothing
+            print(f"error: process {comm.get_rank()}: {message}", file=sys.stderr, flush=True)
+        raise ValueError(message) from error
 
 
 def clustering_device(options, device: torch.device) -> torch.device:

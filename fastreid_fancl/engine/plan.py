@@ -29,7 +29,7 @@ from .trainer import Trainer, is_unsupervised
 MOST_IMAGES = 4000  # of N, in the rehearsal
 PER_CLUSTER = 20
 WARM, MEASURED = 2, 6  # steps, and batches to encode
-COPIES = 3  # of all features: gathered by batch, by process, in a memory bank
+COPIES = 3  # of all features: by batch, as a whole, in a memory bank
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Rehearsal:
         self.batches = cluster_batches(
             np.arange(self.sample), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, WARM + MEASURED, cfg.SEED
         )
-        self.extra = 0  # bytes of what is larger in the run
+        self.extra = self.extra_gpu = 0  # bytes of what is larger in the run
         self.checkpoint = self.folder / "rehearsal.pth"
 
     def phases(self) -> Iterator[Phase]:
@@ -123,7 +123,7 @@ class Rehearsal:
     def memory(self) -> tuple[float, float | None]:
         """GiB resident and of the GPU."""
         on_gpu = torch.cuda.is_initialized()
-        return peak_resident() + self.extra / GIB, peak_memory() + self.extra / GIB / COPIES if on_gpu else None
+        return peak_resident() + self.extra / GIB, peak_memory() + self.extra_gpu / GIB if on_gpu else None
 
     def disk(self) -> tuple[float, float]:
         """GiB of checkpoints and of decoded photographs."""
@@ -150,7 +150,8 @@ class Rehearsal:
         labels = torch.arange(self.sample, device=self.model.device) // PER_CLUSTER
         clustering = self._cluster(made_up["original"])
         self.model.start_epoch({name: values.to(self.model.device) for name, values in made_up.items()}, labels)
-        self.extra += COPIES * 4 * (self.images - self.sample) * sum(values.shape[1] for values in made_up.values())
+        larger = 4 * (self.images - self.sample) * sum(values.shape[1] for values in made_up.values())
+        self.extra, self.extra_gpu = self.extra + COPIES * larger, self.extra_gpu + larger
         self.model.epoch = 1
         kept = self.model.stored_features() is not None
         yield Phase("features", 1 if kept else self.cfg.SOLVER.MAX_EPOCH, each * self.images / self.processes)
@@ -172,7 +173,10 @@ class Rehearsal:
             choose(rows, features.shape[1], self.cfg.PSEUDO_LABELS.K1 + 1, features.device)
             for rows in (self.sample, self.images)
         )
-        self.extra += whole.bytes
+        if features.device.type == "cpu":
+            self.extra += whole.bytes
+        else:
+            self.extra_gpu += whole.bytes
         return whole.seconds + max(0.0, taken - known.seconds) * self.images / self.sample
 
     def _encode(self, encode: Callable[[dict], dict]) -> tuple[float, dict[str, Tensor]]:

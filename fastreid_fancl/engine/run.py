@@ -6,7 +6,7 @@ and have the same images under FASTREID_DATASETS: on each, with its own `--machi
     python tools/train_net.py --num-machines 2 --machine-rank 0 --num-gpus 4 --dist-url tcp://FIRST-MACHINE:29500 ...
 
 or by torchrun, which starts all processes again when one is lost; `--resume` then goes on from the last checkpoint, to
-the weights of a run never stopped:
+the weights of a run never stopped (to the bit on CPUs; GPUs do not always add in one order):
 
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 \
         --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 tools/train_net.py --resume ...
