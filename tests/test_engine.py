@@ -24,6 +24,7 @@ from fastreid.engine import default_argument_parser, launch
 
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
+from fastreid_fancl.engine.hooks import PseudoLabels
 from fastreid_fancl.engine.labels import (
     Labels,
     cluster_tables,
@@ -465,6 +466,15 @@ def test_oracle_labels_number_the_known_identities():
         oracle_labels(np.array([4, -1, 4]))
 
 
-def test_the_end_of_a_gpus_memory_is_told_with_the_cure():
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_end_of_a_gpus_memory_is_told_with_the_cure_by_every_process(monkeypatch, capsys, rank):
+    monkeypatch.setattr("fastreid_fancl.engine.labels.comm.get_local_rank", lambda: rank)
     with pytest.raises(ValueError, match=r"CUDA out of memory.*PSEUDO_LABELS.DEVICE cpu"), memory_told():
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+    assert ("PSEUDO_LABELS.DEVICE cpu" in capsys.readouterr().err) == (rank > 0), "the launcher says it for the first"
+
+
+def test_fewer_images_than_processes_are_refused(monkeypatch):
+    monkeypatch.setattr("fastreid_fancl.engine.hooks.comm.get_world_size", lambda: 3)
+    with pytest.raises(ValueError, match="got 2 images: lower --num-gpus"):
+        PseudoLabels._features(None, ["one.png", "two.png"])
