@@ -19,7 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
 from fastreid.data.transforms import build_transforms  # noqa: E402
-from fastreid_fancl.clustering import choose_eps, dbscan, degenerate, jaccard_distance, noise_alone  # noqa: E402
+from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_alone  # noqa: E402
+from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
 from fastreid_fancl.clustering.sweep import CANDIDATES  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.engine.hooks import extract_features  # noqa: E402
@@ -54,7 +55,7 @@ def of_runs(runs: list[Path], datasets: list[str]) -> Iterator[Case]:
 def agreements(features: np.ndarray, identities: np.ndarray, k1: int, k2: int) -> tuple[np.ndarray, float]:
     """The adjusted Rand index of each candidate, not a number where it is degenerate, and the eps chosen."""
     distance, known = jaccard_distance(features, k1, k2), identities >= 0
-    labels = [dbscan(distance, eps) for eps in CANDIDATES]
+    labels = dbscan_sweep(distance, CANDIDATES)
     found = [adjusted_rand_score(identities[known], noise_alone(own)[known]) for own in labels]
     usable = [degenerate(own) is None for own in labels]
     return np.where(usable, found, np.nan), choose_eps(distance).eps

@@ -135,13 +135,16 @@ def _softmax(values):
 
 
 @njit(cache=True, nogil=True)
+def _accumulator(columns, rows):
+    """Sums by column, the columns that have one, and room for what becomes of some rows: counts, columns, values."""
+    sums, touched = np.zeros(columns, dtype=np.float32), np.empty(columns, dtype=np.int32)
+    return sums, touched, np.empty(rows, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+
+
+@njit(cache=True, nogil=True)
 def _expand_rows(start, column, value, neighbors, begin, end):
     rows, k2 = neighbors.shape
-    total = np.zeros(rows, dtype=np.float32)
-    touched = np.empty(rows, dtype=np.int32)
-    counts = np.empty(end - begin, dtype=np.int64)
-    columns = np.empty(0, dtype=np.int32)
-    values = np.empty(0, dtype=np.float32)
+    total, touched, counts, columns, values = _accumulator(rows, end - begin)
     used = 0
     for i in range(begin, end):
         found = 0
@@ -167,12 +170,7 @@ def _overlap_rows(start, column, value, column_start, row, transposed, place, ma
 
     A row meets the later rows of each of its columns right after its own place there.
     """
-    rows = len(start) - 1
-    overlap = np.zeros(rows, dtype=np.float32)
-    touched = np.empty(rows, dtype=np.int32)
-    counts = np.empty(end - begin, dtype=np.int64)
-    columns = np.empty(0, dtype=np.int32)
-    values = np.empty(0, dtype=np.float32)
+    overlap, touched, counts, columns, values = _accumulator(len(start) - 1, end - begin)
     used = 0
     for i in range(begin, end):
         found = 0

@@ -261,13 +261,14 @@ def extract_features(method, loader) -> dict[str, Tensor]:
 
 def of_all_processes(own: Tensor) -> Tensor:
     """The rows (n, D) of each process, on the CPU, one after the other on all: one copy of them, written in place."""
+    if comm.get_world_size() == 1:
+        return own
     sizes = comm.all_gather(len(own))
     whole = own.new_empty(sum(sizes), *own.shape[1:])
     for rank, part in enumerate(whole.split(sizes)):
         if rank == comm.get_rank():
             part.copy_(own)
-        if len(sizes) > 1:
-            dist.broadcast(part, src=rank, group=comm._get_global_gloo_group())
+        dist.broadcast(part, src=rank, group=comm._get_global_gloo_group())
     return whole
 
 

@@ -84,8 +84,9 @@ def distance_together(features: Tensor, options) -> csr_matrix | None:
         return None
     gloo, wanted = comm._get_global_gloo_group(), distance_options(options)
     # Checked as a whole, so that an error has the rows' numbers among all and is every process's.
-    share = clustering.as_features(features).tensor_split(world)[comm.get_rank()]
+    features = clustering.as_features(features)
     ring = gloo if features.device.type == "cpu" else None  # NCCL
+    share = features.tensor_split(world)[comm.get_rank()]
     lists = comm.all_gather(clustering.ring_knn(share, options.K1, ring, wanted["block_bytes"]))
     neighbors = tuple(map(np.concatenate, zip(*lists, strict=True)))
     return clustering.jaccard_distance(features, **wanted, neighbors=neighbors, group=gloo)
@@ -219,7 +220,5 @@ def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarr
 
 def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:
     """The tables of clusters in a run's folder by their epoch, from 1, in its order."""
-    found = {
-        int(path.name[len("epoch_") :].split(".")[0]): path for path in Path(folder, CLUSTERS).glob("epoch_*.csv.gz")
-    }
-    return dict(sorted(found.items()))
+    paths = Path(folder, CLUSTERS).glob("epoch_*.csv.gz")
+    return dict(sorted((int(path.name.removeprefix("epoch_").removesuffix(".csv.gz")), path) for path in paths))

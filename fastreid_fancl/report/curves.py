@@ -39,7 +39,10 @@ class Line:
 def lines(plot: Plot, systems: Sequence[System]) -> list[Line]:
     """The runs of all systems that have values in a plot."""
     found = [
-        line(plot, run, run in system.unfinished) for system in systems for run in (*system.runs, *system.unfinished)
+        line(plot, run, unfinished)
+        for system in systems
+        for runs, unfinished in ((system.runs, False), (system.unfinished, True))
+        for run in runs
     ]
     return [each for each in found if each.values]
 
