@@ -25,6 +25,7 @@ setup(
         "scipy>=1.11",
         "scikit-learn>=1.3",
         "numba>=0.60",
+        "llvmlite>=0.43",
         "opencv-python-headless>=4.7",
         "pillow>=10",
         "yacs>=0.1.8",

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastreid_fancl import load_config
+from fastreid_fancl import config, load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -94,3 +94,20 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, text):
 def test_all_wrong_values_are_named_at_once():
     with pytest.raises(ValueError, match=r"(?s)PSEUDO_LABELS\.EPS 'tight'.*MEMORY\.UPDATE 'soft'.*FANA\.RATIO 1\.5"):
         load_config(opts=["PSEUDO_LABELS.EPS", "tight", "MEMORY.UPDATE", "soft", "FANA.RATIO", "1.5"])
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [({"avx512f": True, "avx512bf16": False}, "float32"), ({"avx512bf16": True}, "bfloat16"), ({}, "float32")],
+)
+def test_backbones_run_in_bfloat16_where_the_processor_has_it(monkeypatch, features, expected):
+    monkeypatch.setattr(config, "get_host_cpu_features", lambda: features)
+    assert expected == load_config(opts=["MODEL.DEVICE", "cpu"]).MODEL.PRECISION
+    assert load_config(opts=["MODEL.DEVICE", "cpu", "MODEL.PRECISION", "float32"]).MODEL.PRECISION == "float32"
+
+
+def test_two_kinds_of_mixed_precision_are_refused_or_avoided(monkeypatch):
+    monkeypatch.setattr(config, "get_host_cpu_features", lambda: {"avx512bf16": True})
+    assert load_config(opts=["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", True]).MODEL.PRECISION == "float32"
+    with pytest.raises(ValueError, match="MODEL.PRECISION 'bfloat16': expected float32 beside SOLVER.AMP"):
+        load_config(opts=["MODEL.PRECISION", "bfloat16", "SOLVER.AMP.ENABLED", True])

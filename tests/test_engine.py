@@ -38,6 +38,7 @@ from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_u
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
+    "MODEL.PRECISION": "float32",  # alike on all machines
     "MODEL.BACKBONE.DEPTH": "18x",
     "MODEL.BACKBONE.FEAT_DIM": 512,
     "MODEL.BACKBONE.PRETRAIN": False,
@@ -446,7 +447,7 @@ def test_a_data_set_of_mixed_types_is_refused(datasets, monkeypatch, train, quer
 
 
 def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):
-    path, row = os.fspath(tmp_path / "sweep.csv"), SweepRow(0.5, 4, 0.1, 0.3, 0.9, 0.6)
+    path, row = os.fspath(tmp_path / "sweep.csv"), SweepRow(0.5, 4, 0.1, 0.3, 0.9, 0.8, 0.6)
     for epoch, score in ((0, 0.1), (1, 0.2), (2, 0.3), (1, 0.4)):
         write_sweep(path, epoch, Labels(np.zeros(4), 0.5, (row._replace(score=score),)))
     with open(path, newline="") as file:

@@ -140,8 +140,3 @@ def test_a_run_in_bfloat16_and_micro_batches_learns_and_resumes_to_the_same_weig
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     losses = by_name(tmp_path / "whole")["total_loss"]
     assert losses[-1] < losses[0]
-
-
-def test_two_kinds_of_mixed_precision_are_refused():
-    with pytest.raises(ValueError, match="MODEL.PRECISION 'bfloat16': expected float32 beside SOLVER.AMP"):
-        load_config(opts=["MODEL.PRECISION", "bfloat16", "SOLVER.AMP.ENABLED", True])
