@@ -5,7 +5,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
 from fastreid_fancl.clustering import choose_eps, dbscan, degenerate, guarded_labels, jaccard_distance, noise_alone
-from fastreid_fancl.clustering.sweep import CANDIDATES, _draws, _rand_index
+from fastreid_fancl.clustering.sweep import CANDIDATES, _draws, _rand_index, modularities
 
 
 def groups(sizes, within=0.1, between=1.0):
@@ -56,8 +56,11 @@ def test_the_choice_is_near_the_best_of_the_sweep_on_hard_data(agreements):
 
 
 def test_the_sweep_holds_the_numbers_of_each_candidate():
-    # Groups of 60 and 40 images, 0.5 from each other, and one image alone. Few of its pairs hold each group together:
-    # from 0.2 to 0.4 the score is 100 / 101 * (1 - 0.6 ** 2 - 0.4 ** 2); one cluster or none scores nothing.
+    # Groups of 60 and 40 images, 0.5 from each other, and one image alone. Few of its pairs hold each group together.
+    # Pairs of a group weigh 0.9 ** 2, others 0.5 ** 2: 1770 * 0.81 = 1433.7 and 780 * 0.81 = 631.8 within the groups,
+    # 2400 * 0.25 = 600 between them, 2665.5 in all. From 0.2 to 0.4 modularity is
+    # 2065.5 / 2665.5 - (3467.4 / 5331) ** 2 - (1863.6 / 5331) ** 2. With one cluster it is 0, with none it is
+    # -(60 * (59 * 0.81 + 40 * 0.25) ** 2 + 40 * (39 * 0.81 + 60 * 0.25) ** 2) / 5331 ** 2.
     pair = groups([60, 40], between=0.5)
     distance = csr_matrix((pair.data, pair.indices, np.append(pair.indptr, pair.nnz)), shape=(101, 101))
     choice = choose_eps(distance, candidates=[0.6, 0.05, 0.2, 0.3, 0.4])
@@ -66,8 +69,23 @@ def test_the_sweep_holds_the_numbers_of_each_candidate():
     assert [row.left_out for row in choice.sweep] == pytest.approx([1, *[1 / 101] * 4])
     assert [row.largest for row in choice.sweep] == pytest.approx([0, 0.6, 0.6, 0.6, 1])
     assert [row.robustness for row in choice.sweep] == pytest.approx([1] * 5)
-    assert [row.score for row in choice.sweep] == pytest.approx([0, *[100 / 101 * 0.48] * 3, 0])
+    assert [row.modularity for row in choice.sweep] == pytest.approx([-0.01010593, *[0.22964793] * 3, 0], abs=1e-7)
+    assert [row.score for row in choice.sweep] == pytest.approx([0, *[0.22964793**2] * 3, 0], abs=1e-7)
     assert choice.eps == 0.3
+
+
+def test_modularity_is_what_pairs_of_a_cluster_weigh_more_than_by_chance():
+    features, _ = oracles.hard_features(60, 16, identities=6, seed=0)
+    distance = jaccard_distance(features, 10, 3)
+    labels = np.stack([dbscan(distance, eps) for eps in (0.3, 0.5, 0.7)])
+    weight = np.zeros((60, 60))
+    weight[distance.tocoo().coords] = (1 - distance.data.astype(np.float64)) ** 2
+    np.fill_diagonal(weight, 0)
+    strength = weight.sum(axis=1)
+    for found, own in zip(modularities(distance, labels), map(noise_alone, labels), strict=True):
+        above = weight - np.outer(strength, strength) / weight.sum()
+        assert found == pytest.approx(above[own[:, None] == own].sum() / weight.sum())
+    assert modularities(csr_matrix((3, 3), dtype=np.float32), np.array([[0, 0, 0], [-1, -1, -1]])).tolist() == [0, 0]
 
 
 def test_identities_bridged_by_one_pair_are_kept_apart():

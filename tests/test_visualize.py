@@ -246,7 +246,7 @@ def test_an_eps_by_data_is_drawn_with_the_radii_that_it_was_chosen_from(run):
     with pytest.raises(SystemExit, match=r"There is no .*eps_sweep.csv: a run writes it with PSEUDO_LABELS.EPS auto"):
         visualize("eps", "--run", run)
     for epoch, eps in enumerate((0.3, 0.5)):
-        sweep = tuple(SweepRow(radius, 4, 0.1, 0.3, 0.9, 0.6) for radius in (0.3, 0.4, 0.5))
+        sweep = tuple(SweepRow(radius, 4, 0.1, 0.3, 0.9, 0.8, 0.6) for radius in (0.3, 0.4, 0.5))
         write_sweep(os.fspath(run / "eps_sweep.csv"), epoch, Labels(np.zeros(4), eps, sweep))
     said = caption(run, "eps")
     assert "in 2 of 2 epochs" in said and "the radius used, over all epochs 0.3 to 0.5" in said

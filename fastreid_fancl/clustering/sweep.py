@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from scipy.sparse import coo_matrix, csr_matrix
 
-from .labels import dbscan, dbscan_sweep
+from .labels import dbscan, dbscan_sweep, noise_alone
 
 CANDIDATES = tuple(n / 40 for n in range(8, 37))  # 0.2, 0.225, ..., 0.9
 KEPT, DRAWS = 0.4, 8  # compared with other criteria in benchmarks/eps.py
@@ -24,7 +25,8 @@ class SweepRow(NamedTuple):
         left_out: share of the images left out.
         largest: share of the clustered images in the largest cluster.
         robustness: how much of the partition a few of the pairs find again, an adjusted Rand index.
-        score: robustness times coverage times diversity.
+        modularity: how much more alike images of a cluster are than images at large.
+        score: robustness times the square of modularity.
     """
 
     eps: float
@@ -32,6 +34,7 @@ class SweepRow(NamedTuple):
     left_out: float
     largest: float
     robustness: float
+    modularity: float
     score: float
 
 
@@ -51,14 +54,13 @@ def choose_eps(
 ) -> EpsChoice:
     """DBSCAN's radius by data, without labels.
 
-    Each candidate scores the product of three shares:
+    Each candidate scores robustness times the square of modularity, where negative ones count as 0:
 
     - robustness, the adjusted Rand index (each image left out counts as a cluster) between the partition and that of a
       random KEPT share of the pairs, the mean over DRAWS of them: an identity is held together by many pairs, a bridge
       between two identities by few;
-    - coverage, the share of images that are in a cluster: with all images left out, nothing changes either;
-    - diversity, the chance that two clustered images are in different clusters, 1 - sum_c (n_c / n)^2: nor does it with
-      all of them in one.
+    - modularity (Newman and Girvan, 2004), see below: low where images that are alike lie in different clusters or are
+      left out, and where clusters hold what is not alike. It is 0 with one cluster, and below with none.
 
     The best candidate wins, the middle one of equals; degenerate ones (see `degenerate`) only if all are.
 
@@ -78,7 +80,7 @@ def choose_eps(
     labels = dbscan_sweep(distance, radii, min_samples)
     few = (dbscan_sweep(distance, radii, min_samples, kept) for kept in _draws(distance, seed))
     robust = np.mean([[_rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in few], axis=0)
-    sweep = tuple(_row(eps, own, robustness) for eps, own, robustness in zip(radii, labels, robust, strict=True))
+    sweep = tuple(map(_row, radii, labels, robust, modularities(distance, labels)))
     usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own, **limits) is None] or sweep
     best = max(row.score for row in usable)
     tied = [row for row in usable if row.score == best]
@@ -128,11 +130,56 @@ def _pairs(sizes: np.ndarray) -> int:
     return int((sizes * (sizes - 1)).sum())
 
 
-def _row(eps: float, labels: np.ndarray, robustness: float) -> SweepRow:
-    shares, left_out = cluster_shares(labels), float((labels < 0).mean())
-    diversity = 1 - np.square(shares).sum() if len(shares) else 0.0
-    score = max(0.0, robustness) * (1 - left_out) * diversity
-    return SweepRow(eps, len(shares), left_out, float(shares.max(initial=0)), float(robustness), float(score))
+def modularities(distance: csr_matrix, labels: np.ndarray) -> np.ndarray:
+    """Modularity of clusterings of the graph in which images at distance d are joined by the weight (1 - d)^2.
+
+    Q = sum_c (w_c / w - (s_c / 2 w)^2): w_c the weights within cluster c, w all weights, s_c the weights at the images
+    of c, those within counted twice. Images left out are clusters of their own.
+
+    Args:
+        distance: (N, N) of `jaccard_distance`; pairs that are not stored weigh nothing.
+        labels: (R, N) of R clusterings, -1 for images left out.
+
+    Returns:
+        (R,) in [-1/2, 1); 0 where no images are joined.
+    """
+    entries = distance.indptr, distance.indices, distance.data
+    strength = _strength(*entries)
+    total = strength.sum() / 2
+    if total == 0:
+        return np.zeros(len(labels))
+    within = np.array([_weight_within(*entries, own) for own in labels])
+    chance = [np.square(np.bincount(noise_alone(own), strength) / (2 * total)).sum() for own in labels]
+    return within / total - chance
+
+
+@njit(cache=True, nogil=True)
+def _strength(start, column, value):
+    """(N,) sum of the weights at each image."""
+    strength = np.zeros(len(start) - 1)
+    for i in range(len(strength)):
+        for e in range(start[i], start[i + 1]):
+            if column[e] != i:
+                strength[i] += (1.0 - value[e]) ** 2
+    return strength
+
+
+@njit(cache=True, nogil=True)
+def _weight_within(start, column, value, labels):
+    """Sum of the weights of pairs that share a cluster."""
+    weight = 0.0
+    for i in range(len(labels)):
+        if labels[i] >= 0:
+            for e in range(start[i], start[i + 1]):
+                if column[e] < i and labels[column[e]] == labels[i]:
+                    weight += (1.0 - value[e]) ** 2
+    return weight
+
+
+def _row(eps: float, labels: np.ndarray, robustness: float, modularity: float) -> SweepRow:
+    shares, left_out = cluster_shares(labels), (labels < 0).mean()
+    score = max(0.0, robustness) * max(0.0, modularity) ** 2
+    return SweepRow(eps, len(shares), *map(float, (left_out, shares.max(initial=0), robustness, modularity, score)))
 
 
 def cluster_shares(labels: np.ndarray) -> np.ndarray:

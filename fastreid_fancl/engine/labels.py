@@ -162,8 +162,8 @@ def explain(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
     near = [f"{row.score:.2f} at {row.eps:.3g}" for row in sweep if 0 < abs(row.eps - eps) < 0.06]
     return (
         f"eps {eps:.3g} by data: {chosen.clusters} clusters, which a few of the pairs find again by "
-        f"{chosen.robustness:.2f} (adjusted Rand index), {chosen.left_out:.0%} of the images left out; score "
-        f"{chosen.score:.2f}, nearby {', '.join(near)}"
+        f"{chosen.robustness:.2f} (adjusted Rand index), modularity {chosen.modularity:.2f}, {chosen.left_out:.0%} "
+        f"of the images left out; score {chosen.score:.2f}, nearby {', '.join(near)}"
     )
 
 
