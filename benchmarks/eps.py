@@ -101,9 +101,7 @@ def measure(cases: Iterable[Case]) -> dict[str, list[list[float]]]:
 
 def report(losses: dict[str, list[list[float]]]) -> None:
     """A line a group and radius; a degenerate clustering has lost 1."""
-    print(
-        "\n| features | cases | eps | mean loss to the best | nine in ten lose at most | most |\n|---|---|---|---|---|---|"
-    )
+    print("\n| features | cases | eps | mean loss to the best | nine in ten lose at most | most |\n" + "|---" * 6 + "|")
     for group, cases in losses.items():
         for eps, own in zip(("auto", *FIXED), np.nan_to_num(np.array(cases), nan=1.0).T, strict=True):
             numbers = f"{own.mean():.3f} | {np.quantile(own, 0.9):.3f} | {own.max():.3f}"
