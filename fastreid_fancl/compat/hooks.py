@@ -101,8 +101,9 @@ class EventStorage(events.EventStorage):
         of_processes = comm.gather(own)
         for self.iter, name, value in later:
             self.put_scalar(name, value.item())
-        for (self.iter, *_), *same_step in zip(steps, *of_processes, strict=True) if of_processes else ():
-            self._put_losses(*zip(*same_step, strict=True))
+        if comm.is_main_process():
+            for (self.iter, *_), *of_step in zip(steps, *of_processes, strict=True):
+                self._put_losses(*zip(*of_step, strict=True))
         self.iter = now
 
     def _put_losses(self, data_times: tuple[float], losses: tuple[dict[str, float]]) -> None:
