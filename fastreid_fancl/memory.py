@@ -1,5 +1,8 @@
 """Memory banks of clusters and of images. Shapes: N images, B queries, M clusters, D feature dimensions."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastreid.modeling.losses.utils import concat_all_gather
@@ -75,7 +78,7 @@ class ClusterMemory(nn.Module):
         return cluster_nce(queries, self.centroids, targets, self.temperature)
 
     @torch.no_grad()
-    def update(self, queries: Tensor, targets: Tensor) -> None:
+    def update(self, queries: Tensor, targets: Tensor, turns: Sequence[int] | None = None) -> None:
         """Eq. 9: m_i <- alpha m_i + (1 - alpha) f_q, then back to unit length.
 
         Under several processes the queries of all ranks are applied in rank order on every rank, so that the banks stay
@@ -84,19 +87,21 @@ class ClusterMemory(nn.Module):
         Args:
             queries: (B, D), normalised here.
             targets: (B,).
+            turns: `turns` of the targets of all ranks; without it they are counted, which waits for the device.
         """
         queries = F.normalize(queries.detach().float(), dim=1)
         queries, targets = of_all_ranks(queries, targets)
+        turns = _turns(targets, turns)
         if self.update_rule == "hard":
-            hardest = self._hardest(queries, targets)
+            hardest, turns = self._hardest(queries, targets, turns[0]), turns[:1]
             queries, targets = queries[hardest], targets[hardest]
-        move(self.centroids, targets, queries, self.momentum)
+        move(self.centroids, targets, queries, self.momentum, turns)
 
-    def _hardest(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """The index of each present cluster's least similar query; of equals, the first."""
+    def _hardest(self, queries: Tensor, targets: Tensor, clusters: int) -> Tensor:
+        """The index of the least similar query of each of the clusters that are present; of equals, the first."""
         similarity = (queries * self.centroids[targets]).sum(1)
         by_similarity = similarity.argsort(stable=True)
-        return by_similarity[_rank_in_cluster(targets[by_similarity]) == 0]
+        return by_similarity[_by_rank(targets[by_similarity])[:clusters]]
 
 
 class InstanceMemory(nn.Module):
@@ -121,15 +126,16 @@ class InstanceMemory(nn.Module):
         self.register_buffer("features", F.normalize(features.detach().float(), dim=1), persistent=persistent)
 
     @torch.no_grad()
-    def update(self, queries: Tensor, indices: Tensor) -> None:
+    def update(self, queries: Tensor, indices: Tensor, turns: Sequence[int] | None = None) -> None:
         """v_i <- m v_i + (1 - m) f_i, then back to unit length, for every query in turn, those of all ranks.
 
         Args:
             queries: (B, D), normalised here.
             indices: (B,) of the images.
+            turns: `turns` of the indices of all ranks; without it they are counted, which waits for the device.
         """
         queries, indices = of_all_ranks(F.normalize(queries.detach().float(), dim=1), indices)
-        move(self.features, indices, queries, self.momentum)
+        move(self.features, indices, queries, self.momentum, _turns(indices, turns))
 
 
 class HybridMemory(InstanceMemory):
@@ -197,29 +203,37 @@ def of_all_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(concat_all_gather(tensor) for tensor in tensors) if comm.get_world_size() > 1 else tensors
 
 
-def move(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float) -> None:
-    """Move rows of a bank (M, D) in place towards queries (B, D), one after the other where they share a row (B,)."""
-    for turn in _turns(rows):
+def turns(rows: np.ndarray) -> list[int]:
+    """How many different rows a batch (B,) has, how many twice or more, three times or more, and so on: sums to B."""
+    _, counts = np.unique(rows, return_counts=True)
+    return [int((counts > turn).sum()) for turn in range(counts.max())]
+
+
+def move(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float, turns: Sequence[int]) -> None:
+    """Move rows of a bank (M, D) in place towards queries (B, D), one after the other where they share a row (B,).
+
+    Eq. 9 with its normalisation depends on the order within a row and on nothing outside it, so all rows can take their
+    n-th query at once: as many turns as the most frequent row has queries, `turns` of the rows.
+    """
+    for turn in _by_rank(rows).split(list(turns)):
         moved = momentum * bank[rows[turn]] + (1 - momentum) * queries[turn]
         bank[rows[turn]] = F.normalize(moved, dim=1)
 
 
-def _rank_in_cluster(targets: Tensor) -> Tensor:
-    """How many earlier queries share each query's cluster: [7, 3, 7, 7, 3] -> [0, 0, 1, 2, 1]."""
-    order = targets.argsort(stable=True)
-    clusters, sizes = targets[order].unique_consecutive(return_counts=True)
-    starts = sizes.cumsum(0) - sizes
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - starts.repeat_interleave(sizes)
-    return rank
+def _by_rank(targets: Tensor) -> Tensor:
+    """The queries in the order of how many earlier ones share their cluster: [7, 3, 7, 7, 3] -> [0, 1, 2, 4, 3].
 
-
-def _turns(targets: Tensor) -> list[Tensor]:
-    """Split a batch so that no turn holds a cluster twice: as many turns as the largest cluster has queries.
-
-    Eq. 9 with its normalisation depends on the order within a cluster and on nothing outside it, so all clusters can
-    take their n-th query at once.
+    On a GPU nothing here waits for it.
     """
-    rank = _rank_in_cluster(targets)
-    by_rank = rank.argsort(stable=True)
-    return list(by_rank.split(rank.bincount().tolist()))
+    order = targets.argsort(stable=True)
+    grouped = targets[order]
+    earlier = torch.arange(len(order), device=order.device) - torch.searchsorted(grouped, grouped)
+    return torch.empty_like(order).scatter_(0, order, earlier).argsort(stable=True)
+
+
+def _turns(rows: Tensor, known: Sequence[int] | None) -> Sequence[int]:
+    """`turns` of the rows (B,), which are counted where they are not known."""
+    found = turns(rows.cpu().numpy()) if known is None else known
+    if sum(found) != len(rows):
+        raise ValueError(f"Expected the turns of {len(rows)} rows, got those of {sum(found)}: give those of all ranks.")
+    return found

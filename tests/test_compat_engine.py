@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from bag_of_tricks import refuse, stock_cfg, stock_trainer
+from conftest import on_two_ranks
 from fastreid.engine import default_argument_parser, default_setup, hooks, launch
 from fastreid.engine.defaults import DistributedDataParallel
 from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
@@ -102,21 +103,57 @@ def test_mixed_precision_trains_on_a_gpu_without_warnings(datasets, tmp_path):
     assert "grad_scaler" in torch.load(tmp_path / "model_final.pth", weights_only=True)
 
 
-def test_logged_losses_are_copied_to_the_host_before_anything_else():
-    class OnGpu:
-        """A loss on a GPU: the stock function would make a CUDA stream for it."""
+def put(storage, iteration: int, data_time: float, **losses: float) -> None:
+    """What the trainer does with the losses of an iteration."""
+    storage.iter = iteration
+    SimpleTrainer._write_metrics(None, {name: torch.tensor(value) for name, value in losses.items()}, data_time)
 
-        device = torch.device("cuda")
 
-        def detach(self):
-            return self
+def histories(storage) -> dict[str, list[tuple[float, int]]]:
+    """Each scalar's values and their iterations."""
+    return {name: values.values() for name, values in storage.histories().items()}
 
-        def cpu(self):
-            return torch.tensor(2.0)
 
+def test_losses_come_to_the_storage_together_each_with_its_iteration():
     with EventStorage() as storage:
-        SimpleTrainer._write_metrics(SimpleNamespace(iter=0), {"loss": OnGpu()}, 0.0)
-    assert storage.latest()["total_loss"][0] == 2
+        for iteration in range(22):
+            put(storage, iteration, iteration / 4, loss_a=float(iteration), loss_b=0.5)
+            storage.put_later("accuracy", torch.tensor([iteration / 32]))
+            assert ("loss_a" in storage.latest()) == (iteration >= 19), "the twentieth brings them all"
+        assert storage.latest()["total_loss"] == (19.5, 19)
+        storage.settle()
+    assert histories(storage) == {
+        "loss_a": [(iteration, iteration) for iteration in range(22)],
+        "loss_b": [(0.5, iteration) for iteration in range(22)],
+        "total_loss": [(iteration + 0.5, iteration) for iteration in range(22)],
+        "data_time": [(iteration / 4, iteration) for iteration in range(22)],
+        "accuracy": [(iteration / 32, iteration) for iteration in range(22)],
+    }
+    assert storage.iter == 21
+
+
+def losses_of_a_rank(rank: int) -> tuple[dict, list[int]]:
+    """The histories of 20 steps of one of two processes, and of how many steps it told the other at once."""
+    told, gather = [], comm.gather
+    comm.gather = lambda data: told.append(len(data)) or gather(data)
+    with EventStorage() as storage:
+        for iteration in range(20):
+            put(storage, iteration, (0.25, 0.5)[(rank + iteration) % 2], loss=1.0 + 2 * rank + iteration)
+    return histories(storage), told
+
+
+def test_of_two_processes_the_mean_losses_and_the_longest_time_are_put(tmp_path):
+    (main, told), (other, _) = on_two_ranks(losses_of_a_rank, tmp_path)
+    # Losses 1 + i and 3 + i, times 0.25 and 0.5 in turn.
+    assert main["total_loss"] == [(2 + iteration, iteration) for iteration in range(20)]
+    assert main["data_time"] == [(0.5, iteration) for iteration in range(20)]
+    assert told == [20]
+    assert not other
+
+
+def test_a_writer_that_would_come_before_the_losses_is_refused():
+    with pytest.raises(ValueError, match="a multiple of 20 iterations, got 30"):
+        hooks.PeriodicWriter([], 30)
 
 
 @pytest.mark.parametrize("period, evaluations", [(-1, 1), (0, 1), (1, 3), (2, 2), (3, 1), (9, 1)])
@@ -177,9 +214,13 @@ def test_only_a_wrong_input_that_stops_training_is_logged_without_a_traceback(ca
     assert ("Traceback" in caplog.text) == traceback and str(stop.value) in caplog.text
 
 
-def test_a_loss_that_diverges_is_a_wrong_input():
-    with EventStorage(), pytest.raises(ValueError, match="(?s)NaN at iteration=3.*loss_a.*Lower SOLVER.BASE_LR"):
-        SimpleTrainer._write_metrics(SimpleNamespace(iter=3), {"loss_a": torch.tensor(float("nan"))}, 0.0)
+def test_a_loss_that_diverges_is_a_wrong_input_of_its_iteration():
+    with EventStorage() as storage:
+        for iteration, loss in enumerate([1.0, 2.0, float("nan"), float("inf"), 3.0]):
+            put(storage, iteration, 0.0, loss_a=loss)
+        with pytest.raises(ValueError, match="(?s)NaN at iteration=2!.*loss_a.*Lower SOLVER.BASE_LR"):
+            storage.settle()
+    assert histories(storage)["total_loss"] == [(1, 0), (2, 1)]
 
 
 def test_what_a_hook_logs_before_an_epoch_reaches_the_metrics(datasets, tmp_path):

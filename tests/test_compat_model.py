@@ -75,6 +75,41 @@ def test_batches_from_the_host_reach_the_gpu():
     assert model.eval()({"images": images}).device.type == "cuda"
 
 
+def smoothed_cross_entropy(logits, targets, eps, alpha):
+    """The loops of fast-reid's definition; images without a loss do not count in the mean."""
+    losses = []
+    for row, target in zip(logits.astype(np.float64), targets, strict=True):
+        probabilities = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        share = eps if eps >= 0 else alpha * probabilities[target]
+        wanted = np.full(len(row), share / (len(row) - 1))
+        wanted[target] = 1 - share
+        losses.append(-(wanted * np.log(probabilities)).sum())
+    return np.sum(losses) / max(np.count_nonzero(losses), 1)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1, -1.0])
+def test_the_cross_entropy_of_fast_reid_equals_the_loops(eps):
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(8, 5)).astype(np.float32), rng.integers(5, size=8)
+    logits[3] = 0
+    logits[3, targets[3]] = 60  # without smoothing no loss at all
+    loss = cross_entropy_loss(torch.tensor(logits), torch.tensor(targets), eps, 0.3)
+    expected = smoothed_cross_entropy(logits, targets, eps, 0.3)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_images_of_no_loss_have_the_mean_zero():
+    assert cross_entropy_loss(torch.eye(3) * 200, torch.arange(3), 0.0).item() == 0
+
+
+def test_unknown_targets_count_as_the_first_identity():
+    model, images = model_and_images()
+    unknown, first = (
+        model.train()({"images": images, "targets": torch.full((4,), target)})["loss_cls"] for target in (-1, 0)
+    )
+    assert torch.equal(unknown, first)
+
+
 def test_a_single_identity_is_an_error_of_the_loss():
     with pytest.raises(ValueError, match="at least 2 training identities, got 1"):
         cross_entropy_loss(torch.zeros(4, 1), torch.zeros(4, dtype=torch.long), 0.1)

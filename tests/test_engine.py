@@ -5,6 +5,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from conftest import REPO, write_animals
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_argument_parser, launch
+from fastreid.engine.hooks import PeriodicWriter
 
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
@@ -35,6 +37,7 @@ from fastreid_fancl.engine.labels import (
 )
 from fastreid_fancl.engine.run import command_line, evaluate, sole_writer, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
+from fastreid_fancl.methods import ClusterContrast
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -140,6 +143,35 @@ def test_an_unsupervised_run_logs_its_clusters(datasets, tmp_path):
         assert len({row["cluster"] for row in rows} - {""}) == clusters
     assert (tmp_path / "clusters.csv").read_bytes() == tables[-1]
     assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("method", ["resnet50", "fancl"])
+def test_losses_that_are_brought_together_are_logged_as_one_by_one(datasets, tmp_path, monkeypatch, method):
+    """An epoch of 25 iterations, written at the 20th, 25th and 40th, the last one."""
+    logged = []
+    for together in (1, 20):
+        monkeypatch.setattr("fastreid_fancl.compat.hooks.STEPS_TOGETHER", together)
+        (output := tmp_path / str(together)).mkdir()
+        torch.manual_seed(0)
+        trainer = Trainer(configured(method, output, SOLVER__ITERS_PER_EPOCH=25))
+        next(hook for hook in trainer._hooks if isinstance(hook, PeriodicWriter))._period = 20
+        trainer.train()
+        logged.append(
+            [{k: v for k, v in line.items() if not re.search("time|seconds|memory", k)} for line in metrics(output)]
+        )
+    assert logged[0] == logged[1]
+    assert [line["iteration"] for line in logged[1] if "total_loss" in line] == [19, 24, 39, 49]
+    assert ("cls_accuracy" in logged[1][0]) == (method == "resnet50")
+
+
+def test_a_loss_that_diverges_stops_the_run_before_anything_is_saved(datasets, tmp_path, monkeypatch):
+    losses, steps = ClusterContrast.losses, iter(range(9))
+    broken = lambda *args: {k: v / (next(steps) != 2) for k, v in losses(*args).items()}  # noqa: E731
+    monkeypatch.setattr(ClusterContrast, "losses", broken)
+    with pytest.raises(SystemExit, match="infinite or NaN at iteration=2!(?s:.*)Lower SOLVER.BASE_LR"):
+        command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5))
+    assert not list(tmp_path.glob("*.pth"))
+    assert "total_loss" not in by_name(tmp_path)
 
 
 @pytest.mark.parametrize(

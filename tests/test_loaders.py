@@ -1,6 +1,7 @@
 """Items become batches: the same ones for any number of workers and processes."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fastreid_fancl.data import UNLABELLED  # first: importing the package mends
 from fastreid_fancl.data.images import UnreadableImage
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader, seeded, train_loader, worker_context
 from fastreid_fancl.data.samplers import shuffled_batches
+from fastreid_fancl.engine.loader import EpochLoader
 
 from fastreid.data.common import CommDataset  # isort: skip
 from fastreid.data.transforms import ToTensor  # isort: skip
@@ -134,6 +136,22 @@ def test_a_seed_is_undone_after_an_error_too():
     with pytest.raises(KeyError), seeded(5):
         raise KeyError
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_batch_says_how_often_its_rows_come_among_those_of_all_ranks(items, monkeypatch):
+    monkeypatch.setattr("fastreid_fancl.engine.loader.comm.get_rank", lambda: 1)
+    monkeypatch.setattr("fastreid_fancl.engine.loader.comm.get_world_size", lambda: 2)
+    cfg = SimpleNamespace(DATALOADER=SimpleNamespace(NUM_WORKERS=0), SEED=0)
+    loader = EpochLoader(ReIDDataset(items, noisy), cfg)
+    for _ in range(2):  # epochs
+        loader.start(
+            np.array([[0, 1, 2, 0], [1, 1, 1, 2]]), epoch=0, labels=np.array([5, 5, 4, *[0] * (len(items) - 3)])
+        )
+        first, second = loader
+        # Clusters 5, 5, 4, 5 and 5, 5, 5, 4.
+        assert first["targets_turns"] == [2, 1, 1] and first["indices_turns"] == [3, 1]
+        assert second["targets_turns"] == [2, 1, 1] and second["indices_turns"] == [2, 1, 1]
+        assert second["indices"].tolist() == [1, 2]
 
 
 def test_the_shares_of_the_ranks_are_the_data_set_in_order(items):

@@ -1,10 +1,12 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from oracles import hard_update, mean_update
 
-from fastreid_fancl.memory import ClusterMemory, camera_proxies, cluster_centroids
+from fastreid_fancl.memory import ClusterMemory, InstanceMemory, camera_proxies, cluster_centroids, turns
 
 ORACLES = {"mean": mean_update, "hard": hard_update}
 
@@ -54,6 +56,24 @@ def test_update_equals_the_loop_over_queries(update, clusters):
     memory = ClusterMemory(torch.tensor(centroids), momentum=0.2, update=update)
     memory.update(torch.tensor(queries), torch.tensor(targets))
     np.testing.assert_allclose(memory.centroids, ORACLES[update](centroids, queries, targets, 0.2), atol=1e-5)
+
+
+def test_turns_by_hand():
+    # 7 comes three times, 3 twice, 5 once: three rows have a first turn, two a second, one a third.
+    assert turns(np.array([7, 3, 7, 5, 7, 3])) == [3, 2, 1]
+
+
+@pytest.mark.parametrize("update", ["mean", "hard"])
+def test_turns_that_are_given_change_nothing(update):
+    queries, targets = torch.randn(32, 6), torch.randint(5, (32,))
+    banks = [ClusterMemory(torch.eye(5, 6), update=update), InstanceMemory(torch.eye(5, 6), momentum=0.3)]
+    for bank, values in zip(banks, ("centroids", "features"), strict=True):
+        counted = copy.deepcopy(bank)
+        counted.update(queries, targets)
+        bank.update(queries, targets, turns(targets.numpy()))
+        assert torch.equal(getattr(bank, values), getattr(counted, values))
+        with pytest.raises(ValueError, match="turns of 32 rows, got those of 2"):
+            bank.update(queries, targets, [1, 1])
 
 
 def test_momentum_one_keeps_the_bank_and_zero_replaces_it():

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from fastreid.engine import defaults, hooks, train_loop
 from fastreid.solver import build as solver_build
-from fastreid.utils import comm
+from fastreid.utils import comm, events
 from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.params import ContiguousParams
@@ -71,16 +71,13 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
     return stock(cfg, optimizer, iters_per_epoch)
 
 
-def write_metrics(self, loss_dict: dict, data_time: float, stock=train_loop.SimpleTrainer._write_metrics) -> None:
-    """Symptom: on a GPU logged losses can be those of unfinished work; a loss that diverges ends in a traceback.
+def write_metrics(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
+    """Symptom and cause: see `EventStorage`; engine/train_loop.py:271 also copies losses on a stream that waits for
+    nothing, so that those of unfinished work can be logged.
 
-    Cause: engine/train_loop.py:271 copies them on a new stream that waits for nothing; :294 raises FloatingPointError.
-    Mend: they are copied to the host first, in order; a ValueError with the cure.
+    Mend: the storage takes them.
     """
-    try:
-        stock(self, {name: loss.detach().cpu() for name, loss in loss_dict.items()}, data_time)
-    except FloatingPointError as error:
-        raise ValueError(f"{error}\nLower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS.") from error
+    events.get_event_storage().put_step(loss_dict, data_time)
 
 
 train_loop.SimpleTrainer._write_metrics = write_metrics
@@ -171,7 +168,8 @@ class DefaultTrainer(defaults.DefaultTrainer):
     iteration of the storage only in `before_step`, so that those scalars get one that is already written;
     engine/defaults.py:313 writes after the checkpoint, from which a resumed run begins the next epoch.
     Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time, and the
-    checkpoint comes last: what was written without one is taken out by `compat.hooks.rewind`.
+    checkpoint comes last: what was written without one is taken out by `compat.hooks.rewind`. The last losses of an
+    epoch are looked at before anything is written or saved.
     """
 
     def __init__(self, cfg):
@@ -184,6 +182,10 @@ class DefaultTrainer(defaults.DefaultTrainer):
     def before_epoch(self) -> None:
         self.storage.iter = self.iter
         super().before_epoch()
+
+    def after_epoch(self) -> None:
+        self.storage.settle()
+        super().after_epoch()
 
     def train(self):
         if self.start_epoch >= self.max_epoch:

@@ -5,14 +5,17 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
+import torch
 from fastreid.engine import hooks
-from fastreid.utils import events
+from fastreid.utils import comm, events
 from fastreid.utils import logger as fastreid_logger
 
 from ..files import replacing
 from .imports import replace, wrap
 
 logger = logging.getLogger(__name__)
+STEPS_TOGETHER = 20
 
 
 @replace(hooks.EvalHook)
@@ -60,6 +63,63 @@ class LayerFreeze(hooks.LayerFreeze):
                 group["freeze_status"] = "normal"
 
 
+@replace(events.EventStorage)
+class EventStorage(events.EventStorage):
+    """Symptom: every training step waits for the GPU, and of several processes for each other; a loss that diverges
+    ends in a traceback.
+
+    Cause: engine/train_loop.py:272 and modeling/losses/cross_entroy_loss.py:28 make numbers of losses and accuracy,
+    train_loop.py:277 gathers the losses, :294 raises FloatingPointError.
+    Mend: losses and accuracy stay on their device until `settle`, for several steps at once, and then get the
+    iteration at which they were put; a ValueError with the cure.
+    """
+
+    def __init__(self, start_iter: int = 0):
+        super().__init__(start_iter)
+        self._later: list[tuple[int, str, torch.Tensor]] = []
+        self._steps: list[tuple[int, dict[str, torch.Tensor], float]] = []
+
+    def put_later(self, name: str, value: torch.Tensor) -> None:
+        """As `put_scalar`, of this process, for a tensor of one element."""
+        self._later.append((self.iter, name, value.detach()))
+
+    def put_step(self, losses: dict[str, torch.Tensor], data_time: float) -> None:
+        """Take the losses of a step, scalars, and the seconds that its batch took; settle every STEPS_TOGETHER."""
+        self._steps.append((self.iter, {name: loss.detach() for name, loss in losses.items()}, data_time))
+        if (self.iter + 1) % STEPS_TOGETHER == 0:
+            self.settle()
+
+    def settle(self) -> None:
+        """Put what waits; all processes call it at the same iteration. The main one has the losses of all.
+
+        Raises:
+            ValueError: on a loss that is infinite or not a number, with the first iteration of one.
+        """
+        now, later, steps = self.iter, self._later, self._steps
+        self._later, self._steps = [], []
+        own = [(data_time, {name: loss.item() for name, loss in losses.items()}) for _, losses, data_time in steps]
+        of_processes = comm.gather(own)
+        for self.iter, name, value in later:
+            self.put_scalar(name, value.item())
+        if comm.is_main_process():
+            for (self.iter, *_), *of_step in zip(steps, *of_processes, strict=True):
+                self._put_losses(*zip(*of_step, strict=True))
+        self.iter = now
+
+    def _put_losses(self, data_times: tuple[float], losses: tuple[dict[str, float]]) -> None:
+        """Of each process; their means are put, and the longest time."""
+        means = {name: np.mean([own[name] for own in losses]) for name in losses[0]}
+        total = sum(means.values())
+        if not np.isfinite(total):
+            raise ValueError(
+                f"Loss became infinite or NaN at iteration={self.iter}!\nloss_dict = {means}\n"
+                "Lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS."
+            )
+        self.put_scalars(data_time=np.max(data_times), total_loss=total)
+        if len(means) > 1:
+            self.put_scalars(**means)
+
+
 @replace(hooks.PeriodicWriter)
 class PeriodicWriter(hooks.PeriodicWriter):
     """Symptom: the last epoch's evaluation is never in metrics.json or TensorBoard; a resumed run repeats iterations.
@@ -67,8 +127,14 @@ class PeriodicWriter(hooks.PeriodicWriter):
     Cause: engine/hooks.py:175 writes the last iteration before `after_epoch` evaluates, and utils/events.py:105 and
     :147 write no iteration twice; utils/events.py:92 appends to what there is.
     Mend: an epoch's last iteration is written after its evaluation. Before training, metrics.json loses the lines
-    that the run is about to write again; a new run moves an older one's file to metrics.previous.json.
+    that the run is about to write again; a new run moves an older one's file to metrics.previous.json. A period at
+    which no losses have come to the storage (`EventStorage.put_step`) is refused.
     """
+
+    def __init__(self, writers: list[events.EventWriter], period: int = STEPS_TOGETHER):
+        if period % STEPS_TOGETHER:
+            raise ValueError(f"Expected to write at a multiple of {STEPS_TOGETHER} iterations, got {period}.")
+        super().__init__(writers, period)
 
     def before_train(self) -> None:
         for writer in self._writers:

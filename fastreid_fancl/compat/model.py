@@ -1,14 +1,16 @@
 """What surrounds a model's forward pass."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import torch
 from fastreid.modeling.losses import cross_entroy_loss
+from fastreid.modeling.meta_arch import baseline
 from fastreid.modeling.meta_arch import build as meta_arch_build
 from fastreid.utils import events
-from torch import nn
+from torch import Tensor, nn
 
-from .imports import wrap
+from .imports import replace, wrap
 
 
 @wrap(meta_arch_build.build_model)
@@ -40,27 +42,51 @@ def own_batch(model: nn.Module, inputs: tuple) -> tuple:
     return (batch, *rest)
 
 
-@wrap(cross_entroy_loss.cross_entropy_loss)
-def cross_entropy_loss(stock, pred_class_outputs, gt_classes, eps, alpha=0.2):
-    """Symptom: ``ZeroDivisionError`` with a single training identity.
+def forward(self, batched_inputs: dict[str, Tensor]) -> dict[str, Tensor] | Tensor:
+    """Symptom: every supervised step waits for the GPU.
 
-    Cause: modeling/losses/cross_entroy_loss.py:44 smooths over the other classes.
-    Mend: a ValueError that says so.
+    Cause: modeling/meta_arch/baseline.py:110 asks on the host whether the targets' sum is negative, to make them zeros.
+    Mend: they are multiplied by the answer.
     """
-    if pred_class_outputs.size(1) < 2:
-        raise ValueError(
-            f"CrossEntropyLoss needs at least 2 training identities, got {pred_class_outputs.size(1)}: add identities."
-        )
-    return stock(pred_class_outputs, gt_classes, eps, alpha)
+    features = self.backbone(self.preprocess_image(batched_inputs))
+    if not self.training:
+        return self.heads(features)
+    targets = batched_inputs["targets"]
+    targets *= targets.sum() >= 0
+    return self.losses(self.heads(features, targets), targets)
 
 
-def storage_or_scratch() -> events.EventStorage:
-    """Symptom: a forward pass in training mode outside a trainer: ``get_event_storage() has to be called inside``.
+baseline.Baseline.forward = forward
+
+
+@replace(cross_entroy_loss.cross_entropy_loss)
+def cross_entropy_loss(pred_class_outputs: Tensor, gt_classes: Tensor, eps: float, alpha: float = 0.2) -> Tensor:
+    """Symptom: ``ZeroDivisionError`` with a single training identity; each step waits for the GPU.
+
+    Cause: modeling/losses/cross_entroy_loss.py:44 smooths over the other classes; :50 counts on the host the images
+    whose loss is not zero, :39 indexes by numbers of the host.
+    Mend: a ValueError that says so; the same sums on the device.
+    """
+    classes = pred_class_outputs.size(1)
+    if classes < 2:
+        raise ValueError(f"CrossEntropyLoss needs at least 2 training identities, got {classes}: add identities.")
+    own, log_probs = gt_classes[:, None], pred_class_outputs.log_softmax(1)
+    with torch.no_grad():
+        smoothing = eps if eps >= 0 else alpha * pred_class_outputs.softmax(1).gather(1, own)
+        wanted = (torch.ones_like(log_probs) * (smoothing / (classes - 1))).scatter_(1, own, 1 - smoothing)
+    loss = (-wanted * log_probs).sum(1)
+    return loss.sum() / loss.count_nonzero().clamp(min=1)
+
+
+def accuracy_storage() -> SimpleNamespace:
+    """Symptom: a forward pass in training mode outside a trainer: ``get_event_storage() has to be called inside``; each
+    step waits for the GPU.
 
     Cause: modeling/losses/cross_entroy_loss.py:27 logs the accuracy.
-    Mend: outside a trainer it is logged to a storage that nobody keeps.
+    Mend: it is put by `EventStorage.put_later`, outside a trainer in a storage that nobody keeps.
     """
-    return events._CURRENT_STORAGE_STACK[-1] if events._CURRENT_STORAGE_STACK else events.EventStorage()
+    storage = events._CURRENT_STORAGE_STACK[-1] if events._CURRENT_STORAGE_STACK else events.EventStorage()
+    return SimpleNamespace(put_scalar=storage.put_later)
 
 
-cross_entroy_loss.get_event_storage = storage_or_scratch
+cross_entroy_loss.get_event_storage = accuracy_storage

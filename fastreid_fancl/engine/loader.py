@@ -4,11 +4,15 @@ import numpy as np
 from fastreid.utils import comm
 
 from ..data.loaders import ReIDDataset, train_loader
+from ..memory import turns
 from .seeds import derive
 
 
 class EpochLoader:
     """Iterates over the batches of the epoch that was started last.
+
+    A batch also has "targets_turns" and "indices_turns", the `turns` of all ranks' targets and indices, since memories
+    need them on the host.
 
     Attributes:
         dataset: all training images.
@@ -17,7 +21,7 @@ class EpochLoader:
     def __init__(self, dataset: ReIDDataset, cfg):
         self.dataset = dataset
         self.num_workers, self.seed = cfg.DATALOADER.NUM_WORKERS, cfg.SEED
-        self._loader, self._batches = (), None
+        self._loader, self._plan, self._targets, self._batches = (), (), None, None
 
     def start(self, batches: np.ndarray, epoch: int, labels: np.ndarray | None = None) -> None:
         """Serve an epoch.
@@ -31,6 +35,7 @@ class EpochLoader:
         if labels is not None:
             dataset = ReIDDataset(dataset.img_items, dataset.transform, labels, views=dataset.views, read=dataset.read)
         self._batches = None
+        self._plan, self._targets = batches, dataset.targets
         self._loader = train_loader(
             dataset,
             batches,
@@ -45,5 +50,6 @@ class EpochLoader:
 
     def __next__(self) -> dict:
         if self._batches is None:
-            self._batches = iter(self._loader)
-        return next(self._batches)
+            self._batches = zip(self._loader, self._plan, strict=True)
+        batch, plan = next(self._batches)
+        return {**batch, "targets_turns": turns(self._targets[plan]), "indices_turns": turns(plan)}
