@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import REPO
@@ -94,6 +95,12 @@ def test_a_dry_run_says_what_would_run_and_starts_nothing(compared, datasets, tm
     assert said[2].endswith(" minutes by 4 epochs measured")
     assert said[-1].endswith(" minutes, 1 at a time.")
     assert not (output / "clusters/seed_2").exists()
+
+
+def test_a_run_has_its_seed_in_settings_that_name_it(tmp_path):
+    options = ["MODEL.WEIGHTS", "starts/seed_{seed}/model_final.pth"]
+    jobs = plan([Path(write_config(tmp_path, "clusters", "cluster_contrast"))], (3, 7), tmp_path, options)
+    assert [job.config["MODEL"]["WEIGHTS"] for job in jobs] == [f"starts/seed_{n}/model_final.pth" for n in (3, 7)]
 
 
 def test_a_dry_run_rehearses_what_was_never_run(datasets, tmp_path, capsys):

@@ -157,6 +157,15 @@ def test_runs_of_different_settings_are_not_seeds_of_one_system(tmp_path):
         gather(map(read_run, sorted((tmp_path / "fancl").iterdir())))
 
 
+def test_seeds_may_start_each_from_its_own_seeds_weights(tmp_path):
+    for seed, start in ((0, 0), (1, 1), (2, 1)):
+        config = settings(seed, WEIGHTS=f"starts/seed_{start}/model_final.pth")
+        write_run(tmp_path / f"seed_{seed}", seed, config=config)
+    assert len(gather(read_run(tmp_path / f"seed_{seed}") for seed in (0, 1))[0].runs) == 2
+    with pytest.raises(ValueError, match=r"differ in SOLVER.WEIGHTS \(starts/seed_\{seed\}.* and starts/seed_1"):
+        gather(read_run(tmp_path / f"seed_{seed}") for seed in (1, 2))
+
+
 def test_a_seed_counts_once(tmp_path):
     folders = [write_run(tmp_path / "one/fancl"), write_run(tmp_path / "other/fancl")]
     with pytest.raises(ValueError, match="got seed 0 twice"):

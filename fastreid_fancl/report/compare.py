@@ -74,7 +74,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     found.add_argument("--study", type=Path, metavar="FILE", help="compare its variants of one configuration")
     found.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
     found.add_argument("--seeds", type=int, nargs="+", help="of each system; default: 0")
-    found.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="settings of all systems")
+    found.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="of all systems; {seed} is the run's")
     found.add_argument("--baseline", metavar="SYSTEM", help="which the page first compares with; default: the first")
     found.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
     found.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")

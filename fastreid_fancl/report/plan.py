@@ -55,7 +55,7 @@ def plan(
         config_files: one a system; with a study the one of which its variants are.
         seeds: of each system.
         output: the folder of the folders <system>/seed_<n>.
-        options: KEY VALUE ... of all systems.
+        options: KEY VALUE ... of all systems; {seed} in a value is the run's seed.
         study: its variants are the systems.
 
     Raises:
@@ -98,7 +98,7 @@ def check_study(study: Study, config_files: Sequence[Path], options: Sequence[st
 def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence[str]) -> Job:
     """A run of one system; settings that cannot work fail in its own process, and beside the others."""
     folder = output / system / f"seed_{seed}"
-    opts = [*options, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    opts = [*(word.replace("{seed}", str(seed)) for word in options), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     words = ("--config-file", str(path), "--resume", *opts)
     config, problem = None, ""
     try:

@@ -114,12 +114,19 @@ def check_alike(runs: Sequence[Run]) -> None:
                 f"Expected one run of {run.system} a seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
                 f"{run.folder}. Leave one out, or name its folder for another system."
             )
-        found = differences(runs[0].config, run.config)
+        found = differences(*(of_any_seed(one.config, one.seed) for one in (runs[0], run)))
         if found:
             raise ValueError(
                 f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
                 f"{explain(found)}. Name their folders for two systems, as in <system>/seed_<n>."
             )
+
+
+def of_any_seed(setting, seed: int):
+    """Settings in which a path through a folder seed_<n>, n the run's seed, is named alike for all seeds."""
+    if isinstance(setting, dict):
+        return {key: of_any_seed(value, seed) for key, value in setting.items()}
+    return setting.replace(f"seed_{seed}/", "seed_{seed}/") if isinstance(setting, str) else setting
 
 
 def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, tuple]:
