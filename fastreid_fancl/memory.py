@@ -177,10 +177,10 @@ class HybridMemory(InstanceMemory):
         return _means(self.features, *self._sorted[2])
 
 
-def check_momentum(momentum: float) -> None:
-    """Raise ValueError unless the momentum is in [0, 1]."""
+def check_momentum(momentum: float, name: str = "MEMORY.MOMENTUM") -> None:
+    """Raise ValueError, with the name, unless the momentum is in [0, 1]."""
     if not 0 <= momentum <= 1:
-        raise ValueError(f"Expected a memory momentum in [0, 1], got {momentum}: correct MEMORY.MOMENTUM.")
+        raise ValueError(f"Expected {name} in [0, 1], the share of the old that stays, got {momentum}.")
 
 
 def of_all_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:

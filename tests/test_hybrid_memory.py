@@ -81,5 +81,5 @@ def test_checkpoints_hold_the_memory_of_spcl_and_not_that_of_an_epoch():
 
 
 def test_a_momentum_above_one_is_refused():
-    with pytest.raises(ValueError, match=r"momentum in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"MEMORY.MOMENTUM in \[0, 1\], .* got 2"):
         HybridMemory(torch.eye(3), momentum=2)
