@@ -25,10 +25,7 @@ def cluster_centroids(features: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (M, D) float32.
     """
-    sizes = torch.bincount(labels[labels >= 0])
-    members = labels.argsort(stable=True)[len(labels) - int(sizes.sum()) :]
-    # One cluster after the other, since additions in any order, as on GPUs, would give each process other banks.
-    return torch.segment_reduce(features[members].float(), "mean", lengths=sizes)
+    return _means(features.float(), *_members(labels))
 
 
 def camera_proxies(features: Tensor, labels: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,7 +154,7 @@ class HybridMemory(InstanceMemory):
         super().__init__(features, momentum, persistent=True)
         self.temperature = temperature
         self.register_buffer("labels", torch.arange(len(features), device=features.device))
-        self._counted: tuple[Tensor, int, Tensor] | None = None
+        self._sorted: tuple[Tensor, int, tuple[Tensor, Tensor]] | None = None
 
     def forward(self, queries: Tensor, indices: Tensor) -> Tensor:
         """Eq. 1: -log softmax over classes of f.c_k / tau at the query's own class. Changes nothing.
@@ -180,22 +177,16 @@ class HybridMemory(InstanceMemory):
 
     def class_means(self) -> Tensor:
         """c_k, (classes, D)."""
-        sizes = self._sizes()
-        sums = self.features.new_zeros(len(sizes), self.features.shape[1]).index_add_(0, self.labels, self.features)
-        return sums / sizes[:, None]
-
-    def _sizes(self) -> Tensor:
-        """(classes,) images of each; counted only when `labels` has changed, since counting waits for the device."""
         labels = self.labels
-        if self._counted is None or self._counted[0] is not labels or self._counted[1] != labels._version:
-            self._counted = labels, labels._version, torch.bincount(labels)
-        return self._counted[2]
+        if self._sorted is None or self._sorted[0] is not labels or self._sorted[1] != labels._version:
+            self._sorted = labels, labels._version, _members(labels)  # only when they change: it waits for the device
+        return _means(self.features, *self._sorted[2])
 
 
-def check_momentum(momentum: float) -> None:
-    """Raise ValueError unless the momentum is in [0, 1]."""
+def check_momentum(momentum: float, name: str = "MEMORY.MOMENTUM") -> None:
+    """Raise ValueError, with the name, unless the momentum is in [0, 1]."""
     if not 0 <= momentum <= 1:
-        raise ValueError(f"Expected a memory momentum in [0, 1], got {momentum}: correct MEMORY.MOMENTUM.")
+        raise ValueError(f"Expected {name} in [0, 1], the share of the old that stays, got {momentum}.")
 
 
 def of_all_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -218,6 +209,22 @@ def move(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float, turns: Se
     for turn in _by_rank(rows).split(list(turns)):
         moved = momentum * bank[rows[turn]] + (1 - momentum) * queries[turn]
         bank[rows[turn]] = F.normalize(moved, dim=1)
+
+
+def _members(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The images of class 0, of class 1 and so on without those of -1, and where each class begins among them (M,)."""
+    sizes = torch.bincount(labels[labels >= 0])
+    members = labels.argsort(stable=True)[len(labels) - int(sizes.sum()) :]
+    return members, sizes.cumsum(0) - sizes
+
+
+def _means(features: Tensor, members: Tensor, begins: Tensor) -> Tensor:
+    """(M, D) the mean feature of each class of `_members`.
+
+    One image after the other: additions in any order, as index_add's on GPUs, would give each run and each process
+    other means.
+    """
+    return F.embedding_bag(members, features, begins, mode="mean")
 
 
 def _by_rank(targets: Tensor) -> Tensor:

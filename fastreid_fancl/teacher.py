@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import nn
 
+from .memory import check_momentum
+
 
 class MeanTeacher(nn.Module):
     """A copy, without gradients, of modules that are trained (Mean Teacher, Tarvainen and Valpola, NeurIPS 2017; MoCo).
@@ -23,8 +25,7 @@ class MeanTeacher(nn.Module):
             ValueError: on a momentum outside [0, 1].
         """
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"Expected a teacher momentum in [0, 1], got {momentum}.")
+        check_momentum(momentum, "a teacher's momentum")
         self.momentum = momentum
         for name, module in modules.items():
             self.add_module(name, copy.deepcopy(module))

@@ -310,3 +310,33 @@ def refined_parts(feature_map, part_logits):
         pooled[b] += np.outer(probability, feature_map[b, :, y, x])
         weight[b, :, 0] += probability
     return pooled / weight
+
+
+# JCL's backbone. B images, C channels, R of them after the squeeze.
+
+
+def attention(feature_map, squeeze, expand, kernel):
+    """CBAM of (B, C, h, w), one image, channel and place at a time; the kernel (2, k, k) sees zeros beyond the map.
+
+    The channels' two layers are squeeze (R, C) and expand (C, R), without biases.
+    """
+
+    def sigmoid(value):
+        return 1 / (1 + np.exp(-value))
+
+    attended = np.zeros(feature_map.shape)
+    for image, result in zip(feature_map.astype(float), attended, strict=True):
+        pools = [channel.mean() for channel in image], [channel.max() for channel in image]
+        score = sum(expand @ np.maximum(squeeze @ np.array(pool), 0) for pool in pools)
+        image *= sigmoid(score)[:, None, None]
+        _, height, width = image.shape
+        reach = kernel.shape[1] // 2
+        for y, x in np.ndindex(height, width):
+            score = 0.0
+            for row, column in np.ndindex(kernel.shape[1:]):
+                v, u = y + row - reach, x + column - reach
+                if 0 <= v < height and 0 <= u < width:
+                    place = image[:, v, u]
+                    score += kernel[0, row, column] * place.mean() + kernel[1, row, column] * place.max()
+            result[:, y, x] = image[:, y, x] * sigmoid(score)
+    return attended

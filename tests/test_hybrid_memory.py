@@ -60,6 +60,14 @@ def test_labels_changed_in_place_are_counted_anew():
     assert memory.class_means()[0].tolist() == [1, 0, 0, 0]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_means_come_back_bit_for_bit():
+    memory = HybridMemory(torch.randn(5000, 64).cuda())
+    memory.labels = torch.arange(5000, device="cuda") % 7
+    first = memory.class_means()
+    assert all(torch.equal(first, memory.class_means()) for _ in range(20))
+
+
 def test_a_query_far_from_its_class_pulls_less_than_by_the_softmax_alone():
     memory = HybridMemory(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), temperature=0.05)
     query = torch.tensor([[-1.0, 0.0]], requires_grad=True)
@@ -73,5 +81,5 @@ def test_checkpoints_hold_the_memory_of_spcl_and_not_that_of_an_epoch():
 
 
 def test_a_momentum_above_one_is_refused():
-    with pytest.raises(ValueError, match=r"momentum in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"MEMORY.MOMENTUM in \[0, 1\], .* got 2"):
         HybridMemory(torch.eye(3), momentum=2)

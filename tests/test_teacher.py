@@ -83,5 +83,5 @@ def test_a_teachers_state_has_the_students_names_and_is_restored():
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.5])
 def test_a_momentum_that_is_no_share_is_refused(momentum):
-    with pytest.raises(ValueError, match=rf"\[0, 1\].*{momentum}"):
+    with pytest.raises(ValueError, match=rf"teacher's momentum in \[0, 1\].* got {momentum}"):
         MeanTeacher(momentum)

@@ -1,3 +1,5 @@
+import numpy as np
+import oracles
 import pytest
 import torch
 
@@ -35,6 +37,16 @@ def test_attention_without_weights_is_a_quarter():
     for weight in attention.parameters():
         torch.nn.init.zeros_(weight)
     torch.testing.assert_close(attention(x), x / 4)
+
+
+def test_attention_equals_the_loops():
+    torch.manual_seed(0)
+    attention, x = CBAM(8, reduction=2, kernel=5), torch.randn(2, 8, 4, 7)
+    squeeze, _, expand = attention.channel
+    weights = squeeze.weight[..., 0, 0], expand.weight[..., 0, 0], attention.spatial.weight[0]
+    with torch.no_grad():
+        expected = oracles.attention(x.numpy(), *(weight.numpy(force=True) for weight in weights))
+        np.testing.assert_allclose(attention(x), expected, atol=1e-5)
 
 
 def test_the_module_adds_attention_to_the_map():
