@@ -1,12 +1,13 @@
 """What `--plan` says before a run beside what the run then takes: time by phase, memory, disk.
 
     FASTREID_DATASETS=datasets python benchmarks/plan.py --configs configs/SyntheticSmall/{fancl,resnet18}.yml \
-        SOLVER.MAX_EPOCH 3
+        --set SOLVER.MAX_EPOCH 3
 
 Plan and run have a process each, one after the other, and folders that go away: OUTPUT_DIR, and the cache, so that the
 run's start also checks and decodes every photograph. Seconds of phases are those of metrics.json; the run's begin where
-the plan's do, when the start is over and run.json is written, and end with the process; those in no phase are counted
-as the checkpoints'. Resident memory is the largest process's. Prints Markdown; `--csv FILE` writes a table.
+the plan's do, when the start is over and run.json is written, and end with the process; checkpoints, whose seconds no
+run logs, stand with the rest of them. Resident memory is the largest process's. Prints Markdown; `--csv FILE` writes a
+table.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from clustering import processor, versions  # noqa: E402
 from fastreid_fancl.report.runs import read_epochs  # noqa: E402
 
 GIB = 2**30
+REST = "checkpoints and the rest, s"
 PLANNED = {  # what the plan prints; phases besides
     "the run, s": r"^\| the run \| \| \| (\S+) \|",
     "resident memory, GiB": r"^Memory of a process: (\S+) GiB",
@@ -42,12 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", required=True, help="files of the runs")
     parser.add_argument("--csv", help="file to write")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE of the configuration")
+    parser.add_argument("--set", nargs="*", default=[], help="KEY VALUE ... of all configurations")
     args = parser.parse_args()
     print(f"{processor()}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads;")
     print(f"Python {platform.python_version()}, {versions()}\n")
     print("| configuration | | planned | actual | actual / planned |\n|---|---|---|---|---|")
-    rows = [row for config in args.configs for row in compare(config, args.opts)]
+    rows = [row for config in args.configs for row in compare(config, args.set)]
     if args.csv:
         write(args.csv, rows)
 
@@ -74,7 +76,7 @@ def planned(printed: str) -> dict[str, float]:
     found = {what: re.search(pattern, printed, re.MULTILINE) for what, pattern in PLANNED.items()}
     expected |= {what: float(match[1]) for what, match in found.items() if match}
     expected["the run, s"] *= 60
-    return expected | {"start, s": math.nan}
+    return expected | {REST: expected.pop("checkpoint, s"), "start, s": math.nan}
 
 
 def actual(folder: str, config: str, options: list[str]) -> dict[str, float]:
@@ -84,7 +86,7 @@ def actual(folder: str, config: str, options: list[str]) -> dict[str, float]:
     _, resident = train(folder, config, [*options, "OUTPUT_DIR", str(output)])
     ended, started, epochs = time.time(), (output / "run.json").stat().st_mtime, read_epochs(output)
     found = {f"{phase}, s": sum(e.seconds[phase] for e in epochs) for phase in epochs[0].seconds}
-    found["checkpoint, s"] = ended - started - sum(found.values())
+    found[REST] = ended - started - sum(found.values())
     found |= {"the run, s": ended - started, "start, s": started - began, "resident memory, GiB": resident}
     found["GPU memory, GiB"] = epochs[-1].peak_memory
     found["checkpoints, GiB"] = sum(file.stat().st_size for file in output.glob("*.pth")) / GIB

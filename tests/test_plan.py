@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 
 import pytest
 import torch
@@ -69,9 +68,7 @@ def test_what_happens_every_few_epochs_also_happens_after_the_last():
     ("workers", "load", "compute", "each"),
     [(0, 2, 3, 5), (1, 2, 3, 3), (1, 3, 2, 3), (4, 8, 1, 2), (4, 8, 3, 3), (4, 1, 1, 1)],
 )
-def test_a_step_waits_for_workers_that_are_slower_whatever_they_have_loaded_ahead(
-    monkeypatch, workers, load, compute, each
-):
+def test_a_step_waits_for_workers_that_are_slower_whatever_they_have_loaded_ahead(workers, load, compute, each):
     """By a clock of its own: a step in the middle of an epoch takes max(compute, load / workers), or their sum."""
     now, taken, ready = 0.0, 0, [0.0] * batches_of(workers)
 
@@ -92,8 +89,8 @@ def test_a_step_waits_for_workers_that_are_slower_whatever_they_have_loaded_ahea
         skip()
         now += compute + (100 if taken == 1 else 0)  # the first one is slow
 
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    assert seconds_each(step, skip, workers, torch.device("cpu")) == pytest.approx(each, rel=0.2)
+    found = seconds_each(step, skip, workers, torch.device("cpu"), clock=lambda: now)
+    assert found == pytest.approx(each, rel=0.2)
     assert len(ready) - taken == AHEAD * workers, "workers are loading when the clock stops"
 
 

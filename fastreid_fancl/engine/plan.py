@@ -219,10 +219,17 @@ class Rehearsal:
 
 def batches_of(workers: int) -> int:
     """Batches that `seconds_each` takes, and those that workers are loading ahead when it ends."""
-    return 1 + max(1, workers) + max(MEASURED, 2 * workers) + 2 * AHEAD * workers
+    return 1 + max(1, workers) + measured(workers) + 2 * AHEAD * workers
 
 
-def seconds_each(step: Callable, skip: Callable, workers: int, device: torch.device) -> float:
+def measured(workers: int) -> int:
+    """Steps that `seconds_each` measures: each worker loads for two at least."""
+    return max(MEASURED, 2 * workers)
+
+
+def seconds_each(
+    step: Callable, skip: Callable, workers: int, device: torch.device, clock: Callable = time.perf_counter
+) -> float:
     """Seconds of a step in the middle of an epoch, where workers may be slower than the steps.
 
     While the first step starts everything, workers load ahead: those batches are skipped. Workers that are fast enough
@@ -233,6 +240,7 @@ def seconds_each(step: Callable, skip: Callable, workers: int, device: torch.dev
         skip: take the next batch.
         workers: of the loader, which holds `batches_of` them; 0 loads in this process.
         device: to wait for.
+        clock: of the seconds.
     """
     step()
     for _ in range(AHEAD * workers):
@@ -240,11 +248,11 @@ def seconds_each(step: Callable, skip: Callable, workers: int, device: torch.dev
     for _ in range(max(1, workers)):
         step()
     wait(device)
-    began, steps = time.perf_counter(), max(MEASURED, 2 * workers)
-    for _ in range(steps):
+    began = clock()
+    for _ in range(measured(workers)):
         step()
     wait(device)
-    return (time.perf_counter() - began) / steps
+    return (clock() - began) / measured(workers)
 
 
 def share(cfg, processes: int, folder: str):
