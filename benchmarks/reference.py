@@ -5,6 +5,7 @@ tensor by tensor, and clustering builds N x N matrices. Shapes: B images, N imag
 """
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +81,11 @@ class MovedInBackward(torch.autograd.Function):
 
 
 class Reference:
-    """One system of the benchmark: `features`, `cluster`, `start`, `step`."""
+    """One system of the benchmark: `features`, `cluster`, `start`, `load`, `step`, with its `batches`."""
 
-    def __init__(self, cfg, paths: list[str], device: str):
+    precision = "float32"
+
+    def __init__(self, cfg, paths: list[str], device: torch.device):
         self.cfg, self.paths, self.device, self.workers = cfg, paths, device, cfg.DATALOADER.NUM_WORKERS
         self.train, self.test = pipelines(tuple(cfg.INPUT.SIZE_TRAIN), cfg.INPUT.PADDING.SIZE)
         self.model = Encoder(int(cfg.MODEL.BACKBONE.DEPTH.rstrip("x")), cfg.MODEL.BACKBONE.LAST_STRIDE).to(device)
@@ -103,17 +106,22 @@ class Reference:
 
         labels = self.cfg.PSEUDO_LABELS
         distance = dense_jaccard(features.numpy(), labels.K1, labels.K2)
-        return DBSCAN(eps=labels.EPS, min_samples=4, metric="precomputed", n_jobs=-1).fit_predict(distance)
+        eps = 0.5 if labels.EPS == "auto" else labels.EPS  # it chooses none; any takes as long
+        return DBSCAN(eps=eps, min_samples=4, metric="precomputed", n_jobs=-1).fit_predict(distance)
 
-    def start(self, features: dict[str, Tensor], targets: np.ndarray, batches: np.ndarray) -> None:
-        """Fill the memory, and load these batches."""
+    def start(self, features: dict[str, Tensor], targets: np.ndarray) -> None:
+        """Fill the memory."""
         self.model.train()
         self.targets = torch.from_numpy(targets).to(self.device)
         kept, labels = features["original"][targets >= 0], torch.from_numpy(targets[targets >= 0])
         means = torch.stack([kept[labels == cluster].mean(0) for cluster in labels.unique()])
         self.memory = F.normalize(means).to(self.device)
+
+    def load(self, batches: np.ndarray, through: Callable[[Iterator], Iterator] = iter) -> None:
+        """Load these batches of photographs, by their numbers, from the next step on."""
         photographs = Photographs(self.paths, self.train)
-        self.batches = iter(DataLoader(photographs, batch_sampler=batches.tolist(), num_workers=self.workers))
+        loader = DataLoader(photographs, batch_sampler=batches.tolist(), num_workers=self.workers)
+        self.batches = through(iter(loader))
 
     def step(self) -> None:
         """One training step, its batch included."""

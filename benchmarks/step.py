@@ -2,12 +2,13 @@
 
     python benchmarks/step.py [--depth 18x] [--height 64] [--width 128] [--batch 32] [--steps 10]
 
-Prints a Markdown table with the machine and versions. Weights are random: they do not change the time.
+FANA and the updates have no backward pass; that of the losses is not told apart from the encoders'. The whole step,
+without the loading of its batch, runs as in training; then its parts are measured, for which a GPU is waited for before
+and after each, so that their shares are rather too large. Prints Markdown. Weights are random: they do not change the
+time.
 """
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections import defaultdict
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
 from fastreid_fancl.fana import FANA  # noqa: E402
+from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid_fancl.memory import ClusterMemory  # noqa: E402
 from fastreid_fancl.methods import fancl  # noqa: E402
@@ -44,26 +46,30 @@ def main() -> None:
     cfg = load_config(str(config), keys)
     model = Trainer.build_model(cfg).train()
     seconds = measure(model, Trainer.build_optimizer(cfg, model)[0], args)
-    report(seconds, args, model.device)
+    report(seconds, args)
 
 
 def measure(model, optimiser, args) -> dict[str, float]:
-    """Means over the steps after a warm-up of two: seconds by part, and of the whole "step"."""
+    """Means over the steps after a warm-up of two: seconds of the whole "step", then by part."""
     images = torch.rand(args.batch, 3, args.height, args.width, device=model.device) * 255
     batch = {"images": images, "targets": torch.arange(args.batch, device=model.device) // 4}
     with torch.no_grad():
         model.start_epoch(model.cluster_features(batch), batch["targets"])
+
+    def run(steps):
+        began = now()
+        for _ in range(steps):
+            losses = model(batch)
+            optimiser.zero_grad()
+            sum(losses.values()).backward()
+            optimiser.step()
+        return now() - began
+
+    run(2)
+    whole = run(args.steps)
     spent = watch()
-    for step in range(args.steps + 2):
-        if step == 2:
-            spent.clear()
-            began = now()
-        losses = model(batch)
-        optimiser.zero_grad()
-        sum(losses.values()).backward()
-        optimiser.step()
-    spent["step"] = now() - began
-    return {part: total / args.steps for part, total in spent.items()}
+    run(args.steps)
+    return {part: total / args.steps for part, total in {**spent, "step": whole}.items()}
 
 
 def watch() -> dict[str, float]:
@@ -91,12 +97,12 @@ def now() -> float:
     return time.perf_counter()
 
 
-def report(seconds: dict[str, float], args, device: torch.device) -> None:
+def report(seconds: dict[str, float], args) -> None:
     """Print the table."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} cores, {platform.machine()}"
+    here = setting()
     images = f"{args.batch} images of {args.height} x {args.width} (H x W)"
     print(f"ResNet-{args.depth.rstrip('x')}, {images}, {args.steps} steps;")
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{here['machine']}, {here['threads']} threads, torch {here['versions']['torch']}\n")
     print("| part | ms a step | share |\n|---|---|---|")
     for part in (*TIMED, "step"):
         print(f"| {part} | {1000 * seconds[part]:.2f} | {100 * seconds[part] / seconds['step']:.2f}% |")

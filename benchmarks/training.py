@@ -2,9 +2,15 @@
 
     FASTREID_DATASETS=datasets python benchmarks/training.py [--config configs/SyntheticSmall] [--images 12936]
 
-All systems run in one process without workers, turn by turn, and the median turn counts, so that what else the machine
-does weighs on all. Seconds are of the processor (`--clock cpu`, for one thread) or of the wall. Weights are random, and
-the features that are clustered are made up: neither changes the time. Prints Markdown; `--csv FILE` writes a table.
+All systems run in one process, turn by turn, and the median turn counts, so that what else the machine does weighs on
+all. Seconds are of the processor (`--clock cpu`, for one thread and no workers) or of the wall. Batches are loaded in
+this process, within the step; with DATALOADER.NUM_WORKERS of the command line by workers, and a step is one in the
+middle of an epoch. Weights are random, and the features that are clustered are made up: neither changes the time.
+
+`gflop` are the operations of a step's convolutions and matrix products, of all encoders and both passes (with
+SOLVER.MICRO_BATCHES also those computed anew); the share of peak is what a step does of them a second over what large
+matrix products do in the same precision in the same run; the share waiting is the part of a step in which batches are
+waited for and the device does nothing. Prints Markdown; `--csv FILE` writes a table.
 """
 
 import argparse
@@ -13,8 +19,10 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import numpy as np
 import torch
@@ -28,10 +36,19 @@ from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E40
 from fastreid_fancl.data.samplers import cluster_batches  # noqa: E402
 from fastreid_fancl.engine.hooks import extract_features  # noqa: E402
 from fastreid_fancl.engine.labels import assign_labels  # noqa: E402
-from fastreid_fancl.engine.plan import PER_CLUSTER, clustered  # noqa: E402
+from fastreid_fancl.engine.plan import (  # noqa: E402
+    PER_CLUSTER,
+    batches_of,
+    clustered,
+    measured,
+    seconds_each,
+    wait,
+)
+from fastreid_fancl.engine.throughput import PRECISIONS  # noqa: E402
 from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid.data.transforms import build_transforms  # noqa: E402
 from clustering import processor, versions  # noqa: E402
+from hardware import Watched, operations, peak  # noqa: E402
 from reference import Reference  # noqa: E402
 
 BFLOAT16 = ["MODEL.PRECISION", "bfloat16"]
@@ -49,7 +66,7 @@ class Own:
     def __init__(self, cfg):
         self.trainer = Trainer(cfg)
         self.cfg, self.dataset, self.model = cfg, self.trainer.data_loader.dataset, self.trainer.model
-        self.storage = EventStorage()
+        self.precision, self.device, self.storage = cfg.MODEL.PRECISION, self.model.device, EventStorage()
 
     def features(self, numbers: list[int]) -> dict[str, torch.Tensor]:
         items = [self.dataset.img_items[n] for n in numbers]
@@ -61,10 +78,15 @@ class Own:
         unknown = np.full(len(features), -1)
         return assign_labels(features, unknown, None, self.cfg.PSEUDO_LABELS, lambda labels, *_: labels).labels
 
-    def start(self, features: dict[str, torch.Tensor], targets: np.ndarray, batches: np.ndarray) -> None:
-        self.model.start_epoch(features, torch.from_numpy(targets).to(self.model.device))
-        self.trainer.data_loader.start(batches, 0, targets)
+    def start(self, features: dict[str, torch.Tensor], targets: np.ndarray) -> None:
+        self.targets = targets
+        on_device = {name: values.to(self.device) for name, values in features.items()}
+        self.model.start_epoch(on_device, torch.from_numpy(targets).to(self.device))
         self.model.train()
+
+    def load(self, batches: np.ndarray, through: Callable[[Iterator], Iterator] = iter) -> None:
+        self.trainer.data_loader.start(batches, 0, self.targets)
+        self.batches = self.trainer._trainer._data_loader_iter = through(iter(self.trainer.data_loader))
 
     def step(self) -> None:
         with self.storage as self.trainer.storage:
@@ -78,14 +100,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         systems = {name: Own(configuration(args, folder, *what)) for name, what in SYSTEMS.items()}
         first = systems["Cluster Contrast"]
-        paths = [path for path, *_ in first.dataset.img_items]
-        systems = {"released code's loop": Reference(first.cfg, paths, first.cfg.MODEL.DEVICE), **systems}
-        spent = measure(systems, args, clock)
-        images = args.images or len(paths)
-        batch = first.cfg.SOLVER.IMS_PER_BATCH
-    clustering = {name: cluster(systems[name], images, first.cfg, clock) for name in list(systems)[:2]}
-    rows = table(spent, clustering, images, batch)
-    report(rows, args, images, batch, first.cfg)
+        cfg, paths = first.cfg, [path for path, *_ in first.dataset.img_items]
+        systems = {"released code's loop": Reference(cfg, paths, first.device), **systems}
+        found = measure(systems, args, clock)
+    images = args.images or len(paths)
+    clustering = {name: cluster(systems[name], images, cfg, clock) for name in list(systems)[:2]}
+    rows = table(found, clustering, images, cfg.SOLVER.IMS_PER_BATCH)
+    report(rows, args, images, cfg, first.device)
 
 
 def arguments() -> argparse.Namespace:
@@ -109,57 +130,85 @@ def cluster(system, images: int, cfg, clock) -> float:
     """Seconds of clustering made-up features, after a few that compile it."""
     features = clustered(images, cfg.MODEL.BACKBONE.FEAT_DIM, 0)
     system.cluster(features[:200])
-    return seconds(clock, system.cluster, features)
+    return seconds(clock, system.device, system.cluster, features)
 
 
-def measure(systems: dict, args, clock) -> dict[str, dict[str, list[float]]]:
-    """Seconds of an image's features and of a step, of each system and turn; the first turn warms up."""
+def measure(systems: dict, args, clock) -> dict[str, dict[str, float]]:
+    """Of each system, by the median turn, the seconds of an image's `features` and of a `step`.
+
+    And a step's `operations`, the `peak` of them a second, and the share of a step that is `waiting`.
+    """
     cfg, images = systems["FANCL"].cfg, len(systems["FANCL"].dataset)
-    targets = np.arange(images) // PER_CLUSTER
-    batches = cluster_batches(targets, cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE, args.turns + 1, 0)
+    targets, workers = np.arange(images) // PER_CLUSTER, cfg.DATALOADER.NUM_WORKERS
+    sizes = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE
+    batches = cluster_batches(targets, *sizes, batches_of(workers), 0)
     features = clustered(images, cfg.MODEL.BACKBONE.FEAT_DIM, 0)
-    found = {name: {"features": [], "step": []} for name in systems}
-    for system in systems.values():
-        system.start(dict.fromkeys(("original", "noised", "fused"), features), targets, batches)
     numbers = np.linspace(0, images - 1, args.encoded).astype(int).tolist()
-    for turn in range(args.turns + 1):
+    found = {}
+    for name, system in systems.items():  # also warms up
+        system.start(dict.fromkeys(("original", "noised", "fused"), features), targets)
+        seconds(clock, system.device, system.features, numbers)
+        found[name] = {"waiting": waiting(system, batches, workers), "features": [], "step": []}
+        system.load(batches[:1])
+        found[name]["operations"] = operations(system.step)
+    peaks = dict.fromkeys((system.precision for system in systems.values()), 0.0)
+    for _ in range(args.turns):
+        for precision in peaks:
+            reached = peak(system.device, PRECISIONS[precision] or torch.float32, clock)
+            peaks[precision] = max(peaks[precision], reached)
         for name, system in systems.items():
-            encoding = seconds(clock, system.features, numbers) / args.encoded
-            step = seconds(clock, system.step)
-            if turn:
-                found[name]["features"].append(encoding)
-                found[name]["step"].append(step)
+            encoding = seconds(clock, system.device, system.features, numbers) / args.encoded
+            found[name]["features"].append(encoding)
+            found[name]["step"].append(steady_step(system, batches, workers, clock))
+    for name, own in found.items():
+        own |= {key: median(own[key]) for key in ("features", "step")}
+        own["peak"] = peaks[systems[name].precision]
     return found
 
 
-def seconds(clock, function, *args) -> float:
+def steady_step(system, batches: np.ndarray, workers: int, clock, through: Callable = iter) -> float:
+    """Seconds of a step in the middle of an epoch."""
+    system.load(batches, through)
+    return seconds_each(system.step, lambda: next(system.batches), workers, system.device, clock)
+
+
+def waiting(system, batches: np.ndarray, workers: int) -> float:
+    """The share of a step in which its batch is waited for and the device does nothing."""
+    step = steady_step(system, batches, workers, time.perf_counter, partial(Watched, device=system.device))
+    return mean(system.batches.seconds[-measured(workers) :]) / step
+
+
+def seconds(clock, device: torch.device, function: Callable, *args) -> float:
     """Of one call, the device's work included."""
     began = clock()
     function(*args)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait(device)
     return clock() - began
 
 
-def table(spent: dict, clustering: dict[str, float], images: int, batch: int) -> list[dict]:
-    """A row a system: medians, and the epoch that they make."""
+def table(found: dict, clustering: dict[str, float], images: int, batch: int) -> list[dict]:
+    """A row a system, with the epoch that its parts make."""
     rows, of_own = [], clustering["Cluster Contrast"]
-    for name, turns in spent.items():
-        step, encoding = median(turns["step"]), median(turns["features"])
-        row = {"system": name, "step_ms": 1000 * step, "features_s": encoding * images}
-        row |= {"clustering_s": clustering.get(name, of_own), "training_s": images // batch * step}
+    for name, own in found.items():
+        row = {"system": name, "step_ms": 1000 * own["step"], "images_per_s": batch / own["step"]}
+        row |= {"gflop": own["operations"] / 1e9, "peak_gflop_per_s": own["peak"] / 1e9}
+        row |= {"share_of_peak": own["operations"] / own["step"] / own["peak"], "share_waiting": own["waiting"]}
+        row |= {"features_s": own["features"] * images, "clustering_s": clustering.get(name, of_own)}
+        row["training_s"] = images // batch * own["step"]
         rows.append(row | {"epoch_s": row["features_s"] + row["clustering_s"] + row["training_s"]})
     for row in rows:
         row["times_faster"] = rows[0]["epoch_s"] / row["epoch_s"]
     return rows
 
 
-def report(rows: list[dict], args, images: int, batch: int, cfg) -> None:
+def report(rows: list[dict], args, images: int, cfg, device: torch.device) -> None:
     """Print the table, and the ratio of FANCL's step to Cluster Contrast's; write the CSV."""
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
-    size = " x ".join(map(str, cfg.INPUT.SIZE_TRAIN))
-    print(f"ResNet-{cfg.MODEL.BACKBONE.DEPTH.rstrip('x')}, {images} images of {size} (H x W), batches of {batch};")
-    print(f"{machine}, {torch.get_num_threads()} threads, {args.clock} seconds, median of {args.turns} turns;")
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    size, batch = " x ".join(map(str, cfg.INPUT.SIZE_TRAIN)), cfg.SOLVER.IMS_PER_BATCH
+    tf32 = f" with TF32 {'on' if torch.backends.cudnn.allow_tf32 else 'off'}" if device.type == "cuda" else ""
+    print(f"ResNet-{cfg.MODEL.BACKBONE.DEPTH.rstrip('x')}, {images} images of {size} (H x W), batches of {batch},")
+    print(f"{cfg.DATALOADER.NUM_WORKERS} workers, {args.clock} seconds, median of {args.turns} turns;")
+    print(f"{machine}{tf32}, {torch.get_num_threads()} threads;")
     print(f"Python {platform.python_version()}, {versions()}\n")
     names = list(rows[0])
     print("| " + " | ".join(name.replace("_", " ") for name in names) + " |\n" + "|---" * len(names) + "|")

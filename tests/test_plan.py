@@ -4,10 +4,11 @@ import os
 import re
 
 import pytest
+import torch
 from test_engine import arguments, by_name
 
 from fastreid_fancl import load_config
-from fastreid_fancl.engine.plan import Phase, Plan, periods, plan, share
+from fastreid_fancl.engine.plan import AHEAD, Phase, Plan, batches_of, periods, plan, seconds_each, share
 from fastreid_fancl.engine.run import command_line
 
 
@@ -61,6 +62,36 @@ def test_one_of_several_processes_has_its_share_of_the_batches(tmp_path):
 
 def test_what_happens_every_few_epochs_also_happens_after_the_last():
     assert [periods(6, period) for period in (1, 2, 4, 6, 9, 0, -1)] == [6, 3, 2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("workers", "load", "compute", "each"),
+    [(0, 2, 3, 5), (1, 2, 3, 3), (1, 3, 2, 3), (4, 8, 1, 2), (4, 8, 3, 3), (4, 1, 1, 1)],
+)
+def test_a_step_waits_for_workers_that_are_slower_whatever_they_have_loaded_ahead(workers, load, compute, each):
+    """By a clock of its own: a step in the middle of an epoch takes max(compute, load / workers), or their sum."""
+    now, taken, ready = 0.0, 0, [0.0] * batches_of(workers)
+
+    def order():  # worker n loads batches n, n + workers, ..., each when it was ordered and the one before is done
+        for batch in range(taken, min(taken + AHEAD * workers, len(ready))):
+            before = ready[batch - workers] if batch >= workers else 0.0
+            ready[batch] = ready[batch] or max(now, before) + load
+
+    def skip():
+        nonlocal now, taken
+        order()
+        now = max(now, ready[taken]) if workers else now + load
+        taken += 1
+        order()
+
+    def step():
+        nonlocal now
+        skip()
+        now += compute + (100 if taken == 1 else 0)  # the first one is slow
+
+    found = seconds_each(step, skip, workers, torch.device("cpu"), clock=lambda: now)
+    assert found == pytest.approx(each, rel=0.2)
+    assert len(ready) - taken == AHEAD * workers, "workers are loading when the clock stops"
 
 
 def test_minutes_are_those_of_all_times():

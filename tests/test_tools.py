@@ -4,7 +4,10 @@ import sys
 import pytest
 from conftest import REPO
 
-COMMANDS = ["tools/train_net.py", "tools/demo.py", "tools/compare.py", "benchmarks/step.py", "benchmarks/clustering.py"]
+COMMANDS = [
+    *("tools/train_net.py", "tools/demo.py", "tools/compare.py"),
+    *("benchmarks/step.py", "benchmarks/clustering.py", "benchmarks/training.py", "benchmarks/plan.py"),
+]
 
 
 @pytest.mark.parametrize("path", COMMANDS)

@@ -28,7 +28,9 @@ from .trainer import Trainer, is_unsupervised
 
 MOST_IMAGES = 4000  # of N, in the rehearsal
 PER_CLUSTER = 20
-WARM, MEASURED = 2, 6  # steps, and batches to encode
+SPECTRUM = 0.6  # of made-up features: with it as many pairs are near as in those of trained encoders
+MEASURED = 6  # steps, and batches to encode, at least
+AHEAD = 2  # batches that PyTorch's loader has each worker load beforehand
 COPIES = 3  # of all features: by batch, as a whole, in a memory bank
 
 
@@ -70,7 +72,8 @@ class Plan:
                 f"| the run | | | {self.seconds / 60:.3g} |\n",
                 f"Memory of a process: {self.memory[0]:.2f} GiB{gpu}.",
                 f"Disk: {self.disk[0]:.2f} GiB of checkpoints, {self.disk[1]:.2f} GiB of decoded photographs.",
-                "The first start also checks and decodes every photograph, and compiles the clustering.",
+                "The start is not in it; the first one also checks and decodes every photograph.",
+                "The first clustering on a machine compiles; if it was this plan's, the run saves that time.",
             ]
         )
 
@@ -100,8 +103,9 @@ class Rehearsal:
         self.tests = [item for name in cfg.DATASETS.TESTS for item in load(name).query + load(name).gallery]
         self.images = len(self.dataset)
         self.sample = min(self.images, MOST_IMAGES)
+        self.workers = cfg.DATALOADER.NUM_WORKERS
         self.batches = cluster_batches(
-            np.arange(self.sample), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, WARM + MEASURED, cfg.SEED
+            np.arange(self.sample), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, 1 + MEASURED, cfg.SEED
         )
         self.extra = self.extra_gpu = 0  # bytes of what is larger in the run
         self.checkpoint = self.folder / "rehearsal.pth"
@@ -158,17 +162,20 @@ class Rehearsal:
         yield Phase("clustering", self.cfg.SOLVER.MAX_EPOCH, clustering)
 
     def _cluster(self, features: Tensor) -> float:
-        """Seconds of all images' clustering: the search's grow as its plan says, those of the rest as N."""
+        """Seconds of all images' clustering: the search's grow as its plan says, those of the rest as N.
+
+        What the first one takes to load or compile its code is shared out among the epochs.
+        """
         features = features.to(clustering_device(self.cfg.PSEUDO_LABELS, self.model.device))
         unknown = np.full(len(features), -1)
 
         def run():
             assign_labels(features, unknown, None, self.cfg.PSEUDO_LABELS, lambda labels, *_: labels)
 
-        run()  # compiles
-        taken = seconds(run)
+        first, taken = seconds(run), seconds(run)
+        once = max(0.0, first - taken) / self.cfg.SOLVER.MAX_EPOCH
         if self.images == self.sample:
-            return taken
+            return taken + once
         known, whole = (
             choose(rows, features.shape[1], self.cfg.PSEUDO_LABELS.K1 + 1, features.device)
             for rows in (self.sample, self.images)
@@ -177,37 +184,75 @@ class Rehearsal:
             self.extra += whole.bytes
         else:
             self.extra_gpu += whole.bytes
-        return whole.seconds + max(0.0, taken - known.seconds) * self.images / self.sample
+        return whole.seconds + max(0.0, taken - known.seconds) * self.images / self.sample + once
 
     def _encode(self, encode: Callable[[dict], dict]) -> tuple[float, dict[str, Tensor]]:
-        """Seconds of an image, after the first batch, and the last batch's features."""
-        items = [self.dataset.img_items[n] for n in np.unique(self.batches)]
+        """Seconds of an image, and the last batch's features."""
+        numbers = np.unique(self.batches)
+        size = min(self.trainer.cfg.TEST.IMS_PER_BATCH, -(-len(numbers) // MEASURED))
+        items = [self.dataset.img_items[n] for n in np.resize(numbers, size * batches_of(self.workers))]
         plain = ReIDDataset(items, build_transforms(self.cfg, is_train=False), read=self.dataset.read)
-        size = min(self.trainer.cfg.TEST.IMS_PER_BATCH, -(-len(items) // MEASURED))
-        loader = feature_loader(plain, size, self.cfg.DATALOADER.NUM_WORKERS)
+        batches = iter(feature_loader(plain, size, self.workers))
+        features = None
+
+        def step():
+            nonlocal features
+            features = encode(own_batch(self.model, (next(batches),))[0])
+            wait(self.model.device)  # as copying features to the CPU does
+
         self.model.eval()
         with torch.no_grad():
-            for number, batch in enumerate(loader):
-                features = encode(own_batch(self.model, (batch,))[0])
-                wait(self.model.device)
-                if number == 0:
-                    began = time.perf_counter()
+            each = seconds_each(step, lambda: next(batches), self.workers, self.model.device)
         self.model.train()
-        return (time.perf_counter() - began) / (len(items) - size), features
+        return each / size, features
 
     def _step(self) -> float:
         """Seconds of a training step, its batch included."""
         trainer = self.trainer
         made_up = np.arange(self.images) // PER_CLUSTER if is_unsupervised(self.cfg) else None
-        trainer.data_loader.start(self.batches, 0, made_up)
+        batches = np.resize(self.batches, (batches_of(self.workers), self.batches.shape[1]))
+        trainer.data_loader.start(batches, 0, made_up)
         with EventStorage() as trainer.storage:
-            for trainer.iter in range(WARM + MEASURED):
-                if trainer.iter == WARM:
-                    wait(self.model.device)
-                    began = time.perf_counter()
-                trainer.run_step()
-            wait(self.model.device)
-        return (time.perf_counter() - began) / MEASURED
+            trainer.iter = 0
+            return seconds_each(trainer.run_step, lambda: next(trainer.data_loader), self.workers, self.model.device)
+
+
+def batches_of(workers: int) -> int:
+    """Batches that `seconds_each` takes, and those that workers are loading ahead when it ends."""
+    return 1 + max(1, workers) + measured(workers) + 2 * AHEAD * workers
+
+
+def measured(workers: int) -> int:
+    """Steps that `seconds_each` measures: each worker loads for two at least."""
+    return max(MEASURED, 2 * workers)
+
+
+def seconds_each(
+    step: Callable, skip: Callable, workers: int, device: torch.device, clock: Callable = time.perf_counter
+) -> float:
+    """Seconds of a step in the middle of an epoch, where workers may be slower than the steps.
+
+    While the first step starts everything, workers load ahead: those batches are skipped. Workers that are fast enough
+    are ahead again when each has loaded one more.
+
+    Args:
+        step: take the next batch and use it.
+        skip: take the next batch.
+        workers: of the loader, which holds `batches_of` them; 0 loads in this process.
+        device: to wait for.
+        clock: of the seconds.
+    """
+    step()
+    for _ in range(AHEAD * workers):
+        skip()
+    for _ in range(max(1, workers)):
+        step()
+    wait(device)
+    began = clock()
+    for _ in range(measured(workers)):
+        step()
+    wait(device)
+    return (clock() - began) / measured(workers)
 
 
 def share(cfg, processes: int, folder: str):
@@ -227,11 +272,12 @@ def periods(epochs: int, period: int) -> int:
 
 
 def clustered(rows: int, dimensions: int, seed: int) -> Tensor:
-    """(rows, dimensions) of unit length, PER_CLUSTER near each other."""
+    """(rows, dimensions) of unit length, PER_CLUSTER near each other; dimension d varies as d^-SPECTRUM, d from 1."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(-(-rows // PER_CLUSTER), dimensions, generator=generator)
     near = centres.repeat_interleave(PER_CLUSTER, dim=0)[:rows]
-    return torch.nn.functional.normalize(near + torch.randn(rows, dimensions, generator=generator), dim=1)
+    spectrum = torch.arange(1, dimensions + 1) ** -SPECTRUM
+    return torch.nn.functional.normalize(spectrum * (near + torch.randn(rows, dimensions, generator=generator)), dim=1)
 
 
 def seconds(function: Callable) -> float:

@@ -1,0 +1,52 @@
+"""What benchmarks count and read; seconds are for them to say."""
+
+import sys
+
+import pytest
+import torch
+from conftest import REPO
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from fastreid_fancl.engine.plan import Phase, Plan
+
+sys.path.append(str(REPO / "benchmarks"))
+
+import hardware  # noqa: E402
+import plan as planned_and_actual  # noqa: E402
+
+
+@pytest.mark.parametrize(("anew", "products"), [(False, 5), (True, 6)])
+def test_operations_are_those_of_both_passes_and_of_what_is_computed_anew(anew, products):
+    layers, inputs = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 5)), torch.ones(3, 5)
+
+    def step():
+        (checkpoint(layers, inputs, use_reentrant=False) if anew else layers(inputs)).sum().backward()
+
+    # Products of 3 * 5 * 7 = 105 multiplications and additions: two forward, two for the gradients of weights, one for
+    # that of what is between the layers, and to compute this anew one more.
+    assert hardware.operations(step) == products * 2 * 105
+
+
+def test_the_peak_leaves_the_precision_of_products_as_it_was(monkeypatch):
+    ticks, before = iter(range(100)), torch.backends.cuda.matmul.allow_tf32
+    monkeypatch.setitem(hardware.SIZES, "cpu", 8)
+    # Each product takes a tick of this clock, and 2 * 8^3 operations.
+    assert hardware.peak(torch.device("cpu"), torch.bfloat16, lambda: next(ticks)) == 1024
+    assert torch.backends.cuda.matmul.allow_tf32 == before != torch.backends.cudnn.allow_tf32
+
+
+def test_all_that_a_plan_prints_is_read():
+    phases = (Phase("features", 6, 10), Phase("training", 6, 100), Phase("checkpoint", 2, 3))
+    found = planned_and_actual.planned(str(Plan(phases, (1.5, 2.0), (3.0, 0.5))))
+    assert found.pop("start, s") != found.get("start, s"), "not a number: it is in no plan"
+    assert found == {
+        "features, s": 60,
+        "training, s": 600,
+        "checkpoints and the rest, s": 6,
+        "the run, s": 666,
+        "resident memory, GiB": 1.5,
+        "GPU memory, GiB": 2,
+        "checkpoints, GiB": 3,
+        "decoded photographs, GiB": 0.5,
+    }
