@@ -112,7 +112,7 @@ def by_name(output: Path) -> dict[str, list[float]]:
 
 @pytest.fixture
 def stripes(tmp_path, monkeypatch):
-    """Put `Stripes` under FASTREID_DATASETS, photographed by so many cameras; none are known of 0."""
+    """Put `Stripes` under FASTREID_DATASETS, photographed by so many cameras; 0 leaves them unknown."""
 
     def write(cameras: int) -> None:
         write_animals(tmp_path / "datasets/Stripes", identity=lambda number: str(number // 6), cameras=cameras)
