@@ -1,11 +1,12 @@
 """Other precisions, layouts and micro-batches: the same step, nearly."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from fastreid.modeling import build_model
-from test_engine import arguments, by_name, same, weights
+from test_engine import METHODS, UNSUPERVISED, arguments, by_name, same, weights
 from torch import nn
 
 from fastreid_fancl import load_config
@@ -140,3 +141,34 @@ def test_a_run_in_bfloat16_and_micro_batches_learns_and_resumes_to_the_same_weig
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     losses = by_name(tmp_path / "whole")["total_loss"]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", UNSUPERVISED)
+def test_losses_of_a_float16_step_are_float32_and_near(name):
+    plain = step(method(name))
+    with torch.autocast("cpu", dtype=torch.float16):
+        half = step(method(name))
+    for key in (key for key in plain if key.startswith("loss_")):
+        assert half[key].dtype == torch.float32
+        assert half[key].item() == pytest.approx(plain[key].item(), rel=2e-3, abs=1e-3), key
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", METHODS)
+def test_a_float16_run_trains_evaluates_and_resumes_with_the_scale_of_its_loss(datasets, tmp_path, name):
+    keys = {"MODEL__DEVICE": "cuda", "SOLVER__AMP__ENABLED": True, "SOLVER__ITERS_PER_EPOCH": 12}
+    command_line(arguments(name, tmp_path, SOLVER__MAX_EPOCH=2, **keys))
+    first, before = weights(tmp_path, "model_0000.pth"), scaler(tmp_path)
+    command_line(arguments(name, tmp_path, "--resume", SOLVER__MAX_EPOCH=3, **keys))
+    final, after = weights(tmp_path), scaler(tmp_path)
+    assert all(value.isfinite().all() and value.dtype != torch.float16 for value in final.values())
+    moved = [key for key in final if key.startswith("backbone.") and not torch.equal(first[key], final[key])]
+    assert len(moved) > 20
+    assert 0 < by_name(tmp_path)["mAP"][-1] <= 100
+    # A scale that starts anew is larger, and has fewer steps behind it where it falls to the same.
+    assert after["scale"] < before["scale"] or after["_growth_tracker"] > before["_growth_tracker"]
+
+
+def scaler(folder: Path) -> dict:
+    """The state of the scale of the loss at the end of a run."""
+    return torch.load(folder / "model_final.pth", weights_only=True)["grad_scaler"]
