@@ -1,8 +1,11 @@
 """Files that are there whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+FULL = 2**20  # bytes left on a disk on which a write has just failed
 
 
 @contextmanager
@@ -10,6 +13,9 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
     """Yield a temporary name beside `path`; what was written to it becomes `path` on success and goes on an error.
 
     The data are on the disk before the name changes, so a power cut or kill leaves the old file or the new one.
+
+    Raises:
+        ValueError: if the disk is full, which PyTorch tells as an unexpected position in a file.
     """
     path = os.fspath(path)
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -18,6 +24,14 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        left = shutil.disk_usage(os.path.dirname(path) or ".").free
+        if left < FULL:
+            raise ValueError(
+                f"{path} could not be written, as its disk is full ({left // 1024} KiB left): free some and give the "
+                "command again, a training with --resume."
+            ) from error
+        raise
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

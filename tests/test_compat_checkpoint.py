@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from bag_of_tricks import stock_cfg
 from fastreid.modeling import build_model
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
+
+from fastreid_fancl import files
 
 
 class Opens:
@@ -49,6 +52,20 @@ def test_a_save_that_fails_half_way_leaves_the_checkpoint_before_it(saved, monke
     nn.init.zeros_(model.weight)
     assert checkpointer.resume_or_load("", resume=True)["epoch"] == 0
     assert torch.equal(model.weight, weight)
+
+
+@pytest.mark.parametrize(("free", "error"), [(5 * 1024, ValueError), (2**30, RuntimeError)])
+def test_a_full_disk_is_named_and_leaves_the_checkpoint_before_it(saved, monkeypatch, free, error):
+    def fail(data, file, *args, **kwargs):
+        raise RuntimeError("unexpected pos 38144 vs 38038")  # what PyTorch says
+
+    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    with pytest.raises(error, match=r"first\.pth.*disk is full \(5 KiB left\)|unexpected pos"):
+        saved[1].save("first", epoch=1)
+    monkeypatch.undo()
+    assert sorted(os.listdir(saved[2])) == ["first.pth", "last_checkpoint"]
+    assert saved[1].resume_or_load("", resume=True)["epoch"] == 0
 
 
 def test_the_best_model_is_not_what_a_run_resumes_from(saved):
