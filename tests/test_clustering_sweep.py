@@ -204,6 +204,15 @@ def test_an_empty_clustering_moves_to_the_nearest_looser_radius():
     assert reason == "0 clusters of 15 images, at least 2 are needed"
 
 
+def test_radii_beyond_the_distances_that_are_stored_are_not_tried():
+    distance = groups([5, 5, 5], between=0.3)
+    distance.max_distance = 0.5
+    assert guarded_labels(distance, 0.45)[1] == 0.275
+    distance.max_distance = 0.15
+    with pytest.raises(ValueError, match="none at eps 0.01"):
+        guarded_labels(distance, 0.01)
+
+
 @pytest.mark.parametrize("distance", [groups([1] * 9), groups([12]), groups([1])])
 def test_without_a_usable_radius_the_run_stops_with_the_cure(distance):
     with pytest.raises(ValueError, match=r"none at eps 0\.5 .*pre-trained weights.*min_samples"):

@@ -234,7 +234,7 @@ def guarded_labels(
         distance: (N, N) of `jaccard_distance`.
         eps: the radius wished for.
         min_samples: of DBSCAN.
-        candidates: radii to move to; None for 0.2 to 0.9 in steps of 0.025.
+        candidates: radii to move to, as far as distances are stored; None for 0.2 to 0.9 in steps of 0.025.
         **limits: of `degenerate`.
 
     Returns:
@@ -248,8 +248,9 @@ def guarded_labels(
     if reason is None:
         return labels, eps, None
     radii = _radii(candidates)
-    for other in sorted(radii, key=lambda radius: (abs(radius - eps), radius)):
-        labels = dbscan(distance, other, min_samples)
+    stored = [radius for radius in radii if radius < getattr(distance, "max_distance", 1)]
+    tried = zip(stored, dbscan_sweep(distance, stored, min_samples), strict=True)
+    for other, labels in sorted(tried, key=lambda pair: (abs(pair[0] - eps), pair[0])):
         if degenerate(labels, **limits) is None:
             return labels, other, reason
     raise ValueError(
