@@ -57,10 +57,10 @@ def test_the_choice_is_near_the_best_of_the_sweep_on_hard_data(agreements):
 
 def test_the_sweep_holds_the_numbers_of_each_candidate():
     # Groups of 60 and 40 images, 0.5 from each other, and one image alone. Few of its pairs hold each group together.
-    # Pairs of a group weigh 0.9 ** 2, others 0.5 ** 2: 1770 * 0.81 = 1433.7 and 780 * 0.81 = 631.8 within the groups,
-    # 2400 * 0.25 = 600 between them, 2665.5 in all. From 0.2 to 0.4 modularity is
-    # 2065.5 / 2665.5 - (3467.4 / 5331) ** 2 - (1863.6 / 5331) ** 2. With one cluster it is 0, with none it is
-    # -(60 * (59 * 0.81 + 40 * 0.25) ** 2 + 40 * (39 * 0.81 + 60 * 0.25) ** 2) / 5331 ** 2.
+    # Pairs of a group weigh 0.9 ** 3, others 0.5 ** 3: 1770 * 0.729 = 1290.33 and 780 * 0.729 = 568.62 within the
+    # groups, 2400 * 0.125 = 300 between them, 2158.95 in all. From 0.2 to 0.4 modularity is
+    # 1858.95 / 2158.95 - (2880.66 / 4317.9) ** 2 - (1437.24 / 4317.9) ** 2. With one cluster it is 0, with none it is
+    # -(60 * (59 * 0.729 + 40 * 0.125) ** 2 + 40 * (39 * 0.729 + 60 * 0.125) ** 2) / 4317.9 ** 2.
     pair = groups([60, 40], between=0.5)
     distance = csr_matrix((pair.data, pair.indices, np.append(pair.indptr, pair.nnz)), shape=(101, 101))
     choice = choose_eps(distance, candidates=[0.6, 0.05, 0.2, 0.3, 0.4])
@@ -69,8 +69,8 @@ def test_the_sweep_holds_the_numbers_of_each_candidate():
     assert [row.left_out for row in choice.sweep] == pytest.approx([1, *[1 / 101] * 4])
     assert [row.largest for row in choice.sweep] == pytest.approx([0, 0.6, 0.6, 0.6, 1])
     assert [row.robustness for row in choice.sweep] == pytest.approx([1] * 5)
-    assert [row.modularity for row in choice.sweep] == pytest.approx([-0.01010593, *[0.22964793] * 3, 0], abs=1e-7)
-    assert [row.score for row in choice.sweep] == pytest.approx([0, *[0.22964793**2] * 3, 0], abs=1e-7)
+    assert [row.modularity for row in choice.sweep] == pytest.approx([-0.01018785, *[0.30516950] * 3, 0], abs=1e-7)
+    assert [row.score for row in choice.sweep] == pytest.approx([0, *[0.30516950] * 3, 0], abs=1e-7)
     assert choice.eps == 0.3
 
 
@@ -79,7 +79,7 @@ def test_modularity_is_what_pairs_of_a_cluster_weigh_more_than_by_chance():
     distance = jaccard_distance(features, 10, 3)
     labels = np.stack([dbscan(distance, eps) for eps in (0.3, 0.5, 0.7)])
     weight = np.zeros((60, 60))
-    weight[distance.tocoo().coords] = (1 - distance.data.astype(np.float64)) ** 2
+    weight[distance.tocoo().coords] = (1 - distance.data.astype(np.float64)) ** 3
     np.fill_diagonal(weight, 0)
     strength = weight.sum(axis=1)
     for found, own in zip(modularities(distance, labels), map(noise_alone, labels), strict=True):

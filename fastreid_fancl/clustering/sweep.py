@@ -13,7 +13,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from .labels import dbscan, dbscan_sweep, noise_alone
 
 CANDIDATES = tuple(n / 40 for n in range(8, 37))  # 0.2, 0.225, ..., 0.9
-KEPT, DRAWS = 0.4, 8  # compared with other criteria in benchmarks/eps.py
+KEPT, DRAWS = 0.4, 8
 
 
 class SweepRow(NamedTuple):
@@ -26,7 +26,7 @@ class SweepRow(NamedTuple):
         largest: share of the clustered images in the largest cluster.
         robustness: how much of the partition a few of the pairs find again, an adjusted Rand index.
         modularity: how much more alike images of a cluster are than images at large.
-        score: robustness times the square of modularity.
+        score: modularity times the fourth root of robustness.
     """
 
     eps: float
@@ -54,13 +54,16 @@ def choose_eps(
 ) -> EpsChoice:
     """DBSCAN's radius by data, without labels.
 
-    Each candidate scores robustness times the square of modularity, where negative ones count as 0:
+    Each candidate scores modularity times the fourth root of robustness, negative ones counting as 0:
 
+    - modularity (Newman and Girvan, 2004), see below: low where images that are alike lie in different clusters or are
+      left out, and where clusters hold what is not alike. It is 0 with one cluster, and below with none;
     - robustness, the adjusted Rand index (each image left out counts as a cluster) between the partition and that of a
       random KEPT share of the pairs, the mean over DRAWS of them: an identity is held together by many pairs, a bridge
-      between two identities by few;
-    - modularity (Newman and Girvan, 2004), see below: low where images that are alike lie in different clusters or are
-      left out, and where clusters hold what is not alike. It is 0 with one cluster, and below with none.
+      between two identities by few.
+
+    Modularity alone is too tight where identities are uneven, robustness too wide everywhere; between the third and the
+    tenth root all kinds of features of benchmarks/eps.py lose about the same.
 
     The best candidate wins, the middle one of equals; degenerate ones (see `degenerate`) only if all are.
 
@@ -131,7 +134,7 @@ def _pairs(sizes: np.ndarray) -> int:
 
 
 def modularities(distance: csr_matrix, labels: np.ndarray) -> np.ndarray:
-    """Modularity of clusterings of the graph in which images at distance d are joined by the weight (1 - d)^2.
+    """Modularity of clusterings of the graph in which images at distance d are joined by the weight (1 - d)^3.
 
     Q = sum_c (w_c / w - (s_c / 2 w)^2): w_c the weights within cluster c, w all weights, s_c the weights at the images
     of c, those within counted twice. Images left out are clusters of their own.
@@ -160,7 +163,7 @@ def _strength(start, column, value):
     for i in range(len(strength)):
         for e in range(start[i], start[i + 1]):
             if column[e] != i:
-                strength[i] += (1.0 - value[e]) ** 2
+                strength[i] += (1.0 - value[e]) ** 3
     return strength
 
 
@@ -172,13 +175,13 @@ def _weight_within(start, column, value, labels):
         if labels[i] >= 0:
             for e in range(start[i], start[i + 1]):
                 if column[e] < i and labels[column[e]] == labels[i]:
-                    weight += (1.0 - value[e]) ** 2
+                    weight += (1.0 - value[e]) ** 3
     return weight
 
 
 def _row(eps: float, labels: np.ndarray, robustness: float, modularity: float) -> SweepRow:
     shares, left_out = cluster_shares(labels), (labels < 0).mean()
-    score = max(0.0, robustness) * max(0.0, modularity) ** 2
+    score = max(0.0, modularity) * max(0.0, robustness) ** 0.25
     return SweepRow(eps, len(shares), *map(float, (left_out, shares.max(initial=0), robustness, modularity, score)))
 
 
