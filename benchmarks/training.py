@@ -51,10 +51,10 @@ from clustering import processor, versions  # noqa: E402
 from hardware import Watched, operations, peak  # noqa: E402
 from reference import Reference  # noqa: E402
 
-BFLOAT16 = ["MODEL.PRECISION", "bfloat16"]
+FLOAT32, BFLOAT16 = (["MODEL.PRECISION", precision] for precision in ("float32", "bfloat16"))
 SYSTEMS = {
-    "Cluster Contrast": ("cluster_contrast", []),
-    "FANCL": ("fancl", []),
+    "Cluster Contrast": ("cluster_contrast", FLOAT32),
+    "FANCL": ("fancl", FLOAT32),
     "Cluster Contrast, bfloat16": ("cluster_contrast", BFLOAT16),
     "FANCL, bfloat16": ("fancl", BFLOAT16),
 }
