@@ -51,7 +51,7 @@ def main() -> None:
     print("| configuration | | planned | actual | actual / planned |\n|---|---|---|---|---|")
     rows = [row for config in args.configs for row in compare(config, args.set)]
     if args.csv:
-        write(args.csv, rows)
+        write_csv(args.csv, rows, processor())
 
 
 def compare(config: str, options: list[str]) -> list[dict]:
@@ -109,11 +109,12 @@ def train(cache: str, config: str, words: list[str]) -> tuple[str, float]:
     return text, usage.ru_maxrss / 2**20
 
 
-def write(path: str, rows: list[dict]) -> None:
+def write_csv(path: str, rows: list[dict], machine: str) -> None:
+    """Write rows with the machine and versions beside each."""
     with open(path, "w", newline="") as file:
         table = csv.DictWriter(file, [*rows[0], "machine", "versions"])
         table.writeheader()
-        table.writerows({**row, "machine": processor(), "versions": versions()} for row in rows)
+        table.writerows({**row, "machine": machine, "versions": versions()} for row in rows)
 
 
 if __name__ == "__main__":

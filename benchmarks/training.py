@@ -14,7 +14,6 @@ waited for and the device does nothing. Prints Markdown; `--csv FILE` writes a t
 """
 
 import argparse
-import csv
 import platform
 import sys
 import tempfile
@@ -49,6 +48,7 @@ from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid.data.transforms import build_transforms  # noqa: E402
 from clustering import processor, versions  # noqa: E402
 from hardware import Watched, operations, peak  # noqa: E402
+from plan import write_csv  # noqa: E402
 from reference import Reference  # noqa: E402
 
 FLOAT32, BFLOAT16 = (["MODEL.PRECISION", precision] for precision in ("float32", "bfloat16"))
@@ -217,10 +217,7 @@ def report(rows: list[dict], args, images: int, cfg, device: torch.device) -> No
     steps = {row["system"]: row["step_ms"] for row in rows}
     print(f"\nA FANCL step takes {steps['FANCL'] / steps['Cluster Contrast']:.2f} times one of Cluster Contrast.")
     if args.csv:
-        with open(args.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, [*names, "machine", "versions"])
-            writer.writeheader()
-            writer.writerows({**row, "machine": machine, "versions": versions()} for row in rows)
+        write_csv(args.csv, rows, machine)
 
 
 if __name__ == "__main__":

@@ -157,13 +157,18 @@ def modularities(distance: csr_matrix, labels: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
+def _weight(distance):
+    return (1.0 - distance) ** 3
+
+
+@njit(cache=True, nogil=True)
 def _strength(start, column, value):
     """(N,) sum of the weights at each image."""
     strength = np.zeros(len(start) - 1)
     for i in range(len(strength)):
         for e in range(start[i], start[i + 1]):
             if column[e] != i:
-                strength[i] += (1.0 - value[e]) ** 3
+                strength[i] += _weight(value[e])
     return strength
 
 
@@ -175,7 +180,7 @@ def _weight_within(start, column, value, labels):
         if labels[i] >= 0:
             for e in range(start[i], start[i + 1]):
                 if column[e] < i and labels[column[e]] == labels[i]:
-                    weight += (1.0 - value[e]) ** 3
+                    weight += _weight(value[e])
     return weight
 
 
