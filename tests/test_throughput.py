@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from fastreid.modeling import build_model
+from fastreid.solver import build_optimizer
 from test_engine import METHODS, UNSUPERVISED, arguments, by_name, same, weights
 from torch import nn
 
 from fastreid_fancl import load_config
 from fastreid_fancl.batchnorm import virtual_groups
 from fastreid_fancl.engine.run import command_line
-from fastreid_fancl.engine.throughput import Running, accelerate, backbones, fuse
+from fastreid_fancl.engine.throughput import Running, accelerate, backbones, fuse, lay_out
 
 KEYS = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512]
 KEYS += ["MODEL.BACKBONE.PRETRAIN", False]
@@ -76,6 +77,63 @@ def test_running_statistics_move_once_for_each_part():
 def test_channels_last_gives_the_same_step():
     plain, laid_out = step(method("fancl")), step(accelerate(method("fancl"), Running(channels_last=True)))
     assert {key for key in plain if distance(plain[key], laid_out[key]) > 1e-3} == set()
+
+
+def encoder_and_optimizer(channels_last: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Two convolutions with fast-reid's Adam, which has all weights in one vector."""
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 2, bias=False)).double()
+    for weight in model.parameters():
+        weight.data = torch.linspace(-1, 1, weight.numel(), dtype=weight.dtype).view(weight.shape)
+    optimizer, _ = build_optimizer(load_config("configs/RedPanda/fancl.yml", KEYS), model)
+    lay_out(model, optimizer, channels_last)
+    return model, optimizer
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    fuse(optimizer)
+    images = torch.linspace(-1, 1, 2 * 2 * 5 * 5, dtype=torch.double).view(2, 2, 5, 5)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.backbone(images.contiguous(memory_format=torch.channels_last)).pow(2).sum().backward()
+        optimizer.step()
+
+
+def distances(one: nn.Module, other: nn.Module) -> list[float]:
+    return [distance(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)]
+
+
+def test_weights_with_channels_last_are_those_of_the_optimizer_and_train_alike():
+    (plain, one), (laid_out, other) = (encoder_and_optimizer(order) for order in (False, True))
+    weights = list(laid_out.backbone.parameters())
+    assert not weights[0].is_contiguous() and weights[0].is_contiguous(memory_format=torch.channels_last)
+    before = [weight.clone() for weight in weights]
+    train(plain, one, 3)
+    train(laid_out, other, 3)
+    assert all(not torch.equal(a, b) for a, b in zip(before, weights, strict=True))
+    assert max(distances(plain, laid_out)) < 1e-9
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_resumed_run_keeps_the_order_of_its_weights(first):
+    (model, optimizer), (other, resumed) = encoder_and_optimizer(first), encoder_and_optimizer(not first)
+    train(model, optimizer, 2)
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    lay_out(other, resumed)
+    assert other.backbone[0].weight.is_contiguous() == (not first)
+    assert max(distances(model, other)) == 0
+    train(model, optimizer, 2)
+    train(other, resumed, 2)
+    assert max(distances(model, other)) == 0
+
+
+def test_a_checkpoint_without_an_order_is_of_contiguous_weights():
+    model, optimizer = encoder_and_optimizer(True)
+    for group in optimizer.param_groups:
+        del group["channels_last"]  # as before there was a choice
+    lay_out(model, optimizer)
+    assert model.backbone[0].weight.is_contiguous()
 
 
 def test_bfloat16_features_are_float32_and_near():

@@ -52,6 +52,35 @@ def accelerate(model: nn.Module, running: Running) -> nn.Module:
     return model
 
 
+def lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, channels_last: bool | None = None) -> None:
+    """Put the backbones' convolution weights and their gradients in the order of their activations, where they lie.
+
+    fast-reid's optimiser sees them and keeps its state as one flat vector in this order: it stands in the groups, which
+    a checkpoint keeps.
+
+    Args:
+        model: its backbones are the modules whose names end in "backbone".
+        optimizer: of the model, which holds its weights.
+        channels_last: the order; None is that of the groups, to go on as a checkpoint began.
+    """
+    if channels_last is None:
+        channels_last = optimizer.param_groups[0].get("channels_last", False)
+    for group in (optimizer.defaults, *optimizer.param_groups):
+        group["channels_last"] = channels_last
+    for backbone in backbones(model):
+        for weight in (weight for weight in backbone.parameters() if weight.dim() == 4):
+            weight.data = _in_order(weight.data, channels_last)
+            if weight.grad is not None:
+                weight.grad = _in_order(weight.grad, channels_last)
+
+
+def _in_order(values: Tensor, channels_last: bool) -> Tensor:
+    """Values (O, C, h, w) in the same memory, one pixel's channels beside each other or one channel's pixels."""
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    strides = torch.empty_like(values, device="meta", memory_format=order).stride()
+    return values.as_strided(values.shape, strides).copy_(values.clone())
+
+
 def fuse(optimizer: torch.optim.Optimizer) -> None:
     """Step in one kernel over all weights, where PyTorch has one: equal to rounding.
 

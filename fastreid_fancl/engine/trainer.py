@@ -24,7 +24,7 @@ from ..methods import PseudoLabelMethod
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
 from .record import QueryEvaluator, RunRecord
-from .throughput import Running, accelerate, fuse
+from .throughput import Running, accelerate, fuse, lay_out
 
 
 def is_unsupervised(cfg) -> bool:
@@ -115,8 +115,9 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module):
-        """The stock optimiser and parameters, with SOLVER.FUSED in one kernel."""
+        """The stock optimiser and parameters, laid out by MODEL.CHANNELS_LAST, with SOLVER.FUSED in one kernel."""
         optimizer, params = super().build_optimizer(cfg, model)
+        lay_out(model, optimizer, cfg.MODEL.CHANNELS_LAST)
         if cfg.SOLVER.FUSED:
             fuse(optimizer)
         return optimizer, params
@@ -167,6 +168,7 @@ class Trainer(DefaultTrainer):
         """
         super().resume_or_load(resume)
         check_state(self.optimizer)
+        lay_out(self.model, self.optimizer)
         epochs = comm.all_gather(self.start_epoch)
         if len(set(epochs)) > 1:
             raise ValueError(
