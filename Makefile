@@ -5,7 +5,7 @@ TRAIN := $(RUN) tools/train_net.py --config-file configs/SyntheticSmall
 
 export FASTREID_DATASETS ?= datasets
 
-.PHONY: demo compare test lint
+.PHONY: demo compare benchmarks test lint
 
 demo: $(ENV)
 	$(RUN) tools/demo.py
@@ -30,6 +30,21 @@ compare: $(STARTS:%=logs/SyntheticSmall/%/model_final.pth)
 
 logs/SyntheticSmall/%/model_final.pth: | $(ENV)
 	$(TRAIN)/$*.yml --resume
+
+# About an hour on two idle cores, to logs/benchmarks; a table of its own is one of these lines.
+BENCHMARKS := logs/benchmarks
+FOUND := logs/SyntheticSmall/fancl_0
+PLANNED := fancl cluster_contrast resnet18
+
+benchmarks: demo
+	$(RUN) benchmarks/clustering.py --rows 12936 32621 --output $(BENCHMARKS)/clustering
+	$(RUN) benchmarks/clustering.py --rows 10000 30000 100000 300000 1000000 --dimensions 256 --only "this package" --turns 1 \
+		--output $(BENCHMARKS)/clustering_scale
+	$(RUN) benchmarks/eps.py --seeds 0 1 2 3 4 5 6 7 8 --runs $(FOUND) --output $(BENCHMARKS)/eps
+	$(RUN) benchmarks/phases.py $(FOUND) --output $(BENCHMARKS)/phases
+	OMP_NUM_THREADS=1 $(RUN) benchmarks/step.py --output $(BENCHMARKS)/step
+	OMP_NUM_THREADS=1 $(RUN) benchmarks/training.py --clock cpu --turns 3 --output $(BENCHMARKS)/training
+	OMP_NUM_THREADS=1 $(RUN) benchmarks/plan.py --configs $(PLANNED:%=configs/SyntheticSmall/%.yml) --output $(BENCHMARKS)/plan
 
 test: $(ENV)
 	.venv/bin/ruff check .

@@ -6,31 +6,30 @@
 All get the same hard synthetic features: identities of uneven sizes, cameras that shift features, a decaying spectrum.
 Each system has a process of its own, so that peaks of memory can be told apart, and they take turns, so that whatever
 else the machine does weighs on all; the best turn counts. CPU seconds, of all threads together, are the fairer measure
-on a shared machine. Prints Markdown, with fitted exponents from three sizes on; --csv writes a table.
+on a shared machine. Prints Markdown, with fitted exponents from three sizes on; `--output NAME` also writes NAME.md and
+NAME.csv.
 """
 
 import argparse
-import csv
 import multiprocessing
 import os
-import platform
 import resource
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from clusterers import CLUSTERERS, equal_pairs  # noqa: E402
+from tables import Tables, add_output  # noqa: E402
 
-PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn", "faiss-cpu")
 PHASES = ("search", "distances", "cluster", "another eps")
 ONCE = "released algorithm"  # takes its turn once: it is slow, and needs 13 bytes for each of N x N pairs
-COLUMNS = ("system", "rows", "dimensions", *PHASES, "all", "cpu", "memory_gb", "features_gb", "clusters", "left_out")
+COLUMNS = ("rows", "dimensions", "system", *PHASES, "all", "cpu", "memory_gb", "clusters", "left_out", "agreement")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--eps", type=float, default=0.6)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--csv", type=Path, help="append a line a system to this file")
+    add_output(parser)
     return parser.parse_args()
 
 
@@ -81,9 +80,8 @@ class Turn:
         """The line of the table, and whether labels and distances equal those of the package."""
         seconds = sum(self.seconds.get(phase, 0) for phase in PHASES[:3])
         line = self.seconds | {"all": seconds, "cpu": self.cpu, "memory_gb": peak_gigabytes() - self.before}
-        line["features_gb"] = self.system.features.nbytes / 2**30
         if hasattr(self, "labels"):
-            line |= {"clusters": self.labels.max() + 1, "left_out": (self.labels < 0).mean()}
+            line |= {"clusters": int(self.labels.max() + 1), "left_out": float((self.labels < 0).mean())}
             line["agreement"] = self._agreement()
         return line
 
@@ -142,68 +140,34 @@ def compare(rows: int, options: argparse.Namespace) -> dict[str, dict]:
     return lines
 
 
-def report(rows: int, lines: dict[str, dict]) -> None:
-    print("| rows | system | " + " | ".join(f"{phase}, s" for phase in PHASES), end="")
-    print(" | all, s | CPU, s | GB above the features | |\n" + "|---" * (len(PHASES) + 6) + "|")
-    for name, line in lines.items():
-        numbers = [f"{line[column]:.3g}" if column in line else "" for column in (*PHASES, "all", "cpu", "memory_gb")]
-        found = f"{line['clusters']} clusters, {line['left_out']:.1%} left out. " if "clusters" in line else ""
-        print(f"| {rows} | {name} | " + " | ".join(numbers) + f" | {found}{line.get('agreement', '')} |")
-    print(flush=True)
-
-
-def report_exponents(lines: dict[int, dict]) -> None:
+def exponents(lines: dict[int, dict]) -> str:
     """Exponents e of seconds ~ N^e and of memory by least squares on logarithms, of this package."""
-    sizes = np.log(list(lines))
+    sizes, found = np.log(list(lines)), []
     for column in ("search", "distances", "cluster", "all", "cpu", "memory_gb"):
         values = np.log([line[column] for line in lines.values()])
-        print(f"- {column}: N^{np.polyfit(sizes, values, 1)[0]:.2f}")
-
-
-def write_csv(path: Path, rows: int, dimensions: int, lines: dict[str, dict]) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        if fresh:
-            table.writeheader()
-        for name, line in lines.items():
-            table.writerow({"system": name, "rows": rows, "dimensions": dimensions, **line})
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def versions() -> str:
-    found = []
-    for name in PACKAGES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+        found.append(f"- {column}: N^{np.polyfit(sizes, values, 1)[0]:.2f}")
+    return "\n".join(found)
 
 
 def main() -> None:
+    from fastreid_fancl.engine.record import processor
+
     options = parse_arguments()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # read by the processes below when they start
-    print(f"D {options.dimensions}, k1 {options.k1}, k2 {options.k2}, eps {options.eps}, min_samples 4, ", end="")
-    print(f"best of {options.turns} turns. {processor()}, {options.threads} threads; ", end="")
-    print(f"Python {platform.python_version()}, {versions()}\n")
+    tables = Tables(options.output, processor(), options.threads)
+    tables.say(f"k1 {options.k1}, k2 {options.k2}, eps {options.eps}, min_samples 4, best of {options.turns} turns;")
+    tables.say("seconds, and GB above the features\n")
     found = {}
     for rows in options.rows:
         lines = compare(rows, options)
-        report(rows, lines)
-        if options.csv:
-            write_csv(options.csv, rows, options.dimensions, lines)
+        whole = [{"rows": rows, "dimensions": options.dimensions, "system": name, **lines[name]} for name in lines]
+        table = [{column: line.get(column) for column in COLUMNS} for line in whole]
+        tables.show(table)
+        tables.keep(table)
         if "this package" in lines:
             found[rows] = lines["this package"]
     if len(found) > 2:
-        report_exponents(found)
+        tables.say(exponents(found))
 
 
 if __name__ == "__main__":

@@ -5,18 +5,18 @@
 On hard synthetic features of several kinds, and on the features that the starting weights and every checkpoint of
 finished runs give of the training images of data sets with identities; those of the runs, where none are named. Best
 and fixed radii are those whose clusters may be trained on (see `clustering.degenerate`); images left out count as
-clusters of their own. Prints Markdown.
+clusters of their own. Prints Markdown; `--output NAME` also writes NAME.md and NAME.csv.
 """
 
 import argparse
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -28,14 +28,16 @@ from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
 from fastreid_fancl.clustering.sweep import CANDIDATES  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.engine.hooks import extract_features  # noqa: E402
+from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.trainer import training_items  # noqa: E402
 from fastreid_fancl.report.runs import read_config  # noqa: E402
 from fastreid_fancl.visualize.origin import load_subject, run_config  # noqa: E402
 from oracles import hard_features  # noqa: E402
 from sklearn.metrics import adjusted_rand_score  # noqa: E402
+from tables import Tables, add_output  # noqa: E402
 from test_clustering_sweep import HARD  # noqa: E402
 
-FIXED = (0.35, 0.5, 0.6)
+FIXED = {str(radius): radius for radius in (0.35, 0.5, 0.6)}
 
 
 class Case(NamedTuple):
@@ -85,27 +87,27 @@ def agreements(case: Case) -> tuple[np.ndarray, float]:
     return np.where(usable, found, np.nan), choose_eps(distance).eps
 
 
-def measure(cases: Iterable[Case]) -> dict[str, list[list[float]]]:
-    """Print a line a case; how far auto and fixed radii fall short of the best, in all of a group's cases."""
-    print("| features | of | best | at eps | auto | at eps |\n|---|---|---|---|---|---|")
-    losses = defaultdict(list)
-    for case in cases:
-        found, eps = agreements(case)
-        at = {radius: found[CANDIDATES.index(radius)] for radius in (eps, *FIXED)}
-        best = np.nanargmax(found)
-        numbers = f"{found[best]:.2f} | {CANDIDATES[best]:.3g} | {at[eps]:.2f} | {eps:.3g}"
-        print(f"| {case.group} | {case.name} | {numbers} |", flush=True)
-        losses[case.group].append([found[best] - at[radius] for radius in (eps, *FIXED)])
-    return losses
+def measure(case: Case) -> dict:
+    """A case's best radius and the one chosen; `lost_at_*` is how far a radius falls short of the best.
+
+    It is 1 where the clusters may not be trained on.
+    """
+    found, eps = agreements(case)
+    best = np.nanargmax(found)
+    row = {"features": case.group, "of": case.name, "best": found[best], "best_eps": CANDIDATES[best], "auto_eps": eps}
+    lost = np.nan_to_num(found[best] - found, nan=1.0)
+    return row | {f"lost_at_{name}": lost[CANDIDATES.index(radius)] for name, radius in (("auto", eps), *FIXED.items())}
 
 
-def report(losses: dict[str, list[list[float]]]) -> None:
-    """A line a group and radius; a degenerate clustering has lost 1."""
-    print("\n| features | cases | eps | mean loss to the best | nine in ten lose at most | most |\n" + "|---" * 6 + "|")
-    for group, cases in losses.items():
-        for eps, own in zip(("auto", *FIXED), np.nan_to_num(np.array(cases), nan=1.0).T, strict=True):
-            numbers = f"{own.mean():.3f} | {np.quantile(own, 0.9):.3f} | {own.max():.3f}"
-            print(f"| {group} | {len(own)} | {eps} | {numbers} |")
+def summary(rows: list[dict]) -> list[dict]:
+    """A row a group of features and radius."""
+    found = []
+    for group in dict.fromkeys(row["features"] for row in rows):
+        for eps in ("auto", *FIXED):
+            lost = np.array([row[f"lost_at_{eps}"] for row in rows if row["features"] == group])
+            numbers = {"mean_loss_to_the_best": lost.mean(), "nine_in_ten_lose_at_most": np.quantile(lost, 0.9)}
+            found.append({"features": group, "cases": len(lost), "eps": eps, **numbers, "most": lost.max()})
+    return found
 
 
 def main() -> None:
@@ -113,8 +115,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3])
     parser.add_argument("--runs", type=Path, nargs="*", default=[])
     parser.add_argument("--datasets", nargs="+", default=[])
+    add_output(parser)
     args = parser.parse_args()
-    report(measure(chain(made_up(args.seeds), of_runs(args.runs, args.datasets))))
+    tables, rows = Tables(args.output, setting()["machine"], torch.get_num_threads()), []
+    for case in chain(made_up(args.seeds), of_runs(args.runs, args.datasets)):
+        rows.append(measure(case))
+        tables.keep(rows[-1:])
+        print(rows[-1]["of"], f"lost {rows[-1]['lost_at_auto']:.3f}", flush=True)
+    tables.show(summary(rows))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,44 @@
 """The share of each phase in an epoch's time, from the metrics that a run has logged.
 
-python benchmarks/phases.py logs/SyntheticSmall/fancl_0
+    python benchmarks/phases.py logs/SyntheticSmall/fancl_0
+
+Prints Markdown; `--output NAME` also writes NAME.md and NAME.csv.
 """
 
+import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
+from tables import Tables, add_output
 
-def main(folder: str) -> None:
-    """Print a Markdown table: mean seconds of a phase over the epochs that had it, times how often, as a share."""
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    add_output(parser)
+    args = parser.parse_args()
+    last = json.loads((args.run / "run.json").read_text())[-1]
+    tables = Tables(args.output, last["machine"], last["threads"])
+    rows = shares(args.run)
+    tables.show(rows)
+    tables.keep(rows)
+
+
+def shares(run: Path) -> list[dict]:
+    """A row a phase: mean seconds over the epochs that had it, times how often, as a share."""
     phases: dict[str, list[float]] = defaultdict(list)
-    for line in map(json.loads, (Path(folder) / "metrics.json").open()):
+    for line in map(json.loads, (run / "metrics.json").open()):
         for name, value in line.items():
             if name.startswith("seconds_"):
                 phases[name.removeprefix("seconds_")].append(value)
     total = sum(map(sum, phases.values()))
-    print("| phase | times | seconds each | share |\n|---|---|---|---|")
-    for phase, seconds in phases.items():
-        print(f"| {phase} | {len(seconds)} | {mean(seconds):.3f} | {100 * sum(seconds) / total:.2f}% |")
+    return [
+        {"phase": phase, "times": len(seconds), "seconds_each": mean(seconds), "share": sum(seconds) / total}
+        for phase, seconds in phases.items()
+    ]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

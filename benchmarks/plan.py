@@ -6,15 +6,13 @@
 Plan and run have a process each, one after the other, and folders that go away: OUTPUT_DIR, and the cache, so that the
 run's start also checks and decodes every photograph. Seconds of phases are those of metrics.json; the run's begin where
 the plan's do, when the start is over and run.json is written, and end with the process; checkpoints, whose seconds no
-run logs, stand with the rest of them. Resident memory is the largest process's. Prints Markdown; `--csv FILE` writes a
-table.
+run logs, stand with the rest of them. Resident memory is the largest process's. Prints Markdown; `--output NAME` also
+writes NAME.md and NAME.csv.
 """
 
 import argparse
-import csv
 import math
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -25,8 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from clustering import processor, versions  # noqa: E402
+from tables import Tables, add_output  # noqa: E402
 
+from fastreid_fancl.engine.record import processor  # noqa: E402
 from fastreid_fancl.report.runs import read_epochs  # noqa: E402
 
 GIB = 2**30
@@ -43,30 +42,25 @@ PLANNED = {  # what the plan prints; phases besides
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", required=True, help="files of the runs")
-    parser.add_argument("--csv", help="file to write")
     parser.add_argument("--set", nargs="*", default=[], help="KEY VALUE ... of all configurations")
+    add_output(parser)
     args = parser.parse_args()
-    print(f"{processor()}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads;")
-    print(f"Python {platform.python_version()}, {versions()}\n")
-    print("| configuration | | planned | actual | actual / planned |\n|---|---|---|---|---|")
-    rows = [row for config in args.configs for row in compare(config, args.set)]
-    if args.csv:
-        write_csv(args.csv, rows, processor())
+    tables = Tables(args.output, processor(), int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    for config in args.configs:
+        rows = compare(config, args.set)
+        tables.show(rows)
+        tables.keep(rows)
 
 
 def compare(config: str, options: list[str]) -> list[dict]:
-    """A row a quantity of one configuration, printed as they are found."""
+    """A row a quantity of one configuration."""
     with tempfile.TemporaryDirectory() as folder:
         expected = planned(train(folder, config, ["--plan", *options])[0])
         found = actual(folder, config, options)
     rows = [
-        {"configuration": config, "what": what, "planned": value, "actual": found[what]}
-        for what, value in expected.items()
+        {"configuration": config, "what": what, "planned": expected[what], "actual": found[what]} for what in expected
     ]
-    for row in rows:
-        row["ratio"] = row["actual"] / row["planned"] if row["planned"] else math.nan
-        print("| {configuration} | {what} | {planned:.3g} | {actual:.3g} | {ratio:.2f} |".format(**row), flush=True)
-    return rows
+    return [row | {"ratio": row["actual"] / row["planned"] if row["planned"] else math.nan} for row in rows]
 
 
 def planned(printed: str) -> dict[str, float]:
@@ -107,14 +101,6 @@ def train(cache: str, config: str, words: list[str]) -> tuple[str, float]:
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{text[-2000:]}")
     return text, usage.ru_maxrss / 2**20
-
-
-def write_csv(path: str, rows: list[dict], machine: str) -> None:
-    """Write rows with the machine and versions beside each."""
-    with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, [*rows[0], "machine", "versions"])
-        table.writeheader()
-        table.writerows({**row, "machine": machine, "versions": versions()} for row in rows)
 
 
 if __name__ == "__main__":

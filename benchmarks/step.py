@@ -4,8 +4,8 @@
 
 FANA and the updates have no backward pass; that of the losses is not told apart from the encoders'. The whole step,
 without the loading of its batch, runs as in training; then its parts are measured, for which a GPU is waited for before
-and after each, so that their shares are rather too large. Prints Markdown. Weights are random: they do not change the
-time.
+and after each, so that their shares are rather too large. Weights are random: they do not change the time. Prints
+Markdown; `--output NAME` also writes NAME.md and NAME.csv.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid_fancl.memory import ClusterMemory  # noqa: E402
 from fastreid_fancl.methods import fancl  # noqa: E402
+from tables import Tables, add_output  # noqa: E402
 
 TIMED = {
     "FANA": [(FANA, "forward"), (sys.modules[FANA.__module__], "activation_map")],
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=10)
+    add_output(parser)
     args = parser.parse_args()
     config = Path(__file__).resolve().parents[1] / "configs/RedPanda/fancl.yml"
     dim = 512 if args.depth in ("18x", "34x") else 2048
@@ -99,13 +101,13 @@ def now() -> float:
 
 def report(seconds: dict[str, float], args) -> None:
     """Print the table."""
-    here = setting()
-    images = f"{args.batch} images of {args.height} x {args.width} (H x W)"
-    print(f"ResNet-{args.depth.rstrip('x')}, {images}, {args.steps} steps;")
-    print(f"{here['machine']}, {here['threads']} threads, torch {here['versions']['torch']}\n")
-    print("| part | ms a step | share |\n|---|---|---|")
-    for part in (*TIMED, "step"):
-        print(f"| {part} | {1000 * seconds[part]:.2f} | {100 * seconds[part] / seconds['step']:.2f}% |")
+    tables = Tables(args.output, setting()["machine"], torch.get_num_threads())
+    tables.say(f"ResNet-{args.depth.rstrip('x')}, {args.batch} images of {args.height} x {args.width} (H x W),")
+    tables.say(f"{args.steps} steps\n")
+    whole = seconds["step"]
+    rows = [{"part": part, "ms": 1000 * seconds[part], "share": seconds[part] / whole} for part in (*TIMED, "step")]
+    tables.show(rows)
+    tables.keep(rows)
 
 
 if __name__ == "__main__":

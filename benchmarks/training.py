@@ -10,11 +10,10 @@ middle of an epoch. Weights are random, and the features that are clustered are 
 `gflop` are the operations of a step's convolutions and matrix products, of all encoders and both passes (with
 SOLVER.MICRO_BATCHES also those computed anew); the share of peak is what a step does of them a second over what large
 matrix products do in the same precision in the same run; the share waiting is the part of a step in which batches are
-waited for and the device does nothing. Prints Markdown; `--csv FILE` writes a table.
+waited for and the device does nothing. Prints Markdown; `--output NAME` also writes NAME.md and NAME.csv.
 """
 
 import argparse
-import platform
 import sys
 import tempfile
 import time
@@ -46,10 +45,10 @@ from fastreid_fancl.engine.plan import (  # noqa: E402
 from fastreid_fancl.engine.throughput import PRECISIONS  # noqa: E402
 from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid.data.transforms import build_transforms  # noqa: E402
-from clustering import processor, versions  # noqa: E402
+from fastreid_fancl.engine.record import setting  # noqa: E402
 from hardware import Watched, operations, peak  # noqa: E402
-from plan import write_csv  # noqa: E402
 from reference import Reference  # noqa: E402
+from tables import Tables, add_output  # noqa: E402
 
 FLOAT32, BFLOAT16 = (["MODEL.PRECISION", precision] for precision in ("float32", "bfloat16"))
 SYSTEMS = {
@@ -116,7 +115,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--encoded", type=int, default=64, help="images whose features a turn takes")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--csv", help="file to write")
+    add_output(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE of the configuration")
     return parser.parse_args()
 
@@ -202,22 +201,18 @@ def table(found: dict, clustering: dict[str, float], images: int, batch: int) ->
 
 
 def report(rows: list[dict], args, images: int, cfg, device: torch.device) -> None:
-    """Print the table, and the ratio of FANCL's step to Cluster Contrast's; write the CSV."""
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    """Print the table, and the ratio of FANCL's step to Cluster Contrast's."""
+    tables = Tables(args.output, setting()["machine"], torch.get_num_threads())
     size, batch = " x ".join(map(str, cfg.INPUT.SIZE_TRAIN)), cfg.SOLVER.IMS_PER_BATCH
-    tf32 = f" with TF32 {'on' if torch.backends.cudnn.allow_tf32 else 'off'}" if device.type == "cuda" else ""
-    print(f"ResNet-{cfg.MODEL.BACKBONE.DEPTH.rstrip('x')}, {images} images of {size} (H x W), batches of {batch},")
-    print(f"{cfg.DATALOADER.NUM_WORKERS} workers, {args.clock} seconds, median of {args.turns} turns;")
-    print(f"{machine}{tf32}, {torch.get_num_threads()} threads;")
-    print(f"Python {platform.python_version()}, {versions()}\n")
-    names = list(rows[0])
-    print("| " + " | ".join(name.replace("_", " ") for name in names) + " |\n" + "|---" * len(names) + "|")
-    for row in rows:
-        print("| " + " | ".join([row["system"], *(f"{row[name]:.3g}" for name in names[1:])]) + " |")
+    tf32 = f"TF32 {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, " if device.type == "cuda" else ""
+    tables.say(f"ResNet-{cfg.MODEL.BACKBONE.DEPTH.rstrip('x')}, {images} images of {size} (H x W), batches of {batch},")
+    tables.say(f"{tf32}{cfg.DATALOADER.NUM_WORKERS} workers, {args.clock} seconds, median of {args.turns} turns\n")
+    tables.show(rows)
+    tables.keep(rows)
     steps = {row["system"]: row["step_ms"] for row in rows}
-    print(f"\nA FANCL step takes {steps['FANCL'] / steps['Cluster Contrast']:.2f} times one of Cluster Contrast.")
-    if args.csv:
-        write_csv(args.csv, rows, machine)
+    tables.say(f"A FANCL step takes {steps['FANCL'] / steps['Cluster Contrast']:.2f} times one of Cluster Contrast, in")
+    ratio = steps["FANCL, bfloat16"] / steps["Cluster Contrast, bfloat16"]
+    tables.say(f"bfloat16 {ratio:.2f} times.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What benchmarks count and read; seconds are for them to say."""
 
+import csv
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ sys.path.append(str(REPO / "benchmarks"))
 
 import hardware  # noqa: E402
 import plan as planned_and_actual  # noqa: E402
+import tables  # noqa: E402
 
 
 @pytest.mark.parametrize(("anew", "products"), [(False, 5), (True, 6)])
@@ -50,3 +52,18 @@ def test_all_that_a_plan_prints_is_read():
         "checkpoints, GiB": 3,
         "decoded photographs, GiB": 0.5,
     }
+
+
+def test_tables_are_printed_and_kept_as_they_come(tmp_path, capsys):
+    found = tables.Tables(tmp_path / "new" / "speed", "a machine", threads=2)
+    found.show([{"system": "ours", "step_ms": 1234.5}, {"system": "theirs"}])
+    found.keep([{"system": "ours", "step_ms": 1234.5}])
+    found.keep([{"system": "theirs", "images": 7}])
+    printed = capsys.readouterr().out
+    assert printed.startswith("a machine, 2 threads; Python 3")
+    assert "| system | step ms |\n|---|---|\n| ours | 1.23e+03 |\n| theirs |  |\n" in printed
+    assert (tmp_path / "new" / "speed.md").read_text() == printed
+    with (tmp_path / "new" / "speed.csv").open() as file:
+        ours, theirs = csv.DictReader(file)
+    assert (ours["step_ms"], ours["images"], theirs["images"], theirs["machine"]) == ("1234.5", "", "7", "a machine")
+    assert "torch" in theirs["versions"]

@@ -50,6 +50,16 @@ def test_a_plan_is_printed_and_nothing_starts(datasets, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plan_takes_the_seconds_of_the_best_checkpoint_written_anew_and_the_disk_of_one(datasets, tmp_path):
+    expected = plan(configuration("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=4, TEST__EVAL_PERIOD=2))
+    assert expected.phases[-1].name == "checkpoint"
+    assert expected.phases[-1].times == 6, "after each of four epochs, and the best after two evaluations at most"
+    command_line(arguments("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=4, TEST__EVAL_PERIOD=2))
+    saved = [file.stat().st_size for file in (tmp_path / "run").glob("*.pth")]
+    assert len(saved) == 5
+    assert expected.disk[0] == pytest.approx(sum(saved) / 2**30, rel=0.01)
+
+
 def test_a_plan_of_what_cannot_start_says_why(datasets, tmp_path):
     with pytest.raises(SystemExit, match=r"nowhere\.pth"):
         command_line(arguments("fancl", tmp_path, "--plan", MODEL__WEIGHTS="nowhere.pth"))

@@ -108,7 +108,7 @@ class Rehearsal:
             np.arange(self.sample), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, 1 + MEASURED, cfg.SEED
         )
         self.extra = self.extra_gpu = 0  # bytes of what is larger in the run
-        self.checkpoint = self.folder / "rehearsal.pth"
+        self.checkpoint, self.checkpoints = self.folder / "rehearsal.pth", 0  # a file, how many the run leaves
 
     def phases(self) -> Iterator[Phase]:
         """Every phase of the run, measured as it is asked for."""
@@ -118,11 +118,14 @@ class Rehearsal:
             yield from self._before_epochs()
         iterations = cfg.SOLVER.ITERS_PER_EPOCH or max(1, self.images // cfg.SOLVER.IMS_PER_BATCH)
         yield Phase("training", cfg.SOLVER.MAX_EPOCH, iterations * self._step())
+        written = periods(cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD)
+        self.checkpoints = written + bool(self.tests)  # and the best
         if self.tests:
             encoding = self._encode(self.model)[0] * len(self.tests) / self.processes
-            yield Phase("evaluation", periods(cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD), encoding)
-        saving = seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem))
-        yield Phase("checkpoint", self._checkpoints(), saving)
+            evaluations = periods(cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD)
+            yield Phase("evaluation", evaluations, encoding)
+            written += min(evaluations, written)  # the best anew, at most
+        yield Phase("checkpoint", written, seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem)))
 
     def memory(self) -> tuple[float, float | None]:
         """GiB resident and of the GPU."""
@@ -134,10 +137,7 @@ class Rehearsal:
         sizes = ((self.images, self.cfg.INPUT.SIZE_TRAIN), (len(self.tests), self.cfg.INPUT.SIZE_TEST))
         files = [3 * number * prod(size) / GIB for number, size in sizes]
         decoded = sum(gib for gib in files if gib <= self.cfg.DATALOADER.CACHE_GIB)
-        return self._checkpoints() * self.checkpoint.stat().st_size / GIB, decoded
-
-    def _checkpoints(self) -> int:
-        return periods(self.cfg.SOLVER.MAX_EPOCH, self.cfg.SOLVER.CHECKPOINT_PERIOD) + bool(self.tests)  # and the best
+        return self.checkpoints * self.checkpoint.stat().st_size / GIB, decoded
 
     def _read_as_the_run_will(self) -> None:
         """Where the run will decode the photographs once, decode those of the rehearsal beforehand."""
