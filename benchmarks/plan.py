@@ -4,10 +4,9 @@
         --set SOLVER.MAX_EPOCH 3
 
 Plan and run have a process each, one after the other, and folders that go away: OUTPUT_DIR, and the cache, so that the
-run's start also checks and decodes every photograph. Seconds of phases are those of metrics.json; the run's begin where
-the plan's do, when the start is over and run.json is written, and end with the process; checkpoints, whose seconds no
-run logs, stand with the rest of them. Resident memory is the largest process's. Prints Markdown; `--output NAME` also
-writes NAME.md and NAME.csv.
+run's start also checks and decodes every photograph. Seconds of phases are those of metrics.json and, of checkpoints,
+of log.txt; the run's begin where the plan's do, when the start is over and run.json is written, and end with the
+process. Resident memory is the largest process's. Prints Markdown; `--output NAME` also writes NAME.md and NAME.csv.
 """
 
 import argparse
@@ -29,7 +28,6 @@ from fastreid_fancl.engine.record import processor  # noqa: E402
 from fastreid_fancl.report.runs import read_epochs  # noqa: E402
 
 GIB = 2**30
-REST = "checkpoints and the rest, s"
 PLANNED = {  # what the plan prints; phases besides
     "the run, s": r"^\| the run \| \| \| (\S+) \|",
     "resident memory, GiB": r"^Memory of a process: (\S+) GiB",
@@ -70,7 +68,7 @@ def planned(printed: str) -> dict[str, float]:
     found = {what: re.search(pattern, printed, re.MULTILINE) for what, pattern in PLANNED.items()}
     expected |= {what: float(match[1]) for what, match in found.items() if match}
     expected["the run, s"] *= 60
-    return expected | {REST: expected.pop("checkpoint, s"), "start, s": math.nan}
+    return expected | {"start and end, s": math.nan}
 
 
 def actual(folder: str, config: str, options: list[str]) -> dict[str, float]:
@@ -80,8 +78,10 @@ def actual(folder: str, config: str, options: list[str]) -> dict[str, float]:
     _, resident = train(folder, config, [*options, "OUTPUT_DIR", str(output)])
     ended, started, epochs = time.time(), (output / "run.json").stat().st_mtime, read_epochs(output)
     found = {f"{phase}, s": sum(e.seconds[phase] for e in epochs) for phase in epochs[0].seconds}
-    found[REST] = ended - started - sum(found.values())
-    found |= {"the run, s": ended - started, "start, s": started - began, "resident memory, GiB": resident}
+    saved = re.findall(r"Saved in (\S+) s$", (output / "log.txt").read_text(), re.MULTILINE)
+    found["checkpoint, s"] = sum(map(float, saved))
+    found["start and end, s"] = ended - began - sum(found.values())
+    found |= {"the run, s": ended - started, "resident memory, GiB": resident}
     found["GPU memory, GiB"] = epochs[-1].peak_memory
     found["checkpoints, GiB"] = sum(file.stat().st_size for file in output.glob("*.pth")) / GIB
     found["decoded photographs, GiB"] = sum(file.stat().st_size for file in Path(folder).glob("*/*.npy")) / GIB

@@ -5,6 +5,7 @@ import copy
 import logging
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -121,6 +122,7 @@ class Checkpointer(checkpoint.Checkpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
+        began = time.perf_counter()
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
         data = plain({"model": self.model.state_dict(), **states, **kwargs})
         file_name = f"{name}.pth"
@@ -130,6 +132,7 @@ class Checkpointer(checkpoint.Checkpointer):
         self.logger.info(f"Saving checkpoint to {path}")
         with replacing(path) as temporary:
             torch.save(data, temporary)
+        self.logger.info(f"Saved in {time.perf_counter() - began:.2f} s")
         if name != "model_best":
             self.tag_last_checkpoint(file_name)
 
