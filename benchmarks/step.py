@@ -48,7 +48,7 @@ def main() -> None:
     cfg = load_config(str(config), keys)
     model = Trainer.build_model(cfg).train()
     seconds = measure(model, Trainer.build_optimizer(cfg, model)[0], args)
-    report(seconds, args)
+    report(seconds, args, model.device)
 
 
 def measure(model, optimiser, args) -> dict[str, float]:
@@ -99,9 +99,9 @@ def now() -> float:
     return time.perf_counter()
 
 
-def report(seconds: dict[str, float], args) -> None:
+def report(seconds: dict[str, float], args, device: torch.device) -> None:
     """Print the table."""
-    tables = Tables(args.output, setting()["machine"], torch.get_num_threads())
+    tables = Tables(args.output, setting(device)["machine"], torch.get_num_threads())
     tables.say(f"ResNet-{args.depth.rstrip('x')}, {args.batch} images of {args.height} x {args.width} (H x W),")
     tables.say(f"{args.steps} steps\n")
     whole = seconds["step"]

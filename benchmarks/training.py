@@ -202,7 +202,7 @@ def table(found: dict, clustering: dict[str, float], images: int, batch: int) ->
 
 def report(rows: list[dict], args, images: int, cfg, device: torch.device) -> None:
     """Print the table, and the ratio of FANCL's step to Cluster Contrast's."""
-    tables = Tables(args.output, setting()["machine"], torch.get_num_threads())
+    tables = Tables(args.output, setting(device)["machine"], torch.get_num_threads())
     size, batch = " x ".join(map(str, cfg.INPUT.SIZE_TRAIN)), cfg.SOLVER.IMS_PER_BATCH
     tf32 = f"TF32 {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, " if device.type == "cuda" else ""
     tables.say(f"ResNet-{cfg.MODEL.BACKBONE.DEPTH.rstrip('x')}, {images} images of {size} (H x W), batches of {batch},")

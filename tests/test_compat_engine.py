@@ -364,9 +364,9 @@ def test_a_process_leaves_its_group_when_it_is_done(tmp_path, monkeypatch):
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv(BACKEND, "nccl")
-    many = torch.cuda.device_count() + 1
-    with pytest.raises(ValueError, match=f"at least {many} GPUs, found {many - 1}: lower --num-gpus, or use"):
-        distributed_worker(0, print, many, many, 0, "auto", ())
+    many = torch.cuda.device_count() + 2
+    with pytest.raises(ValueError, match=f"^Expected at least {many} GPUs, found {many - 2}: lower --num-gpus, or use"):
+        launch(print, many, dist_url="auto")
 
 
 def test_a_wrong_input_in_a_process_is_the_same_error_in_the_launcher(monkeypatch):

@@ -104,6 +104,8 @@ def _device(cfg, world_size):
         return
     if device.type == "cuda" and not torch.cuda.is_available():
         yield f"MODEL.DEVICE {cfg.MODEL.DEVICE}: PyTorch sees no CUDA device; use MODEL.DEVICE cpu"
+    elif device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        yield f"MODEL.DEVICE {cfg.MODEL.DEVICE}: PyTorch sees {torch.cuda.device_count()} GPUs, the first one is cuda:0"
     if device.index is not None and world_size > 1:
         yield f"MODEL.DEVICE {cfg.MODEL.DEVICE}: {world_size} processes need one GPU each; use MODEL.DEVICE cuda"
     if device.type != "cuda" and cfg.SOLVER.AMP.ENABLED:

@@ -132,15 +132,15 @@ class AMPTrainer(train_loop.AMPTrainer):
 
 
 class DataParallel(DistributedDataParallel):
-    """Symptom: ``ValueError: DistributedDataParallel device_ids ... only work with ... GPU modules``.
+    """Symptom: ``ValueError: DistributedDataParallel device_ids ... only work with ... GPU modules`` on the CPU; a step
+    on several GPUs waits for the one before.
 
-    Cause: engine/defaults.py:211 always names a GPU.
-    Mend: on the CPU it names none.
+    Cause: engine/defaults.py:211 always names a GPU, to which PyTorch then copies each batch and waits for it.
+    Mend: it names none; `compat.model.own_batch` copies the batch without waiting.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs):
-        on_gpu = next(module.parameters()).device.type == "cuda"
-        super().__init__(module, device_ids=device_ids if on_gpu else None, **kwargs)
+        super().__init__(module, **kwargs)
 
 
 defaults.DistributedDataParallel = DataParallel

@@ -1,5 +1,7 @@
 """Several processes: NCCL on GPUs, gloo on the CPU."""
 
+import datetime
+import functools
 import logging
 import os
 import pickle
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 stock = sys.modules["fastreid.engine.launch"]
 
 BACKEND = "FASTREID_FANCL_BACKEND"
+PATIENCE = datetime.timedelta(hours=3)
 SHARED_STORE = (
     "Processes that torchrun starts again may look for those that died and never meet: start it with "
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment and --rdzv-backend c10d."
@@ -83,11 +86,15 @@ def distributed_worker(
     Mend: the backend of `choose_backend` (without it, NCCL where there is a GPU), as many PyTorch threads as fall to
     one process, and the group closed at the end. It stands in a module, so that spawned processes find it, and with
     it every other mend, before they unpickle `main_func`.
+
+    Symptom: a ranking or clustering that takes the main process over ten minutes (NCCL; gloo 30) ends the others.
+    Cause: they wait for it by operations with PyTorch's default timeout.
+    Mend: PATIENCE. A process that dies is noticed without it, by whoever started it.
     """
     backend = os.environ.get(BACKEND) or ("nccl" if torch.cuda.is_available() else "gloo")
     if backend == "nccl":
         if num_gpus_per_machine > torch.cuda.device_count():
-            raise ValueError(
+            raise WrongInputError(
                 f"Expected at least {num_gpus_per_machine} GPUs, found {torch.cuda.device_count()}: lower --num-gpus, "
                 "or use MODEL.DEVICE cpu."
             )
@@ -95,7 +102,7 @@ def distributed_worker(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_gpus_per_machine))
     rank = machine_rank * num_gpus_per_machine + local_rank
-    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank)
+    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank, timeout=PATIENCE)
     comm.synchronize()
     for machine in range(world_size // num_gpus_per_machine):
         first = machine * num_gpus_per_machine
@@ -113,6 +120,14 @@ def distributed_worker(
     comm._get_global_gloo_group.cache_clear()
 
 
+@functools.lru_cache
+def gloo_group() -> dist.ProcessGroup:
+    """All processes by gloo, as the stock one, with PATIENCE."""
+    if dist.get_backend() == "gloo":
+        return dist.group.WORLD
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
 def serialize_to_tensor(data, group) -> torch.Tensor:
     """Symptom: a "TypedStorage is deprecated" warning whenever processes gather objects.
 
@@ -124,4 +139,5 @@ def serialize_to_tensor(data, group) -> torch.Tensor:
 
 
 stock._distributed_worker = distributed_worker
+comm._get_global_gloo_group = gloo_group
 comm._serialize_to_tensor = serialize_to_tensor

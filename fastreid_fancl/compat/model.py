@@ -19,10 +19,14 @@ def build_model(stock, cfg) -> nn.Module:
 
     Cause: modeling/meta_arch/baseline.py:130 and mgn.py normalise in place; evaluation/evaluator.py:120 reuses it.
     Mend: a hook hands the model its own copy of the batch, on the model's device, which is also how batches of
-    compat.data's loader reach the GPU. "Found no NVIDIA driver" becomes a ValueError with the cure.
+    compat.data's loader reach the GPU. "Found no NVIDIA driver" becomes a ValueError with the cure. A GPU that
+    MODEL.DEVICE names is made the current one, which streams and memory are those of.
     """
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch sees no CUDA device: use cpu.")
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
     model = stock(cfg)
     model.register_forward_pre_hook(own_batch)
     return model

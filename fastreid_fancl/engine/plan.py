@@ -129,8 +129,9 @@ class Rehearsal:
 
     def memory(self) -> tuple[float, float | None]:
         """GiB resident and of the GPU."""
-        on_gpu = torch.cuda.is_initialized()
-        return peak_resident() + self.extra / GIB, peak_memory() + self.extra_gpu / GIB if on_gpu else None
+        device = self.model.device
+        on_gpu = peak_memory(device) + self.extra_gpu / GIB if device.type == "cuda" else None
+        return peak_resident() + self.extra / GIB, on_gpu
 
     def disk(self) -> tuple[float, float]:
         """GiB of checkpoints and of decoded photographs."""

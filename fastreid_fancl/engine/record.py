@@ -37,17 +37,23 @@ class RunRecord(HookBase):
             return
         starts = json.loads(self.path.read_text()) if trainer.start_iter and self.path.exists() else []
         with replacing(self.path) as temporary:
-            Path(temporary).write_text(json.dumps([*starts, {"iteration": trainer.start_iter, **setting()}], indent=1))
+            entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
+            Path(temporary).write_text(json.dumps([*starts, entry], indent=1))
 
     def after_epoch(self):
-        memory = peak_memory()
+        memory = peak_memory(device_of(self.trainer.model))
         if memory is not None:
             self.trainer.storage.put_scalar("peak_memory_gib", memory, smoothing_hint=False)
 
 
-def setting() -> dict:
-    """The commit, the versions and the machine that a process runs with."""
-    on_gpu = torch.cuda.is_initialized()
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Where a model's weights are."""
+    return next(model.parameters()).device
+
+
+def setting(device: torch.device | str = "cpu") -> dict:
+    """The commit, the versions and the machine that a process runs with, of a GPU its name."""
+    device = torch.device(device)
     return {
         "commit": commit(),
         "versions": {
@@ -57,7 +63,7 @@ def setting() -> dict:
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "machine": torch.cuda.get_device_name() if on_gpu else processor(),
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "processes": comm.get_world_size(),
         "threads": torch.get_num_threads(),
     }
@@ -81,10 +87,10 @@ def commit(package: Path = PACKAGE) -> str | None:
         return None
 
 
-def peak_memory() -> float | None:
-    """GiB that this process has taken at most: of the GPU where it uses one, else resident; None where unknown."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
+def peak_memory(device: torch.device) -> float | None:
+    """GiB that this process has taken at most: of a GPU, or of the CPU resident; None where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     return peak_resident()
 
 

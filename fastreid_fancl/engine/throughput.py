@@ -52,33 +52,54 @@ def accelerate(model: nn.Module, running: Running) -> nn.Module:
     return model
 
 
-def lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, channels_last: bool | None = None) -> None:
+def lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, channels_last: bool) -> None:
     """Put the backbones' convolution weights and their gradients in the order of their activations, where they lie.
 
-    fast-reid's optimiser sees them and keeps its state as one flat vector in this order: it stands in the groups, which
-    a checkpoint keeps.
+    fast-reid's optimiser sees them, and keeps what it knows of them, as a vector in this order; its groups say which,
+    and a checkpoint with them. To be called before DistributedDataParallel, which copies gradients by the first order.
 
     Args:
         model: its backbones are the modules whose names end in "backbone".
         optimizer: of the model, which holds its weights.
-        channels_last: the order; None is that of the groups, to go on as a checkpoint began.
+        channels_last: the order.
     """
-    if channels_last is None:
-        channels_last = optimizer.param_groups[0].get("channels_last", False)
     for group in (optimizer.defaults, *optimizer.param_groups):
         group["channels_last"] = channels_last
-    for backbone in backbones(model):
-        for weight in (weight for weight in backbone.parameters() if weight.dim() == 4):
-            weight.data = _in_order(weight.data, channels_last)
-            if weight.grad is not None:
-                weight.grad = _in_order(weight.grad, channels_last)
+    for weight in convolutions(model):
+        weight.data = reordered(weight.data, channels_last)
+        if weight.grad is not None:
+            weight.grad = reordered(weight.grad, channels_last)
 
 
-def _in_order(values: Tensor, channels_last: bool) -> Tensor:
-    """Values (O, C, h, w) in the same memory, one pixel's channels beside each other or one channel's pixels."""
+def lay_out_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put the optimiser's restored state in the order of the weights, where its checkpoint had the other one."""
+    came, wanted = (group.get("channels_last", False) for group in (optimizer.param_groups[0], optimizer.defaults))
+    if came == wanted:
+        return
+    for group in optimizer.param_groups:
+        group["channels_last"] = wanted
+    states = {flat.data_ptr(): state for flat, state in optimizer.state.items()}
+    for weight in convolutions(model):
+        state = states.get(weight.untyped_storage().data_ptr(), {})
+        for vector in (value for value in state.values() if torch.is_tensor(value) and value.dim()):
+            own = vector.as_strided(weight.shape, order_of(weight, came), weight.storage_offset())
+            reordered(own, wanted)
+
+
+def convolutions(model: nn.Module) -> list[nn.Parameter]:
+    """The backbones' weights (O, C, h, w)."""
+    return [weight for backbone in backbones(model) for weight in backbone.parameters() if weight.dim() == 4]
+
+
+def order_of(weight: Tensor, channels_last: bool) -> tuple[int, ...]:
+    """Strides with which one pixel's channels are beside each other, or one channel's pixels."""
     order = torch.channels_last if channels_last else torch.contiguous_format
-    strides = torch.empty_like(values, device="meta", memory_format=order).stride()
-    return values.as_strided(values.shape, strides).copy_(values.clone())
+    return torch.empty_like(weight, device="meta", memory_format=order).stride()
+
+
+def reordered(values: Tensor, channels_last: bool) -> Tensor:
+    """Values (O, C, h, w) in the other or the same order, written into the memory that they have."""
+    return values.as_strided(values.shape, order_of(values, channels_last)).copy_(values.clone())
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> None:
@@ -86,8 +107,9 @@ def fuse(optimizer: torch.optim.Optimizer) -> None:
 
     Set on the groups, where a checkpoint keeps it: a run that began without goes on without, to the same weights.
     """
-    if "fused" not in optimizer.defaults:
-        logger.info("%s has no fused step.", type(optimizer).__name__)
+    on_gpu = any(weight.is_cuda for group in optimizer.param_groups for weight in group["params"])
+    if "fused" not in optimizer.defaults or (on_gpu and isinstance(optimizer, torch.optim.Adagrad)):
+        logger.info("%s has no fused step here.", type(optimizer).__name__)
         return
     for group in (optimizer.defaults, *optimizer.param_groups):
         group["fused"] = True

@@ -24,7 +24,7 @@ from ..methods import PseudoLabelMethod
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
 from .record import QueryEvaluator, RunRecord
-from .throughput import Running, accelerate, fuse, lay_out
+from .throughput import Running, accelerate, fuse, lay_out, lay_out_state
 
 
 def is_unsupervised(cfg) -> bool:
@@ -168,7 +168,7 @@ class Trainer(DefaultTrainer):
         """
         super().resume_or_load(resume)
         check_state(self.optimizer)
-        lay_out(self.model, self.optimizer)
+        lay_out_state(self.model, self.optimizer)
         epochs = comm.all_gather(self.start_epoch)
         if len(set(epochs)) > 1:
             raise ValueError(
