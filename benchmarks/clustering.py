@@ -149,12 +149,18 @@ def exponents(lines: dict[int, dict]) -> str:
     return "\n".join(found)
 
 
-def main() -> None:
+def processor() -> str:
     from fastreid_fancl.engine.record import processor
 
+    return processor()
+
+
+def main() -> None:
     options = parse_arguments()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # read by the processes below when they start
-    tables = Tables(options.output, processor(), options.threads)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # what this process holds would count as theirs
+        machine = pool.apply(processor)
+    tables = Tables(options.output, machine, options.threads)
     tables.say(f"k1 {options.k1}, k2 {options.k2}, eps {options.eps}, min_samples 4, best of {options.turns} turns;")
     tables.say("seconds, and GB above the features\n")
     found = {}
