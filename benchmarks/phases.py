@@ -31,7 +31,8 @@ def shares(run: Path) -> list[dict]:
     phases: dict[str, list[float]] = defaultdict(list)
     for line in map(json.loads, (run / "metrics.json").open()):
         for name, value in line.items():
-            if name.startswith("seconds_"):
+            had = name != "seconds_evaluation" or any(key.endswith("mAP") for key in line)
+            if name.startswith("seconds_") and had:
                 phases[name.removeprefix("seconds_")].append(value)
     total = sum(map(sum, phases.values()))
     return [

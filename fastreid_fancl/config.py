@@ -281,11 +281,13 @@ def _explain_key(cfg: CfgNode, message: str) -> str:
 
 
 def _coerce(replacement, original, key, full_key, strict=yacs.config._check_and_coerce_cfg_value_type):
-    """yacs' type check, which refuses `EPS: auto` over 0.5 and `BASE_LR: 1` over 0.1."""
+    """yacs' type check, which refuses `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1 and `TESTS: mine` over ("a", "b")."""
     if full_key in NUMBER_OR_WORD and isinstance(replacement, (int, float, str)):
         return replacement
     if isinstance(original, float) and type(replacement) is int:
         return float(replacement)
+    if isinstance(original, (tuple, list)) and isinstance(replacement, str) and not replacement.startswith(("(", "[")):
+        return type(original)((replacement,))
     return strict(replacement, original, key, full_key)
 
 

@@ -1,6 +1,7 @@
 """What benchmarks count and read; seconds are for them to say."""
 
 import csv
+import json
 import math
 import sys
 
@@ -15,6 +16,7 @@ from fastreid_fancl.engine.plan import Phase, Plan
 sys.path.append(str(REPO / "benchmarks"))
 
 import hardware  # noqa: E402
+import phases  # noqa: E402
 import plan as planned_and_actual  # noqa: E402
 import tables  # noqa: E402
 
@@ -40,8 +42,8 @@ def test_the_peak_leaves_the_precision_of_products_as_it_was(monkeypatch):
 
 
 def test_all_that_a_plan_prints_is_read():
-    phases = (Phase("features", 6, 10), Phase("training", 6, 100), Phase("checkpoint", 2, 3))
-    found = planned_and_actual.planned(str(Plan(phases, (1.5, 2.0), (3.0, 0.5))))
+    expected = (Phase("features", 6, 10), Phase("training", 6, 100), Phase("checkpoint", 2, 3))
+    found = planned_and_actual.planned(str(Plan(expected, (1.5, 2.0), (3.0, 0.5))))
     assert math.isnan(found.pop("start and end, s")), "it is in no plan"
     assert found == {
         "features, s": 60,
@@ -68,3 +70,15 @@ def test_tables_are_printed_and_kept_as_they_come(tmp_path, capsys):
         ours, theirs = csv.DictReader(file)
     assert (ours["step_ms"], ours["images"], theirs["images"], theirs["machine"]) == ("1234.5", "", "7", "a machine")
     assert "torch" in theirs["versions"]
+
+
+def test_a_phase_has_its_mean_over_the_epochs_that_had_it(tmp_path):
+    lines = [
+        {"seconds_training": 4, "seconds_evaluation": 1e-4},
+        {"seconds_training": 6, "seconds_evaluation": 2, "mAP": 9},
+    ]
+    (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
+    assert phases.shares(tmp_path) == [  # 10 and 2 of 12 seconds
+        {"phase": "training", "times": 2, "seconds_each": 5, "share": 10 / 12},
+        {"phase": "evaluation", "times": 1, "seconds_each": 2, "share": 2 / 12},
+    ]

@@ -111,3 +111,10 @@ def test_two_kinds_of_mixed_precision_are_refused_or_avoided(monkeypatch):
     assert load_config(opts=["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", True]).MODEL.PRECISION == "float32"
     with pytest.raises(ValueError, match="MODEL.PRECISION 'bfloat16': expected float32 beside SOLVER.AMP"):
         load_config(opts=["MODEL.PRECISION", "bfloat16", "SOLVER.AMP.ENABLED", True])
+
+
+def test_a_single_name_stands_for_a_list_of_one():
+    cfg = load_config("configs/RedPanda/fancl.yml", ["DATASETS.NAMES", "my_lynxes", "MODEL.FREEZE_LAYERS", "backbone"])
+    assert (cfg.DATASETS.NAMES, cfg.MODEL.FREEZE_LAYERS) == (("my_lynxes",), ["backbone"])
+    with pytest.raises(ValueError, match="Type mismatch"):
+        load_config("configs/RedPanda/fancl.yml", ["DATASETS.NAMES", "('my_lynxes'"])

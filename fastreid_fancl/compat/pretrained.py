@@ -109,7 +109,7 @@ def _cached_weights(cfg) -> str:
     if urls.get(key) is None:
         raise ValueError(
             f"No ImageNet weights are known for {options.NAME} {options.DEPTH}: set MODEL.BACKBONE.PRETRAIN_PATH to a "
-            "file, or MODEL.BACKBONE.PRETRAIN to False."
+            "file, or MODEL.BACKBONE.PRETRAIN to False for random weights."
         )
     url = urls[key]
     name = f"{key}_imagenet.pth" if key.startswith("osnet") else url.rpartition("/")[2]
@@ -145,7 +145,8 @@ def _download(url: str, path: str) -> None:
 def _missing(url: str, path: str) -> str:
     return (
         f"Could not fetch ImageNet weights from {url}. Put the file at {path}, or set MODEL.BACKBONE.PRETRAIN_PATH to "
-        "any state dict of this backbone (torchvision's fits ResNet), or MODEL.BACKBONE.PRETRAIN to False."
+        "any state dict of this backbone (torchvision's fits ResNet). MODEL.BACKBONE.PRETRAIN False starts from random "
+        "weights, which without labels learn next to nothing."
     )
 
 

@@ -150,13 +150,17 @@ class PseudoLabels(HookBase):
         method.epoch = self.trainer.epoch
         began = time.perf_counter()
         features = method.stored_features()
+        others = self.restored not in (None, digest(dataset.img_items))
         if features is None:
             features = self._features(dataset)
-        elif self.restored not in (None, digest(dataset.img_items)):
+        elif others:
             raise ValueError(
                 "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
                 "order of them: resume with the same images, or start anew without --resume."
             )
+        if others:
+            self.restored = None
+            logger.warning("The run goes on with other training images than its checkpoint was trained on.")
         extracted = time.perf_counter()
         options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
         with memory_told():

@@ -199,23 +199,27 @@ def write_sweep(path: str, epoch: int, labels: Labels) -> None:
 
 
 def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarray) -> None:
-    """Write an epoch's clusters as a table of image and cluster, largest cluster first, images left out at the end.
+    """Write the clusters that an epoch begins with to clusters/epoch_<n>.csv.gz, n from 1, and to clusters.csv.
 
-    To clusters/epoch_<n>.csv.gz, n from 1, and to clusters.csv, which is the last epoch's, for spreadsheets. Tables of
-    later epochs are what an interrupted or an older run left: they go.
+    Tables of later epochs are what an interrupted or an older run left: they go.
     """
-    sizes = Counter(labels.tolist())
-    order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
     kept = Path(folder, CLUSTERS, f"epoch_{epoch + 1}.csv.gz")
     kept.parent.mkdir(exist_ok=True)
-    for path, opened in ((kept, gzip.open), (Path(folder, "clusters.csv"), open)):
-        with replacing(path) as temporary, opened(temporary, "wt", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(("path", "cluster"))
-            table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)
+    write_table(kept, items, labels, gzip.open)
+    write_table(Path(folder, "clusters.csv"), items, labels)
     for number, path in cluster_tables(folder).items():
         if number > epoch + 1:
             path.unlink()
+
+
+def write_table(path: Path, items: list[tuple], labels: np.ndarray, opened: Callable = open) -> None:
+    """Write a table of image and cluster, largest cluster first, images left out at the end."""
+    sizes = Counter(labels.tolist())
+    order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
+    with replacing(path) as temporary, opened(temporary, "wt", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "cluster"))
+        table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)
 
 
 def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:

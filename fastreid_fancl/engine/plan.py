@@ -24,7 +24,7 @@ from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_batches
 from .labels import assign_labels, clustering_device
 from .record import peak_memory, peak_resident
-from .trainer import Trainer, is_unsupervised
+from .trainer import Trainer, check_data, is_unsupervised
 
 MOST_IMAGES = 4000  # of N, in the rehearsal
 PER_CLUSTER = 20
@@ -86,6 +86,7 @@ def plan(cfg, processes: int = 1) -> Plan:
     Raises:
         ValueError: on input with which the run would not start either.
     """
+    check_data(cfg)
     with tempfile.TemporaryDirectory() as folder:
         rehearsal = Rehearsal(cfg, processes, folder)
         phases = tuple(rehearsal.phases())

@@ -1,6 +1,7 @@
 """fast-reid's stock trainer with what unsupervised, resumable and reproducible training adds to it."""
 
 import copy
+import logging
 import os
 
 import torch
@@ -25,6 +26,12 @@ from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, Pse
 from .loader import EpochLoader
 from .record import QueryEvaluator, RunRecord
 from .throughput import Running, accelerate, fuse, lay_out, lay_out_state
+
+logger = logging.getLogger(__name__)
+RANDOM_START = (
+    "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
+    "MODEL.BACKBONE.PRETRAIN_PATH or MODEL.WEIGHTS."
+)
 
 
 def is_unsupervised(cfg) -> bool:
@@ -167,6 +174,9 @@ class Trainer(DefaultTrainer):
             ValueError: if only some of the processes find the checkpoint, or it is of another model.
         """
         super().resume_or_load(resume)
+        pretrained = self.cfg.MODEL.WEIGHTS or self.cfg.MODEL.BACKBONE.PRETRAIN or self.start_epoch
+        if is_unsupervised(self.cfg) and not pretrained:
+            logger.warning(RANDOM_START)
         check_state(self.optimizer)
         lay_out_state(self.model, self.optimizer)
         epochs = comm.all_gather(self.start_epoch)
