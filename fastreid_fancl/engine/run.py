@@ -85,11 +85,18 @@ def train(args) -> dict:
         if args.eval_only:
             return evaluate(cfg)
         if not args.resume and comm.is_main_process():
-            # Until this run has a checkpoint of its own there is none to resume from.
-            Path(cfg.OUTPUT_DIR, "last_checkpoint").unlink(missing_ok=True)
+            start_over(Path(cfg.OUTPUT_DIR))
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
         return trainer.train()
+
+
+def start_over(folder: Path) -> None:
+    """Until a new run has a checkpoint of its own there is none to resume from."""
+    last = folder / "last_checkpoint"
+    if last.exists():
+        logger.warning("An earlier run in %s is written over: --resume would have gone on with it.", folder)
+        last.unlink()
 
 
 @contextmanager

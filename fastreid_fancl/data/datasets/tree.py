@@ -34,6 +34,9 @@ def read_folders(folder: str) -> list[Photo]:
         log_once(logger, logging.INFO, message)
         return [_folder_photo(folder, path, path[0], None) for path in parts]
     _warn_of_strays(folder, parts)
+    if parts:
+        message = f"{folder}: its photographs are taken as unlabelled; write a metadata.csv if their animals are known"
+        log_once(logger, logging.INFO, message)
     return [_folder_photo(folder, path, None, "train") for path in parts]
 
 
