@@ -22,6 +22,7 @@ def command_line(argv: list[str] | None = None) -> None:
         cfg = run_config(args.run, args.opts) if args.run else load_config(args.config_file, args.opts)
         items, found = group(cfg)
         output = args.output or Path(cfg.OUTPUT_DIR, "groups.csv")
+        output.parent.mkdir(parents=True, exist_ok=True)
         write_table(output, items, found.labels)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

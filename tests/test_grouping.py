@@ -31,8 +31,8 @@ def test_every_photograph_is_grouped_by_the_last_weights_and_again_alike(run, tm
     groups = len(set(first.values()) - {""})
     assert groups > 1
     assert f"{len(first)} photographs, {groups} groups" in capsys.readouterr().out
-    command_line(["--run", os.fspath(run), "--output", os.fspath(tmp_path / "again.csv")])
-    assert table(tmp_path / "again.csv") == first
+    command_line(["--run", os.fspath(run), "--output", os.fspath(tmp_path / "new" / "again.csv")])
+    assert table(tmp_path / "new" / "again.csv") == first
     assert (run / "clusters.csv").exists(), "of the epoch's beginning, left alone"
 
 
