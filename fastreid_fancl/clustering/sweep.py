@@ -264,6 +264,6 @@ def guarded_labels(
     raise ValueError(
         f"Expected clusters to train on, got none at eps {eps} ({reason}) nor at any of {len(radii)} radii from "
         f"{radii[0]} to {radii[-1]}: the features tell too little. Start from pre-trained weights, lower the learning "
-        "rate, take PSEUDO_LABELS.K1 near the images of one identity, or, for few images, lower "
-        "PSEUDO_LABELS.MIN_SAMPLES."
+        "rate, take k1 (PSEUDO_LABELS.K1) near the images of one identity, or lower min_samples "
+        "(PSEUDO_LABELS.MIN_SAMPLES) for few images."
     )
