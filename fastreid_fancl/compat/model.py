@@ -19,8 +19,8 @@ def build_model(stock, cfg) -> nn.Module:
 
     Cause: modeling/meta_arch/baseline.py:130 and mgn.py normalise in place; evaluation/evaluator.py:120 reuses it.
     Mend: a hook hands the model its own copy of the batch, on the model's device, which is also how batches of
-    compat.data's loader reach the GPU. "Found no NVIDIA driver" becomes a ValueError with the cure. A GPU that
-    MODEL.DEVICE names is made the current one, which streams and memory are those of.
+    compat.data's loader reach the GPU. "Found no NVIDIA driver" becomes a ValueError with the cure. A GPU with
+    a number becomes the current one: streams and memory statistics are those of that one.
     """
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda" and not torch.cuda.is_available():

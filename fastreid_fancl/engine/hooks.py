@@ -150,7 +150,7 @@ class PseudoLabels(HookBase):
         method.epoch = self.trainer.epoch
         began = time.perf_counter()
         features = method.stored_features()
-        others = self.restored not in (None, digest(dataset.img_items))
+        others = self.restored is not None and self.restored != digest(dataset.img_items)
         if features is None:
             features = self._features(dataset)
         elif others:
@@ -159,8 +159,8 @@ class PseudoLabels(HookBase):
                 "order of them: resume with the same images, or start anew without --resume."
             )
         if others:
-            self.restored = None
             logger.warning("The run goes on with other training images than its checkpoint was trained on.")
+        self.restored = None
         extracted = time.perf_counter()
         options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
         with memory_told():
