@@ -168,8 +168,7 @@ def main() -> None:
         lines = compare(rows, options)
         whole = [{"rows": rows, "dimensions": options.dimensions, "system": name, **lines[name]} for name in lines]
         table = [{column: line.get(column) for column in COLUMNS} for line in whole]
-        tables.show(table)
-        tables.keep(table)
+        tables.add(table)
         if "this package" in lines:
             found[rows] = lines["this package"]
     if len(found) > 2:

@@ -22,16 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
-from fastreid.data.transforms import build_transforms  # noqa: E402
 from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_alone  # noqa: E402
 from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
 from fastreid_fancl.clustering.sweep import CANDIDATES  # noqa: E402
-from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
-from fastreid_fancl.engine.hooks import extract_features  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
-from fastreid_fancl.engine.trainer import training_items  # noqa: E402
+from fastreid_fancl.grouping import encode  # noqa: E402
 from fastreid_fancl.report.runs import read_config  # noqa: E402
-from fastreid_fancl.visualize.origin import load_subject, run_config  # noqa: E402
+from fastreid_fancl.visualize.origin import run_config  # noqa: E402
 from oracles import hard_features  # noqa: E402
 from sklearn.metrics import adjusted_rand_score  # noqa: E402
 from tables import Tables, add_output  # noqa: E402
@@ -72,10 +69,9 @@ def of_runs(runs: list[Path], datasets: list[str]) -> Iterator[Case]:
 
 def of_weights(run: Path, weights: str, name: str) -> Case:
     cfg = run_config(run, ["MODEL.WEIGHTS", weights, "DATASETS.NAMES", f"('{name}',)"])
-    images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
-    features = extract_features(load_subject(cfg).model, feature_loader(images, cfg.TEST.IMS_PER_BATCH))
+    images, _, features = encode(cfg)
     labels = cfg.PSEUDO_LABELS
-    return Case(name, weights, features["original"].numpy(), images.targets, labels.K1, labels.K2)
+    return Case(name, weights, features.numpy(), images.targets, labels.K1, labels.K2)
 
 
 def agreements(case: Case) -> tuple[np.ndarray, float]:

@@ -22,8 +22,7 @@ def main() -> None:
     last = json.loads((args.run / "run.json").read_text())[-1]
     tables = Tables(args.output, last["machine"], last["threads"])
     rows = shares(args.run)
-    tables.show(rows)
-    tables.keep(rows)
+    tables.add(rows)
 
 
 def shares(run: Path) -> list[dict]:

@@ -46,8 +46,7 @@ def main() -> None:
     tables = Tables(args.output, processor(), int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     for config in args.configs:
         rows = compare(config, args.set)
-        tables.show(rows)
-        tables.keep(rows)
+        tables.add(rows)
 
 
 def compare(config: str, options: list[str]) -> list[dict]:

@@ -106,8 +106,7 @@ def report(seconds: dict[str, float], args, device: torch.device) -> None:
     tables.say(f"{args.steps} steps\n")
     whole = seconds["step"]
     rows = [{"part": part, "ms": 1000 * seconds[part], "share": seconds[part] / whole} for part in (*TIMED, "step")]
-    tables.show(rows)
-    tables.keep(rows)
+    tables.add(rows)
 
 
 if __name__ == "__main__":

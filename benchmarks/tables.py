@@ -39,6 +39,11 @@ class Tables:
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self.output.with_suffix(".md").write_text("\n".join(self.lines) + "\n")
 
+    def add(self, rows: list[dict]) -> None:
+        """Show rows, and keep them."""
+        self.show(rows)
+        self.keep(rows)
+
     def show(self, rows: list[dict]) -> None:
         """Print a table; a column a key of the first row."""
         names = list(rows[0])

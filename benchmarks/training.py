@@ -207,8 +207,7 @@ def report(rows: list[dict], args, images: int, cfg, device: torch.device) -> No
     tf32 = f"TF32 {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, " if device.type == "cuda" else ""
     tables.say(f"ResNet-{cfg.MODEL.BACKBONE.DEPTH.rstrip('x')}, {images} images of {size} (H x W), batches of {batch},")
     tables.say(f"{tf32}{cfg.DATALOADER.NUM_WORKERS} workers, {args.clock} seconds, median of {args.turns} turns\n")
-    tables.show(rows)
-    tables.keep(rows)
+    tables.add(rows)
     steps = {row["system"]: row["step_ms"] for row in rows}
     tables.say(f"A FANCL step takes {steps['FANCL'] / steps['Cluster Contrast']:.2f} times one of Cluster Contrast, in")
     ratio = steps["FANCL, bfloat16"] / steps["Cluster Contrast, bfloat16"]

@@ -286,7 +286,8 @@ def _coerce(replacement, original, key, full_key, strict=yacs.config._check_and_
         return replacement
     if isinstance(original, float) and type(replacement) is int:
         return float(replacement)
-    if isinstance(original, (tuple, list)) and isinstance(replacement, str) and not replacement.startswith(("(", "[")):
+    words = isinstance(original, (tuple, list)) and all(isinstance(entry, str) for entry in original)
+    if words and isinstance(replacement, str) and not replacement.startswith(("(", "[")):
         return type(original)((replacement,))
     return strict(replacement, original, key, full_key)
 

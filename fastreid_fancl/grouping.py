@@ -5,21 +5,22 @@ import sys
 from pathlib import Path
 
 from fastreid.data.transforms import build_transforms
+from torch import Tensor
 
-from .config import load_config
 from .data.loaders import ReIDDataset, feature_loader
 from .engine.hooks import extract_features
 from .engine.labels import Labels, assign_labels, write_table
 from .engine.seeds import derive
 from .engine.trainer import check_data, is_unsupervised, training_items
-from .visualize.origin import load_subject, run_config
+from .methods import PseudoLabelMethod
+from .visualize.origin import add_source, configuration_of, load_subject
 
 
 def command_line(argv: list[str] | None = None) -> None:
     """Write the groups by the arguments; wrong input ends in its message without a traceback."""
     args = parser().parse_args(argv)
     try:
-        cfg = run_config(args.run, args.opts) if args.run else load_config(args.config_file, args.opts)
+        cfg = configuration_of(args)
         items, found = group(cfg)
         output = args.output or Path(cfg.OUTPUT_DIR, "groups.csv")
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -34,11 +35,8 @@ def command_line(argv: list[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     """The arguments of tools/group.py."""
     found = argparse.ArgumentParser(description="Group photographs by animal, with trained weights.")
-    source = found.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config-file", metavar="FILE", help="with MODEL.WEIGHTS FILE among the options")
-    source.add_argument("--run", type=Path, metavar="FOLDER", help="of a run: its config.yaml and last checkpoint")
+    add_source(found)
     found.add_argument("--output", type=Path, metavar="FILE", help="default: groups.csv in OUTPUT_DIR")
-    found.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, as for train_net.py")
     return found
 
 
@@ -58,10 +56,15 @@ def group(cfg) -> tuple[list[tuple[str, str, str]], Labels]:
     cfg.defrost()
     cfg.DATASETS.COMBINEALL, cfg.DATASETS.TESTS = True, ()
     check_data(cfg)
-    items, model = training_items(cfg), load_subject(cfg).model
-    images = ReIDDataset(items, build_transforms(cfg, is_train=False))
+    images, model, features = encode(cfg)
+    cameras, seed = images.cameras if images.cameras_tell else None, derive(cfg.SEED, 0, 2)
+    features = features.to(model.device)
+    found = assign_labels(features, images.targets, cameras, cfg.PSEUDO_LABELS, model.refine_labels, seed)
+    return images.img_items, found
+
+
+def encode(cfg) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
+    """The training images of DATASETS.NAMES, the method with MODEL.WEIGHTS, the features (N, D) that it clusters."""
+    images, model = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False)), load_subject(cfg).model
     features = extract_features(model, feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
-    cameras = images.cameras if images.cameras_tell else None
-    original = features["original"].to(model.device)
-    seed = derive(cfg.SEED, 0, 2)
-    return items, assign_labels(original, images.targets, cameras, cfg.PSEUDO_LABELS, model.refine_labels, seed)
+    return images, model, features["original"]

@@ -118,3 +118,5 @@ def test_a_single_name_stands_for_a_list_of_one():
     assert (cfg.DATASETS.NAMES, cfg.MODEL.FREEZE_LAYERS) == (("my_lynxes",), ["backbone"])
     with pytest.raises(ValueError, match="Type mismatch"):
         load_config("configs/RedPanda/fancl.yml", ["DATASETS.NAMES", "('my_lynxes'"])
+    with pytest.raises(ValueError, match="Type mismatch"):
+        load_config("configs/RedPanda/fancl.yml", ["INPUT.SIZE_TRAIN", "128x256"])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Group photographs by animal, with trained weights: `group.py --run FOLDER [--output FILE] [KEY VALUE ...]`.
 
-Other photographs than the run's by `DATASETS.NAMES "('mine',)"`. Instead of a run's folder:
+Other photographs than the run's by `DATASETS.NAMES mine`. Instead of a run's folder:
 `--config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]`, as for train_net.py.
 """
 

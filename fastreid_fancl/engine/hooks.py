@@ -150,17 +150,16 @@ class PseudoLabels(HookBase):
         method.epoch = self.trainer.epoch
         began = time.perf_counter()
         features = method.stored_features()
-        others = self.restored is not None and self.restored != digest(dataset.img_items)
-        if features is None:
-            features = self._features(dataset)
-        elif others:
-            raise ValueError(
-                "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
-                "order of them: resume with the same images, or start anew without --resume."
-            )
-        if others:
+        if self.restored is not None and self.restored != digest(dataset.img_items):
+            if features is not None:
+                raise ValueError(
+                    "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
+                    "order of them: resume with the same images, or start anew without --resume."
+                )
             logger.warning("The run goes on with other training images than its checkpoint was trained on.")
         self.restored = None
+        if features is None:
+            features = self._features(dataset)
         extracted = time.perf_counter()
         options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
         with memory_told():

@@ -109,7 +109,7 @@ class Rehearsal:
             np.arange(self.sample), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, 1 + MEASURED, cfg.SEED
         )
         self.extra = self.extra_gpu = 0  # bytes of what is larger in the run
-        self.checkpoint, self.checkpoints = self.folder / "rehearsal.pth", 0  # a file, how many the run leaves
+        self.checkpoint = self.folder / "rehearsal.pth"
 
     def phases(self) -> Iterator[Phase]:
         """Every phase of the run, measured as it is asked for."""
@@ -119,8 +119,7 @@ class Rehearsal:
             yield from self._before_epochs()
         iterations = cfg.SOLVER.ITERS_PER_EPOCH or max(1, self.images // cfg.SOLVER.IMS_PER_BATCH)
         yield Phase("training", cfg.SOLVER.MAX_EPOCH, iterations * self._step())
-        written = periods(cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD)
-        self.checkpoints = written + bool(self.tests)  # and the best
+        written = self._numbered()
         if self.tests:
             encoding = self._encode(self.model)[0] * len(self.tests) / self.processes
             evaluations = periods(cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD)
@@ -139,7 +138,12 @@ class Rehearsal:
         sizes = ((self.images, self.cfg.INPUT.SIZE_TRAIN), (len(self.tests), self.cfg.INPUT.SIZE_TEST))
         files = [3 * number * prod(size) / GIB for number, size in sizes]
         decoded = sum(gib for gib in files if gib <= self.cfg.DATALOADER.CACHE_GIB)
-        return self.checkpoints * self.checkpoint.stat().st_size / GIB, decoded
+        checkpoints = self._numbered() + bool(self.tests)  # and the best
+        return checkpoints * self.checkpoint.stat().st_size / GIB, decoded
+
+    def _numbered(self) -> int:
+        """Checkpoints that stay beside the best one."""
+        return periods(self.cfg.SOLVER.MAX_EPOCH, self.cfg.SOLVER.CHECKPOINT_PERIOD)
 
     def _read_as_the_run_will(self) -> None:
         """Where the run will decode the photographs once, decode those of the rehearsal beforehand."""

@@ -6,9 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from ..config import load_config
 from ..report.compare import count
-from .origin import run_config
+from .origin import add_source, configuration_of
 
 # The packages of the extra `report` that a kind needs.
 KINDS = {
@@ -22,11 +21,12 @@ KINDS = {
 
 def command_line(argv: list[str] | None = None) -> None:
     """Draw a picture by the arguments; wrong input ends in its message without a traceback."""
-    options = vars(parser().parse_args(argv))
-    kind, folder, config_file, opts = (options.pop(name) for name in ("kind", "run", "config_file", "opts"))
+    args = parser().parse_args(argv)
+    kind = args.kind
+    options = {name: value for name, value in vars(args).items() if name not in ("kind", "run", "config_file", "opts")}
     try:
         require(KINDS[kind])
-        cfg = run_config(folder, opts) if folder else load_config(config_file, opts)
+        cfg = configuration_of(args)
         album, module = (importlib.import_module(f"{__package__}.{name}") for name in ("album", kind))
         print(album.add(Path(cfg.OUTPUT_DIR), module.draw(cfg, **options)))
     except ValueError as error:
@@ -61,9 +61,6 @@ def parser() -> argparse.ArgumentParser:
 def add_kind(kinds, name: str, number: int, what: str) -> argparse.ArgumentParser:
     """Add a kind of picture that shows `number` of something."""
     added = kinds.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-    source = added.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config-file", metavar="FILE", help="with MODEL.WEIGHTS FILE among the options")
-    source.add_argument("--run", type=Path, metavar="FOLDER", help="of a run: its config.yaml and last checkpoint")
+    add_source(added)
     added.add_argument("--number", type=count, default=number, metavar="N", help=f"{what.partition(':')[0]} shown")
-    added.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, as for train_net.py")
     return added

@@ -1,5 +1,6 @@
 """The run that a picture is of: its configuration, its weights and how far it came."""
 
+import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,23 @@ def run_config(folder: Path, opts: list[str]) -> CfgNode:
     weights = str(last_checkpoint(folder) or "")
     own = ["OUTPUT_DIR", str(folder), "MODEL.DEVICE", "auto", "MODEL.WEIGHTS", weights]
     return load_config(str(folder / "config.yaml"), [*own, *opts])
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options by which `configuration_of` finds trained weights."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config-file", metavar="FILE", help="with MODEL.WEIGHTS FILE among the options")
+    source.add_argument("--run", type=Path, metavar="FOLDER", help="of a run: its config.yaml and last checkpoint")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, as for train_net.py")
+
+
+def configuration_of(args: argparse.Namespace) -> CfgNode:
+    """What the options of `add_source` name.
+
+    Raises:
+        ValueError: if there is no run, and as `load_config`.
+    """
+    return run_config(args.run, args.opts) if args.run else load_config(args.config_file, args.opts)
 
 
 def origin(folder: Path, stage: str, seed: int) -> Origin:
