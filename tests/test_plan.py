@@ -36,6 +36,8 @@ def test_a_run_has_the_phases_and_leaves_the_files_of_its_plan(datasets, tmp_pat
     saved = list((tmp_path / "run").glob("*.pth"))
     assert times["checkpoint"] == len(saved) == 3, "after two epochs, the last one and the best one"
     assert expected.disk[0] == pytest.approx(sum(file.stat().st_size for file in saved) / 2**30, rel=0.01)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert log.rindex("Decoded and resized") < log.index("Starting training"), "before the clocks of the phases run"
     decoded = [file.stat().st_size for file in tmp_path.glob("home/*/*.npy")]
     assert expected.disk[1] == pytest.approx(sum(decoded) / 2**30, rel=0.1)
     assert all(phase.seconds > 0 for phase in expected.phases)
@@ -58,6 +60,12 @@ def test_a_plan_takes_the_seconds_of_the_best_checkpoint_written_anew_and_the_di
     saved = [file.stat().st_size for file in (tmp_path / "run").glob("*.pth")]
     assert len(saved) == 5
     assert expected.disk[0] == pytest.approx(sum(saved) / 2**30, rel=0.01)
+
+
+def test_a_plan_knows_all_that_an_evaluation_can_do(datasets, tmp_path):
+    everything = {f"TEST__{name}__ENABLED": True for name in ("FLIP", "AQE", "RERANK", "ROC")}
+    phases = plan(configuration("resnet50", tmp_path, **everything)).phases
+    assert [phase.name for phase in phases] == ["training", "evaluation", "checkpoint"]
 
 
 def test_a_plan_of_what_cannot_start_says_why(datasets, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastreid.data.transforms import build_transforms
+from fastreid.evaluation import ReidEvaluator
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
@@ -31,6 +32,7 @@ PER_CLUSTER = 20
 SPECTRUM = 0.6  # of made-up features: with it as many pairs are near as in those of trained encoders
 MEASURED = 6  # steps, and batches to encode, at least
 AHEAD = 2  # batches that PyTorch's loader has each worker load beforehand
+BYTES_RANKED = 5  # of a query and a gallery image: their distance, and whether it is a number
 COPIES = 3  # of all features: by batch, as a whole, in a memory bank
 
 
@@ -101,7 +103,8 @@ class Rehearsal:
         self.trainer = Trainer(share(cfg, processes, folder))
         self.trainer.resume_or_load(resume=False)
         self.model, self.dataset = self.trainer.model, self.trainer.data_loader.dataset
-        self.tests = [item for name in cfg.DATASETS.TESTS for item in load(name).query + load(name).gallery]
+        self.tests = [(len(load(name).query), len(load(name).gallery)) for name in cfg.DATASETS.TESTS]
+        self.tested = sum(map(sum, self.tests))
         self.images = len(self.dataset)
         self.sample = min(self.images, MOST_IMAGES)
         self.workers = cfg.DATALOADER.NUM_WORKERS
@@ -109,6 +112,7 @@ class Rehearsal:
             np.arange(self.sample), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, 1 + MEASURED, cfg.SEED
         )
         self.extra = self.extra_gpu = 0  # bytes of what is larger in the run
+        self.passing = 0  # those of the largest phase, on the CPU
         self.checkpoint = self.folder / "rehearsal.pth"
 
     def phases(self) -> Iterator[Phase]:
@@ -121,21 +125,22 @@ class Rehearsal:
         yield Phase("training", cfg.SOLVER.MAX_EPOCH, iterations * self._step())
         written = self._numbered()
         if self.tests:
-            encoding = self._encode(self.model)[0] * len(self.tests) / self.processes
             evaluations = periods(cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD)
-            yield Phase("evaluation", evaluations, encoding)
-            written += min(evaluations, written)  # the best anew, at most
+            each, features = self._encode(self._evaluated)
+            ranking = sum(self._rank(*sizes, features.shape[1]) for sizes in self.tests)
+            yield Phase("evaluation", evaluations, each * self.tested / self.processes + ranking)
+            written += 1 + min(evaluations, written) // 2  # the best anew: once at least, each time at most
         yield Phase("checkpoint", written, seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem)))
 
     def memory(self) -> tuple[float, float | None]:
         """GiB resident and of the GPU."""
         device = self.model.device
         on_gpu = peak_memory(device) + self.extra_gpu / GIB if device.type == "cuda" else None
-        return peak_resident() + self.extra / GIB, on_gpu
+        return peak_resident() + (self.extra + self.passing) / GIB, on_gpu
 
     def disk(self) -> tuple[float, float]:
         """GiB of checkpoints and of decoded photographs."""
-        sizes = ((self.images, self.cfg.INPUT.SIZE_TRAIN), (len(self.tests), self.cfg.INPUT.SIZE_TEST))
+        sizes = ((self.images, self.cfg.INPUT.SIZE_TRAIN), (self.tested, self.cfg.INPUT.SIZE_TEST))
         files = [3 * number * prod(size) / GIB for number, size in sizes]
         decoded = sum(gib for gib in files if gib <= self.cfg.DATALOADER.CACHE_GIB)
         checkpoints = self._numbered() + bool(self.tests)  # and the best
@@ -187,12 +192,29 @@ class Rehearsal:
             for rows in (self.sample, self.images)
         )
         if features.device.type == "cpu":
-            self.extra += whole.bytes
+            self.passing = max(self.passing, whole.bytes)
         else:
             self.extra_gpu += whole.bytes
         return whole.seconds + max(0.0, taken - known.seconds) * self.images / self.sample + once
 
-    def _encode(self, encode: Callable[[dict], dict]) -> tuple[float, dict[str, Tensor]]:
+    def _evaluated(self, batch: dict) -> Tensor:
+        """What an evaluation keeps of a batch."""
+        features = self.model(batch)
+        if self.cfg.TEST.FLIP.ENABLED:
+            features = features + self.model(batch | {"images": batch["images"].flip(3)})
+        return features
+
+    def _rank(self, queries: int, gallery: int, dimensions: int) -> float:
+        """Seconds of the stock evaluator with a test's images, by made-up features of no more than MOST_IMAGES."""
+        few, most = min(queries, MOST_IMAGES // 8), min(gallery, MOST_IMAGES)
+        evaluator = ReidEvaluator(self.cfg, few)
+        features = clustered(few + most, dimensions, self.cfg.SEED)
+        images = torch.arange(few + most)  # all queries and the first image of the gallery show one animal
+        evaluator.process({"targets": (images > few).long(), "camids": (images >= few).long()}, features)
+        self.passing = max(self.passing, BYTES_RANKED * (queries * gallery - few * most))
+        return seconds(evaluator.evaluate) * queries / few * gallery / most
+
+    def _encode(self, encode: Callable) -> tuple[float, dict[str, Tensor] | Tensor]:
         """Seconds of an image, and the last batch's features."""
         numbers = np.unique(self.batches)
         size = min(self.trainer.cfg.TEST.IMS_PER_BATCH, -(-len(numbers) // MEASURED))

@@ -88,6 +88,8 @@ def train(args) -> dict:
             start_over(Path(cfg.OUTPUT_DIR))
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
+        for name in cfg.DATASETS.TESTS:
+            Trainer.build_test_loader(cfg, name)  # decodes what the evaluations need before the clocks run
         return trainer.train()
 
 
