@@ -3,7 +3,9 @@
 import difflib
 import importlib.util
 import logging
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # Keys that hold a number or a word; yacs knows keys of one type only.
 NUMBER_OR_WORD = {"PSEUDO_LABELS.EPS"}
+NUMBER = re.compile(r"[\d_.+-]+")
 
 
 def add_fancl_config(cfg: CfgNode) -> None:
@@ -29,8 +32,8 @@ def add_fancl_config(cfg: CfgNode) -> None:
     # "auto" is "cuda" where PyTorch sees a GPU and "cpu" elsewhere.
     cfg.MODEL.DEVICE = "auto"
     # Arithmetic of the backbones, in training and afterwards: "float32", or "bfloat16", which needs no loss scaling and
-    # takes about half the time where the hardware has it. "auto" is "bfloat16" there and "float32" elsewhere and beside
-    # fast-reid's SOLVER.AMP, which is float16 with loss scaling, on GPUs only.
+    # takes about 0.6 of the time where the hardware has it. "auto" is "bfloat16" there, and "float32" elsewhere and
+    # beside fast-reid's SOLVER.AMP, which is float16 with loss scaling, on GPUs only.
     cfg.MODEL.PRECISION = "auto"
     # Activations with the channels innermost, equal to rounding and faster.
     cfg.MODEL.CHANNELS_LAST = True
@@ -64,9 +67,9 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.PSEUDO_LABELS.EPS = 0.5
     # Images within eps, the image itself included, that make a core point; HDBSCAN's smallest cluster too.
     cfg.PSEUDO_LABELS.MIN_SAMPLES = 4
-    # Where neighbours and distances are computed: "" is MODEL.DEVICE, "cpu" where its memory is too small for them.
+    # Where neighbours and distances are computed: "" is MODEL.DEVICE; set "cpu" where its memory is too small for them.
     cfg.PSEUDO_LABELS.DEVICE = ""
-    # GiB that a step of it takes at once, beside the features, the lists of neighbours and its result.
+    # GiB of a GPU that a step of it takes at once, beside the features, the lists of neighbours and its result.
     cfg.PSEUDO_LABELS.BLOCK_GIB = 1.0
 
     cfg.MEMORY = CfgNode()
@@ -163,14 +166,14 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
     try:
         if config_file:
             cfg.merge_from_file(config_file)
-        cfg.merge_from_list(opts)
+        cfg.merge_from_list(_words_kept(cfg, opts))
     except FileNotFoundError as error:
         raise ValueError(
             f"There is no configuration file {error.filename}: check --config-file and its _BASE_."
         ) from error
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, str(error))) from error
-    except (yaml.YAMLError, TypeError, AttributeError, OSError) as error:
+    except (yaml.YAMLError, TypeError, AttributeError, OSError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{config_file} or one of its _BASE_ is no configuration file: {error}.") from error
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -187,7 +190,7 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
 def has_bfloat16(device: str) -> bool:
     """Whether the hardware multiplies in bfloat16: GPUs from NVIDIA's Ampere on, CPUs with AVX512_BF16 or AMX."""
     if device.startswith("cuda"):
-        return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+        return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
     features = get_host_cpu_features()
     return any(features.get(name) for name in ("avx512bf16", "amx-bf16"))
 
@@ -217,9 +220,13 @@ def check_values(cfg: CfgNode) -> None:
     Raises:
         ValueError: with every wrong key, its value and what was expected.
     """
+    empty = [key for key in _keys(cfg) if value_of(cfg, key) is None]
+    if empty:
+        raise ValueError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
     labels, memory, pplr = cfg.PSEUDO_LABELS, cfg.MEMORY, cfg.PPLR
     ice, blur = cfg.ICE, cfg.INPUT.BLUR
-    eps, precision = labels.EPS, cfg.MODEL.PRECISION
+    eps, precision, least = labels.EPS, cfg.MODEL.PRECISION, 2 if labels.ALGORITHM == "hdbscan" else 1
+    fits = cfg.MODEL.META_ARCHITECTURE != "SpCL" or isinstance(eps, str) or min(eps, 1 - eps) > cfg.SPCL.GAP
     checks = [
         ("MODEL.PRECISION", precision in ("float32", "bfloat16"), "auto, float32 or bfloat16"),
         ("MODEL.PRECISION", not (cfg.SOLVER.AMP.ENABLED and precision == "bfloat16"), "float32 beside SOLVER.AMP"),
@@ -229,7 +236,7 @@ def check_values(cfg: CfgNode) -> None:
         ("PSEUDO_LABELS.K1", labels.K1 >= 1, "at least 1"),
         ("PSEUDO_LABELS.K2", labels.K2 >= 1, "at least 1"),
         ("PSEUDO_LABELS.EPS", eps == "auto" if isinstance(eps, str) else 0 < eps < 1, "auto or between 0 and 1"),
-        ("PSEUDO_LABELS.MIN_SAMPLES", labels.MIN_SAMPLES >= 1, "at least 1"),
+        ("PSEUDO_LABELS.MIN_SAMPLES", least <= labels.MIN_SAMPLES, f"at least {least}"),
         ("PSEUDO_LABELS.DEVICE", labels.DEVICE in ("", "cpu", cfg.MODEL.DEVICE), "empty, cpu or MODEL.DEVICE"),
         ("PSEUDO_LABELS.BLOCK_GIB", labels.BLOCK_GIB >= 2**-20, "a KiB at least"),
         ("MEMORY.TEMPERATURE", memory.TEMPERATURE > 0, "above 0"),
@@ -239,6 +246,7 @@ def check_values(cfg: CfgNode) -> None:
         ("FANA.RATIO", 0 <= cfg.FANA.RATIO <= 1, "between 0 and 1"),
         # Around any radius of the sweep, for EPS auto or the guard, it stays where distances are stored.
         ("SPCL.GAP", 0 <= cfg.SPCL.GAP < 0.05, "at least 0 and below 0.05"),
+        ("SPCL.GAP", fits, "less than PSEUDO_LABELS.EPS and than 1 - EPS"),
         ("JCL.INSTANCE_WEIGHT", cfg.JCL.INSTANCE_WEIGHT >= 0, "at least 0"),
         ("JCL.NEGATIVES", cfg.JCL.NEGATIVES >= 1, "at least 1"),
         ("ICE.MOMENTUM", 0 <= ice.MOMENTUM <= 1, "between 0 and 1"),
@@ -280,14 +288,29 @@ def _explain_key(cfg: CfgNode, message: str) -> str:
     return f"Unknown configuration key {key!r}." + (f" Nearest known: {', '.join(near)}." if near else "")
 
 
+def _words_kept(cfg: CfgNode, opts: list[str]) -> list[str]:
+    """The options, with words such as 2024 quoted where a key takes words: yacs would read a number."""
+    kept = list(opts)
+    for n in range(0, len(opts), 2):
+        with suppress(KeyError, TypeError):  # an unknown key, which yacs tells
+            default = value_of(cfg, opts[n])
+            words = opts[n] not in NUMBER_OR_WORD and (isinstance(default, str) or _holds_words(default))
+            if words and NUMBER.fullmatch(str(opts[n + 1])):
+                kept[n + 1] = repr(str(opts[n + 1]))
+    return kept
+
+
+def _holds_words(default) -> bool:
+    return isinstance(default, (tuple, list)) and all(isinstance(entry, str) for entry in default)
+
+
 def _coerce(replacement, original, key, full_key, strict=yacs.config._check_and_coerce_cfg_value_type):
     """yacs' type check, which refuses `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1 and `TESTS: mine` over ("a", "b")."""
     if full_key in NUMBER_OR_WORD and isinstance(replacement, (int, float, str)):
         return replacement
     if isinstance(original, float) and type(replacement) is int:
         return float(replacement)
-    words = isinstance(original, (tuple, list)) and all(isinstance(entry, str) for entry in original)
-    if words and isinstance(replacement, str) and not replacement.startswith(("(", "[")):
+    if _holds_words(original) and isinstance(replacement, str) and not replacement.startswith(("(", "[")):
         return type(original)((replacement,))
     return strict(replacement, original, key, full_key)
 

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 FULL = 2**20  # bytes left on a disk on which a write has just failed
 
 
+class DiskFullError(OSError, ValueError):
+    """A full disk, told in a message for the user; where the file can be done without, an OSError as any other."""
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[str]:
     """Yield a temporary name beside `path`; what was written to it becomes `path` on success and goes on an error.
@@ -15,7 +19,7 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
     The data are on the disk before the name changes, so a power cut or kill leaves the old file or the new one.
 
     Raises:
-        ValueError: if the disk is full, which PyTorch tells as an unexpected position in a file.
+        DiskFullError: if the disk is full, which PyTorch tells as an unexpected position in a file.
     """
     path = os.fspath(path)
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -27,7 +31,7 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
     except (OSError, RuntimeError) as error:
         left = shutil.disk_usage(os.path.dirname(path) or ".").free
         if left < FULL:
-            raise ValueError(
+            raise DiskFullError(
                 f"{path} could not be written, as its disk is full ({left // 1024} KiB left): free some and give the "
                 "command again, a training with --resume."
             ) from error

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .data.loaders import ReIDDataset, feature_loader
 from .engine.hooks import extract_features
-from .engine.labels import Labels, assign_labels, write_table
+from .engine.labels import Labels, assign_labels, clustering_device, memory_told, write_table
 from .engine.seeds import derive
 from .engine.trainer import check_data, is_unsupervised, training_items
 from .methods import PseudoLabelMethod
@@ -58,8 +58,10 @@ def group(cfg) -> tuple[list[tuple[str, str, str]], Labels]:
     check_data(cfg)
     images, model, features = encode(cfg)
     cameras, seed = images.cameras if images.cameras_tell else None, derive(cfg.SEED, 0, 2)
-    features = features.to(model.device)
-    found = assign_labels(features, images.targets, cameras, cfg.PSEUDO_LABELS, model.refine_labels, seed)
+    options = cfg.PSEUDO_LABELS
+    with memory_told():
+        features = features.to(clustering_device(options, model.device))
+        found = assign_labels(features, images.targets, cameras, options, model.refine_labels, seed)
     return images.img_items, found
 
 

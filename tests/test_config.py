@@ -120,3 +120,36 @@ def test_a_single_name_stands_for_a_list_of_one():
         load_config("configs/RedPanda/fancl.yml", ["DATASETS.NAMES", "('my_lynxes'"])
     with pytest.raises(ValueError, match="Type mismatch"):
         load_config("configs/RedPanda/fancl.yml", ["INPUT.SIZE_TRAIN", "128x256"])
+
+
+def test_folders_named_by_a_number_are_words():
+    options = ["DATASETS.NAMES", "2024", "DATASETS.TESTS", "2024_05", "OUTPUT_DIR", "2024", "SEED", "3"]
+    cfg = load_config(opts=options)
+    assert (cfg.DATASETS.NAMES, cfg.DATASETS.TESTS, cfg.OUTPUT_DIR, cfg.SEED) == (("2024",), ("2024_05",), "2024", 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("SOLVER:\n  BASE_LR:\n", "SOLVER.BASE_LR"),
+        ("_BASE_: own.yml\n", r"own\.yml"),
+        ("OUTPUT_DIR: b\xe4r\n", r"own\.yml"),
+    ],
+)
+def test_a_file_without_a_value_that_is_its_own_base_or_no_utf8_is_told(tmp_path, content, said):
+    (tmp_path / "own.yml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=said):
+        load_config(str(tmp_path / "own.yml"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["PSEUDO_LABELS.ALGORITHM", "hdbscan", "PSEUDO_LABELS.MIN_SAMPLES", "1"],
+        ["MODEL.META_ARCHITECTURE", "SpCL", "PSEUDO_LABELS.EPS", "0.98", "SPCL.GAP", "0.04"],
+        ["MODEL.META_ARCHITECTURE", "SpCL", "PSEUDO_LABELS.EPS", "0.01"],
+    ],
+)
+def test_values_that_would_stop_the_first_clustering_are_refused(options):
+    with pytest.raises(ValueError, match=r"MIN_SAMPLES|SPCL\.GAP"):
+        load_config(opts=options)

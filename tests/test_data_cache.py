@@ -109,6 +109,23 @@ def test_more_than_the_limit_is_not_kept_and_less_pushes_out_what_was_used_longe
     assert files(folder) == sorted([names[0], names[2]])
 
 
+def test_what_this_process_reads_is_not_pushed_out_and_what_has_no_room_beside_it_is_decoded(photographs, tmp_path):
+    folder, room = tmp_path / "cache", 1.5 * (BYTES + 128) / GIB
+
+    def kept(interpolation: int) -> bool:
+        resize = Compose([Resize(SIZE, interpolation=interpolation)])
+        return image_reader(photographs, [resize], room, folder) is not read_image
+
+    read = image_reader(photographs, [PIXELS], room, folder)
+    first = files(folder)
+    assert not kept(2)
+    assert kept(3)
+    assert files(folder) == first and len(first) == 1
+    del read
+    assert kept(2)
+    assert len(files(folder)) == 1 and files(folder) != first
+
+
 def test_without_a_limit_nothing_is_written(photographs, tmp_path):
     assert image_reader(photographs, [PIXELS], 0, tmp_path / "cache") is read_image
     assert not (tmp_path / "cache").exists()

@@ -35,7 +35,7 @@ from fastreid_fancl.engine.labels import (
     write_clusters,
     write_sweep,
 )
-from fastreid_fancl.engine.run import command_line, evaluate, sole_writer, train
+from fastreid_fancl.engine.run import command_line, evaluate, one_process, sole_writer, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
 from fastreid_fancl.methods import ClusterContrast
 
@@ -303,7 +303,11 @@ def test_a_new_run_in_a_used_folder_leaves_no_old_run_to_resume(datasets, tmp_pa
         command_line(arguments("cluster_contrast", tmp_path, MODEL__WEIGHTS="nowhere.pth"))
     assert (tmp_path / "last_checkpoint").exists(), "nothing was started"
 
-    monkeypatch.setattr("fastreid_fancl.engine.run.Trainer", lambda cfg: 1 / 0)  # killed early
+    with pytest.raises(SystemExit, match="no data set named 'Strips'"):
+        command_line(arguments("cluster_contrast", tmp_path, DATASETS__NAMES="Strips"))
+    assert "Strips" not in (tmp_path / "config.yaml").read_text()
+
+    monkeypatch.setattr(Trainer, "train", lambda trainer: 1 / 0)  # killed early
     with pytest.raises(ZeroDivisionError):
         command_line(arguments("cluster_contrast", tmp_path, SEED=7))
     assert not (tmp_path / "last_checkpoint").exists()
@@ -453,9 +457,10 @@ def test_a_wrong_key_leaves_the_shell_with_a_message_and_no_traceback(datasets, 
 @pytest.mark.parametrize(("pretrain", "weights"), [(False, ""), (True, ""), (True, "trained.pth")])
 def test_an_evaluation_of_random_weights_says_so(monkeypatch, pretrain, weights):
     built, logger = [], Mock()
-    monkeypatch.setattr(Trainer, "build_model", lambda cfg: built.append(cfg.MODEL.BACKBONE.PRETRAIN))
+    monkeypatch.setattr(Trainer, "build_model", lambda cfg: built.append(cfg.MODEL.BACKBONE.PRETRAIN) or Mock())
     monkeypatch.setattr(Trainer, "test", lambda cfg, model: {})
-    monkeypatch.setattr("fastreid_fancl.engine.run.Checkpointer", Mock())
+    monkeypatch.setattr("fastreid_fancl.engine.run.CompleteCheckpointer", Mock())
+    monkeypatch.setattr("fastreid_fancl.engine.run.modules_run", Mock())
     monkeypatch.setattr("fastreid_fancl.engine.run.logger", logger)
     evaluate(configured("fancl", MODEL__BACKBONE__PRETRAIN=pretrain, MODEL__WEIGHTS=weights))
     assert built == [pretrain and not weights]
@@ -515,11 +520,25 @@ def test_oracle_labels_number_the_known_identities():
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_end_of_a_gpus_memory_is_told_with_the_cure_by_every_process(monkeypatch, capsys, rank):
-    monkeypatch.setattr("fastreid_fancl.engine.labels.comm.get_local_rank", lambda: rank)
-    with pytest.raises(ValueError, match=r"CUDA out of memory.*PSEUDO_LABELS.DEVICE cpu"), memory_told():
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
-    assert ("PSEUDO_LABELS.DEVICE cpu" in capsys.readouterr().err) == (rank > 0), "the launcher says it for the first"
+def test_what_one_process_alone_may_meet_is_told_whichever_it_is(monkeypatch, rank):
+    for name, value in (("get_rank", rank), ("get_local_rank", rank), ("get_world_size", 2)):
+        monkeypatch.setattr(f"fastreid_fancl.engine.run.comm.{name}", lambda value=value: value)
+
+    def out_of_memory(args):
+        with memory_told():
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("fastreid_fancl.engine.run.train", out_of_memory)
+    with pytest.raises(SystemExit, match=rf"process {rank}: .*CUDA out of memory.*PSEUDO_LABELS.DEVICE cpu"):
+        one_process(None)
+
+    def of_all(args):
+        raise ValueError("all say it")
+
+    monkeypatch.setattr("fastreid_fancl.engine.run.train", of_all)
+    with pytest.raises(SystemExit) as stop:
+        one_process(None)
+    assert stop.value.code == (1 if rank else "error: all say it")
 
 
 def test_fewer_images_than_processes_are_refused(monkeypatch):

@@ -78,4 +78,9 @@ def report(table: dict[str, list[dict]], seeds: list[int], output: Path, minutes
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on from the last checkpoint")

@@ -176,11 +176,14 @@ def _overlap_rows(start, column, value, column_start, row, transposed, place, ma
         found = 0
         for e in range(start[i], start[i + 1]):
             for other in range(place[e] + 1, column_start[column[e] + 1]):
+                shared = min(value[e], transposed[other])
+                if shared == 0:  # a softmax may give that, to neighbours that are far
+                    continue
                 j = row[other]
                 if overlap[j] == 0:
                     touched[found] = j
                     found += 1
-                overlap[j] += min(value[e], transposed[other])
+                overlap[j] += shared
         columns, values = room(columns, used, found + 1), room(values, used, found + 1)
         first = used
         columns[used], values[used] = i, 0

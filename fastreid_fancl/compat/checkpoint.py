@@ -105,6 +105,14 @@ def align_prefix(weights: dict, names: set[str]) -> dict:
     return max([weights, *stripped, *extended], key=lambda candidate: len(names & candidate.keys()))
 
 
+def lost_layers(state: dict, missing: list[str]) -> list[str]:
+    """Those of the missing weights that are a backbone's matrices or filters.
+
+    Without the others, such as those of an instance normalisation beside BatchNorm, a backbone is not random.
+    """
+    return [key for key in missing if key.startswith("backbone.") and state[key].dim() > 1]
+
+
 @replace(checkpoint.Checkpointer)
 class Checkpointer(checkpoint.Checkpointer):
     """Symptom: a run killed while it saves cannot resume; loading a checkpoint can run code; resuming can fail on it.
@@ -166,7 +174,17 @@ class Checkpointer(checkpoint.Checkpointer):
 
         Cause: utils/checkpoint.py:272 where the model was built for 0 classes, as evaluation does.
         Mend: weights of which the model has none are no mismatch.
+
+        Symptom: a backbone that the file does not fit, or fits in part, trains and is evaluated with random layers.
+        Cause: the same lines only log it.
+        Mend: a ValueError.
         """
         shapes = [entry for entry in incompatible.incorrect_shapes if 0 not in entry[2]]
+        lost = lost_layers(self.model.state_dict(), [*incompatible.missing_keys, *(key for key, *_ in shapes)])
+        if lost:
+            raise ValueError(
+                f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
+                f"as {lost[0]}, and would stay random. Check MODEL.BACKBONE."
+            )
         missing = [key for key in incompatible.missing_keys if key not in {e[0] for e in incompatible.incorrect_shapes}]
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))

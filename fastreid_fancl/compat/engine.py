@@ -202,13 +202,22 @@ def default_setup(cfg, args) -> None:
     Mend: evaluation writes config_eval.yaml; the seed is cfg.SEED, another one for each process. The log of this
     package goes where fast-reid's goes.
     """
-    rank = comm.get_rank()
-    evaluation = getattr(args, "eval_only", False)
+    write_config(cfg, evaluation=getattr(args, "eval_only", False))
+    set_up_logs(cfg, args)
+
+
+def write_config(cfg, evaluation: bool = False) -> None:
+    """Write the configuration into OUTPUT_DIR, config_eval.yaml of an evaluation and else config.yaml."""
     if cfg.OUTPUT_DIR and comm.is_main_process():
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
         with replacing(path) as temporary:
-            Path(temporary).write_text(cfg.dump())
+            Path(temporary).write_text(cfg.dump(), encoding="utf-8")
+
+
+def set_up_logs(cfg, args) -> None:
+    """The rest of `default_setup`: logs, what they begin with, seeds."""
+    rank = comm.get_rank()
     for name in ("fastreid", "fastreid_fancl"):
         defaults.setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank, name=name)
     logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")
@@ -216,7 +225,7 @@ def default_setup(cfg, args) -> None:
     logger.info(f"Command line arguments: {args}")
     logger.info(f"Running with full config:\n{cfg}")
     seed_all_rng(cfg.SEED + rank if "SEED" in cfg else None)
-    if not evaluation:
+    if not getattr(args, "eval_only", False):
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
 

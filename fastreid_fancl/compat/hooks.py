@@ -90,20 +90,19 @@ class EventStorage(events.EventStorage):
             self.settle()
 
     def settle(self) -> None:
-        """Put what waits; all processes call it at the same iteration. The main one has the losses of all.
+        """Put what waits; all processes call it at the same iteration, and get the losses of all.
 
         Raises:
-            ValueError: on a loss that is infinite or not a number, with the first iteration of one.
+            ValueError: on a loss that is infinite or not a number, with the first iteration of one; on all processes.
         """
         now, later, steps = self.iter, self._later, self._steps
         self._later, self._steps = [], []
         own = [(data_time, {name: loss.item() for name, loss in losses.items()}) for _, losses, data_time in steps]
-        of_processes = comm.gather(own)
+        of_processes = comm.all_gather(own)
         for self.iter, name, value in later:
             self.put_scalar(name, value.item())
-        if comm.is_main_process():
-            for (self.iter, *_), *of_step in zip(steps, *of_processes, strict=True):
-                self._put_losses(*zip(*of_step, strict=True))
+        for (self.iter, *_), *of_step in zip(steps, *of_processes, strict=True):
+            self._put_losses(*zip(*of_step, strict=True))
         self.iter = now
 
     def _put_losses(self, data_times: tuple[float], losses: tuple[dict[str, float]]) -> None:

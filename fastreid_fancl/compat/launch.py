@@ -60,6 +60,13 @@ def launch(
         raise ValueError(
             "Several machines need --dist-url tcp://HOST:PORT, equal on all: the name and a free port of the first one."
         )
+    if not 0 <= machine_rank < num_machines:
+        raise ValueError(
+            f"Expected --machine-rank from 0 to {num_machines - 1} for --num-machines {num_machines}, got "
+            f"{machine_rank}."
+        )
+    if num_machines > 1 and "://" not in dist_url:
+        raise ValueError(f"Expected --dist-url tcp://HOST:PORT, got {dist_url}.")
     if torchrun_processes():
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ["TORCHELASTIC_MAX_RESTARTS"] != "0":
             log_once(logger, logging.WARNING, SHARED_STORE)

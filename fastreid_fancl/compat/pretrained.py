@@ -7,10 +7,10 @@ import sys
 import torch
 from fastreid.modeling.backbones import build as backbones_build
 from fastreid.modeling.backbones.regnet import config as regnet_config
-from fastreid.utils import comm
 from torch import nn
 from yacs.config import CfgNode
 
+from ..data.locks import alone
 from .checkpoint import align_prefix, as_checkpoint, read_weights
 from .imports import wrap
 
@@ -72,7 +72,7 @@ def load_pretrained(backbone: nn.Module, weights: dict[str, torch.Tensor], path:
     file or unknown to the backbone is logged.
 
     Raises:
-        ValueError: when nothing fits, or a weight has another shape than the backbone's.
+        ValueError: when nothing fits, when a layer is missing, or a weight has another shape than the backbone's.
     """
     state = backbone.state_dict()
     weights = align_prefix(weights, set(state))
@@ -88,8 +88,14 @@ def load_pretrained(backbone: nn.Module, weights: dict[str, torch.Tensor], path:
             f"{path} is of another architecture: {wrong[0]} has the shape {tuple(fitting[wrong[0]].shape)}, the "
             f"backbone's has {tuple(state[wrong[0]].shape)}. Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
         )
-    backbone.load_state_dict(fitting, strict=False)
     missing = sorted(key for key in state.keys() - fitting.keys() if not key.endswith("num_batches_tracked"))
+    lost = [key for key in missing if state[key].dim() > 1]
+    if lost:
+        raise ValueError(
+            f"{path} is of another architecture: it lacks {len(lost)} layers of the backbone, such as {lost[0]}, which "
+            "would stay random. Check MODEL.BACKBONE and PRETRAIN_PATH."
+        )
+    backbone.load_state_dict(fitting, strict=False)
     unused = sorted(weights.keys() - fitting.keys())
     logger.info(f"Loaded {len(fitting)} weights from {path}; not used of it: {', '.join(unused) or 'nothing'}")
     if missing:
@@ -119,9 +125,12 @@ def _cached_weights(cfg) -> str:
         if os.path.isfile(os.path.join(place, name)):
             return os.path.join(place, name)
     path = os.path.join(folder, name)
-    if comm.is_main_process():
-        _download(url, path)
-    comm.synchronize()
+    try:
+        with alone(f"{path}.lock"):  # of several processes, the first one of a machine
+            if not os.path.isfile(path):
+                _download(url, path)
+    except OSError as error:
+        raise ValueError(_missing(url, path)) from error
     return path
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 from PIL import Image
@@ -27,17 +28,20 @@ from .locks import alone
 logger = logging.getLogger(__name__)
 GIB = 2**30
 
+_readers: WeakSet["ResizedImages"] = WeakSet()
+
 
 class ResizedImages:
     """Reads photographs from a file of `write_resized`, in the place of `read_image`."""
 
-    def __init__(self, file: str | os.PathLike, paths: Sequence[str]):
+    def __init__(self, file: Path, paths: Sequence[str]):
         self.file, self.paths = file, paths
         self._open()
 
     def _open(self) -> None:
         self._rows = {path: row for row, path in enumerate(self.paths)}
         self._pixels = np.load(self.file, mmap_mode="r")
+        _readers.add(self)
 
     def __call__(self, path: str) -> Image.Image:
         return Image.fromarray(self._pixels[self._rows[path]])
@@ -62,7 +66,8 @@ def image_reader(
     Args:
         paths: of readable photographs.
         transforms: all that will be applied to them.
-        limit_gib: of all such files together, in GiB; those used longest ago go first. 0 switches this off.
+        limit_gib: of all such files together, in GiB; those used longest ago go first, but for those that this process
+            reads. 0 switches this off.
         folder: by default that of `check.cache_folder`.
     """
     paths, resize = list(dict.fromkeys(paths)), common_resize(transforms)
@@ -70,20 +75,27 @@ def image_reader(
         return read_image
     height, width = resize.size
     size = 3 * len(paths) * height * width
-    if size > limit_gib * GIB:
-        if limit_gib:
-            reason = f"{len(paths)} resized images take {size / GIB:.2g} GiB, DATALOADER.CACHE_GIB is {limit_gib:g}"
-            log_once(logger, logging.INFO, f"{reason}: photographs are decoded each time")
-        return read_image
     name = hashlib.blake2b("\0".join([repr(resize), *map(str, map(stamp, paths))]).encode(), digest_size=16).hexdigest()
     file = Path(folder or cache_folder(), f"resized-{name}.npy")
+    in_use = {reader.file for reader in _readers if reader.file.parent == file.parent and reader.file.exists()}
+    room = limit_gib * GIB - size - sum(other.stat().st_size for other in in_use - {file})
+    if room < 0:
+        if limit_gib:
+            reason = f"{len(paths)} resized images take {size / GIB:.2g} GiB, DATALOADER.CACHE_GIB is {limit_gib:g}"
+            log_once(logger, logging.INFO, f"{reason} for all: photographs are decoded each time")
+        return read_image
     try:
         with alone(file.with_name("resized.lock")):  # of several ranks and runs the first writes for all
             if not file.exists():
-                make_room(file.parent, limit_gib * GIB - size)
+                make_room(file.parent, room, in_use)
                 write_resized(file, paths, resize)
             os.utime(file)
-            return ResizedImages(file, paths)
+            try:
+                return ResizedImages(file, paths)
+            except (ValueError, EOFError):  # damaged
+                file.unlink()
+                write_resized(file, paths, resize)
+                return ResizedImages(file, paths)
     except OSError as error:
         log_once(logger, logging.WARNING, f"{file} cannot be used ({error}); photographs are decoded each time")
         return read_image
@@ -113,9 +125,9 @@ def write_resized(file: Path, paths: Sequence[str], resize: Resize) -> None:
     logger.info("Decoded and resized %d photographs in %.1f s into %s", len(paths), seconds, file)
 
 
-def make_room(folder: Path, room: float) -> None:
-    """Remove the resized photographs that were used longest ago, until the others take `room` bytes at most."""
-    files = sorted(folder.glob("resized-*.npy"), key=lambda file: file.stat().st_mtime)
+def make_room(folder: Path, room: float, kept: set[Path]) -> None:
+    """Remove the resized photographs that were used longest ago, until those that are not `kept` take `room` bytes."""
+    files = sorted(set(folder.glob("resized-*.npy")) - kept, key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in files)
     for file in files:
         if total <= room:

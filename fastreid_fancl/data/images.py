@@ -6,6 +6,7 @@ import os
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..errors import OneProcessError
 from ..logs import log_once
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ UPRIGHT = {
 }
 
 
-class UnreadableImage(ValueError):  # noqa: N818 - named for the photograph, not for the error
+class UnreadableImage(OneProcessError):  # noqa: N818 - named for the photograph, not for the error
     """A photograph that cannot be used; ``path`` and ``problem`` say which and why.
 
     The message is the only required argument, because DataLoader workers rebuild an error from its message.

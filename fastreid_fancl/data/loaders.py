@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from fastreid.utils import comm
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -129,9 +128,8 @@ def train_loader(
     batches: np.ndarray,
     seed: int,
     num_workers: int = 0,
-    rank: int | None = None,
-    world_size: int | None = None,
-    pin_memory: bool | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader:
     """Load one epoch: this rank's slice of each planned global batch, with every item seeded.
 
@@ -140,48 +138,39 @@ def train_loader(
         batches: (iterations, batch_size) indices, from ``samplers``; batch_size is that of all ranks together.
         seed: of the epoch's augmentation.
         num_workers: processes that read and transform; the batches do not depend on it.
-        rank: this process among ``world_size``; both default to fast-reid's ``comm``.
+        rank: this process among ``world_size``.
         world_size: see ``rank``.
-        pin_memory: by default, where there is a CUDA device.
     """
-    rank, world_size = _place(rank, world_size)
-    return _loader(dataset, GlobalBatchSampler(batches, seed, rank, world_size), num_workers, pin_memory)
+    return _loader(dataset, GlobalBatchSampler(batches, seed, rank, world_size), num_workers)
 
 
 def feature_loader(
     dataset: Dataset,
     batch_size: int,
     num_workers: int = 0,
-    rank: int | None = None,
-    world_size: int | None = None,
-    pin_memory: bool | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader:
     """Load this rank's contiguous share of the data set, in order and once; shares differ by one image at most.
 
     Args:
         dataset: a :class:`ReIDDataset` with test-time transforms.
         batch_size: images a batch of this process; the last batch may be smaller.
-        num_workers, rank, world_size, pin_memory: as in :func:`train_loader`.
+        num_workers, rank, world_size: as in :func:`train_loader`.
     """
     if batch_size < 1:
         raise ValueError(f"expected at least 1 image a batch, got {batch_size}")
-    rank, world_size = _place(rank, world_size)
     start, stop = (len(dataset) * part // world_size for part in (rank, rank + 1))
     batches = [range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
-    return _loader(dataset, batches, num_workers, pin_memory)
+    return _loader(dataset, batches, num_workers)
 
 
-def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """This process's rank and the number of processes, from fast-reid where not given."""
-    return comm.get_rank() if rank is None else rank, comm.get_world_size() if world_size is None else world_size
-
-
-def _loader(dataset: Dataset, batch_sampler: Sequence, num_workers: int, pin_memory: bool | None) -> DataLoader:
+def _loader(dataset: Dataset, batch_sampler: Sequence, num_workers: int) -> DataLoader:
     return DataLoader(
         dataset,
         batch_sampler=batch_sampler,
         num_workers=num_workers,
-        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        pin_memory=torch.cuda.is_available(),
         multiprocessing_context=worker_context() if num_workers > 0 else None,
         # a loader without a generator of its own draws from torch's global one at each start
         generator=torch.Generator().manual_seed(0),

@@ -7,7 +7,6 @@ import csv
 import gzip
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from .. import clustering
+from ..errors import OneProcessError
 from ..files import replacing
 
 logger = logging.getLogger(__name__)
@@ -108,13 +108,10 @@ def memory_told() -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        message = (
+        raise OneProcessError(
             f"The GPU's memory is too small for the clustering ({error}): set PSEUDO_LABELS.DEVICE cpu, or a smaller "
             "PSEUDO_LABELS.BLOCK_GIB."
-        )
-        if comm.get_local_rank():  # the first one may wait for this process without an end, and say nothing
-            print(f"error: process {comm.get_rank()}: {message}", file=sys.stderr, flush=True)
-        raise ValueError(message) from error
+        ) from error
 
 
 def clustering_device(options, device: torch.device) -> torch.device:

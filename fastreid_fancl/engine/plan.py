@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +289,8 @@ def share(cfg, processes: int, folder: str):
     cfg.defrost()
     cfg.OUTPUT_DIR, cfg.DATALOADER.CACHE_GIB = folder, 0.0
     cfg.SOLVER.IMS_PER_BATCH //= processes
+    # Whole groups are a rule for the batches of all processes together.
+    cfg.DATALOADER.NUM_INSTANCE = gcd(cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH)
     cfg.TEST.IMS_PER_BATCH //= processes
     cfg.freeze()
     return cfg

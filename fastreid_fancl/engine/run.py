@@ -19,19 +19,30 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from fastreid.engine import default_argument_parser, default_setup, launch
+import yaml
+from fastreid.engine import default_argument_parser, launch
 from fastreid.utils import comm
-from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.env import seed_all_rng
 from torch.multiprocessing import ProcessExitedException
 
 from .. import compat
+from ..compat.engine import set_up_logs, write_config
 from ..config import load_config
 from ..data.locks import alone
+from ..errors import OneProcessError
+from ..report.runs import read_config
+from ..report.systems import differences, explain
+from .complete import CompleteCheckpointer, input_size, modules_run
 from .plan import plan
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
+# What optimiser, schedule and weights of a checkpoint hold.
+OF_CHECKPOINT = (
+    *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
+    *("SOLVER.HEADS_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY", "SOLVER.MOMENTUM", "SOLVER.NESTEROV"),
+    *("SOLVER.SCHED", "SOLVER.STEPS", "SOLVER.GAMMA", "SOLVER.WARMUP"),
+)
 
 
 def command_line(argv: list[str] | None = None) -> None:
@@ -46,22 +57,26 @@ def command_line(argv: list[str] | None = None) -> None:
         if args.plan:
             print(plan(cfg, processes))
             return
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     compat.choose_backend(cfg.MODEL.DEVICE)
     try:
         launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command with --resume goes on from the last checkpoint")
     except ProcessExitedException as error:
         sys.exit(error.exit_code)
 
 
 def one_process(args) -> None:
-    """`train` in one of the processes; only the first one of a machine says what was wrong."""
+    """`train` in one of the processes; only the first one of a machine says what was wrong with all."""
     try:
         train(args)
-    except ValueError as error:
+    except OneProcessError as error:
+        sys.exit(f"error: process {comm.get_rank()}: {error}" if comm.get_world_size() > 1 else f"error: {error}")
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}" if comm.get_local_rank() == 0 else 1)
 
 
@@ -79,18 +94,53 @@ def train(args) -> dict:
     """
     cfg = load_config(args.config_file, args.opts)
     with sole_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
-        default_setup(cfg, args)
+        set_up_logs(cfg, args)
         check_data(cfg, train=not args.eval_only)
         seed_all_rng(cfg.SEED)
         if args.eval_only:
+            write_config(cfg, evaluation=True)
             return evaluate(cfg)
-        if not args.resume and comm.is_main_process():
-            start_over(Path(cfg.OUTPUT_DIR))
+        check_start(cfg)
+        if args.resume:
+            check_resumed(cfg)
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
+        if not args.resume and comm.is_main_process():
+            start_over(Path(cfg.OUTPUT_DIR))
+        write_config(cfg)  # after all that may fail: the folder may hold a run that it is of
         for name in cfg.DATASETS.TESTS:
             Trainer.build_test_loader(cfg, name)  # decodes what the evaluations need before the clocks run
         return trainer.train()
+
+
+def check_start(cfg) -> None:
+    """Raise ValueError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
+    path, start = cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.MODEL.WEIGHTS
+    if path and (start or not cfg.MODEL.BACKBONE.PRETRAIN):
+        raise ValueError(
+            f"MODEL.BACKBONE.PRETRAIN_PATH {path} would not be used: with it set MODEL.BACKBONE.PRETRAIN True and "
+            f"MODEL.WEIGHTS '', now {cfg.MODEL.BACKBONE.PRETRAIN} and {start!r}."
+        )
+
+
+def check_resumed(cfg) -> None:
+    """Warn of settings that a run goes on with and that its folder's config.yaml has otherwise.
+
+    Raises:
+        ValueError: on those that its checkpoint keeps, whatever the configuration says.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if not (folder / "last_checkpoint").exists() or not (folder / "config.yaml").exists():
+        return
+    found = differences(read_config(folder), yaml.safe_load(cfg.dump()))
+    kept = {key: values for key, values in found.items() if key.startswith(OF_CHECKPOINT)}
+    if kept:
+        raise ValueError(
+            f"The run in {folder} has other settings (there, and now): {explain(kept)}. Its checkpoint would keep "
+            "them: give those of the run, or start anew without --resume."
+        )
+    if found:
+        logger.warning("The run goes on with other settings (before, and now): %s", explain(found))
 
 
 def start_over(folder: Path) -> None:
@@ -106,8 +156,10 @@ def sole_writer(folder: str) -> Iterator[None]:
     """Keep other runs out of an output folder.
 
     Raises:
-        ValueError: if another run is writing to it.
+        ValueError: if there is none, or another run is writing to it.
     """
+    if not folder:
+        raise ValueError("OUTPUT_DIR is empty: name a folder for what the run writes.")
     with ExitStack() as stack:
         try:
             stack.enter_context(alone(os.path.join(folder, ".lock"), wait=False))
@@ -121,13 +173,20 @@ def sole_writer(folder: str) -> Iterator[None]:
 
 
 def evaluate(cfg) -> dict:
-    """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name."""
+    """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name.
+
+    Raises:
+        ValueError: without tests, or if weights lack what the test-time feature is made of.
+    """
+    if not cfg.DATASETS.TESTS:
+        raise ValueError("DATASETS.TESTS is empty: name a data set to evaluate on.")
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.MODEL.WEIGHTS:
         cfg.MODEL.BACKBONE.PRETRAIN = False
     elif not cfg.MODEL.BACKBONE.PRETRAIN:
         logger.warning("These are the scores of random weights: name trained ones by MODEL.WEIGHTS.")
-    model = Trainer.build_model(cfg)
-    Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    model = Trainer.build_model(cfg).eval()
+    if cfg.MODEL.WEIGHTS:
+        CompleteCheckpointer(model, modules_run(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
     return Trainer.test(cfg, model)

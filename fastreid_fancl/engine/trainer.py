@@ -179,6 +179,11 @@ class Trainer(DefaultTrainer):
             logger.warning(RANDOM_START)
         check_state(self.optimizer)
         lay_out_state(self.model, self.optimizer)
+        precisions = comm.all_gather(self.cfg.MODEL.PRECISION)
+        if len(set(precisions)) > 1:
+            raise ValueError(
+                f"Expected one MODEL.PRECISION, but auto is {precisions} of the processes: set it to float32."
+            )
         epochs = comm.all_gather(self.start_epoch)
         if len(set(epochs)) > 1:
             raise ValueError(

@@ -19,7 +19,7 @@ class Encoder(nn.Module, ABC):
         """
         Args:
             backbone: images (B, 3, H, W) -> feature map (B, D, h, w).
-            heads: feature map -> (B, D) of unit length; of several parts side by side, as `PartHead` has them.
+            heads: feature map -> (B, D) of unit length, or what else a method's own `encode` takes.
             pixel_mean, pixel_std: of the three channels, in units of [0, 255].
         """
         super().__init__()

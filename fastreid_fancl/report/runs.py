@@ -153,7 +153,7 @@ def read_run(folder: str | Path) -> Run:
     """
     try:
         return _read_run(Path(folder))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"The files of the run {folder} are damaged ({error!r}): train it anew.") from error
 
 
@@ -203,7 +203,7 @@ def read_config(folder: Path) -> dict:
         raise ValueError(f"Expected the OUTPUT_DIR of a run, with config.yaml in it, got {folder}.")
     try:
         config = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): train the run anew.") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged, it holds no settings: train the run anew.")

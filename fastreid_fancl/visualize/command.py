@@ -29,7 +29,7 @@ def command_line(argv: list[str] | None = None) -> None:
         cfg = configuration_of(args)
         album, module = (importlib.import_module(f"{__package__}.{name}") for name in ("album", kind))
         print(album.add(Path(cfg.OUTPUT_DIR), module.draw(cfg, **options)))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

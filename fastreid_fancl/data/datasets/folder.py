@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 
 from fastreid.data.datasets.bases import ImageDataset
 
@@ -84,7 +85,15 @@ class FolderDataset(ImageDataset):
         require(self, ("query", "gallery"))
         super().show_test()
 
-    def _train_items(self) -> list[tuple[str, str, str]]:
+    def combine_all(self) -> None:
+        """Train on the images of all splits, under one identity and camera each.
+
+        fast-reid's own takes those of the test for other identities and cameras, and unknown cameras for two.
+        """
+        kept = {path for split in (self.train, self.query, self.gallery) for path, *_ in split}
+        self._train = [item for item in self._train_items(("train", "query", "gallery")) if item[0] in kept]
+
+    def _train_items(self, splits: Sequence[str] = ("train",)) -> list[tuple[str, str, str]]:
         return [
             (
                 photo.path,
@@ -92,7 +101,7 @@ class FolderDataset(ImageDataset):
                 f"{self.dataset_name}{UNKNOWN_CAMERA if photo.camera is None else '_' + photo.camera}",
             )
             for photo in self.photos
-            if photo.split == "train"
+            if photo.split in splits
         ]
 
     def _test_items(self, split: str) -> list[tuple[str, int, int]]:

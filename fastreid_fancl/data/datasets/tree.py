@@ -12,7 +12,10 @@ from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
 logger = logging.getLogger(__name__)
 
 OTHER_SPLIT_NAMES = ("test", "val", "valid", "validation", "probe")
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif",
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jfif"),
+)
 
 
 def read_folders(folder: str) -> list[Photo]:
@@ -80,17 +83,29 @@ def _walk(folder: str) -> Iterator[tuple[str, ...]]:
     """The parts of the path of every photograph below ``folder``, in sorted order; follows links, each folder once."""
     skipped: Counter[str] = Counter()
     seen = {os.path.realpath(folder)}
-    for here, folders, files in os.walk(folder, followlinks=True):
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         folders[:] = sorted(f for f in folders if not _hidden(f) and _is_new(os.path.join(here, f), seen))
         relative = os.path.relpath(here, folder)
         for name in sorted(files):
             if name.lower().endswith(SUFFIXES) and not _hidden(name):
+                _check_name(os.path.join(here, name))
                 yield (*(relative.split(os.sep) if relative != "." else ()), name)
             elif not _hidden(name):
                 skipped[os.path.splitext(name)[1].lower() or name] += 1
     if skipped:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common(10))
         log_once(logger, logging.WARNING, f"{folder}: {skipped.total()} files of other types are not used: {kinds}")
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"The folder {error.filename} cannot be read ({error.strerror}): mend that, or move it.")
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"The name of {path!r} is not UTF-8, and no table could hold it: rename it.") from None
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:

@@ -21,7 +21,7 @@ PATTERNS = ("spots", "stripes", "patches", "belts")
 
 
 def other_animal(rng: np.random.Generator) -> Animal:
-    """An animal of one of five body plans and four patterns, in greys, sand, black, white or umber."""
+    """An animal of one of six body plans and four patterns, in greys, sand, black, white or umber."""
     u = rng.uniform
     hue = rng.choice([u(-20, 5), u(35, 75), u(190, 250)], p=[0.25, 0.45, 0.3])  # liver, sand and olive, slate
     ground = hsv(hue, u(0.02, 0.55), u(0.3, 0.95))
