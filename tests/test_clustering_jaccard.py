@@ -201,3 +201,13 @@ def test_features_that_are_not_finite_are_refused():
     features[7] = np.nan
     with pytest.raises(ValueError, match="1 of 20 rows: 7"):
         jaccard_distance(features, 5, 2)
+
+
+def test_neighbours_whose_weight_underflows_are_no_neighbours():
+    """Far rows: e^-d^2 is 0 in float32, so that a row overlaps with those alone that share a weight."""
+    features = 30 * np.random.default_rng(0).standard_normal((12, 8)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        found = jaccard_distance(features, 12, 1).toarray()
+        expected = jaccard_distance(torch.from_numpy(features).double().numpy(), 12, 1).toarray()
+    assert np.array_equal(found, expected)
+    assert np.array_equal(found, found.T) and not found.diagonal().any()

@@ -154,3 +154,23 @@ def test_a_run_is_the_same_to_the_bit_without(datasets, tmp_path, monkeypatch, m
     command_line(arguments(method, tmp_path / "without", DATALOADER__CACHE_GIB=0))
     assert same(weights(tmp_path / "with"), weights(tmp_path / "without"))
     assert metrics(tmp_path / "with")[-1]["mAP"] == metrics(tmp_path / "without")[-1]["mAP"]
+
+
+@pytest.mark.parametrize("left", [0, 100, 200])
+def test_a_damaged_file_is_written_anew(photographs, tmp_path, left):
+    first = image_reader(photographs, [PIXELS], 1, tmp_path / "cache")(photographs[0])
+    os.truncate(next((tmp_path / "cache").glob("*.npy")), left)
+    again = image_reader(photographs, [PIXELS], 1, tmp_path / "cache")(photographs[0])
+    assert equal(first, again)
+
+
+def test_on_a_full_disk_photographs_are_decoded_each_time(photographs, tmp_path, monkeypatch, caplog):
+    log_once.cache_clear()
+    monkeypatch.setattr("fastreid_fancl.files.FULL", 1 << 60)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fastreid_fancl.files.os.fsync", full)
+    assert image_reader(photographs, [PIXELS], 1, tmp_path / "cache") is read_image
+    assert "its disk is full" in caplog.text

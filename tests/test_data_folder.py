@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from fastreid_fancl.data import UNLABELLED
+from fastreid_fancl.data.check import drop
 from fastreid_fancl.data.datasets import FolderDataset, resolve
 from fastreid_fancl.logs import log_once
 
@@ -319,3 +320,46 @@ def test_the_root_is_read_when_used_and_a_root_of_ones_own_wins(root, tmp_path_f
     assert len(resolve("Wild")(root=str(elsewhere)).train) == 2
     monkeypatch.setenv("FASTREID_DATASETS", str(elsewhere))
     assert len(wild().train) == 2
+
+
+def test_all_splits_together_keep_each_animal_and_camera_one(root):
+    table(
+        root,
+        "path,identity,split,camera",
+        *("a.png,ada,train,north", "b.png,ada,query,north", "c.png,bo,gallery,south", "d.png,ada,gallery,south"),
+    )
+    dataset = resolve("Wild")()
+    dataset.combine_all()
+    assert [item[1:] for item in dataset.train] == [
+        *(("Wild_ada", "Wild_north"), ("Wild_ada", "Wild_north"), ("Wild_bo", "Wild_south")),
+        ("Wild_ada", "Wild_south"),
+    ]
+
+
+def test_unknown_cameras_are_not_taken_for_two_when_all_splits_are_together(root):
+    table(root, "path,identity,split", "a.png,ada,train", "b.png,bo,query", "c.png,bo,gallery")
+    dataset = resolve("Wild")()
+    drop(dataset, {dataset.query[0][0]})
+    dataset.combine_all()
+    assert [item[1:] for item in dataset.train] == [("Wild_ada", "Wild_unknown"), ("Wild_bo", "Wild_unknown")]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_left_out(root, monkeypatch):
+    tree(root, "ada/1.png", "bo/1.png")
+    scan = os.scandir
+
+    def refused(path):
+        if str(path).endswith("bo"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(ValueError, match="bo cannot be read .Permission denied."):
+        resolve("Wild")()
+
+
+def test_a_name_that_is_not_utf8_is_told_at_the_start(root):
+    tree(root, "ada/1.png")
+    os.rename(root / "Wild/ada/1.png", os.fsencode(root / "Wild/ada") + b"/b\xe4r.png")
+    with pytest.raises(ValueError, match="not UTF-8.*rename it"):
+        resolve("Wild")()

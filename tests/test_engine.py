@@ -545,3 +545,51 @@ def test_fewer_images_than_processes_are_refused(monkeypatch):
     monkeypatch.setattr("fastreid_fancl.engine.hooks.comm.get_world_size", lambda: 3)
     with pytest.raises(ValueError, match="got 2 images: lower --num-gpus"):
         PseudoLabels._features(None, ["one.png", "two.png"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"MODEL__META_ARCHITECTURE": "JCL"}, {"SOLVER__BASE_LR": 1e-6}, {"SOLVER__OPT": "SGD"}, {"SOLVER__GAMMA": 0.5}],
+    ids=str,
+)
+def test_what_a_checkpoint_keeps_cannot_be_changed_on_resume(datasets, tmp_path, changes):
+    command_line(arguments("cluster_contrast", tmp_path, SOLVER__MAX_EPOCH=1))
+    key = next(iter(changes)).replace("__", ".")
+    with pytest.raises(SystemExit, match=rf"other settings .*{key}.*without --resume"):
+        command_line(arguments("cluster_contrast", tmp_path, "--resume", SOLVER__MAX_EPOCH=2, **changes))
+    kept = load_config(os.fspath(tmp_path / "config.yaml"))
+    assert kept.SOLVER.MAX_EPOCH == 1, "the folder is as it was"
+
+
+def test_other_changes_on_resume_are_told(datasets, tmp_path):
+    command_line(arguments("cluster_contrast", tmp_path, SOLVER__MAX_EPOCH=1))
+    command_line(arguments("cluster_contrast", tmp_path, "--resume", SOLVER__MAX_EPOCH=2, MEMORY__TEMPERATURE=0.1))
+    assert "MEMORY.TEMPERATURE (0.05 and 0.1)" in (tmp_path / "log.txt").read_text()
+
+
+def test_weights_of_another_backbone_are_refused_in_training_and_evaluation(datasets, tmp_path):
+    command_line(arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1))
+    start = {"MODEL__WEIGHTS": tmp_path / "run/model_final.pth"}
+    for flags in ((), ("--eval-only",)):
+        with pytest.raises(SystemExit, match="MODEL.BACKBONE"):
+            command_line(arguments("fancl", tmp_path / "other", *flags, MODEL__BACKBONE__DEPTH="34x", **start))
+    with pytest.raises(SystemExit, match="weights of the test-time feature are missing"):
+        command_line(arguments("pcb", tmp_path / "other", "--eval-only", **start))
+    command_line(arguments("pcb", tmp_path / "other", SOLVER__MAX_EPOCH=1, **start))  # its head is new
+
+
+def test_an_evaluation_without_tests_and_a_run_without_a_folder_are_refused(datasets, tmp_path):
+    with pytest.raises(SystemExit, match="DATASETS.TESTS is empty"):
+        command_line(arguments("fancl", tmp_path, "--eval-only", DATASETS__TESTS="()"))
+    with pytest.raises(SystemExit, match="OUTPUT_DIR is empty"):
+        command_line(arguments("fancl", ""))
+
+
+@pytest.mark.parametrize("changes", [{"MODEL__BACKBONE__PRETRAIN": False}, {"MODEL__WEIGHTS": "w.pth"}], ids=str)
+def test_weights_that_would_not_be_used_are_told(datasets, tmp_path, changes):
+    torch.save({}, tmp_path / "w.pth")
+    own = {"MODEL__BACKBONE__PRETRAIN": True, "MODEL__BACKBONE__PRETRAIN_PATH": tmp_path / "w.pth"} | {
+        key: tmp_path / value if value else value for key, value in changes.items()
+    }
+    with pytest.raises(SystemExit, match="PRETRAIN_PATH .* would not be used"):
+        command_line(arguments("fancl", tmp_path / "run", **own))

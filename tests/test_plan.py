@@ -117,3 +117,9 @@ def test_minutes_are_those_of_all_times():
     assert "| training | 6 | 100 | 10 |" in printed
     assert "| the run | | | 11 |" in printed
     assert "1.00 GiB, 2.00 GiB of its GPU" in printed
+
+
+def test_whole_groups_are_no_rule_for_one_process(datasets, tmp_path):
+    cfg = configuration("fancl", tmp_path, SOLVER__IMS_PER_BATCH=12, DATALOADER__NUM_INSTANCE=4)
+    assert share(cfg, 6, "elsewhere").DATALOADER.NUM_INSTANCE == 2
+    assert plan(cfg, 6).seconds > 0

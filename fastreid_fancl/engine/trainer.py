@@ -171,7 +171,8 @@ class Trainer(DefaultTrainer):
         """As the stock one.
 
         Raises:
-            ValueError: if only some of the processes find the checkpoint, or it is of another model.
+            ValueError: if only some of the processes find the checkpoint, or it is of another model, or if they would
+                train in several precisions.
         """
         super().resume_or_load(resume)
         pretrained = self.cfg.MODEL.WEIGHTS or self.cfg.MODEL.BACKBONE.PRETRAIN or self.start_epoch
@@ -179,16 +180,16 @@ class Trainer(DefaultTrainer):
             logger.warning(RANDOM_START)
         check_state(self.optimizer)
         lay_out_state(self.model, self.optimizer)
-        precisions = comm.all_gather(self.cfg.MODEL.PRECISION)
-        if len(set(precisions)) > 1:
-            raise ValueError(
-                f"Expected one MODEL.PRECISION, but auto is {precisions} of the processes: set it to float32."
-            )
         epochs = comm.all_gather(self.start_epoch)
         if len(set(epochs)) > 1:
             raise ValueError(
                 f"Expected all processes to resume from one checkpoint, but they would start at the epochs {epochs}: "
                 f"let the machines share OUTPUT_DIR {self.cfg.OUTPUT_DIR}."
+            )
+        precisions = comm.all_gather(self.cfg.MODEL.PRECISION)
+        if len(set(precisions)) > 1:
+            raise ValueError(
+                f"Expected one MODEL.PRECISION, but auto gives the processes {precisions}: set it to float32."
             )
 
     def build_hooks(self) -> list[hooks.HookBase]:
