@@ -47,7 +47,8 @@ def test_a_plan_is_printed_and_nothing_starts(datasets, tmp_path, capsys):
     command_line(arguments("cluster_contrast", tmp_path / "run", "--plan"))
     printed = capsys.readouterr().out
     rows = re.findall(r"^\| (\w+) \| (\d+) \|", printed, flags=re.MULTILINE)
-    assert rows == [("features", "2"), ("clustering", "2"), ("training", "2"), ("evaluation", "1"), ("checkpoint", "3")]
+    before = [("features", "2"), ("clustering", "2"), ("memory", "2")]
+    assert rows == [*before, ("training", "2"), ("evaluation", "1"), ("checkpoint", "3")]
     assert "Memory of a process" in printed
     assert not (tmp_path / "run").exists()
 

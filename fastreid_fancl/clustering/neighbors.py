@@ -59,7 +59,7 @@ def knn(
     if k == 1:
         return np.zeros((rows, 1), dtype=np.float32), np.arange(rows)[:, None]
     if backend == "auto":
-        plan = choose(*features.shape, k, features.device)
+        plan = choose(*features.shape, k, features.device, block_bytes)
         backend = plan.backend
         log_once(logger, logging.INFO, f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
     if backend == "float32" and features.device.type != "cpu":

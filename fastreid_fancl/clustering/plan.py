@@ -35,19 +35,21 @@ class Plan(NamedTuple):
         return f"by {self.backend}, expected to take {self.seconds:.2g} s and {self.bytes / 2**30:.2g} GiB"
 
 
-def choose(rows: int, dimensions: int, k: int, device: torch.device) -> Plan:
-    """The fastest exact backend on this machine, by timing a small product of each kind."""
+def choose(rows: int, dimensions: int, k: int, device: torch.device, block_bytes: int = BLOCK_BYTES) -> Plan:
+    """The fastest exact backend on this machine, by timing a small product of each kind; `block_bytes` as for `knn`."""
     backends = ("int8", "float32") if device.type == "cpu" else ("float32",)
-    plans = [estimate(backend, rows, dimensions, k, device) for backend in backends]
+    plans = [estimate(backend, rows, dimensions, k, device, block_bytes) for backend in backends]
     return min(plans, key=lambda plan: plan.seconds)
 
 
-def estimate(backend: str, rows: int, dimensions: int, k: int, device: torch.device) -> Plan:
+def estimate(
+    backend: str, rows: int, dimensions: int, k: int, device: torch.device, block_bytes: int = BLOCK_BYTES
+) -> Plan:
     """Expected seconds and bytes of a search by "int8" or "float32"."""
     count = min(rows, candidate_count(k))
     product, kept = seconds_a_pair(backend, dimensions, device), rows * (12 * k + dimensions * SIZE[backend])
     if device.type != "cpu":
-        return Plan(backend, rows**2 * product, kept + 2 * BLOCK_BYTES)
+        return Plan(backend, rows**2 * product, kept + 2 * block_bytes)
     threads = torch.get_num_threads()
     rounds = 2 + max(0, log2(rows / (2 * count)))  # a round fills the second half of a list
     seconds_a_candidate = rounds * APPEND_SECONDS + 4 * dimensions * MEASURED / BYTES_PER_SECOND

@@ -17,6 +17,7 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
+from ..clustering.plan import Plan as Search
 from ..clustering.plan import choose
 from ..compat.model import own_batch
 from ..data.cache import GIB, image_reader
@@ -164,13 +165,33 @@ class Rehearsal:
         made_up = {name: clustered(self.sample, values.shape[1], self.cfg.SEED) for name, values in features.items()}
         labels = torch.arange(self.sample, device=self.model.device) // PER_CLUSTER
         clustering = self._cluster(made_up["original"])
-        self.model.start_epoch({name: values.to(self.model.device) for name, values in made_up.items()}, labels)
+        memory = self._fill({name: values.to(self.model.device) for name, values in made_up.items()}, labels)
         larger = 4 * (self.images - self.sample) * sum(values.shape[1] for values in made_up.values())
         self.extra, self.extra_gpu = self.extra + COPIES * larger, self.extra_gpu + larger
         self.model.epoch = 1
         kept = self.model.stored_features() is not None
         yield Phase("features", 1 if kept else self.cfg.SOLVER.MAX_EPOCH, each * self.images / self.processes)
         yield Phase("clustering", self.cfg.SOLVER.MAX_EPOCH, clustering)
+        yield Phase("memory", self.cfg.SOLVER.MAX_EPOCH, memory)
+
+    def _fill(self, features: dict[str, Tensor], labels: Tensor) -> float:
+        """Seconds of all images' memory banks, which grow as N, but for searches of neighbours."""
+
+        def run():
+            self.model.start_epoch(features, labels)
+            wait(self.model.device)
+
+        sample, whole = (plan.seconds for plan in self._searches(features["original"]))
+        searched = self.model.searches * sample
+        return self.model.searches * whole + max(0.0, seconds(run) - searched) * self.images / self.sample
+
+    def _searches(self, features: Tensor) -> tuple[Search, Search]:
+        """What a search of neighbours takes among the sample, and among all images."""
+        options, device = self.cfg.PSEUDO_LABELS, clustering_device(self.cfg.PSEUDO_LABELS, features.device)
+        block = int(options.BLOCK_GIB * GIB)
+        return tuple(
+            choose(rows, features.shape[1], options.K1 + 1, device, block) for rows in (self.sample, self.images)
+        )
 
     def _cluster(self, features: Tensor) -> float:
         """Seconds of all images' clustering: the search's grow as its plan says, those of the rest as N.
@@ -187,10 +208,7 @@ class Rehearsal:
         once = max(0.0, first - taken) / self.cfg.SOLVER.MAX_EPOCH
         if self.images == self.sample:
             return taken + once
-        known, whole = (
-            choose(rows, features.shape[1], self.cfg.PSEUDO_LABELS.K1 + 1, features.device)
-            for rows in (self.sample, self.images)
-        )
+        known, whole = self._searches(features)
         if features.device.type == "cpu":
             self.passing = max(self.passing, whole.bytes)
         else:

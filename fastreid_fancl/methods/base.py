@@ -71,12 +71,14 @@ class PseudoLabelMethod(Encoder):
         VIEWS: further views of each training image: key of the batch -> "train" or "test", which transform makes it.
         TWINS: prefixes of further encoders, which start as copies of the first where a checkpoint holds only that.
         TRAINS_OUTLIERS: whether images that clustering left out are in the batches, each a class of its own.
+        searches: searches of neighbours among all images in `start_epoch`, the growth of which `--plan` needs to know.
         epoch: number of the epoch, set by the engine before anything else in it.
     """
 
     VIEWS: ClassVar[dict[str, str]] = {}
     TWINS: ClassVar[tuple[str, ...]] = ()
     TRAINS_OUTLIERS: ClassVar[bool] = False
+    searches = 0
     epoch = 0
 
     def load_state_dict(self, state_dict, *args, **kwargs):
