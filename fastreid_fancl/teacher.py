@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .memory import check_momentum
 
@@ -26,7 +27,7 @@ class MeanTeacher(nn.Module):
         """
         super().__init__()
         check_momentum(momentum, "a teacher's momentum")
-        self.momentum = momentum
+        self.average = get_ema_multi_avg_fn(momentum)
         for name, module in modules.items():
             self.add_module(name, copy.deepcopy(module))
         self.requires_grad_(False)
@@ -34,5 +35,5 @@ class MeanTeacher(nn.Module):
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
         """theta_T <- alpha theta_T + (1 - alpha) theta, with the parameters of the same names of `student`."""
-        for name, parameter in self.named_parameters():
-            parameter.lerp_(student.get_parameter(name), 1 - self.momentum)
+        names, own = zip(*self.named_parameters(), strict=True)
+        self.average(own, [student.get_parameter(name) for name in names], None)
