@@ -305,13 +305,19 @@ def _holds_words(default) -> bool:
 
 
 def _coerce(replacement, original, key, full_key, strict=yacs.config._check_and_coerce_cfg_value_type):
-    """yacs' type check, which refuses `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1 and `TESTS: mine` over ("a", "b")."""
+    """yacs' type check, which refuses `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1 and `TESTS: mine` over ("a", "b").
+
+    Names of data sets that are numbers, such as 2024, are words, too.
+    """
     if full_key in NUMBER_OR_WORD and isinstance(replacement, (int, float, str)):
         return replacement
     if isinstance(original, float) and type(replacement) is int:
         return float(replacement)
     if _holds_words(original) and isinstance(replacement, str) and not replacement.startswith(("(", "[")):
         return type(original)((replacement,))
+    if original and _holds_words(original) and not isinstance(replacement, str):
+        entries = replacement if isinstance(replacement, (tuple, list)) else (replacement,)
+        replacement = type(original)(str(entry) if type(entry) is int else entry for entry in entries)
     return strict(replacement, original, key, full_key)
 
 

@@ -128,6 +128,12 @@ def test_folders_named_by_a_number_are_words():
     assert (cfg.DATASETS.NAMES, cfg.DATASETS.TESTS, cfg.OUTPUT_DIR, cfg.SEED) == (("2024",), ("2024_05",), "2024", 3)
 
 
+@pytest.mark.parametrize("names", ["2024", "[2024]", "(2024,)", "'2024'"])
+def test_folders_named_by_a_number_are_words_in_a_file(tmp_path, names):
+    (tmp_path / "own.yml").write_text(f"DATASETS:\n  NAMES: {names}\n")
+    assert load_config(str(tmp_path / "own.yml")).DATASETS.NAMES == ("2024",)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -181,9 +181,9 @@ class Rehearsal:
             self.model.start_epoch(features, labels)
             wait(self.model.device)
 
-        sample, whole = (plan.seconds for plan in self._searches(features["original"]))
-        searched = self.model.searches * sample
-        return self.model.searches * whole + max(0.0, seconds(run) - searched) * self.images / self.sample
+        run()  # the first takes longer
+        known, whole = (self.model.searches * search.seconds for search in self._searches(features["original"]))
+        return whole + max(0.0, seconds(run) - known) * self.images / self.sample
 
     def _searches(self, features: Tensor) -> tuple[Search, Search]:
         """What a search of neighbours takes among the sample, and among all images."""

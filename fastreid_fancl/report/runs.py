@@ -170,6 +170,8 @@ def _read_run(folder: Path) -> Run:
         )
     seed, record = config["SEED"], folder / "run.json"
     starts = json.loads(record.read_text()) if record.exists() else []
+    if not all(isinstance(start, dict) for start in starts):
+        raise TypeError(f"{record.name} holds {starts}")
     queries = read_queries(folder / "queries.csv")
     last = [epoch.scores["mAP"] for epoch in epochs if epoch.scores][-1:]
     return Run(
@@ -261,19 +263,23 @@ def _epoch(number: int, logged: dict[str, float]) -> Epoch:
 
 
 def read_queries(path: Path) -> tuple[Query, ...]:
-    """The queries of an evaluation, in the order of the data set; none without the file."""
+    """The queries of an evaluation, in the order of the data set; none without the file.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     if not path.exists():
         return ()
-    with open(path, newline="") as file:
-        return tuple(
-            Query(
-                row["path"],
-                row["pid"],
-                float(row["ap"]) if row["ap"] else None,
-                int(row["first_rank"]) if row["first_rank"] else None,
-            )
-            for row in csv.DictReader(file)
-        )
+    try:
+        with open(path, newline="") as file:
+            return tuple(map(_query, csv.DictReader(file)))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, or train the run anew.") from error
+
+
+def _query(row: dict[str, str]) -> Query:
+    ap, first = row["ap"], row["first_rank"]
+    return Query(row["path"], row["pid"], float(ap) if ap else None, int(first) if first else None)
 
 
 def fits(queries: tuple[Query, ...], mean: float) -> bool:
