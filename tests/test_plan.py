@@ -17,7 +17,7 @@ def configuration(method: str, output, **changes):
     return load_config(options[1], options[2:])
 
 
-@pytest.mark.parametrize("method", ["fancl", "spcl", "ice", "resnet50"])
+@pytest.mark.parametrize("method", ["fancl", "spcl", "ice", "pplr", "resnet50"])
 def test_a_run_has_the_phases_and_leaves_the_files_of_its_plan(datasets, tmp_path, monkeypatch, method):
     monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "home"))
     keys = {"SOLVER__MAX_EPOCH": 3, "SOLVER__CHECKPOINT_PERIOD": 2, "TEST__EVAL_PERIOD": 3}
@@ -31,6 +31,7 @@ def test_a_run_has_the_phases_and_leaves_the_files_of_its_plan(datasets, tmp_pat
     for phase in ("features", "clustering"):
         epochs = len(logged.get(f"seconds_{phase}", []))
         assert times.get(phase, 0) == (1 if (method, phase) == ("spcl", "features") else epochs)
+    assert times.get("memory", 0) == (3 if method == "pplr" else 0), "it searches for neighbours"
     assert times["training"] == 3
     assert times["evaluation"] == len(logged["mAP"]) == 1
     saved = list((tmp_path / "run").glob("*.pth"))
@@ -47,8 +48,7 @@ def test_a_plan_is_printed_and_nothing_starts(datasets, tmp_path, capsys):
     command_line(arguments("cluster_contrast", tmp_path / "run", "--plan"))
     printed = capsys.readouterr().out
     rows = re.findall(r"^\| (\w+) \| (\d+) \|", printed, flags=re.MULTILINE)
-    before = [("features", "2"), ("clustering", "2"), ("memory", "2")]
-    assert rows == [*before, ("training", "2"), ("evaluation", "1"), ("checkpoint", "3")]
+    assert rows == [("features", "2"), ("clustering", "2"), ("training", "2"), ("evaluation", "1"), ("checkpoint", "3")]
     assert "Memory of a process" in printed
     assert not (tmp_path / "run").exists()
 

@@ -131,7 +131,11 @@ class Rehearsal:
             ranking = sum(self._rank(*sizes, features.shape[1]) for sizes in self.tests)
             yield Phase("evaluation", evaluations, each * self.tested / self.processes + ranking)
             written += 1 + min(evaluations, written) // 2  # the best anew: once at least, each time at most
-        yield Phase("checkpoint", written, seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem)))
+        self._save()  # the first takes longer
+        yield Phase("checkpoint", written, seconds(self._save))
+
+    def _save(self) -> None:
+        self.trainer.checkpointer.save(self.checkpoint.stem)
 
     def memory(self) -> tuple[float, float | None]:
         """GiB resident and of the GPU."""
@@ -172,7 +176,8 @@ class Rehearsal:
         kept = self.model.stored_features() is not None
         yield Phase("features", 1 if kept else self.cfg.SOLVER.MAX_EPOCH, each * self.images / self.processes)
         yield Phase("clustering", self.cfg.SOLVER.MAX_EPOCH, clustering)
-        yield Phase("memory", self.cfg.SOLVER.MAX_EPOCH, memory)
+        if self.model.searches:  # without, banks take milliseconds
+            yield Phase("memory", self.cfg.SOLVER.MAX_EPOCH, memory)
 
     def _fill(self, features: dict[str, Tensor], labels: Tensor) -> float:
         """Seconds of all images' memory banks, which grow as N, but for searches of neighbours."""
