@@ -131,11 +131,7 @@ class Rehearsal:
             ranking = sum(self._rank(*sizes, features.shape[1]) for sizes in self.tests)
             yield Phase("evaluation", evaluations, each * self.tested / self.processes + ranking)
             written += 1 + min(evaluations, written) // 2  # the best anew: once at least, each time at most
-        self._save()  # the first takes longer
-        yield Phase("checkpoint", written, seconds(self._save))
-
-    def _save(self) -> None:
-        self.trainer.checkpointer.save(self.checkpoint.stem)
+        yield Phase("checkpoint", written, seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem)))
 
     def memory(self) -> tuple[float, float | None]:
         """GiB resident and of the GPU."""
