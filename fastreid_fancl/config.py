@@ -153,10 +153,13 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
         A frozen configuration with MODEL.DEVICE and MODEL.PRECISION resolved.
 
     Raises:
-        ValueError: on a missing file, an unknown key (with the nearest known ones) or a value of the wrong type, and
-            on IMPORTS that do not exist.
+        ValueError: on a flag among the options, a missing file, an unknown key (with the nearest known ones) or a value
+            of the wrong type, and on IMPORTS that do not exist.
     """
     opts = opts or []
+    flags = [word for word in opts if str(word).startswith("--")]
+    if flags:
+        raise ValueError(f"{flags[0]} stands behind KEY VALUE options: give it before them.")
     if len(opts) % 2:
         raise ValueError(
             f"Expected options as KEY VALUE KEY VALUE ..., got {len(opts)} words: {' '.join(map(str, opts))}."

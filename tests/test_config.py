@@ -159,3 +159,8 @@ def test_a_file_without_a_value_that_is_its_own_base_or_no_utf8_is_told(tmp_path
 def test_values_that_would_stop_the_first_clustering_are_refused(options):
     with pytest.raises(ValueError, match=r"MIN_SAMPLES|SPCL\.GAP"):
         load_config(opts=options)
+
+
+def test_a_flag_behind_the_options_is_told():
+    with pytest.raises(ValueError, match="--resume stands behind"):
+        load_config(opts=["SEED", 1, "--resume"])
