@@ -308,7 +308,7 @@ def from_main(compute):
             outcome[0] = compute()
         except ValueError as error:
             outcome[1] = error
-    # By gloo: NCCL gives up after ten minutes, and keeps the GPUs busy meanwhile.
+    # By gloo: NCCL keeps the GPUs busy while it waits.
     dist.broadcast_object_list(outcome, src=0, group=comm._get_global_gloo_group())
     if outcome[1] is not None:
         raise outcome[1]
