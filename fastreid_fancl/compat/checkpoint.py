@@ -106,11 +106,11 @@ def align_prefix(weights: dict, names: set[str]) -> dict:
 
 
 def lost_layers(state: dict, missing: list[str]) -> list[str]:
-    """Those of the missing weights that are a backbone's matrices or filters.
+    """Those of the missing weights that are matrices or filters.
 
     Without the others, such as those of an instance normalisation beside BatchNorm, a backbone is not random.
     """
-    return [key for key in missing if key.startswith("backbone.") and state[key].dim() > 1]
+    return [key for key in missing if state[key].dim() > 1]
 
 
 @replace(checkpoint.Checkpointer)
@@ -180,11 +180,12 @@ class Checkpointer(checkpoint.Checkpointer):
         Mend: a ValueError.
         """
         shapes = [entry for entry in incompatible.incorrect_shapes if 0 not in entry[2]]
-        lost = lost_layers(self.model.state_dict(), [*incompatible.missing_keys, *(key for key, *_ in shapes)])
+        missing = [key for key in incompatible.missing_keys if key not in {e[0] for e in incompatible.incorrect_shapes}]
+        of_backbone = [key for key in (*missing, *(e[0] for e in shapes)) if key.startswith("backbone.")]
+        lost = lost_layers(self.model.state_dict(), of_backbone)
         if lost:
             raise ValueError(
                 f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
                 f"as {lost[0]}, and would stay random. Check MODEL.BACKBONE."
             )
-        missing = [key for key in incompatible.missing_keys if key not in {e[0] for e in incompatible.incorrect_shapes}]
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 import types
 from collections.abc import Mapping
 
@@ -15,6 +14,7 @@ from fastreid.data.transforms import functional
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from ..data.loaders import worker_context
 from .imports import replace, wrap
 
 
@@ -29,8 +29,8 @@ class PlainDataLoader(DataLoader):
 
     def __init__(self, local_rank: int, **kwargs):
         kwargs["pin_memory"] = kwargs.get("pin_memory", False) and torch.cuda.is_available()
-        if kwargs.get("num_workers", 0) > 0 and sys.platform == "linux":
-            kwargs.setdefault("multiprocessing_context", "fork")
+        if kwargs.get("num_workers", 0) > 0:
+            kwargs.setdefault("multiprocessing_context", worker_context())
         super().__init__(**kwargs)
 
     def shutdown(self) -> None:

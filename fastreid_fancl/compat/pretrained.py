@@ -11,7 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from ..data.locks import alone
-from .checkpoint import align_prefix, as_checkpoint, read_weights
+from .checkpoint import align_prefix, as_checkpoint, lost_layers, read_weights
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def load_pretrained(backbone: nn.Module, weights: dict[str, torch.Tensor], path:
             f"backbone's has {tuple(state[wrong[0]].shape)}. Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
         )
     missing = sorted(key for key in state.keys() - fitting.keys() if not key.endswith("num_batches_tracked"))
-    lost = [key for key in missing if state[key].dim() > 1]
+    lost = lost_layers(state, missing)
     if lost:
         raise ValueError(
             f"{path} is of another architecture: it lacks {len(lost)} layers of the backbone, such as {lost[0]}, which "

@@ -75,10 +75,11 @@ def image_reader(
         return read_image
     height, width = resize.size
     size = 3 * len(paths) * height * width
-    name = hashlib.blake2b("\0".join([repr(resize), *map(str, map(stamp, paths))]).encode(), digest_size=16).hexdigest()
-    file = Path(folder or cache_folder(), f"resized-{name}.npy")
-    in_use = {reader.file for reader in _readers if reader.file.parent == file.parent and reader.file.exists()}
-    room = limit_gib * GIB - size - sum(other.stat().st_size for other in in_use - {file})
+    room = limit_gib * GIB - size
+    if room >= 0:  # else the photographs need not be looked at
+        file = Path(folder or cache_folder(), f"resized-{fingerprint(paths, resize)}.npy")
+        in_use = {reader.file for reader in _readers if reader.file.parent == file.parent and reader.file.exists()}
+        room -= sum(other.stat().st_size for other in in_use - {file})
     if room < 0:
         if limit_gib:
             reason = f"{len(paths)} resized images take {size / GIB:.2g} GiB, DATALOADER.CACHE_GIB is {limit_gib:g}"
@@ -99,6 +100,11 @@ def image_reader(
     except OSError as error:
         log_once(logger, logging.WARNING, f"{file} cannot be used ({error}); photographs are decoded each time")
         return read_image
+
+
+def fingerprint(paths: Sequence[str], resize: Resize) -> str:
+    """Of the paths, sizes and times of photographs and how they are resized."""
+    return hashlib.blake2b("\0".join([repr(resize), *map(str, map(stamp, paths))]).encode(), digest_size=16).hexdigest()
 
 
 def common_resize(transforms: Sequence[Compose]) -> Resize | None:

@@ -24,7 +24,7 @@ from ..data.cache import GIB, image_reader
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_batches
-from .labels import assign_labels, clustering_device
+from .labels import assign_labels, clustering_device, distance_options
 from .record import peak_memory, peak_resident
 from .trainer import Trainer, check_data, is_unsupervised
 
@@ -165,7 +165,8 @@ class Rehearsal:
         made_up = {name: clustered(self.sample, values.shape[1], self.cfg.SEED) for name, values in features.items()}
         labels = torch.arange(self.sample, device=self.model.device) // PER_CLUSTER
         clustering = self._cluster(made_up["original"])
-        memory = self._fill({name: values.to(self.model.device) for name, values in made_up.items()}, labels)
+        banks = {name: values.to(self.model.device) for name, values in made_up.items()}
+        self.model.start_epoch(banks, labels)
         larger = 4 * (self.images - self.sample) * sum(values.shape[1] for values in made_up.values())
         self.extra, self.extra_gpu = self.extra + COPIES * larger, self.extra_gpu + larger
         self.model.epoch = 1
@@ -173,7 +174,7 @@ class Rehearsal:
         yield Phase("features", 1 if kept else self.cfg.SOLVER.MAX_EPOCH, each * self.images / self.processes)
         yield Phase("clustering", self.cfg.SOLVER.MAX_EPOCH, clustering)
         if self.model.searches:  # without, banks take milliseconds
-            yield Phase("memory", self.cfg.SOLVER.MAX_EPOCH, memory)
+            yield Phase("memory", self.cfg.SOLVER.MAX_EPOCH, self._fill(banks, labels))
 
     def _fill(self, features: dict[str, Tensor], labels: Tensor) -> float:
         """Seconds of all images' memory banks, which grow as N, but for searches of neighbours."""
@@ -182,14 +183,13 @@ class Rehearsal:
             self.model.start_epoch(features, labels)
             wait(self.model.device)
 
-        run()  # the first takes longer
         known, whole = (self.model.searches * search.seconds for search in self._searches(features["original"]))
         return whole + max(0.0, seconds(run) - known) * self.images / self.sample
 
     def _searches(self, features: Tensor) -> tuple[Search, Search]:
         """What a search of neighbours takes among the sample, and among all images."""
         options, device = self.cfg.PSEUDO_LABELS, clustering_device(self.cfg.PSEUDO_LABELS, features.device)
-        block = int(options.BLOCK_GIB * GIB)
+        block = distance_options(options)["block_bytes"]
         return tuple(
             choose(rows, features.shape[1], options.K1 + 1, device, block) for rows in (self.sample, self.images)
         )

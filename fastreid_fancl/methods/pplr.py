@@ -154,7 +154,6 @@ class PPLR(PseudoLabelMethod):
             ValueError: on stripes of fewer dimensions than the global feature.
         """
         super().__init__(**kwargs)
-        self.searches = 1 + part_head.parts
         if part_head.dim != part_head.feat_dim:
             raise ValueError(f"Expected PARTS.DIM 0, since PPLR's stripes keep all dimensions, got {part_head.dim}.")
         self.part_head = part_head
@@ -182,6 +181,11 @@ class PPLR(PseudoLabelMethod):
             "camera_temperature": cfg.PPLR.CAMERA_TEMPERATURE,
             "camera_negatives": cfg.PPLR.CAMERA_NEGATIVES,
         }
+
+    @property
+    def searches(self) -> int:
+        """Of `cross_agreement`, one a feature space."""
+        return len(self.spaces)
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 255] -> (B, P + 1, D) float32 of any length, the global feature first."""
