@@ -4,6 +4,7 @@ Shapes: B images of a process, C channels.
 """
 
 from functools import partial
+from types import MethodType
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,31 @@ import torch.nn.functional as F
 from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+# Values of MODEL.BACKBONE.BATCHNORM.
+MODES = ("train", "eval", "frozen")
+
+
+def hold_statistics(backbone: nn.Module, mode: str) -> None:
+    """Keep the BatchNorm layers of a backbone in evaluation mode, also while the backbone trains.
+
+    Small sets of photographs need it: the statistics of batches of a few animals each destroy pre-trained weights.
+
+    Args:
+        backbone: changed in place.
+        mode: of `MODES`: "train" changes nothing, "eval" holds the running statistics, "frozen" scale and shift too.
+    """
+    if mode == "train":
+        return
+    for norm in batchnorms(backbone):
+        norm.train = MethodType(_stay_in_evaluation, norm)
+        norm.eval()
+        if mode == "frozen":
+            norm.requires_grad_(False)
+
+
+def _stay_in_evaluation(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
+    return nn.Module.train(norm, False)
 
 
 def virtual_groups(model: nn.Module, size: int) -> nn.Module:
@@ -48,7 +74,10 @@ def _normalise_groups(forward, norm: _BatchNorm, size: int, batch: Tensor) -> Te
     norm.running_mean.copy_(means.mean(0))
     norm.running_var.copy_(variances.mean(0))
     norm.num_batches_tracked.add_(1)
-    return torch.cat(normalised)
+    whole = torch.cat(normalised)
+    for name in ("drop", "act"):  # timm's BatchNormAct2d does these as well
+        whole = getattr(norm, name)(whole) if hasattr(norm, name) else whole
+    return whole
 
 
 @torch.no_grad()
@@ -60,7 +89,8 @@ def average_statistics(model: nn.Module) -> None:
     """
     if comm.get_world_size() == 1:
         return
-    statistics = [value for norm in batchnorms(model) for value in (norm.running_mean, norm.running_var)]
+    moving = [norm for norm in batchnorms(model) if norm.training]
+    statistics = [value for norm in moving for value in (norm.running_mean, norm.running_var)]
     if not statistics:
         return
     flat = torch.cat(statistics)

@@ -14,7 +14,8 @@ import yaml
 from fastreid.config import CfgNode, get_cfg
 from llvmlite.binding import get_host_cpu_features
 
-from .compat.checks import value_of
+from .batchnorm import MODES
+from .compat.checks import FEATURE_DIMENSIONS, value_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,11 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.MODEL.PRECISION = "auto"
     # Activations with the channels innermost, equal to rounding and faster.
     cfg.MODEL.CHANNELS_LAST = True
+    # timm's name of the model that build_timm_backbone builds, such as "tf_efficientnet_lite0" or "hf-hub:owner/name".
+    cfg.MODEL.BACKBONE.TIMM = ""
+    # BatchNorm of the backbones in training. "train" normalises by the statistics of the batch, as usual; "eval" by the
+    # running statistics that came with the weights, and still trains scale and shift; "frozen" keeps these two as well.
+    cfg.MODEL.BACKBONE.BATCHNORM = "train"
     # Virtual processes: BatchNorm takes the statistics of so many equal parts of each process's batch, part by part.
     cfg.MODEL.BATCHNORM_GROUPS = 1
     # Parts of a process's batch that go through a backbone one by one, for GPUs too small for the whole batch. It costs
@@ -81,8 +87,9 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.MEMORY.UPDATE = "mean"
 
     cfg.FANA = CfgNode()
-    # W and b of Eq. 1: the backbone's module whose output becomes A(x); "conv1" and "bn1" are the paper's.
-    cfg.FANA.LAYER = "conv1"
+    # W and b of Eq. 1: the backbone's module whose output becomes A(x). "auto" is its first convolution: the paper's
+    # conv1 on a ResNet, the patch embedding on a vision transformer.
+    cfg.FANA.LAYER = "auto"
     # Noised share of the image area, Fig. 3; it sets gamma of Eq. 2 for each image.
     cfg.FANA.RATIO = 0.1
 
@@ -166,6 +173,7 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
         )
     cfg = get_cfg()
     add_fancl_config(cfg)
+    forget_encoder(cfg)
     try:
         if config_file:
             cfg.merge_from_file(config_file)
@@ -186,8 +194,31 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
     check_values(cfg)
     for name in cfg.IMPORTS:
         _import(name)
+    describe_encoder(cfg)
     cfg.freeze()
     return cfg
+
+
+def forget_encoder(cfg: CfgNode) -> None:
+    """Make fast-reid's defaults for a ResNet-50 open: what nobody sets, `describe_encoder` takes from the backbone."""
+    cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = 0, [], []
+
+
+def describe_encoder(cfg: CfgNode) -> None:
+    """Set FEAT_DIM, PIXEL_MEAN and PIXEL_STD by the backbone's own description where they are open.
+
+    Raises:
+        ValueError: if MODEL.BACKBONE.TIMM names no model.
+    """
+    stock, model, backbone = get_cfg().MODEL, cfg.MODEL, cfg.MODEL.BACKBONE
+    channels = FEATURE_DIMENSIONS.get(backbone.NAME, {}).get(backbone.DEPTH, stock.BACKBONE.FEAT_DIM)
+    mean, std = stock.PIXEL_MEAN, stock.PIXEL_STD
+    if backbone.TIMM:
+        from .backbones.timm import describe  # registers backbones, which IMPORTS may have replaced
+
+        channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
+    backbone.FEAT_DIM = backbone.FEAT_DIM or channels
+    model.PIXEL_MEAN, model.PIXEL_STD = list(model.PIXEL_MEAN or mean), list(model.PIXEL_STD or std)
 
 
 def has_bfloat16(device: str) -> bool:
@@ -229,10 +260,15 @@ def check_values(cfg: CfgNode) -> None:
     labels, memory, pplr = cfg.PSEUDO_LABELS, cfg.MEMORY, cfg.PPLR
     ice, blur = cfg.ICE, cfg.INPUT.BLUR
     eps, precision, least = labels.EPS, cfg.MODEL.PRECISION, 2 if labels.ALGORITHM == "hdbscan" else 1
+    backbone = cfg.MODEL.BACKBONE
+    uses_timm = backbone.NAME.endswith("_timm_backbone")
     fits = cfg.MODEL.META_ARCHITECTURE != "SpCL" or isinstance(eps, str) or min(eps, 1 - eps) > cfg.SPCL.GAP
     checks = [
         ("MODEL.PRECISION", precision in ("float32", "bfloat16"), "auto, float32 or bfloat16"),
         ("MODEL.PRECISION", not (cfg.SOLVER.AMP.ENABLED and precision == "bfloat16"), "float32 beside SOLVER.AMP"),
+        ("MODEL.BACKBONE.TIMM", uses_timm or not backbone.TIMM, "empty, or with NAME build_timm_backbone"),
+        ("MODEL.BACKBONE.TIMM", not uses_timm or backbone.TIMM, f"timm's name of a model, with {backbone.NAME}"),
+        ("MODEL.BACKBONE.BATCHNORM", backbone.BATCHNORM in MODES, " or ".join(MODES)),
         ("MODEL.BATCHNORM_GROUPS", cfg.MODEL.BATCHNORM_GROUPS >= 1, "at least 1"),
         ("SOLVER.MICRO_BATCHES", cfg.SOLVER.MICRO_BATCHES >= 1, "at least 1"),
         ("PSEUDO_LABELS.ALGORITHM", labels.ALGORITHM in ("dbscan", "hdbscan", "oracle"), "dbscan, hdbscan or oracle"),

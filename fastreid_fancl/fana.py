@@ -73,6 +73,18 @@ def add_noise(images: Tensor, mask: Tensor) -> Tensor:
     return images.masked_fill(mask[:, None], 0)
 
 
+def first_convolution(backbone: nn.Module) -> str:
+    """Name a backbone's first convolution: conv1 of a ResNet, the patch embedding of a vision transformer.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name
+    raise ValueError("Expected a convolution in the backbone, found none: name a module of it by FANA.LAYER.")
+
+
 @BATCH_TRANSFORM_REGISTRY.register()
 class FANA(nn.Module):
     """Eq. 1-3 with the original branch's own first layers as W and b.
@@ -84,7 +96,8 @@ class FANA(nn.Module):
     def __init__(self, layer: str, ratio: float):
         """
         Args:
-            layer: name of the backbone's module whose output is W * x + b, as in `named_modules()`.
+            layer: name of the backbone's module whose output is W * x + b, as in `named_modules()`; "auto" is the
+                first convolution.
             ratio: noised share of the area, in [0, 1].
         """
         super().__init__()
@@ -116,13 +129,14 @@ class FANA(nn.Module):
 
     def _find(self, backbone: nn.Module) -> nn.Module:
         modules = dict(backbone.named_modules())
-        if self.layer not in modules or not self.layer:
+        layer = first_convolution(backbone) if self.layer == "auto" else self.layer
+        if layer not in modules or not layer:
             names = [name for name in modules if name and name.count(".") == 0]
             raise ValueError(
                 f"Expected FANA.LAYER to name a module of the backbone, got {self.layer!r}. At the top it has: "
                 f"{', '.join(names)}; modules below them count too."
             )
-        return modules[self.layer]
+        return modules[layer]
 
     @torch.no_grad()
     def forward(self, images: Tensor, activation: Tensor) -> Tensor:

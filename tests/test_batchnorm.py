@@ -1,13 +1,16 @@
 """Virtual groups of a batch against real processes, one group in each."""
 
+import copy
+
 import pytest
 import torch
 from conftest import on_two_ranks
 from fastreid.layers import get_norm
 from test_engine import arguments, weights
+from timm.layers import BatchNormAct2d
 from torch import nn
 
-from fastreid_fancl.batchnorm import average_statistics, virtual_groups
+from fastreid_fancl.batchnorm import average_statistics, hold_statistics, virtual_groups
 from fastreid_fancl.engine.run import command_line
 
 PROCESSES, SHARE, CHANNELS, STEPS = 2, 3, 4, 3
@@ -105,3 +108,43 @@ def test_a_run_with_groups_ends_where_that_of_as_many_processes_does(datasets, t
 def test_groups_that_do_not_divide_the_batch_are_refused(datasets, tmp_path):
     with pytest.raises(SystemExit, match="MODEL.BATCHNORM_GROUPS 3 to divide the 8 images"):
         command_line(arguments("fancl", tmp_path, MODEL__BATCHNORM_GROUPS=3))
+
+
+@pytest.mark.parametrize("mode", ["eval", "frozen"])
+def test_held_statistics_stay_while_the_backbone_trains(mode):
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    hold_statistics(backbone, mode)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    copied = copy.deepcopy(backbone)  # as a teacher does
+    optimizer = torch.optim.SGD([weight for weight in backbone.parameters() if weight.requires_grad], lr=0.1)
+    for module in (backbone, copied):
+        module.train()(torch.randn(8, 3, 5, 5)).square().mean().backward()
+        assert torch.equal(module[1].running_mean, before["1.running_mean"])
+        assert module.training
+        assert not module[1].training
+    optimizer.step()
+    assert not torch.equal(backbone[0].weight, before["0.weight"])
+    assert torch.equal(backbone[1].weight, before["1.weight"]) == (mode == "frozen")
+
+
+def test_held_statistics_do_not_depend_on_the_batch():
+    """In evaluation mode an image's output is its own, whatever is beside it in the batch and however it is grouped."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    hold_statistics(backbone, "eval")
+    virtual_groups(backbone, 2)
+    images = torch.randn(6, 3, 5, 5)
+    assert torch.allclose(backbone.train()(images)[:1], backbone(images[:1]))
+
+
+def test_groups_activate_as_the_layers_of_timm_do():
+    """One group is the whole batch: the same output and statistics as without groups."""
+    torch.manual_seed(0)
+    plain = BatchNormAct2d(4)
+    grouped = copy.deepcopy(plain)
+    virtual_groups(grouped, 3)
+    images = torch.randn(6, 4, 5, 5)
+    expected = torch.cat([copy.deepcopy(plain).train()(part) for part in images.split(3)])
+    assert torch.allclose(grouped.train()(images), expected)
+    assert expected.min() == 0  # ReLU

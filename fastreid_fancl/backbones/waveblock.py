@@ -4,6 +4,8 @@ WaveBlock: Attentive WaveBlock (Wang et al., TIP 2022); attention: CBAM (Woo et 
 Shapes: B images, C channels.
 """
 
+from collections.abc import Iterable
+
 import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
 from fastreid.modeling.backbones.resnet import model_urls  # noqa: F401 (where its ImageNet weights are)
@@ -84,8 +86,17 @@ def build_waveblock_resnet_backbone(cfg) -> nn.Module:
     All other weights keep their names, so those of a ResNet start it.
     """
     backbone = build_resnet_backbone(cfg)
-    for stage in (backbone.layer2, backbone.layer3):
+    return add_wave_attention(backbone, (backbone.layer2, backbone.layer3))
+
+
+def add_wave_attention(backbone: nn.Module, stages: Iterable[nn.Sequential]) -> nn.Module:
+    """Append a `WaveAttention` to stages of a backbone, in place; it starts fresh whatever weights start the rest."""
+    names = {stage: name for name, stage in backbone.named_modules()}
+    fresh = []
+    for stage in stages:
+        fresh.append(f"{names[stage]}.{len(stage)}.")
         stage.append(WaveAttention(_channels(stage)))
+    backbone.fresh_parts = (*getattr(backbone, "fresh_parts", ()), *fresh)
     return backbone
 
 

@@ -42,6 +42,12 @@ def build_backbone(stock, cfg) -> nn.Module:
     options = cfg.MODEL.BACKBONE
     if not options.PRETRAIN:
         return _build(stock, cfg)
+    if options.TIMM:
+        from ..backbones.timm import load_start  # its module needs fast-reid mended
+
+        backbone = _build(stock, cfg)
+        load_start(backbone, cfg)
+        return backbone
     path = options.PRETRAIN_PATH or _cached_weights(cfg)
     weights = as_checkpoint(read_weights(path), path)["model"]
     if options.NAME == "build_vit_backbone":

