@@ -3,6 +3,7 @@
 import difflib
 import functools
 import os
+from operator import itemgetter
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
@@ -40,12 +41,21 @@ def resolve(name: str) -> type[ImageDataset]:
 @functools.lru_cache(maxsize=64)
 def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
     try:
-        return cls(root=root)
-    except RuntimeError as error:  # of fast-reid's own data sets
+        dataset = cls(root=root)
+        if not issubclass(cls, FolderDataset):
+            _sort(dataset)
+    except (AssertionError, RuntimeError) as error:  # of fast-reid's own data sets
         raise ValueError(
             f"{cls.__name__} is not below {os.path.abspath(root)} ({error}): set FASTREID_DATASETS to the folder that "
             "holds it, or DATASETS.NAMES and DATASETS.TESTS to your data set."
         ) from error
+    return dataset
+
+
+def _sort(dataset: ImageDataset) -> None:
+    """fast-reid's own data sets list images as the file system does; batches must not depend on that."""
+    for split in ("train", "query", "gallery"):
+        setattr(dataset, f"_{split}", sorted(getattr(dataset, split), key=itemgetter(0)))
 
 
 def load(name: str) -> ImageDataset:
