@@ -21,9 +21,9 @@ from ..clustering.plan import Plan as Search
 from ..clustering.plan import choose
 from ..compat.model import own_batch
 from ..data.cache import GIB, image_reader
-from ..data.datasets import load
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_batches
+from .evaluation import protocol
 from .labels import assign_labels, clustering_device, distance_options
 from .record import peak_memory, peak_resident
 from .trainer import Trainer, check_data, is_unsupervised
@@ -104,8 +104,9 @@ class Rehearsal:
         self.trainer = Trainer(share(cfg, processes, folder))
         self.trainer.resume_or_load(resume=False)
         self.model, self.dataset = self.trainer.model, self.trainer.data_loader.dataset
-        self.tests = [(len(load(name).query), len(load(name).gallery)) for name in cfg.DATASETS.TESTS]
-        self.tested = sum(map(sum, self.tests))
+        tests = [protocol(cfg, name) for name in cfg.DATASETS.TESTS]
+        self.tests = [(len(test.query), len(test.gallery)) for test in tests]
+        self.tested = sum(len(test.photographs) for test in tests)
         self.images = len(self.dataset)
         self.sample = min(self.images, MOST_IMAGES)
         self.workers = cfg.DATALOADER.NUM_WORKERS

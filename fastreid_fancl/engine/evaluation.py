@@ -1,0 +1,100 @@
+"""What is scored: the protocol of a test, and fast-reid's evaluator on it."""
+
+import copy
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from fastreid.evaluation import ReidEvaluator
+from fastreid.utils import comm
+
+from ..compat.evaluation import each_query
+from ..data import UNLABELLED
+from ..data.check import require_matches
+from ..data.datasets import load
+from ..data.datasets.leave_one_out import Protocol, leave_one_out
+from ..data.datasets.photos import Photo
+from .record import write_queries
+
+logger = logging.getLogger(__name__)
+
+
+def protocol(cfg, name: str) -> Protocol:
+    """What DATASETS.TESTS scores of a data set: its test photographs, or those trained on with TEST.TRANSDUCTIVE."""
+    dataset = load(name)
+    if cfg.TEST.TRANSDUCTIVE:
+        return leave_one_out(_labelled(dataset, cfg.DATASETS.COMBINEALL))
+    return Protocol(dataset.query, dataset.gallery, getattr(dataset, "test_identities", []))
+
+
+def _labelled(dataset, combined: bool) -> list[Photo]:
+    """The training photographs whose identity is known, each once."""
+    sequences = {photo.path: photo.sequence for photo in getattr(dataset, "photos", ())}
+    if combined:
+        dataset = copy.copy(dataset)
+        dataset.combine_all()
+    prefix = f"{getattr(dataset, 'dataset_name', '')}_"
+    known = {path: str(pid).removeprefix(prefix) for path, pid, _ in dataset.train if pid != UNLABELLED}
+    return [Photo(path, identity, sequence=sequences.get(path)) for path, identity in known.items()]
+
+
+def check_protocols(cfg) -> None:
+    """Check that every data set of DATASETS.TESTS can be scored as the configuration says.
+
+    Raises:
+        ValueError: with TEST.TRANSDUCTIVE on data sets that are not trained on; with no query that has a match; with
+            re-ranking or query expansion where queries are in the gallery.
+    """
+    others = [name for name in cfg.DATASETS.TESTS if name not in cfg.DATASETS.NAMES]
+    if cfg.TEST.TRANSDUCTIVE and others:
+        raise ValueError(
+            f"TEST.TRANSDUCTIVE scores the photographs that are trained on, but {', '.join(others)} of DATASETS.TESTS "
+            "is not in DATASETS.NAMES: add it there, or set TEST.TRANSDUCTIVE False."
+        )
+    for name in cfg.DATASETS.TESTS:
+        test = protocol(cfg, name)
+        require_matches(name, test)
+        on = [key for key in ("AQE", "RERANK") if cfg.TEST[key].ENABLED]
+        if on and test.leaves_one_out:
+            raise ValueError(
+                f"TEST.{on[0]} takes the queries for other photographs than the gallery's, but {name} is scored by "
+                f"leave-one-out, where they are the same: set TEST.{on[0]}.ENABLED False."
+            )
+
+
+class ProtocolEvaluator(ReidEvaluator):
+    """fast-reid's evaluator of a `Protocol` whose photographs are encoded once each; writes a table of the queries.
+
+    Args:
+        test: its `photographs` are what the loader gives, in that order.
+        path: of the table.
+    """
+
+    def __init__(self, cfg, test: Protocol, path: str):
+        super().__init__(cfg, len(test.query))
+        self.test, self.path = test, path
+
+    def evaluate(self) -> dict[str, float]:
+        """The scores by name, in percent; empty on all processes but the first."""
+        predictions = comm.gather(self._predictions, dst=0)
+        if not comm.is_main_process():
+            return {}
+        whole = {
+            name: torch.cat([p[name] for p in itertools.chain(*predictions)]) for name in ("feats", "pids", "camids")
+        }
+        self._predictions = [{name: values[self.test.rows] for name, values in whole.items()}]
+        with each_query() as rankings, one_process():
+            results = super().evaluate()
+        for ranking in rankings:
+            write_queries(self.path, self.test.query, self.test.names, ranking)
+        return results
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Let fast-reid's evaluator take what the main process holds for everything: it was gathered before."""
+    with mock.patch.object(comm, "get_world_size", return_value=1):
+        yield
