@@ -13,8 +13,8 @@ from test_data_folder import names, rejected, root, table, tree, wild  # noqa: F
 from test_engine import arguments, by_name, command_line
 
 from fastreid_fancl import load_config
-from fastreid_fancl.data.datasets.leave_one_out import Protocol, leave_one_out
 from fastreid_fancl.data.datasets.photos import Photo
+from fastreid_fancl.data.datasets.protocols import Protocol, leave_one_out
 from fastreid_fancl.engine.evaluation import ProtocolEvaluator
 from fastreid_fancl.report.runs import datasets as of_config
 from fastreid_fancl.report.runs import read_run

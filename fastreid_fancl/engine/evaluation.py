@@ -1,4 +1,11 @@
-"""What is scored: the protocol of a test, and fast-reid's evaluator on it."""
+"""What is scored: the protocol of a test, fast-reid's evaluator on it, the groups of its photographs.
+
+Scores of retrieval, in percent, by fast-reid's evaluator: mAP, Rank-k (CMC), mINP, means over the queries that have a
+match. Rank-1 is what WildlifeDatasets and MegaDescriptor report as accuracy (top-1, 1-NN): the share of queries whose
+nearest photograph, among those that count, shows the same animal. So there is no score of another name for it.
+
+Scores of grouping: see `clustering.grouping_scores`.
+"""
 
 import copy
 import itertools
@@ -7,19 +14,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
+from torch import Tensor
 
+from .. import clustering
 from ..compat.evaluation import each_query
 from ..data import UNLABELLED
 from ..data.check import require_matches
 from ..data.datasets import load
-from ..data.datasets.leave_one_out import Protocol, leave_one_out
 from ..data.datasets.photos import Photo
+from ..data.datasets.protocols import Protocol, leave_one_out
+from .labels import assign_labels, clustering_device, memory_told
 from .record import write_queries
+from .seeds import derive
 
 logger = logging.getLogger(__name__)
+CLUSTERING = 2  # the stream of random numbers that a run's first clustering draws from, too
 
 
 def protocol(cfg, name: str) -> Protocol:
@@ -82,15 +96,52 @@ class ProtocolEvaluator(ReidEvaluator):
         predictions = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
-        whole = {
-            name: torch.cat([p[name] for p in itertools.chain(*predictions)]) for name in ("feats", "pids", "camids")
-        }
-        self._predictions = [{name: values[self.test.rows] for name, values in whole.items()}]
+        parts, rows = list(itertools.chain(*predictions)), self.test.rows
+        whole = {name: torch.cat([part[name] for part in parts]) for name in ("feats", "pids", "camids")}
+        self._predictions = [{name: values[rows] for name, values in whole.items()}]
         with each_query() as rankings, one_process():
             results = super().evaluate()
         for ranking in rankings:
             write_queries(self.path, self.test.query, self.test.names, ranking)
-        return results
+        return results | group_test(whole["feats"], whole["pids"].numpy(), self.cfg)
+
+
+def group_test(features: Tensor, identities: np.ndarray, cfg) -> dict[str, float]:
+    """Scores of the groups that test photographs form by PSEUDO_LABELS; empty, and logged, where there are none.
+
+    The oracle's groups would be the truth, so in its runs DBSCAN groups. A method's own selection among the clusters,
+    which belongs to its training, is left out: the groups of all encoders are made alike.
+
+    Args:
+        features: (N, D) at test time, of any length.
+        identities: (N,) integers.
+        cfg: the configuration.
+    """
+    options = cfg.PSEUDO_LABELS.clone()
+    options.defrost()
+    options.ALGORITHM = "dbscan" if options.ALGORITHM == "oracle" else options.ALGORITHM
+    unit = F.normalize(features, dim=1).to(clustering_device(options, torch.device(cfg.MODEL.DEVICE)))
+    try:
+        with memory_told():
+            labels = assign_labels(
+                unit, identities, None, options, lambda labels, *_: labels, derive(cfg.SEED, 0, CLUSTERING)
+            ).labels
+        return log_groups(labels, identities, "test photographs")
+    except ValueError as error:
+        logger.warning("The %d test photographs form no groups, so these are not scored: %s", len(features), error)
+        return {}
+
+
+def log_groups(labels: np.ndarray, identities: np.ndarray, what: str) -> dict[str, float]:
+    """The scores of groups against known identities, which the log has, too."""
+    scores = clustering.grouping_scores(labels, identities)
+    logger.info("Groups of %d %s, each image left out a group of its own: %s", len(labels), what, in_words(scores))
+    return scores
+
+
+def in_words(scores: dict[str, float]) -> str:
+    """Names with their values."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
+GROUPING = ("ARI", "homogeneity", "completeness", "groups", "animals", "ungrouped")
+SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", *GROUPING)
 CLUSTERING = ("clusters", "left_out", "mean_cluster_size", "identities", "ari", "ari_all", "nmi", "purity", "eps")
 FINAL = "model_final.pth"
 
@@ -21,7 +22,7 @@ class Epoch:
     Attributes:
         number: from 0.
         iterations: done by its end, since the run's beginning.
-        scores: of its evaluation by name, in percent; empty where it was not evaluated.
+        scores: of its evaluation by name, in percent but for those of GROUPING; empty where it was not evaluated.
         clustering: the numbers of CLUSTERING that were logged; empty for supervised methods.
         losses: by name, without their sum.
         seconds: by phase: features, clustering, memory, training, evaluation.

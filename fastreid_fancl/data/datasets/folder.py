@@ -9,9 +9,9 @@ from fastreid.data.datasets.bases import ImageDataset
 from ...logs import log_once
 from .. import UNKNOWN_CAMERA, UNLABELLED, shorten
 from ..check import require, unmatched_queries
-from .leave_one_out import Protocol, leave_one_out
 from .metadata import read_metadata
 from .photos import LAYOUT, SPLITS, Photo
+from .protocols import leave_one_out, market1501
 from .split import assign_splits
 from .tree import read_folders
 
@@ -31,7 +31,7 @@ class FolderDataset(ImageDataset):
 
     Items are ``(path, pid, camid)``. Training: both are str, prefixed by the name; pid is ``UNLABELLED`` and camid
     ``<name>_unknown`` where not known. Query and gallery: both are int. Photographs of the split "test" are query and
-    gallery by ``leave_one_out``. With splits query and gallery, an unknown camera has one number in the query and
+    gallery by ``protocols``. With splits query and gallery, an unknown camera has one number in the query and
     another in the gallery, so that the Market-1501 rule, which drops matches of the same camera, keeps them.
 
     Attributes:
@@ -55,9 +55,8 @@ class FolderDataset(ImageDataset):
         self.has_cameras = all(photo.camera is not None for photo in self.photos)
         self.leaves_one_out = self._tests_by_leave_one_out()
         tested = [photo for photo in self.photos if photo.split != "train"]
-        query, gallery, self.test_identities = (
-            leave_one_out(tested) if self.leaves_one_out else self._market1501(tested)
-        )
+        protocol = leave_one_out if self.leaves_one_out else market1501
+        query, gallery, self.test_identities = protocol(tested)
         super().__init__(self._train_items(), query, gallery, **kwargs)
         self._log_oddities()
 
@@ -118,17 +117,6 @@ class FolderDataset(ImageDataset):
             for photo in self.photos
             if photo.split in splits
         ]
-
-    def _market1501(self, tested: list[Photo]) -> Protocol:
-        names = sorted({photo.identity for photo in tested})
-        pids = {name: pid for pid, name in enumerate(names)}
-        camids = {name: n for n, name in enumerate(sorted({p.camera for p in tested if p.camera is not None}))}
-
-        def items(split: str, unknown: int) -> list[tuple[str, int, int]]:
-            own = (photo for photo in tested if photo.split == split)
-            return [(photo.path, pids[photo.identity], camids.get(photo.camera, unknown)) for photo in own]
-
-        return Protocol(items("query", len(camids)), items("gallery", len(camids) + 1), names)
 
     def _log_oddities(self) -> None:
         """Warn of what is allowed and yet rarely meant: shared identities, queries without a match, some cameras."""

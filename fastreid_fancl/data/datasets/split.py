@@ -7,7 +7,7 @@ The rule, a function of the names alone, so that everybody gets the same split o
 2. In the order of the SHA-256 of their names, the first half of these (rounded up) is for training and the second for
    testing. Identities that cannot be tested and photographs without an identity are for training. No identity is
    in both.
-3. Photographs of the identities for testing are of the split "test": scored by leave-one-out, see ``leave_one_out``.
+3. Photographs of the identities for testing are of the split "test": scored by leave-one-out, see ``protocols``.
 """
 
 import hashlib

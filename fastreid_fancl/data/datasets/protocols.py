@@ -1,4 +1,4 @@
-"""What an evaluation compares, and the leave-one-out protocol.
+"""What an evaluation compares: leave-one-out, or queries and a gallery of their own.
 
 Leave-one-out: every photograph of an animal with two or more test photographs is a query against all other test
 photographs. An animal's only photograph is in the gallery and no query. The query itself does not count, nor do
@@ -9,7 +9,7 @@ camera. So the "camera" of each photograph is the number of its sequence, one of
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .photos import Photo
@@ -58,3 +58,19 @@ def leave_one_out(photos: Iterable[Photo]) -> Protocol:
     ]
     images = Counter(pid for _, pid, _ in gallery)
     return Protocol([item for item in gallery if images[item[1]] > 1], gallery, names)
+
+
+def market1501(photos: Sequence[Photo]) -> Protocol:
+    """The protocol of photographs of the splits query and gallery, in their order.
+
+    An unknown camera has one number in the query and another in the gallery, so that its matches count.
+    """
+    names = sorted({photo.identity for photo in photos})
+    pids = {name: pid for pid, name in enumerate(names)}
+    camids = {name: n for n, name in enumerate(sorted({p.camera for p in photos if p.camera is not None}))}
+
+    def items(split: str, unknown: int) -> list[TestItem]:
+        own = (photo for photo in photos if photo.split == split)
+        return [(photo.path, pids[photo.identity], camids.get(photo.camera, unknown)) for photo in own]
+
+    return Protocol(items("query", len(camids)), items("gallery", len(camids) + 1), names)
