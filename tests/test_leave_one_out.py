@@ -95,7 +95,7 @@ def test_a_photograph_is_encoded_once_and_only_animals_of_one_photograph_are_no_
 
 
 def test_each_query_has_a_row_with_the_name_of_its_animal(tmp_path):
-    # a is nearest to b, its burst-mate, which does not count; then c of the other animal; d is the second of those kept.
+    # a is nearest to b, its burst-mate, which does not count; then to c of the other animal; then to d.
     photos = [Photo("a", "Ada", sequence="s"), Photo("b", "Ada", sequence="s"), Photo("c", "Bo"), Photo("d", "Ada")]
     angles = {"a": 0.0, "b": 0.1, "c": 0.5, "d": 1.0}
     features = {path: np.array([np.cos(v), np.sin(v)], dtype=np.float32) for path, v in angles.items()}

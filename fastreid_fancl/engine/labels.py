@@ -149,7 +149,7 @@ def cluster(distance: csr_matrix, options, seed: int) -> Labels:
         logger.info("%s", explain(eps, sweep))
     labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
     if reason:
-        logger.warning("The clustering at eps %.3g is degenerate: %s. It is taken at eps %.3g instead.", eps, reason, used)
+        logger.warning("The clustering at eps %.3g is degenerate: %s. eps %.3g takes its place.", eps, reason, used)
     return Labels(labels, used, sweep)
 
 

@@ -65,9 +65,9 @@ BUDGET = (
 COLUMNS = tuple(dict.fromkeys((*RETRIEVAL, *FURTHER, *BUDGET)))
 NOTES = (
     "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1), left out of whole numbers that "
-    "all seeds share. Bold: best of its group. Columns named Test are of the groups of the test photographs, each image left "
-    "out a group of its own; ARI, NMI, clusters, identities and left out are of the training's last clustering, ARI and "
-    "NMI over the clustered images, without those left out. "
+    "all seeds share. Bold: best of its group. Columns named Test are of the groups of the test photographs, each "
+    "image left out a group of its own. ARI, NMI, clusters, identities and left out are of the last clustering in "
+    "training, ARI and NMI over the clustered images, without those left out. "
     "Seconds an epoch are without evaluation; runs side by side slow each other."
 )
 
