@@ -54,6 +54,9 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.SOLVER.ITERS_PER_EPOCH = 0
     # What to do about an unreadable image: "stop" before training with the list of them, or "skip" them.
     cfg.DATASETS.ON_BAD_IMAGE = "stop"
+    # Score the photographs that are trained on, by leave-one-out: those of DATASETS.TESTS that have an identity. For
+    # grouping one's own photographs: unsupervised methods train on them without reading the identities.
+    cfg.TEST.TRANSDUCTIVE = False
     # GiB of disk, in the user's cache folder, for photographs that are decoded and resized once for all epochs and
     # runs, equal to the bit. Used where INPUT begins with the same resizing in training and test. 0 switches it off.
     cfg.DATALOADER.CACHE_GIB = 4.0

@@ -7,9 +7,12 @@ from pathlib import Path
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
+from .clustering import grouping_scores
 from .data.loaders import ReIDDataset, feature_loader
+from .engine.evaluation import in_words
 from .engine.hooks import extract_features
 from .engine.labels import Labels, assign_labels, clustering_device, memory_told, write_table
+from .engine.run import load_model, weights_named
 from .engine.seeds import derive
 from .engine.trainer import check_data, is_unsupervised, training_items
 from .methods import PseudoLabelMethod
@@ -21,7 +24,7 @@ def command_line(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     try:
         cfg = configuration_of(args)
-        items, found = group(cfg)
+        items, found = group(cfg, start=not args.run)
         output = args.output or Path(cfg.OUTPUT_DIR, "groups.csv")
         output.parent.mkdir(parents=True, exist_ok=True)
         write_table(output, items, found.labels)
@@ -30,6 +33,11 @@ def command_line(argv: list[str] | None = None) -> None:
     radius = "" if found.eps is None else f", eps {found.eps:g}"
     left_out = int((found.labels < 0).sum())
     print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {output}")
+    print(f"Weights: {weights_named(cfg)}")
+    identities = ReIDDataset(items).targets
+    if (identities >= 0).any():
+        scores, known = in_words(grouping_scores(found.labels, identities)), int((identities >= 0).sum())
+        print(f"Against the animals of {known} photographs, each image left out a group of its own: {scores}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,8 +48,12 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def group(cfg) -> tuple[list[tuple[str, str, str]], Labels]:
+def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]:
     """All photographs of DATASETS.NAMES, of every split, clustered as at the beginning of an epoch.
+
+    Args:
+        cfg: the configuration.
+        start: without MODEL.WEIGHTS, take the pretrained weights that a training would start from.
 
     Returns:
         N items (path, pid, camid), and their labels.
@@ -56,7 +68,7 @@ def group(cfg) -> tuple[list[tuple[str, str, str]], Labels]:
     cfg.defrost()
     cfg.DATASETS.COMBINEALL, cfg.DATASETS.TESTS = True, ()
     check_data(cfg)
-    images, model, features = encode(cfg)
+    images, model, features = encode(cfg, start)
     cameras, seed = images.cameras if images.cameras_tell else None, derive(cfg.SEED, 0, 2)
     options = cfg.PSEUDO_LABELS
     with memory_told():
@@ -65,8 +77,10 @@ def group(cfg) -> tuple[list[tuple[str, str, str]], Labels]:
     return images.img_items, found
 
 
-def encode(cfg) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
-    """The training images of DATASETS.NAMES, the method with MODEL.WEIGHTS, the features (N, D) that it clusters."""
-    images, model = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False)), load_subject(cfg).model
+def encode(cfg, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
+    """The training images of DATASETS.NAMES, the method with its weights, the features (N, D) that it clusters."""
+    frozen = start and not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.PRETRAIN
+    images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
+    model = load_model(cfg) if frozen else load_subject(cfg).model
     features = extract_features(model, feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
     return images, model, features["original"]

@@ -184,8 +184,8 @@ def test_a_folder_has_every_system(folder):
 def test_settings_are_those_of_the_released_commands(folder, system, size, batch, instances, iterations, eps):
     cfg = configured(folder, system)
     assert cfg.INPUT.SIZE_TRAIN == cfg.INPUT.SIZE_TEST == size
-    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE) == (batch, instances)
-    assert (cfg.SOLVER.ITERS_PER_EPOCH, cfg.PSEUDO_LABELS.EPS) == (iterations, eps)
+    assert (batch, instances) == (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE)
+    assert (iterations, eps) == (cfg.SOLVER.ITERS_PER_EPOCH, cfg.PSEUDO_LABELS.EPS)
     assert (cfg.PSEUDO_LABELS.K1, cfg.PSEUDO_LABELS.K2, cfg.PSEUDO_LABELS.MIN_SAMPLES) == (30, 6, 4)
 
 

@@ -3,7 +3,7 @@ import oracles
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from fastreid_fancl.clustering import dbscan, jaccard_distance, quality
+from fastreid_fancl.clustering import dbscan, grouping_scores, jaccard_distance, quality
 
 
 def test_perfect_clusters_score_one_under_any_names():
@@ -64,3 +64,32 @@ def test_better_features_score_better():
 def test_labels_and_identities_of_different_length_are_refused():
     with pytest.raises(ValueError, match=r"one shape \(N,\), got \(3,\) and \(2,\)"):
         quality(np.zeros(3, dtype=int), np.zeros(2, dtype=int))
+
+
+def test_groups_are_scored_with_each_image_left_out_a_group_of_its_own():
+    # Animals A A A A B B, groups 0 0 0 - 1 1: as a partition {3, 1, 2} of {4, 2}, of 15 pairs.
+    # Pairs together: in both 3 + 0 + 1 = 4, by group 3 + 0 + 1 = 4, by animal 6 + 1 = 7; expected 4 * 7 / 15 = 28 / 15.
+    # ARI = (4 - 28 / 15) / ((4 + 7) / 2 - 28 / 15) = 64 / 109.
+    numbers = grouping_scores(np.array([0, 0, 0, -1, 1, 1]), np.array([5, 5, 5, 5, 8, 8]))
+    assert numbers["ARI"] == pytest.approx(64 / 109)
+    assert (numbers["groups"], numbers["animals"], numbers["ungrouped"]) == (2, 2, 1)
+    # No group mixes animals. Of the entropy of the groups (3/6, 1/6, 2/6), that inside animal A remains.
+    entropy = -sum(p * np.log(p) for p in (3 / 6, 1 / 6, 2 / 6))
+    inside = -4 / 6 * sum(p * np.log(p) for p in (3 / 4, 1 / 4))
+    assert numbers["homogeneity"] == pytest.approx(1)
+    assert numbers["completeness"] == pytest.approx(1 - inside / entropy)
+
+
+def test_leaving_out_all_but_the_easy_images_scores_less():
+    animals = np.repeat(np.arange(3), 6)
+    whole, easy = animals.copy(), np.where(np.arange(18) % 6 < 2, animals, -1)
+    scores = [grouping_scores(labels, animals) for labels in (whole, easy)]
+    assert scores[0]["ARI"] == scores[0]["homogeneity"] == scores[0]["completeness"] == 1
+    assert scores[1]["ARI"] < 0.2 and scores[1]["completeness"] < 0.6 and scores[1]["ungrouped"] == 12
+
+
+def test_photographs_of_unknown_animals_are_grouped_and_not_scored():
+    with_unknown = grouping_scores(np.array([0, 0, 1, 1, 1, -1]), np.array([4, 4, 5, 5, -1, -1]))
+    assert with_unknown["ARI"] == 1 and (with_unknown["groups"], with_unknown["ungrouped"]) == (2, 1)
+    with pytest.raises(ValueError, match="animal is known, got none"):
+        grouping_scores(np.array([0, 0]), np.array([-1, -1]))

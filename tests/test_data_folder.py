@@ -145,7 +145,7 @@ def test_all_bad_rows_are_named_in_one_error_with_line_and_cure(root):
         "gone.png,1,train",
         "A.png,1,train",
         "",
-        "b.png,1,test",
+        "b.png,1,val",
         "c.png,,gallery",
         ",1,train",
         "d.png,1",
@@ -158,7 +158,7 @@ def test_all_bad_rows_are_named_in_one_error_with_line_and_cure(root):
         "line 3: no file",
         "line 4: no file",
         "(there is a.png: letter case matters)",
-        "line 6: split 'test' is none of train, query, gallery",
+        "line 6: split 'val' is none of train, query, gallery, test",
         "line 7: gallery photographs need an identity",
         "line 8: the path is empty",
         "line 9: 2 fields, but the header has 3",
@@ -227,7 +227,7 @@ def test_folders_without_splits_are_identities_and_split_by_rule(root, caplog):
     tree(root, *(f"animal{n}/{i}.jpg" for n in range(6) for i in range(3)))
     with caplog.at_level(logging.INFO):
         data = wild()
-    assert (len(data.train), len(data.query), len(data.gallery)) == (9, 3, 6)
+    assert (len(data.train), len(data.query), len(data.gallery)) == (9, 9, 9)
     assert "6 folders are taken as identities" in caplog.text
 
 
@@ -256,8 +256,8 @@ def test_links_are_followed_and_loops_left(root):
 
 
 def test_misplaced_test_photographs_and_other_split_names_are_named_together(root):
-    tree(root, "train/1/a.jpg", "query/b.jpg", "test/1/c.jpg")
-    with rejected(r"2 problems\n  test/ is not a split\n  query/b.jpg lies in no folder of an identity"):
+    tree(root, "train/1/a.jpg", "query/b.jpg", "val/1/c.jpg")
+    with rejected(r"2 problems\n  val/ is not a split\n  query/b.jpg lies in no folder of an identity"):
         wild()
 
 

@@ -137,13 +137,13 @@ def test_queries_are_written_with_what_was_found_for_each(tmp_path):
             np.array([[0.2, 0.1], [0.1, 0.2]]), np.array([1, 9]), np.array([1, 2]), np.array([0, 0]), np.array([1, 1])
         )
     folder = write_run(tmp_path / "run", scores=((50.0, 0.0),))
-    write_queries(folder / "queries.csv", [("a.png", 1, 0), ("b.png", 9, 0)], found[0])
-    assert read_run(folder).queries == (Query("a.png", "1", 0.5, 2), Query("b.png", "9", None, None))
+    write_queries(folder / "queries.csv", [("a.png", 0, 0), ("b.png", 1, 0)], ["Ann", "9"], found[0])
+    assert read_run(folder).queries == (Query("a.png", "Ann", 0.5, 2), Query("b.png", "9", None, None))
 
 
 def test_queries_of_another_evaluation_are_left_out(tmp_path):
     folder = write_run(tmp_path / "run", scores=((40.0, 0.0),))
-    (folder / "queries.csv").write_text("path,pid,ap,first_rank\na.png,1,0.5,2\n")
+    (folder / "queries.csv").write_text("path,identity,ap,first_rank\na.png,1,0.5,2\n")
     assert read_run(folder).queries == ()
 
 
@@ -156,7 +156,7 @@ def test_the_engine_records_code_machine_memory_and_queries(datasets, tmp_path):
     assert run.starts[0]["versions"].keys() == {"fastreid_fancl", "fastreid", "torch", "numpy", "python"}
     assert run.starts[0]["processes"] == 1
     assert 0.1 < run.peak_memory < 100
-    assert [query.pid for query in run.queries] == ["0", "1", "2"]
+    assert [query.identity for query in run.queries] == ["6", "7", "8"], "the names in metadata.csv"
     assert sum(query.first_rank == 1 for query in run.queries) / 3 == pytest.approx(run.last.scores["Rank-1"] / 100)
 
 

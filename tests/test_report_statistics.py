@@ -19,7 +19,7 @@ def write_queried_run(folder, precisions, seed=0, root="/data", **keys):
     folder = write_run(folder / f"seed_{seed}", seed=seed, scores=scores, **keys)
     with open(folder / "queries.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(("path", "pid", "ap", "first_rank"))
+        table.writerow(("path", "identity", "ap", "first_rank"))
         for number, precision in enumerate(precisions):
             found = ("", "") if precision is None else (precision, 1 if precision == 1 else 2)
             table.writerow((f"{root}/q{number}.jpg", number, *found))

@@ -2,7 +2,8 @@
 """Group photographs by animal, with trained weights: `group.py --run FOLDER [--output FILE] [KEY VALUE ...]`.
 
 Other photographs than the run's by `DATASETS.NAMES mine`. Instead of a run's folder:
-`--config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]`, as for train_net.py.
+`--config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]`, as for train_net.py; with `MODEL.WEIGHTS ''` the weights that
+a training would start from (MODEL.BACKBONE.PRETRAIN True).
 """
 
 import sys

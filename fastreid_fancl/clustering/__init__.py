@@ -4,7 +4,7 @@ from .hierarchy import hdbscan
 from .jaccard import jaccard_distance
 from .labels import dbscan, noise_alone, reliable_labels, renumber
 from .neighbors import as_features, knn
-from .quality import quality
+from .quality import grouping_scores, quality
 from .ring import ring_knn
 from .sweep import EpsChoice, SweepRow, choose_eps, degenerate, guarded_labels
 
@@ -15,6 +15,7 @@ __all__ = [
     "choose_eps",
     "dbscan",
     "degenerate",
+    "grouping_scores",
     "guarded_labels",
     "hdbscan",
     "jaccard_distance",

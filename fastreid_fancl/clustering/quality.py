@@ -1,7 +1,12 @@
 """How well clusters match known identities: for the log only, no training reads it."""
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    completeness_score,
+    homogeneity_score,
+    normalized_mutual_info_score,
+)
 from sklearn.metrics.cluster import contingency_matrix
 
 from .labels import noise_alone
@@ -44,6 +49,40 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     if known.any():
         numbers["ari_all"] = float(adjusted_rand_score(identities[known], noise_alone(labels)[known]))
     return numbers
+
+
+def grouping_scores(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
+    """Scores of groups of photographs against their animals, over the photographs whose animal is known.
+
+    Each image left out counts as a group of its own, so no score rises by leaving out the hard images.
+
+    Args:
+        labels: (N,) groups, -1 for images left out.
+        identities: (N,) true identities, integers; -1 where unknown.
+
+    Returns:
+        `ARI`, the adjusted Rand index: 1 for the true groups, 0 on average for random ones. `homogeneity`, 1 where no
+        group mixes animals, and `completeness`, 1 where no animal is in two groups (Rosenberg and Hirschberg, 2007).
+        Of all photographs: `groups` found, `animals` known, `ungrouped` images left out.
+
+    Raises:
+        ValueError: if labels and identities differ in shape, or no identity is known.
+    """
+    numbers = quality(labels, identities)
+    known = np.asarray(identities) >= 0
+    if not known.any():
+        raise ValueError(
+            "Expected photographs whose animal is known, got none: label some, or do not score the groups."
+        )
+    truth, found = np.asarray(identities)[known], noise_alone(np.asarray(labels))[known]
+    return {
+        "ARI": numbers["ari_all"],
+        "homogeneity": float(homogeneity_score(truth, found)),
+        "completeness": float(completeness_score(truth, found)),
+        "groups": numbers["clusters"],
+        "animals": numbers["identities"],
+        "ungrouped": numbers["left_out"],
+    }
 
 
 def _agreement(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:

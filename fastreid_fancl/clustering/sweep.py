@@ -24,7 +24,8 @@ class SweepRow(NamedTuple):
         clusters: their number.
         left_out: share of the images left out.
         largest: share of the clustered images in the largest cluster.
-        robustness: how much of the partition a few of the pairs find again, an adjusted Rand index.
+        robustness: stability, how much of the partition a part of the pairs finds again; no accuracy, as it compares
+            clusterings with each other and not with identities.
         modularity: how much more alike images of a cluster are than images at large.
         score: modularity times the fourth root of robustness.
     """

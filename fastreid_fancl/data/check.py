@@ -95,12 +95,29 @@ def require(dataset, splits: Sequence[str]) -> None:
         if "train" in empty:
             cure = "give some photographs the split train"
         else:
-            cure = "evaluation needs identities and a query/gallery split; without them leave it out of DATASETS.TESTS"
+            cure = (
+                "evaluation needs identities, and a split test or query/gallery; without them leave it out of "
+                "DATASETS.TESTS"
+            )
         raise ValueError(f"data set {_name(dataset)} has no {' and no '.join(empty)} photographs ({counts}); {cure}")
-    if "query" in splits and "gallery" in splits and len(unmatched_queries(dataset)) == len(dataset.query):
+    if "query" in splits and "gallery" in splits:
+        require_matches(_name(dataset), dataset)
+
+
+def require_matches(name: str, test) -> None:
+    """Check that some query can be found.
+
+    Args:
+        name: of the data set.
+        test: what has a ``query`` and a ``gallery``: a data set or a ``Protocol``.
+
+    Raises:
+        ValueError: no query has a match in the gallery.
+    """
+    if len(unmatched_queries(test)) == len(test.query):
         raise ValueError(
-            f"data set {_name(dataset)}: no query has a gallery photograph of its identity from another camera, "
-            "so nothing can be scored; check the identity, split and camera columns"
+            f"data set {name}: no query has a gallery photograph of its identity from another camera (another sequence "
+            "where the split is test), so nothing can be scored; check the columns identity, split, camera and sequence"
         )
 
 
@@ -119,7 +136,7 @@ def require_identities(dataset) -> None:
 
 
 def unmatched_queries(dataset) -> list[str]:
-    """The queries whose identity no other camera's gallery photograph shows: evaluation leaves them out."""
+    """The queries whose identity no other camera's (or sequence's) gallery photograph shows: they are not scored."""
     cameras: dict[int, set[int]] = {}
     for _, pid, camid in dataset.gallery:
         cameras.setdefault(pid, set()).add(camid)

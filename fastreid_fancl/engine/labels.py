@@ -149,7 +149,7 @@ def cluster(distance: csr_matrix, options, seed: int) -> Labels:
         logger.info("%s", explain(eps, sweep))
     labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
     if reason:
-        logger.warning("The clustering at eps %.3g is degenerate: %s. Training on eps %.3g instead.", eps, reason, used)
+        logger.warning("The clustering at eps %.3g is degenerate: %s. eps %.3g takes its place.", eps, reason, used)
     return Labels(labels, used, sweep)
 
 
@@ -158,9 +158,9 @@ def explain(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
     chosen = next(row for row in sweep if row.eps == eps)
     near = [f"{row.score:.2f} at {row.eps:.3g}" for row in sweep if 0 < abs(row.eps - eps) < 0.06]
     return (
-        f"eps {eps:.3g} by data: {chosen.clusters} clusters, which a few of the pairs find again by "
-        f"{chosen.robustness:.2f} (adjusted Rand index), modularity {chosen.modularity:.2f}, {chosen.left_out:.0%} "
-        f"of the images left out; score {chosen.score:.2f}, nearby {', '.join(near)}"
+        f"eps {eps:.3g} by data: {chosen.clusters} clusters, stability {chosen.robustness:.2f} (how far a part of the "
+        f"pairs gives the same clusters; it says nothing of their accuracy), modularity {chosen.modularity:.2f}, "
+        f"{chosen.left_out:.0%} of the images left out; score {chosen.score:.2f}, nearby {', '.join(near)}"
     )
 
 

@@ -21,9 +21,9 @@ from ..clustering.plan import Plan as Search
 from ..clustering.plan import choose
 from ..compat.model import own_batch
 from ..data.cache import GIB, image_reader
-from ..data.datasets import load
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_batches
+from .evaluation import group_test, protocol
 from .labels import assign_labels, clustering_device, distance_options
 from .record import peak_memory, peak_resident
 from .trainer import Trainer, check_data, is_unsupervised
@@ -104,8 +104,10 @@ class Rehearsal:
         self.trainer = Trainer(share(cfg, processes, folder))
         self.trainer.resume_or_load(resume=False)
         self.model, self.dataset = self.trainer.model, self.trainer.data_loader.dataset
-        self.tests = [(len(load(name).query), len(load(name).gallery)) for name in cfg.DATASETS.TESTS]
-        self.tested = sum(map(sum, self.tests))
+        tests = [protocol(cfg, name) for name in cfg.DATASETS.TESTS]
+        self.tests = [(len(test.query), len(test.gallery)) for test in tests]
+        self.photographs = [len(test.photographs) for test in tests]
+        self.tested = sum(self.photographs)
         self.images = len(self.dataset)
         self.sample = min(self.images, MOST_IMAGES)
         self.workers = cfg.DATALOADER.NUM_WORKERS
@@ -129,7 +131,8 @@ class Rehearsal:
             evaluations = periods(cfg.SOLVER.MAX_EPOCH, cfg.TEST.EVAL_PERIOD)
             each, features = self._encode(self._evaluated)
             ranking = sum(self._rank(*sizes, features.shape[1]) for sizes in self.tests)
-            yield Phase("evaluation", evaluations, each * self.tested / self.processes + ranking)
+            grouping = sum(self._group(images, features.shape[1]) for images in self.photographs)
+            yield Phase("evaluation", evaluations, each * self.tested / self.processes + ranking + grouping)
             written += 1 + min(evaluations, written) // 2  # the best anew: once at least, each time at most
         yield Phase("checkpoint", written, seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem)))
 
@@ -232,6 +235,13 @@ class Rehearsal:
         evaluator.process({"targets": (images > few).long(), "camids": (images >= few).long()}, features)
         self.passing = max(self.passing, BYTES_RANKED * (queries * gallery - few * most))
         return seconds(evaluator.evaluate) * queries / few * gallery / most
+
+    def _group(self, images: int, dimensions: int) -> float:
+        """Seconds of grouping a test's images, by made-up features of no more than MOST_IMAGES; they grow as N^2."""
+        few = min(images, MOST_IMAGES)
+        features, identities = clustered(few, dimensions, self.cfg.SEED), np.arange(few) // PER_CLUSTER
+        group_test(features, identities, self.cfg)  # loads or compiles its code
+        return seconds(lambda: group_test(features, identities, self.cfg)) * (images / few) ** 2
 
     def _encode(self, encode: Callable) -> tuple[float, dict[str, Tensor] | Tensor]:
         """Seconds of an image, and the last batch's features."""

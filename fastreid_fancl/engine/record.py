@@ -14,11 +14,10 @@ import fastreid
 import numpy as np
 import torch
 from fastreid.engine.hooks import HookBase
-from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import comm
 
 from .. import __version__
-from ..compat.evaluation import Ranking, each_query
+from ..compat.evaluation import Ranking
 from ..files import replacing
 
 PACKAGE = Path(__file__).parents[1]
@@ -104,30 +103,15 @@ def peak_resident() -> float | None:
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes, elsewhere KiB
 
 
-class QueryEvaluator(ReidEvaluator):
-    """fast-reid's evaluator that also writes what it found for each query, by the Market-1501 protocol."""
-
-    def __init__(self, cfg, queries: list[tuple], path: str):
-        super().__init__(cfg, len(queries))
-        self.queries, self.path = queries, path
-
-    def evaluate(self) -> dict[str, float]:
-        with each_query() as rankings:
-            results = super().evaluate()
-        for ranking in rankings:
-            write_queries(self.path, self.queries, ranking)
-        return results
-
-
-def write_queries(path: str, queries: list[tuple], ranking: Ranking) -> None:
+def write_queries(path: str, queries: list[tuple], names: list[str], ranking: Ranking) -> None:
     """Write a table of each query: path, identity, average precision in [0, 1], rank of the first match from 1.
 
-    The identity is the number of the data set; the last two are empty where the gallery has no match.
+    The identity is ``names[pid]``, without names the pid; the last two are empty where the gallery has no match.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(("path", "pid", "ap", "first_rank"))
+        table.writerow(("path", "identity", "ap", "first_rank"))
         for (image, pid, *_), first, precision in zip(queries, ranking.first, ranking.precision, strict=True):
             found = (f"{precision:.6f}", int(first)) if math.isfinite(first) else ("", "")
-            table.writerow((image, pid, *found))
+            table.writerow((image, names[pid] if names else pid, *found))

@@ -23,6 +23,7 @@ import yaml
 from fastreid.engine import default_argument_parser, launch
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
+from torch import nn
 from torch.multiprocessing import ProcessExitedException
 
 from .. import compat
@@ -176,17 +177,41 @@ def evaluate(cfg) -> dict:
     """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name.
 
     Raises:
-        ValueError: without tests, or if weights lack what the test-time feature is made of.
+        ValueError: without tests, and as `load_model`.
     """
     if not cfg.DATASETS.TESTS:
         raise ValueError("DATASETS.TESTS is empty: name a data set to evaluate on.")
+    model = load_model(cfg)
+    logger.info("The scores below are of %s.", weights_named(cfg))
+    return Trainer.test(cfg, model)
+
+
+def load_model(cfg) -> nn.Module:
+    """The model in evaluation mode with MODEL.WEIGHTS, or else with those that a training would start from.
+
+    Raises:
+        ValueError: if weights lack what the test-time feature is made of, or MODEL.BACKBONE.PRETRAIN_PATH would not be
+            used.
+    """
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.MODEL.WEIGHTS:
         cfg.MODEL.BACKBONE.PRETRAIN = False
-    elif not cfg.MODEL.BACKBONE.PRETRAIN:
-        logger.warning("These are the scores of random weights: name trained ones by MODEL.WEIGHTS.")
+    else:
+        check_start(cfg)
+        if not cfg.MODEL.BACKBONE.PRETRAIN:
+            logger.warning("These are the scores of random weights: name trained ones by MODEL.WEIGHTS.")
     model = Trainer.build_model(cfg).eval()
     if cfg.MODEL.WEIGHTS:
         CompleteCheckpointer(model, modules_run(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
-    return Trainer.test(cfg, model)
+    return model
+
+
+def weights_named(cfg) -> str:
+    """The weights that `load_model` takes, in words."""
+    backbone = cfg.MODEL.BACKBONE
+    if cfg.MODEL.WEIGHTS:
+        return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
+    if not backbone.PRETRAIN:
+        return "random weights"
+    return f"the frozen start, without training: {backbone.PRETRAIN_PATH or f'pretrained {backbone.NAME}'}"

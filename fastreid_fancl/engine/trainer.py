@@ -22,15 +22,20 @@ from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
+from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
-from .record import QueryEvaluator, RunRecord
+from .record import RunRecord
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
 RANDOM_START = (
     "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
     "MODEL.BACKBONE.PRETRAIN_PATH or MODEL.WEIGHTS."
+)
+TRANSDUCTIVE = (
+    "TRANSDUCTIVE: the scores are of the photographs that were trained on, not of unseen animals; compare them with "
+    "transductive scores only."
 )
 
 
@@ -48,12 +53,13 @@ def check_data(cfg, train: bool = True) -> None:
     """
     if train and not cfg.DATASETS.NAMES:
         raise ValueError("DATASETS.NAMES is empty: name a data set to train on.")
-    tests = [load(name) for name in cfg.DATASETS.TESTS]
-    wanted = [(dataset, ("query", "gallery")) for dataset in tests]
-    wanted += training_splits(cfg) if train else []
+    scored = [] if cfg.TEST.TRANSDUCTIVE else [load(name) for name in cfg.DATASETS.TESTS]
+    wanted = [(dataset, ("query", "gallery")) for dataset in scored]
+    wanted += training_splits(cfg) if train or cfg.TEST.TRANSDUCTIVE else []
     preflight(wanted, on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
-    for dataset in tests:
-        check_items(dataset.query + dataset.gallery, relabel=False)
+    check_protocols(cfg)
+    for name in cfg.DATASETS.TESTS:
+        check_items(protocol(cfg, name).photographs, relabel=False)
     if train:
         check_items(training_items(cfg), relabel=True)
     if train and not is_unsupervised(cfg):
@@ -147,13 +153,13 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name: str):
-        """The stock loader over the query and gallery images that the checks left."""
-        dataset = load(dataset_name)
-        items, transform = dataset.query + dataset.gallery, build_transforms(cfg, is_train=False)
+        """The stock loader over the test's photographs that the checks left, each once."""
+        test, transform = protocol(cfg, dataset_name), build_transforms(cfg, is_train=False)
+        items = test.photographs
         read = image_reader((path for path, *_ in items), [transform], cfg.DATALOADER.CACHE_GIB)
         images = ReIDDataset(items, transform, relabel=False, read=read)
         return build_reid_test_loader(
-            images, cfg.TEST.IMS_PER_BATCH, len(dataset.query), num_workers=cfg.DATALOADER.NUM_WORKERS
+            images, cfg.TEST.IMS_PER_BATCH, len(test.query), num_workers=cfg.DATALOADER.NUM_WORKERS
         )
 
     @classmethod
@@ -162,7 +168,9 @@ class Trainer(DefaultTrainer):
         loader, _ = cls.build_test_loader(cfg, dataset_name)
         own = "" if len(cfg.DATASETS.TESTS) == 1 else "_" + dataset_name.replace("/", "_")
         path = os.path.join(output_dir or cfg.OUTPUT_DIR, f"queries{own}.csv")
-        return loader, QueryEvaluator(cfg, load(dataset_name).query, path)
+        if cfg.TEST.TRANSDUCTIVE:
+            logger.warning(TRANSDUCTIVE)
+        return loader, ProtocolEvaluator(cfg, protocol(cfg, dataset_name), path)
 
     def build_lr_scheduler(self, cfg, optimizer, iters_per_epoch):
         # The stock engine knows only one pass an epoch; this is where it asks for what depends on that number.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
+GROUPING = ("ARI", "homogeneity", "completeness", "groups", "animals", "ungrouped")
+SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", *GROUPING)
 CLUSTERING = ("clusters", "left_out", "mean_cluster_size", "identities", "ari", "ari_all", "nmi", "purity", "eps")
 FINAL = "model_final.pth"
 
@@ -21,7 +22,7 @@ class Epoch:
     Attributes:
         number: from 0.
         iterations: done by its end, since the run's beginning.
-        scores: of its evaluation by name, in percent; empty where it was not evaluated.
+        scores: of its evaluation by name, in percent but for those of GROUPING; empty where it was not evaluated.
         clustering: the numbers of CLUSTERING that were logged; empty for supervised methods.
         losses: by name, without their sum.
         seconds: by phase: features, clustering, memory, training, evaluation.
@@ -42,13 +43,13 @@ class Query:
     """A query of the last evaluation; without a match in the gallery `ap` and `first_rank` are None.
 
     Attributes:
-        path, pid: of the image.
+        path, identity: of the image.
         ap: average precision in [0, 1].
         first_rank: rank of the first match, from 1.
     """
 
     path: str
-    pid: str
+    identity: str
     ap: float | None
     first_rank: int | None
 
@@ -213,8 +214,9 @@ def read_config(folder: Path) -> dict:
 
 
 def datasets(config: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the data sets that a configuration trains on and is tested on."""
-    return tuple(config["DATASETS"]["NAMES"]), tuple(config["DATASETS"]["TESTS"])
+    """The names of the data sets that a configuration trains on and is tested on, transductive tests marked as such."""
+    mark = " (transductive: the photographs trained on)" if config.get("TEST", {}).get("TRANSDUCTIVE") else ""
+    return tuple(config["DATASETS"]["NAMES"]), tuple(name + mark for name in config["DATASETS"]["TESTS"])
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -279,7 +281,8 @@ def read_queries(path: Path) -> tuple[Query, ...]:
 
 def _query(row: dict[str, str]) -> Query:
     ap, first = row["ap"], row["first_rank"]
-    return Query(row["path"], row["pid"], float(ap) if ap else None, int(first) if first else None)
+    identity = row["identity"] if "identity" in row else row["pid"]  # a number, in tables of earlier versions
+    return Query(row["path"], identity, float(ap) if ap else None, int(first) if first else None)
 
 
 def fits(queries: tuple[Query, ...], mean: float) -> bool:

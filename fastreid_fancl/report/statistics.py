@@ -63,7 +63,7 @@ def query_scores(run: Run, score: str) -> dict[tuple[str, str], float]:
     """
     matched = [query for query in run.queries if query.ap is not None]
     root = os.path.commonpath([os.path.dirname(query.path) for query in matched]) if matched else ""
-    return {(os.path.relpath(query.path, root), query.pid): SCORES[score](query) for query in matched}
+    return {(os.path.relpath(query.path, root), query.identity): SCORES[score](query) for query in matched}
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:

@@ -24,7 +24,12 @@ class Column:
 
 def score(name: str) -> Column:
     """A metric of the last evaluation, in percent."""
-    return Column(name, lambda run: run.last.scores[name] if run.last else None, best=max)
+    return Column(name, lambda run: run.last.scores.get(name) if run.last else None, best=max)
+
+
+def grouped(title: str, name: str, digits: int, best: Callable | None = None) -> Column:
+    """A number of the groups of the test photographs in the last evaluation."""
+    return Column(title, lambda run: run.last.scores.get(name) if run.last else None, digits, best)
 
 
 def clustered(title: str, name: str, digits: int, best: Callable | None = None) -> Column:
@@ -36,6 +41,12 @@ PEAK_MEMORY = Column("Peak memory (GiB)", lambda run: run.peak_memory, 2, min)
 RETRIEVAL = (score("mAP"), score("Rank-1"), score("Rank-5"), score("Rank-10"))
 FURTHER = (
     score("mINP"),
+    grouped("Test ARI", "ARI", 3, max),
+    grouped("Test homogeneity", "homogeneity", 3),
+    grouped("Test completeness", "completeness", 3),
+    grouped("Test groups", "groups", 1),
+    grouped("Test animals", "animals", 0),
+    grouped("Test ungrouped", "ungrouped", 1),
     clustered("ARI", "ari", 3, max),
     clustered("NMI", "nmi", 3, max),
     clustered("Clusters", "clusters", 1),
@@ -54,7 +65,9 @@ BUDGET = (
 COLUMNS = tuple(dict.fromkeys((*RETRIEVAL, *FURTHER, *BUDGET)))
 NOTES = (
     "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1), left out of whole numbers that "
-    "all seeds share. Bold: best of its group. ARI and NMI are over the clustered images, without those left out. "
+    "all seeds share. Bold: best of its group. Columns named Test are of the groups of the test photographs, each "
+    "image left out a group of its own. ARI, NMI, clusters, identities and left out are of the last clustering in "
+    "training, ARI and NMI over the clustered images, without those left out. "
     "Seconds an epoch are without evaluation; runs side by side slow each other."
 )
 

@@ -47,8 +47,9 @@ def draw(cfg, number: int) -> Picture:
     chosen = [row["eps"] for rows in epochs.values() for row in rows if row["used"]]
     text = (
         f"eps by data of {where}, in {len(picked)} of {len(epochs)} epochs: score of each radius (the "
-        "clusters' modularity, times the fourth root of how much of them a few of the pairs find again), clusters, "
-        f"share of images left out. Rings: the radius used, over all epochs {min(chosen):.3g} to {max(chosen):.3g}."
+        "clusters' modularity, times the fourth root of their stability: how much of them a part of the pairs finds "
+        f"again), clusters, share of images left out. Rings: the radius used, over all epochs {min(chosen):.3g} to "
+        f"{max(chosen):.3g}."
     )
     alt = f"Three plots over eps with {len(picked)} lines each, one an epoch, and a ring on each."
     return Picture("eps", where, sheet.figure, text, alt)

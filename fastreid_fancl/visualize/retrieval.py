@@ -9,7 +9,7 @@ from .origin import load_subject
 from .search import Match, Search, choose, search_tests, search_training
 
 TEXT = 2.0  # cm, of the words beside a query
-LEGEND = {RIGHT: "same identity", WRONG: "other identity", IGNORED: "same identity and camera: not scored"}
+LEGEND = {RIGHT: "same identity", WRONG: "other identity", IGNORED: "same identity and camera or sequence: not scored"}
 
 
 def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
@@ -55,7 +55,7 @@ def explain(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
     precision = search.ranking.precision[np.isfinite(search.ranking.first)]
     return (
         "Solid green and ✓: the query's identity; dashed red and ✗: another one"
-        + ("; dotted grey and –: its identity by its camera, which the Market-1501 rule does not score" * dropped)
+        + ("; dotted grey and –: its identity by its camera or of its sequence, which is not scored" * dropped)
         + ". Beside a query: its average precision (AP) and the rank of its first match. mAP over the "
         f"{len(precision)} queries that have a match: {100 * precision.mean():.1f}%."
     )

@@ -1,6 +1,7 @@
 """The gallery search behind a picture, as the evaluator does it. Q queries, G gallery images, D dimensions."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from ..compat.evaluation import Ranking, market1501
 from ..data.check import preflight
-from ..data.datasets import load
 from ..data.loaders import Item, ReIDDataset, feature_loader
+from ..engine.evaluation import protocol
 from ..engine.seeds import derive
 from ..engine.trainer import Trainer, check_data, training_items, training_splits
 from .drawing import as_pixels, photograph
@@ -109,15 +110,14 @@ def search_tests(cfg, model: nn.Module) -> Search:
         raise ValueError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
     check_data(cfg, train=False)
     name = cfg.DATASETS.TESTS[0]
-    dataset, loader = load(name), Trainer.build_test_loader(cfg, name)[0]
-    features, distances = compare(cfg, model, loader, len(dataset.query))
+    test, loader = protocol(cfg, name), Trainer.build_test_loader(cfg, name)[0]
+    features, distances = compare(cfg, model, loader, test.rows, len(test.query))
     (_, q_pids, q_camids), (_, g_pids, g_camids) = (
-        map(np.array, zip(*items, strict=True)) for items in (dataset.query, dataset.gallery)
+        map(np.array, zip(*items, strict=True)) for items in (test.query, test.gallery)
     )
     labelled = (g_pids >= 0).any()
     ranking = market1501(distances, q_pids, g_pids, q_camids, g_camids) if labelled else None
-    names = getattr(dataset, "test_identities", [])
-    return Search(dataset.query, dataset.gallery, features, distances, ranking, names)
+    return Search(test.query, test.gallery, features, distances, ranking, test.names)
 
 
 def search_training(cfg, model: nn.Module, number: int) -> Search:
@@ -126,7 +126,7 @@ def search_training(cfg, model: nn.Module, number: int) -> Search:
     queries = [gallery[index] for index in spread([item[1] for item in gallery], number, cfg.SEED)]
     images = ReIDDataset(queries + gallery, build_transforms(cfg, is_train=False))
     loader = feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS)
-    features, distances = compare(cfg, model, loader, len(queries))
+    features, distances = compare(cfg, model, loader, range(len(images)), len(queries))
     return Search(queries, gallery, features, distances, None, [])
 
 
@@ -136,12 +136,13 @@ def checked_training_items(cfg) -> list[Item]:
     return training_items(cfg)
 
 
-def compare(cfg, model: nn.Module, loader, queries: int) -> tuple[Tensor, np.ndarray]:
-    """Features (Q + G, D) of a loader's images and the distances (Q, G) of the first Q to the others."""
+def compare(cfg, model: nn.Module, loader, rows: Sequence[int], queries: int) -> tuple[Tensor, np.ndarray]:
+    """Features (Q + G, D) of these rows of a loader's images and the distances (Q, G) of the first Q to the others."""
     for name in ("AQE", "RERANK"):
         if cfg.TEST[name].ENABLED:
             raise ValueError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
     found = inference_on_dataset(model, loader, Features(cfg, queries), flip_test=cfg.TEST.FLIP.ENABLED)["features"]
+    found = found[list(rows)]
     return found, build_dist(found[:queries], found[queries:], cfg.TEST.METRIC)
 
 

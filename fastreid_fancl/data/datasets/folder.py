@@ -10,7 +10,8 @@ from ...logs import log_once
 from .. import UNKNOWN_CAMERA, UNLABELLED, shorten
 from ..check import require, unmatched_queries
 from .metadata import read_metadata
-from .photos import LAYOUT, Photo
+from .photos import LAYOUT, SPLITS, Photo
+from .protocols import leave_one_out, market1501
 from .split import assign_splits
 from .tree import read_folders
 
@@ -29,17 +30,20 @@ class FolderDataset(ImageDataset):
     without identities everything is for training, and ``show_test`` says why nothing can be evaluated.
 
     Items are ``(path, pid, camid)``. Training: both are str, prefixed by the name; pid is ``UNLABELLED`` and camid
-    ``<name>_unknown`` where not known. Query and gallery: both are int. An unknown camera has one number in the query
-    and another in the gallery, so that the Market-1501 rule, which drops matches of the same camera, keeps them.
+    ``<name>_unknown`` where not known. Query and gallery: both are int. Photographs of the split "test" are query and
+    gallery by ``protocols``. With splits query and gallery, an unknown camera has one number in the query and
+    another in the gallery, so that the Market-1501 rule, which drops matches of the same camera, keeps them.
 
     Attributes:
         dataset_dir: the folder.
         photos: what was read of every photograph, splits assigned.
         has_cameras: whether the camera of every photograph is known.
+        leaves_one_out: whether the test is by leave-one-out.
         test_identities: names of the query and gallery pids, ``test_identities[pid]``.
 
     Raises:
-        ValueError: no such folder; no photographs; rows or files that cannot be used, all in one message.
+        ValueError: no such folder; no photographs; rows or files that cannot be used, all in one message; a split test
+            beside query or gallery.
     """
 
     dataset_name = ""
@@ -49,12 +53,22 @@ class FolderDataset(ImageDataset):
         self.dataset_dir = self.locate(datasets_root(root))
         self.photos = assign_splits(self.read_photos())
         self.has_cameras = all(photo.camera is not None for photo in self.photos)
+        self.leaves_one_out = self._tests_by_leave_one_out()
         tested = [photo for photo in self.photos if photo.split != "train"]
-        self.test_identities = sorted({photo.identity for photo in tested})
-        self._pids = {name: pid for pid, name in enumerate(self.test_identities)}
-        self._camids = {name: n for n, name in enumerate(sorted({p.camera for p in tested if p.camera is not None}))}
-        super().__init__(self._train_items(), self._test_items("query"), self._test_items("gallery"), **kwargs)
+        protocol = leave_one_out if self.leaves_one_out else market1501
+        query, gallery, self.test_identities = protocol(tested)
+        super().__init__(self._train_items(), query, gallery, **kwargs)
         self._log_oddities()
+
+    def _tests_by_leave_one_out(self) -> bool:
+        photos = {split: sum(photo.split == split for photo in self.photos) for split in SPLITS[1:]}
+        if photos["test"] and (photos["query"] or photos["gallery"]):
+            counts = ", ".join(f"{split} {number}" for split, number in photos.items())
+            raise ValueError(
+                f"data set {self.dataset_name}: expected photographs of the split test, or of query and gallery, got "
+                f"both ({counts}). Give all of them the split test, or none."
+            )
+        return photos["test"] > 0
 
     def locate(self, root: str) -> str:
         """The folder of this data set below ``root``."""
@@ -91,7 +105,7 @@ class FolderDataset(ImageDataset):
         fast-reid's own takes those of the test for other identities and cameras, and unknown cameras for two.
         """
         kept = {path for split in (self.train, self.query, self.gallery) for path, *_ in split}
-        self._train = [item for item in self._train_items(("train", "query", "gallery")) if item[0] in kept]
+        self._train = [item for item in self._train_items(SPLITS) if item[0] in kept]
 
     def _train_items(self, splits: Sequence[str] = ("train",)) -> list[tuple[str, str, str]]:
         return [
@@ -104,14 +118,6 @@ class FolderDataset(ImageDataset):
             if photo.split in splits
         ]
 
-    def _test_items(self, split: str) -> list[tuple[str, int, int]]:
-        unknown = len(self._camids) + (split == "gallery")
-        return [
-            (photo.path, self._pids[photo.identity], self._camids.get(photo.camera, unknown))
-            for photo in self.photos
-            if photo.split == split
-        ]
-
     def _log_oddities(self) -> None:
         """Warn of what is allowed and yet rarely meant: shared identities, queries without a match, some cameras."""
         train = {photo.identity for photo in self.photos if photo.split == "train"}
@@ -121,10 +127,11 @@ class FolderDataset(ImageDataset):
         if self.query and self.gallery:
             alone = unmatched_queries(self)
             if alone:
-                why = "no gallery match" + (" from another camera" if self.has_cameras else "")
+                camera = " from another camera" if self.has_cameras else ""
+                why = "no match from another sequence" if self.leaves_one_out else f"no gallery match{camera}"
                 self._warn(f"{len(alone)} of {len(self.query)} queries have {why} and are not scored", alone)
         unknown = [photo.path for photo in self.photos if photo.camera is None]
-        if unknown and len(unknown) < len(self.photos):
+        if unknown and len(unknown) < len(self.photos) and not self.leaves_one_out:
             self._warn(f"{len(unknown)} of {len(self.photos)} photographs have no camera", unknown)
 
     def _warn(self, message: str, lines: list[str]) -> None:

@@ -11,24 +11,26 @@ from collections.abc import Iterator
 from ...logs import log_once
 from .. import shorten
 from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
+from .sequences import assign_sequences
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("path", "identity", "split", "camera", "orientation")
+COLUMNS = ("path", "identity", "split", "camera", "orientation", "sequence")
 
 
 def read_metadata(path: str) -> list[Photo]:
     """Read a metadata.csv: comma, semicolon or tab; UTF-8, UTF-16 with a mark, or Windows-1252.
 
     Column names may be in any letter case, further columns are ignored. Identities and cameras that are empty,
-    "unknown" or "unlabelled" are not known. A row that repeats another is dropped with a warning.
+    "unknown" or "unlabelled" are not known. A row that repeats another is dropped with a warning. Sequences are those
+    of the column or follow from date, time and camera (see ``sequences``).
 
     Raises:
         ValueError: no path column, or rows that cannot be used, with their line numbers.
     """
     rows = _rows(path)
     columns = _columns(path, next(rows, (1, []))[1])
-    photos, problems = [], []
+    photos, taken, problems = [], [], []
     for line, row in rows:
         where = f"{os.path.basename(path)} line {line}"
         if len(row) != len(columns):
@@ -36,7 +38,8 @@ def read_metadata(path: str) -> list[Photo]:
             continue
         fields = {name: value.strip() for name, value in zip(columns, row, strict=True)}
         photos.append(_photo(os.path.dirname(path), fields, where))
-    photos = _drop_repeated(path, photos, problems)
+        taken.append(fields)
+    photos = _drop_repeated(path, assign_sequences(photos, taken, path), problems)
     problems += _problems(photos)
     if problems:
         raise ValueError(
@@ -101,6 +104,7 @@ def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
         split=fields.get("split", "").lower() or None,
         camera=None if camera.lower() in NO_IDENTITY else camera,
         orientation=fields.get("orientation") or None,
+        sequence=fields.get("sequence") or None,
         where=where,
     )
 

@@ -2,24 +2,31 @@
 
 from dataclasses import dataclass
 
-SPLITS = ("train", "query", "gallery")
+# "test" is scored by leave-one-out; query and gallery are the other way to test.
+SPLITS = ("train", "query", "gallery", "test")
 NO_IDENTITY = ("", "unknown", "unlabelled")
 
 LAYOUT = """Expected one of
-  <name>/metadata.csv                            columns path, identity and, if known, split (train, query, gallery),
-                                                 camera, orientation; paths relative to the csv
-  <name>/{train,query,gallery}/<identity>/*.jpg  split by folders; photographs lying in train/ itself are unlabelled
+  <name>/metadata.csv                            columns path, identity and, if known, split (train and test, or train,
+                                                 query and gallery), camera, sequence (or date and time, for bursts of
+                                                 a camera), orientation; paths relative to the csv
+  <name>/{train,test}/<identity>/*.jpg           split by folders; photographs lying in train/ itself are unlabelled
+  <name>/{train,query,gallery}/<identity>/*.jpg  the same with queries and a gallery of their own
   <name>/<identity>/*.jpg                        a folder an identity, split by fastreid_fancl.data.datasets.split
   <name>/*.jpg                                   unlabelled photographs, all for training"""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph of a data set; ``None`` is not known, ``where`` is the place that says so."""
+    """One photograph of a data set; ``None`` is not known, ``where`` is the place that says so.
+
+    Photographs of one ``sequence`` are of one burst.
+    """
 
     path: str
     identity: str | None = None
     split: str | None = None
     camera: str | None = None
     orientation: str | None = None
+    sequence: str | None = None
     where: str = ""

@@ -2,25 +2,21 @@
 
 The rule, a function of the names alone, so that everybody gets the same split of the same folder:
 
-1. An identity can be tested if it has two photographs, or where cameras are known photographs of two cameras. With
-   fewer than four such identities everything is for training.
+1. An identity can be tested if it has two photographs that are not of one sequence. With fewer than four such
+   identities everything is for training.
 2. In the order of the SHA-256 of their names, the first half of these (rounded up) is for training and the second for
    testing. Identities that cannot be tested and photographs without an identity are for training. No identity is
    in both.
-3. Of each test identity, in the order of the SHA-256 of the file's name, the queries are the first tenth of the
-   photographs (rounded down, at least one); where cameras are known, only those of the first photograph's camera, so
-   that every query has a match from another camera. The rest is the gallery.
+3. Photographs of the identities for testing are of the split "test": scored by leave-one-out, see ``protocols``.
 """
 
 import hashlib
-import os
 from collections import defaultdict
 from dataclasses import replace
 
 from .photos import Photo
 
 MIN_IDENTITIES = 4
-QUERY_SHARE = 10
 
 
 def assign_splits(photos: list[Photo]) -> list[Photo]:
@@ -32,26 +28,12 @@ def assign_splits(photos: list[Photo]) -> list[Photo]:
         if photo.identity is not None:
             by_identity[photo.identity].append(photo)
     testable = sorted((name for name, own in by_identity.items() if _can_be_tested(own)), key=_digest)
-    tested = testable[-(-len(testable) // 2) :] if len(testable) >= MIN_IDENTITIES else []
-    splits = {photo.path: split for name in tested for photo, split in _query_and_gallery(by_identity[name])}
-    return [replace(photo, split=splits.get(photo.path, "train")) for photo in photos]
+    tested = set(testable[-(-len(testable) // 2) :] if len(testable) >= MIN_IDENTITIES else [])
+    return [replace(photo, split="test" if photo.identity in tested else "train") for photo in photos]
 
 
 def _can_be_tested(photos: list[Photo]) -> bool:
-    return len(photos) > 1 and (not _has_cameras(photos) or len({photo.camera for photo in photos}) > 1)
-
-
-def _query_and_gallery(photos: list[Photo]) -> list[tuple[Photo, str]]:
-    photos = sorted(photos, key=lambda photo: (_digest(os.path.basename(photo.path)), photo.path))
-    candidates = photos
-    if _has_cameras(photos):
-        candidates = [photo for photo in photos if photo.camera == photos[0].camera]
-    queries = {photo.path for photo in candidates[: max(1, len(photos) // QUERY_SHARE)]}
-    return [(photo, "query" if photo.path in queries else "gallery") for photo in photos]
-
-
-def _has_cameras(photos: list[Photo]) -> bool:
-    return all(photo.camera is not None for photo in photos)
+    return len({photo.sequence or photo.path for photo in photos}) > 1
 
 
 def _digest(name: str) -> str:

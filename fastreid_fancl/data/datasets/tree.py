@@ -11,9 +11,18 @@ from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
 
 logger = logging.getLogger(__name__)
 
-OTHER_SPLIT_NAMES = ("test", "val", "valid", "validation", "probe")
+OTHER_SPLIT_NAMES = ("val", "valid", "validation", "probe")
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".avif",
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jfif"),
 )
 
@@ -26,7 +35,7 @@ def read_folders(folder: str) -> list[Photo]:
     are passed over and counted.
 
     Raises:
-        ValueError: query or gallery photographs outside a folder of an identity; a split named otherwise.
+        ValueError: test, query or gallery photographs outside a folder of an identity; a split named otherwise.
     """
     parts = list(_walk(folder))
     tops = {path[0] for path in parts if len(path) > 1}
@@ -67,7 +76,8 @@ def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) ->
         raise ValueError(f"{folder}: {len(problems)} problems\n{shorten(problems)}\n{LAYOUT}")
     inside = [path for path in parts if len(path) > 1 and path[0].lower() in SPLITS]
     if len(inside) < len(parts):
-        ignored = f"{len(parts) - len(inside)} photographs outside train, query and gallery are not used"
+        splits = "train and test" if any(path[0].lower() == "test" for path in inside) else "train, query and gallery"
+        ignored = f"{len(parts) - len(inside)} photographs outside {splits} are not used"
         places = ", ".join([*others[:10], *(["."] if any(len(path) == 1 for path in parts) else [])])
         log_once(logger, logging.WARNING, f"{folder}: {ignored} (in {places})")
     return [_folder_photo(folder, path, path[1] if len(path) > 2 else None, path[0].lower()) for path in inside]
