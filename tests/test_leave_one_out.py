@@ -272,6 +272,14 @@ def test_photographs_trained_on_can_be_scored_and_are_marked(shot, tmp_path, cap
         check_datasets({"one": run.datasets, "other": of_config(other)})
 
 
+def test_a_test_split_that_is_trained_on_is_marked_too(shot, tmp_path):
+    shot()
+    command_line(arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1, DATASETS__COMBINEALL=True))
+    assert len(metrics_and_queries(tmp_path / "run")[1]) == 18
+    assert "TRANSDUCTIVE" in (tmp_path / "run/log.txt").read_text()
+    assert read_run(tmp_path / "run").datasets[1] == ("Stripes (transductive: the photographs trained on)",)
+
+
 def test_an_evaluation_alone_needs_no_training_photographs(shot, tmp_path):
     shot(split=lambda row: "test")
     command_line(arguments("cluster_contrast", tmp_path / "run", "--eval-only"))

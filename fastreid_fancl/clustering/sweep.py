@@ -59,9 +59,9 @@ def choose_eps(
 
     - modularity (Newman and Girvan, 2004), see below: low where images that are alike lie in different clusters or are
       left out, and where clusters hold what is not alike. It is 0 with one cluster, and below with none;
-    - robustness, the adjusted Rand index (each image left out counts as a cluster) between the partition and that of a
-      random KEPT share of the pairs, the mean over DRAWS of them: an identity is held together by many pairs, a bridge
-      between two identities by few.
+    - robustness, a measure of stability and not of accuracy: the adjusted Rand index (each image left out counts as a
+      cluster) between the partition and that of a random KEPT share of the pairs, the mean over DRAWS of them. No
+      identity is read. An identity is held together by many pairs, a bridge between two identities by few.
 
     Modularity alone is too tight where identities are uneven, robustness too wide everywhere; between the third and the
     tenth root all kinds of features of benchmarks/eps.py lose about the same.

@@ -22,6 +22,7 @@ from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
+from ..report.runs import is_transductive
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
@@ -168,7 +169,7 @@ class Trainer(DefaultTrainer):
         loader, _ = cls.build_test_loader(cfg, dataset_name)
         own = "" if len(cfg.DATASETS.TESTS) == 1 else "_" + dataset_name.replace("/", "_")
         path = os.path.join(output_dir or cfg.OUTPUT_DIR, f"queries{own}.csv")
-        if cfg.TEST.TRANSDUCTIVE:
+        if is_transductive(cfg, dataset_name):
             logger.warning(TRANSDUCTIVE)
         return loader, ProtocolEvaluator(cfg, protocol(cfg, dataset_name), path)
 

@@ -215,8 +215,18 @@ def read_config(folder: Path) -> dict:
 
 def datasets(config: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the data sets that a configuration trains on and is tested on, transductive tests marked as such."""
-    mark = " (transductive: the photographs trained on)" if config.get("TEST", {}).get("TRANSDUCTIVE") else ""
-    return tuple(config["DATASETS"]["NAMES"]), tuple(name + mark for name in config["DATASETS"]["TESTS"])
+    names, tests = config["DATASETS"]["NAMES"], config["DATASETS"]["TESTS"]
+    marks = {
+        name: " (transductive: the photographs trained on)" if is_transductive(config, name) else "" for name in tests
+    }
+    return tuple(names), tuple(name + marks[name] for name in tests)
+
+
+def is_transductive(config: dict, name: str) -> bool:
+    """Whether a configuration scores a data set by photographs that it trains on: TEST.TRANSDUCTIVE or COMBINEALL."""
+    datasets = config["DATASETS"]
+    combined = datasets.get("COMBINEALL", False) and name in datasets["NAMES"]
+    return combined or config.get("TEST", {}).get("TRANSDUCTIVE", False)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
