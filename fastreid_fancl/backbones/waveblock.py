@@ -81,10 +81,12 @@ class WaveAttention(nn.Module):
 def build_waveblock_resnet_backbone(cfg) -> nn.Module:
     """fast-reid's ResNet with a WaveAttention as the last block of layer2 and of layer3.
 
-    All other weights keep their names, so those of a ResNet start it.
+    All other weights keep their names, so those of a ResNet start it; these two start fresh.
     """
     backbone = build_resnet_backbone(cfg)
-    for stage in (backbone.layer2, backbone.layer3):
+    stages = {name: getattr(backbone, name) for name in ("layer2", "layer3")}
+    backbone.fresh_parts = tuple(f"{name}.{len(stage)}" for name, stage in stages.items())
+    for stage in stages.values():
         stage.append(WaveAttention(_channels(stage)))
     return backbone
 
