@@ -114,9 +114,8 @@ def tensors_beside_objects() -> object:
 
 
 @pytest.mark.parametrize("make", [pickled_module, module_in_a_dict, tensors_beside_objects])
-@pytest.mark.parametrize("name", ["w.pth", "its weights' file.pth"])
-def test_the_printed_line_converts_what_only_code_could_restore(tmp_path, make, name):
-    content = make()
+def test_the_printed_line_converts_what_only_code_could_restore(tmp_path, make):
+    content, name = make(), "an animal's weights.pth"
     torch.save(content, tmp_path / name)
     convert(tmp_path / name)
     module = content if isinstance(content, Module) else content.get("model")
@@ -431,7 +430,8 @@ def test_the_filter_of_timm_resizes_position_embeddings():
 
 def test_a_vision_transformer_of_fast_reid_is_started_at_another_size(tmp_path):
     options = {"NAME": "build_vit_backbone", "DEPTH": "small", "FEAT_DIM": 768}
-    large = build_backbone(stock_cfg(INPUT__SIZE_TRAIN=[64, 32], **{f"MODEL__BACKBONE__{k}": v for k, v in options.items()}))
+    size = {"INPUT__SIZE_TRAIN": [64, 32]}
+    large = build_backbone(stock_cfg(**size, **{f"MODEL__BACKBONE__{key}": value for key, value in options.items()}))
     save_file({key: value.contiguous() for key, value in large.state_dict().items()}, tmp_path / "vit.safetensors")
     small = backbone(**options, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "vit.safetensors"))
     assert torch.equal(small.blocks[3].attn.qkv.weight, large.blocks[3].attn.qkv.weight)
