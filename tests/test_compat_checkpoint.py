@@ -96,7 +96,7 @@ def test_a_truncated_file_is_named_with_the_cure(saved, keep):
     path = folder / "first.pth"
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    with pytest.raises(ValueError, match="first.pth is truncated or no PyTorch checkpoint. Remove it; to resume"):
+    with pytest.raises(ValueError, match=r"first.pth is (empty|(a )?truncated or ).* To resume from an older"):
         checkpointer.load(str(path))
 
 
@@ -104,7 +104,7 @@ def test_a_truncated_file_is_named_with_the_cure(saved, keep):
 def test_a_file_of_another_kind_is_named_with_the_cure(saved, content):
     _, checkpointer, folder = saved
     (folder / "other.pth").write_bytes(content)
-    with pytest.raises(ValueError, match="other.pth (is truncated or no PyTorch checkpoint|holds Python objects)"):
+    with pytest.raises(ValueError, match="other.pth is (a )?truncated or (no PyTorch checkpoint|damaged pickle)"):
         checkpointer.load(str(folder / "other.pth"))
 
 

@@ -83,7 +83,7 @@ class WaveAttention(nn.Module):
 def build_waveblock_resnet_backbone(cfg) -> nn.Module:
     """fast-reid's ResNet with a WaveAttention as the last block of layer2 and of layer3.
 
-    All other weights keep their names, so those of a ResNet start it.
+    All other weights keep their names, so those of a ResNet start it; these two start fresh.
     """
     backbone = build_resnet_backbone(cfg)
     return add_wave_attention(backbone, (backbone.layer2, backbone.layer3))
@@ -94,7 +94,7 @@ def add_wave_attention(backbone: nn.Module, stages: Iterable[nn.Sequential]) -> 
     names = {stage: name for name, stage in backbone.named_modules()}
     fresh = []
     for stage in stages:
-        fresh.append(f"{names[stage]}.{len(stage)}.")
+        fresh.append(f"{names[stage]}.{len(stage)}")
         stage.append(WaveAttention(_channels(stage)))
     backbone.fresh_parts = (*getattr(backbone, "fresh_parts", ()), *fresh)
     return backbone

@@ -1,10 +1,8 @@
 """Checkpoints: written whole or not at all, read without running code from them."""
 
-import collections
 import copy
 import logging
 import os
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,22 +11,11 @@ import numpy as np
 import torch
 from fastreid.utils import checkpoint
 
+from .. import weights
 from ..files import replacing
 from .imports import replace
 
 logger = logging.getLogger(__name__)
-
-# MultiStepLR keeps its milestones in one; PyTorch 2.4 does not know it yet.
-torch.serialization.add_safe_globals([collections.Counter])
-
-# Under these keys checkpoints of several projects hold their weights.
-CONTAINERS = ("model", "model_state", "state_dict", "state_dict_ema")
-
-# Such as features.denseblock1.denselayer1.norm.1.weight.
-OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
-
-# How `torch.load(weights_only=True)` names what it refuses.
-UNSAFE = re.compile(r"Unsupported (global|class|type)|not an allowed", re.IGNORECASE)
 
 
 def plain(value):
@@ -45,72 +32,6 @@ def plain(value):
     if type(value) in (list, tuple):
         return type(value)(plain(entry) for entry in value)
     return value
-
-
-def read_weights(path: str) -> dict:
-    """Read a file of `torch.save` on the CPU, without running code from it.
-
-    Raises:
-        ValueError: when the file is missing, damaged, or holds objects that only code could restore.
-    """
-    if not os.path.isfile(path):
-        raise ValueError(f"Expected a checkpoint at {path}, found no file: check the path.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        if UNSAFE.search(str(error)):
-            reason = (
-                "holds Python objects besides tensors and plain values, and loading those could run code. If you trust "
-                "its origin, convert it once: torch.save(torch.load(path, weights_only=False)['model'], new_path)"
-            )
-        else:
-            reason = (
-                "is truncated or no PyTorch checkpoint. Remove it; to resume from an older one, write that one's name "
-                "into the file last_checkpoint beside it"
-            )
-        raise ValueError(f"{path} {reason}. ({type(error).__name__}: {str(error).partition(chr(10))[0]})") from error
-
-
-def as_checkpoint(content: object, path: str) -> dict:
-    """The content of a weights file as fast-reid's {"model": weights, ...}; a bare state dict is the weights.
-
-    Raises:
-        ValueError: when the file holds no weights.
-    """
-    if isinstance(content, dict):
-        for key in CONTAINERS:
-            if isinstance(content.get(key), Mapping):
-                content["model"] = content.pop(key)
-                return content
-        if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-            return {"model": content}
-    raise ValueError(f"Expected weights in {path}, as a state dict or under 'model', got {_describe(content)}.")
-
-
-def _describe(content: object) -> str:
-    return f"the keys {list(content)[:5]}" if isinstance(content, dict) else str(type(content))
-
-
-def align_prefix(weights: dict, names: set[str]) -> dict:
-    """Rename the weights by the one change of prefix that makes most of them fit the `names` of a model's state.
-
-    What torchvision's published DenseNets call `norm.1` gets its name of today, `norm1`.
-    """
-    weights = {OLD_DENSENET.sub(r"\1\2", key): value for key, value in weights.items()}
-    roots = ("module.", "backbone.", "module.backbone.", "encoder.", "module.encoder.", "model.")
-    stripped = [{key.removeprefix(root): value for key, value in weights.items()} for root in roots]
-    extended = [{f"backbone.{key}": value for key, value in weights.items()}]
-    return max([weights, *stripped, *extended], key=lambda candidate: len(names & candidate.keys()))
-
-
-def lost_layers(state: dict, missing: list[str]) -> list[str]:
-    """Those of the missing weights that are matrices or filters.
-
-    Without the others, such as those of an instance normalisation beside BatchNorm, a backbone is not random.
-    """
-    return [key for key in missing if state[key].dim() > 1]
 
 
 @replace(checkpoint.Checkpointer)
@@ -150,23 +71,37 @@ class Checkpointer(checkpoint.Checkpointer):
             Path(temporary).write_text(last_filename_basename)
 
     def _load_file(self, f: str) -> dict:
-        return as_checkpoint(read_weights(f), f)
+        try:
+            return weights.as_checkpoint(weights.read_file(f), f)
+        except ValueError as error:
+            if f != self.get_checkpoint_file():
+                raise
+            older = "To resume from an older checkpoint, write its name into the file last_checkpoint beside it."
+            raise ValueError(f"{error} {older}") from error
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """As fast-reid's; a missing file is a ValueError."""
-        if path and not os.path.isfile(path):
+        if path and not os.path.exists(path):
             raise ValueError(f"Expected a checkpoint at {path}, found no file: check MODEL.WEIGHTS or last_checkpoint.")
+        if os.path.isdir(path):
+            weights.read_file(path)  # says what to name instead
         self._path = path
         return super().load(path, checkpointables)
 
     def _load_model(self, checkpoint: dict):
         state = self.model.state_dict()
-        weights = checkpoint["model"] = align_prefix(checkpoint["model"], set(state))
-        if not any(key in state and tuple(state[key].shape) == tuple(value.shape) for key, value in weights.items()):
+        found = weights.fit(checkpoint["model"], state)
+        checkpoint["model"] = found.weights
+        self._other = weights.architectures(found.weights, state)
+        fitting = [key for key, value in found.weights.items() if key in state and state[key].shape == value.shape]
+        if not fitting:
             raise ValueError(
-                f"No weight of {self._path} fits the model: the file has {list(weights)[:3]}..., the model "
-                f"{list(state)[:3]}.... Check MODEL.META_ARCHITECTURE and MODEL.BACKBONE."
+                f"No weight of {self._path} fits the model: the file has {list(found.weights)[:3]}..., the model "
+                f"{list(state)[:3]}....{self._other} Check MODEL.META_ARCHITECTURE and MODEL.BACKBONE."
             )
+        if found.removed or found.added:
+            logger.info("Of %s: %s; not used of it: %s", self._path, found, weights.listed(found.unused))
+        self._fresh = weights.fresh_parts(self.model, fitting)
         return super()._load_model(checkpoint)
 
     def _log_incompatible_keys(self, incompatible) -> None:
@@ -177,15 +112,21 @@ class Checkpointer(checkpoint.Checkpointer):
 
         Symptom: a backbone that the file does not fit, or fits in part, trains and is evaluated with random layers.
         Cause: the same lines only log it.
-        Mend: a ValueError.
+        Mend: a ValueError, but for the parts that a backbone adds on purpose.
         """
         shapes = [entry for entry in incompatible.incorrect_shapes if 0 not in entry[2]]
-        missing = [key for key in incompatible.missing_keys if key not in {e[0] for e in incompatible.incorrect_shapes}]
+        wrong = {entry[0] for entry in incompatible.incorrect_shapes}
+        absent = [key for key in incompatible.missing_keys if key not in wrong]
+        missing = [key for key in absent if not key.startswith(self._fresh)]
+        fresh = [part for part in self._fresh if any(key.startswith(part) for key in absent)]
+        if fresh:
+            logger.info("Parts of the backbone that %s lacks start fresh, as it asks: %s", self._path, ", ".join(fresh))
         of_backbone = [key for key in (*missing, *(e[0] for e in shapes)) if key.startswith("backbone.")]
-        lost = lost_layers(self.model.state_dict(), of_backbone)
+        lost = weights.lost_layers(self.model.state_dict(), of_backbone)
         if lost:
             raise ValueError(
                 f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
-                f"as {lost[0]}, and would stay random. Check MODEL.BACKBONE."
+                f"as {lost[0]}, and would stay random.{self._other} Check MODEL.BACKBONE, or name what a backbone of "
+                "your own adds on purpose in its attribute `fresh_parts`."
             )
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))

@@ -1,4 +1,4 @@
-"""ImageNet weights, from any state dict, with errors that say where to put the file."""
+"""ImageNet weights: where they are downloaded, with errors that say where to put the file."""
 
 import logging
 import os
@@ -6,12 +6,13 @@ import sys
 
 import torch
 from fastreid.modeling.backbones import build as backbones_build
+from fastreid.modeling.backbones import vision_transformer
 from fastreid.modeling.backbones.regnet import config as regnet_config
 from torch import nn
 from yacs.config import CfgNode
 
+from .. import weights
 from ..data.locks import alone
-from .checkpoint import align_prefix, as_checkpoint, lost_layers, read_weights
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ def build_backbone(stock, cfg) -> nn.Module:
 
     Cause: each backbone has its own loader (modeling/backbones/resnet.py:248, :339, ...), which imports gdown even
     when the file is there, runs `torch.load` unsafely before PyTorch 2.6 and takes a file of which nothing fits.
-    Mend: the backbone is built without weights and `load_pretrained` fills it. The transformer keeps its own loader,
-    which resizes position embeddings, after the file was read safely once. An unknown DEPTH or NORM is a ValueError.
+    Mend: the backbone is built without weights and `weights.start` fills it. Non-local blocks start fresh from a plain
+    ResNet. An unknown DEPTH or NORM is a ValueError.
     """
     options = cfg.MODEL.BACKBONE
     if not options.PRETRAIN:
@@ -49,63 +50,40 @@ def build_backbone(stock, cfg) -> nn.Module:
         load_start(backbone, cfg)
         return backbone
     path = options.PRETRAIN_PATH or _cached_weights(cfg)
-    weights = as_checkpoint(read_weights(path), path)["model"]
-    if options.NAME == "build_vit_backbone":
-        return _build(stock, cfg)
+    content = weights.read(path)
     bare = cfg.clone()
     bare.defrost()
     bare.MODEL.BACKBONE.PRETRAIN = False
     backbone = _build(stock, bare)
-    load_pretrained(backbone, weights, path)
+    weights.start(backbone, content, path, _resized if options.NAME == "build_vit_backbone" else None)
     return backbone
 
 
 def _build(stock, cfg) -> nn.Module:
     options = cfg.MODEL.BACKBONE
     try:
-        return stock(cfg)
+        backbone = stock(cfg)
     except KeyError as error:
         name = next((name for name in ("DEPTH", "NORM") if error.args == (options[name],)), None)
         if name is None:
             raise
         raise ValueError(f"MODEL.BACKBONE.{name} {options[name]!r} is unknown to {options.NAME}.") from error
+    nonlocal_blocks = tuple(name for name, _ in backbone.named_children() if name.startswith("NL_"))
+    backbone.fresh_parts = (*getattr(backbone, "fresh_parts", ()), *nonlocal_blocks)
+    return backbone
 
 
-def load_pretrained(backbone: nn.Module, weights: dict[str, torch.Tensor], path: str) -> None:
-    """Copy weights into a backbone: torchvision's, or those of a whole fast-reid model.
-
-    Prefixes such as "module." or "backbone." are taken off, a classifier is left out, and what is missing in the
-    file or unknown to the backbone is logged.
-
-    Raises:
-        ValueError: when nothing fits, when a layer is missing, or a weight has another shape than the backbone's.
-    """
-    state = backbone.state_dict()
-    weights = align_prefix(weights, set(state))
-    fitting = {key: value for key, value in weights.items() if key in state}
-    if not fitting:
-        raise ValueError(
-            f"No weight of {path} fits the backbone: the file has {list(weights)[:3]}..., the backbone "
-            f"{list(state)[:3]}.... Check MODEL.BACKBONE.NAME and PRETRAIN_PATH."
-        )
-    wrong = [key for key, value in fitting.items() if value.shape != state[key].shape]
-    if wrong:
-        raise ValueError(
-            f"{path} is of another architecture: {wrong[0]} has the shape {tuple(fitting[wrong[0]].shape)}, the "
-            f"backbone's has {tuple(state[wrong[0]].shape)}. Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
-        )
-    missing = sorted(key for key in state.keys() - fitting.keys() if not key.endswith("num_batches_tracked"))
-    lost = lost_layers(state, missing)
-    if lost:
-        raise ValueError(
-            f"{path} is of another architecture: it lacks {len(lost)} layers of the backbone, such as {lost[0]}, which "
-            "would stay random. Check MODEL.BACKBONE and PRETRAIN_PATH."
-        )
-    backbone.load_state_dict(fitting, strict=False)
-    unused = sorted(weights.keys() - fitting.keys())
-    logger.info(f"Loaded {len(fitting)} weights from {path}; not used of it: {', '.join(unused) or 'nothing'}")
-    if missing:
-        logger.warning(f"{len(missing)} weights keep their random start, {path} lacks them: {', '.join(missing)}")
+def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights of a vision transformer for images of another size, with filters instead of matrices of patches."""
+    weights, state = dict(weights), backbone.state_dict()
+    places, patches = weights["pos_embed"], weights["patch_embed.proj.weight"]
+    if "dist_token" in weights:
+        places = torch.cat([places[:, :1], places[:, 2:]], dim=1)
+    if places.shape != state["pos_embed"].shape:
+        grid = backbone.patch_embed
+        places = vision_transformer.resize_pos_embed(places, state["pos_embed"], grid.num_y, grid.num_x)
+    filters = patches.reshape(state["patch_embed.proj.weight"].shape)
+    return {**weights, "pos_embed": places, "patch_embed.proj.weight": filters}
 
 
 def _cached_weights(cfg) -> str:

@@ -1,0 +1,35 @@
+"""Which network a state dict is of, as far as its names and shapes tell."""
+
+import re
+
+RESNETS = {
+    ("basic", 2, 2, 2, 2): "ResNet-18",
+    ("basic", 3, 4, 6, 3): "ResNet-34",
+    ("bottleneck", 3, 4, 6, 3): "ResNet-50",
+    ("bottleneck", 3, 4, 23, 3): "ResNet-101",
+    ("bottleneck", 3, 8, 36, 3): "ResNet-152",
+}
+DENSENETS = {(6, 12, 24, 16): 121, (6, 12, 36, 24): 161, (6, 12, 32, 32): 169, (6, 12, 48, 32): 201}
+
+
+def architecture(weights: dict) -> str | None:
+    """Such as "ResNet-50", by a state dict's keys, whatever their prefix; None where they do not tell."""
+    if stages := _counts(weights, r"(?:^|\.)layer([1-4])\.(\d+)\.conv1\.weight$", 4):
+        block = "bottleneck" if any(key.endswith("layer1.0.conv3.weight") for key in weights) else "basic"
+        return RESNETS.get((block, *stages))
+    if blocks := _counts(weights, r"(?:^|\.)denseblock([1-4])\.denselayer(\d+)\.conv\.?1\.weight$", 4):
+        return f"DenseNet-{DENSENETS[blocks]}" if blocks in DENSENETS else None
+    embedding = next((value for key, value in weights.items() if key.endswith("patch_embed.proj.weight")), None)
+    depth = _counts(weights, r"(?:^|\.)(blocks)\.(\d+)\.norm1\.weight$", 1)
+    if depth and embedding is not None:
+        return f"vision transformer of {depth[0]} blocks, {embedding.shape[0]} wide"
+    return None
+
+
+def _counts(weights: dict, pattern: str, groups: int) -> tuple[int, ...]:
+    """How many numbers (second group) occur in each of so many stages (first group); () where other stages occur."""
+    found: dict[str, set[str]] = {}
+    for key in weights:
+        if match := re.search(pattern, key):
+            found.setdefault(match[1], set()).add(match[2])
+    return tuple(len(found[stage]) for stage in sorted(found)) if len(found) == groups else ()

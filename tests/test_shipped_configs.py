@@ -1,0 +1,132 @@
+"""Every shipped configuration trains from its shipped start, two iterations on tiny images."""
+
+import gc
+import logging
+import math
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPO, write_animals
+from fastreid.modeling import build_model
+from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
+
+from fastreid_fancl import load_config, weights
+from fastreid_fancl.engine.trainer import Trainer, is_unsupervised
+
+CONFIGS = sorted(
+    path for path in (REPO / "configs").glob("*/*.yml") if path.parent.name != "studies" and "Base" not in path.name
+)
+SMALL = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.PRECISION": "float32",
+    "INPUT.SIZE_TRAIN": "[32,64]",
+    "INPUT.SIZE_TEST": "[32,64]",
+    "INPUT.PADDING.SIZE": 2,
+    "DATASETS.NAMES": "('Stripes',)",
+    "DATASETS.TESTS": "()",
+    "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.NUM_INSTANCE": 2,
+    "SOLVER.IMS_PER_BATCH": 4,
+    "SOLVER.MAX_EPOCH": 1,
+    "SOLVER.ITERS_PER_EPOCH": 2,
+    "SOLVER.STEPS": "[]",
+    "SOLVER.FREEZE_ITERS": 0,
+    "TEST.IMS_PER_BATCH": 36,
+}
+CLUSTERS = {"PSEUDO_LABELS.K1": 6, "PSEUDO_LABELS.K2": 2, "PSEUDO_LABELS.EPS": 0.5}
+# What a folder of configurations needs besides, by its name.
+OF_FOLDER: dict[str, dict] = {}
+
+
+def configured(path: Path, **changes):
+    """A shipped configuration, made small."""
+    shipped = load_config(os.fspath(path))
+    keys = {**SMALL, **(CLUSTERS if is_unsupervised(shipped) else {}), **OF_FOLDER.get(path.parent.name, {}), **changes}
+    return load_config(os.fspath(path), [str(word) for pair in keys.items() for word in pair])
+
+
+def published(backbone: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a plain network as torchvision publishes them: with a classifier, DenseNet's names of old."""
+    state = {re.sub(r"(denselayer\d+\.(norm|conv))([12])", r"\1.\3", k): v for k, v in backbone.state_dict().items()}
+    classifier = "classifier" if "features.conv0.weight" in state else "fc"
+    return {**state, f"{classifier}.weight": torch.zeros(1000, 8), f"{classifier}.bias": torch.zeros(1000)}
+
+
+def plain(cfg) -> nn.Module:
+    """A supervised model of a configuration's network, without what the configuration adds to it."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = False, 5
+    cfg.MODEL.BACKBONE.NAME = cfg.MODEL.BACKBONE.NAME.replace("waveblock_", "")
+    if not cfg.MODEL.WEIGHTS.endswith("pcb/model_final.pth"):
+        cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME = "Baseline", "EmbeddingHead"
+        cfg.MODEL.HEADS.WITH_BNNECK = True
+    cfg.PARTS.REFINED = False
+    return build_model(cfg)
+
+
+def make_start(path: Path, folder: Path) -> tuple[dict, Path | None]:
+    """Write the file that a configuration starts from, as its user has it: (settings that name it, the file)."""
+    shipped = load_config(os.fspath(path))
+    if shipped.MODEL.WEIGHTS:
+        Checkpointer(plain(configured(path)), os.fspath(folder)).save("model_final", epoch=2)
+        return {"MODEL.WEIGHTS": folder / "model_final.pth"}, folder / "model_final.pth"
+    if shipped.MODEL.BACKBONE.PRETRAIN:
+        torch.save(
+            published(plain(configured(path, **{"MODEL.BACKBONE.PRETRAIN": False})).backbone), folder / "net.pth"
+        )
+        return {"MODEL.BACKBONE.PRETRAIN_PATH": folder / "net.pth"}, folder / "net.pth"
+    return {}, None
+
+
+@pytest.fixture
+def stripes(tmp_path, monkeypatch):
+    """FASTREID_DATASETS with `Stripes` of 6 training animals."""
+    write_animals(tmp_path / "datasets/Stripes", identity=lambda number: str(number // 6))
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "datasets"))
+    (tmp_path / "run").mkdir()
+    yield
+    gc.collect()  # a trainer is in a circle with its hooks, and holds hundreds of megabytes
+
+
+def backbone_weights(file: Path) -> dict[str, torch.Tensor]:
+    """A file's filters of the backbone, under the backbone's names."""
+    old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+    state = {old.sub(r"\1\2", key).removeprefix("backbone."): value for key, value in weights.read(file).items()}
+    return {key: value for key, value in state.items() if value.dim() == 4}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_shipped_configuration_trains_from_its_shipped_start(path, stripes, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    named, file = make_start(path, tmp_path)
+    cfg = configured(path, OUTPUT_DIR=tmp_path / "run", **named)
+    torch.manual_seed(0)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(False)
+    state = trainer.model.state_dict()
+    if file:
+        started = backbone_weights(file)
+        assert len(started) > 15
+        assert all(torch.equal(value, state[f"backbone.{key}"]) for key, value in started.items())
+    before = {key: value.clone() for key, value in state.items()}
+
+    monkeypatch.setattr(Checkpointer, "save", lambda *args, **kwargs: None)  # hundreds of megabytes that nobody reads
+    trainer.train()
+    losses = trainer.storage.latest()["total_loss"]
+    assert math.isfinite(losses[0] if isinstance(losses, tuple) else losses)
+    assert trainer.iter == 2
+    moved = [key for key, value in trainer.model.state_dict().items() if not torch.equal(value, before[key])]
+    assert len(moved) > 20
+
+
+def test_attention_that_a_backbone_adds_starts_fresh_and_is_named(tmp_path, caplog):
+    path = REPO / "configs/SyntheticSmall/jcl.yml"
+    named, _ = make_start(path, tmp_path)
+    with caplog.at_level(logging.INFO):
+        Checkpointer(build_model(configured(path))).load(os.fspath(named["MODEL.WEIGHTS"]))
+    assert "start fresh, as it asks: backbone.layer2.2., backbone.layer3.2." in caplog.text

@@ -1,0 +1,438 @@
+"""Starting weights: formats, containers, prefixes, what starts fresh, what is refused."""
+
+import argparse
+import gzip
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from bag_of_tricks import stock_cfg
+from fastreid.modeling import build_backbone, build_model
+from fastreid.utils.checkpoint import Checkpointer
+from safetensors.torch import save_file
+from torch import nn
+
+from fastreid_fancl import load_config, weights
+
+RESNET = torchvision.models.resnet18().state_dict()
+SMALL = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.zeros(2)}
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def prefixed(prefix: str, state: dict = RESNET) -> dict:
+    return {prefix + key: value for key, value in state.items()}
+
+
+def backbone(**changes):
+    return build_backbone(stock_cfg(**{f"MODEL__BACKBONE__{key}": value for key, value in changes.items()}))
+
+
+def starts(found: nn.Module, content: dict = RESNET) -> bool:
+    """Whether a backbone has all of torchvision's weights but the classifier's."""
+    state = found.state_dict()
+    return all(torch.equal(state[key], value) for key, value in content.items() if not key.startswith("fc."))
+
+
+class Module(nn.Module):
+    """A module that a pickle can name."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Linear(3, 2)
+
+
+class Setting:
+    """Anything that is no tensor."""
+
+
+# --- formats
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["today's", "legacy"])
+def test_files_of_torch_save_old_and_new_are_read(tmp_path, zipped):
+    torch.save(SMALL, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    assert same(weights.read(tmp_path / "w.pth"), SMALL)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"], ids=str)
+def test_safetensors_are_read_whatever_their_name(tmp_path, name):
+    save_file(SMALL, tmp_path / name)
+    assert same(weights.read(tmp_path / name), SMALL)
+
+
+def test_without_the_package_of_safetensors_the_message_says_how_to_install_it(tmp_path, monkeypatch):
+    save_file(SMALL, tmp_path / "w.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ValueError, match="w.safetensors is a safetensors file, .*: pip install safetensors"):
+        weights.read(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["today's", "legacy"])
+def test_numbers_of_numpy_and_arguments_beside_the_weights_are_read(tmp_path, zipped):
+    """As in checkpoints of cluster-contrast-reid (best_mAP), of stock fast-reid (metric) and of timm (args)."""
+    content = {
+        "state_dict": SMALL,
+        "best_mAP": np.float64(0.25),
+        "epoch": np.int64(7),
+        "flag": np.bool_(True),
+        "args": argparse.Namespace(lr=np.float32(0.5)),
+    }
+    torch.save(content, tmp_path / "w.pth.tar", _use_new_zipfile_serialization=zipped)
+    found = weights.as_checkpoint(weights.read_file(tmp_path / "w.pth.tar"), "w")
+    assert same(found.pop("model"), SMALL)
+    assert (found["best_mAP"], found["epoch"], found["flag"], found["args"].lr) == (0.25, 7, True, 0.5)
+
+
+def test_what_was_safe_to_load_for_others_is_as_before(tmp_path):
+    before = set(torch.serialization.get_safe_globals())
+    torch.save(SMALL, tmp_path / "w.pth")
+    weights.read(tmp_path / "w.pth")
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def pickled_module() -> object:
+    return Module()
+
+
+def module_in_a_dict() -> object:
+    return {"model": Module(), "epoch": 3, "setting": Setting()}
+
+
+def tensors_beside_objects() -> object:
+    return {"state_dict": Module().state_dict(), "setting": Setting(), "metric": np.ones(2)}
+
+
+@pytest.mark.parametrize("make", [pickled_module, module_in_a_dict, tensors_beside_objects])
+def test_the_printed_line_converts_what_only_code_could_restore(tmp_path, make):
+    content, name = make(), "an animal's weights.pth"
+    torch.save(content, tmp_path / name)
+    convert(tmp_path / name)
+    module = content if isinstance(content, Module) else content.get("model")
+    expected = module.state_dict() if module is not None else content["state_dict"]
+    assert same(weights.read((tmp_path / name).with_suffix(".weights.pth")), expected)
+
+
+def test_the_printed_line_converts_a_plain_pickle_of_arrays(tmp_path):
+    content = {"model": {key: value.numpy() for key, value in SMALL.items()}}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(content))
+    convert(tmp_path / "w.pkl")
+    assert same(weights.read(tmp_path / "w.weights.pth"), SMALL)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_the_printed_line_converts_torchscript(tmp_path):
+    module = Module()
+    torch.jit.save(torch.jit.trace(module.conv, torch.zeros(1, 3)), tmp_path / "w.pt")
+    convert(tmp_path / "w.pt", "TorchScript archive")
+    assert same(weights.read(tmp_path / "w.weights.pth"), module.conv.state_dict())
+
+
+def convert(path: Path, what: str = "") -> None:
+    """Run the line that the refusal of a file ends with, as a user does."""
+    with pytest.raises(ValueError, match=f"{what}.*Loading it could run code. If you trust its origin") as raised:
+        weights.read(path)
+    line = str(raised.value).splitlines()[-1]
+    assert line.startswith("python -c ")
+    places = {
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
+    subprocess.run(line, shell=True, check=True, env={**os.environ, **places}, timeout=120)
+
+
+OTHERS = {
+    "empty.pth": (b"", "is empty"),
+    "lfs.pth": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*git lfs pull"),
+    "lfs.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+    "page.pth": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page"),
+    "error.pth": (b'{"error": "not found"}', "is JSON text: .* its text says what went wrong"),
+    "model.index.json": (b'{"weight_map": {"a": "m-1-of-2.safetensors"}}', "index of the weights in m-1-of-2.safetens"),
+    "net.onnx": (b"\x08\x08\x12\x07pytorch\x1a\x05", "is an ONNX model.*from which it was exported"),
+    "onnx.pth": (b"\x08\x08\x12\x07pytorch\x1a\x05", "is an ONNX model"),
+    "keras.h5": (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+    "w.pth.gz": (gzip.compress(b"weights"), "is a gzip archive: unpack it"),
+    "text.pth": (b"a text", "no PyTorch checkpoint: it begins with b'a text'"),
+    "cut.safetensors": ((200).to_bytes(8, "little") + b'{"a":', "truncated or damaged safetensors file"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_of_another_format_is_called_what_it_is(tmp_path, name):
+    content, said = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"(?s){name} .*{said}") as raised:
+        weights.read(tmp_path / name)
+    assert "emove" not in str(raised.value)
+
+
+def test_a_zip_archive_of_weights_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
+        archive.writestr("net/resnet.pth", b"1")
+    with pytest.raises(ValueError, match=r"is a ZIP archive without .* \(net/resnet.pth\): unpack it"):
+        weights.read(tmp_path / "w.zip")
+
+
+def test_a_folder_names_the_weights_in_it(tmp_path):
+    torch.save(SMALL, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"is a folder: name the file of weights in it \(pytorch_model.bin\)"):
+        weights.read(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="is a pipe or a device"):
+        weights.read(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("keep", [5, 100, 300, 0.5, 0.9])
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_a_truncated_file_is_called_so(tmp_path, form, keep):
+    path = tmp_path / "w.pth"
+    if form == "safetensors":
+        save_file(prefixed("", {"a": torch.zeros(500)}), path)
+    else:
+        torch.save({"a": torch.zeros(500)}, path, _use_new_zipfile_serialization=form == "zip")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(ValueError, match="w.pth is (a )?truncated"):
+        weights.read(path)
+
+
+# --- containers
+
+
+@pytest.mark.parametrize("keys", ["model", "state_dict", "model_state", "state_dict_ema", "teacher", "net", "a.b.c"])
+def test_weights_are_found_under_any_key(tmp_path, keys):
+    content = SMALL
+    for key in reversed(keys.split(".")):
+        content = {key: content, "epoch": 3, "temperature": torch.tensor(1.0)}
+    torch.save(content, tmp_path / "w.pth")
+    assert same(weights.read(tmp_path / "w.pth"), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("trained", "mean"),
+    [("state_dict", "state_dict_ema"), ("student", "teacher"), ("model", "model_ema"), ("encoder_q", "encoder_k")],
+)
+def test_of_several_encoders_the_trained_one_is_used_and_it_is_said(caplog, trained, mean):
+    other = {**{key: value + 1 for key, value in SMALL.items()}, "n_averaged": torch.tensor(1)}
+    for content in ({trained: SMALL, mean: other}, {mean: other, trained: SMALL}):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            assert same(weights.as_checkpoint(content, "w.pth")["model"], SMALL)
+        assert f"under '{trained}' are used, not those under '{mean}'" in caplog.text
+
+
+def test_the_state_of_an_optimiser_is_not_taken_for_weights():
+    moments = {"state": {0: {"exp_avg": torch.zeros(9)}}, "param_groups": [{"lr": 1.0}]}
+    assert same(weights.as_checkpoint({"optimizer": moments, "network": SMALL}, "w")["model"], SMALL)
+
+
+# --- prefixes
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "module.", "backbone.", "module.backbone.", "module.encoder_q.", "model.backbone.", "teacher.", "base.net.x."],
+)
+def test_a_network_is_found_under_any_prefix(prefix):
+    found = backbone()
+    content = {**prefixed(prefix), "queue": torch.zeros(8, 9), "heads.weight": torch.zeros(3, 4)}
+    weights.start(found, content, "w.pth")
+    assert starts(found)
+
+
+def test_what_is_not_used_is_named(caplog):
+    with caplog.at_level("INFO"):
+        weights.start(backbone(), {**prefixed("module."), "queue": torch.zeros(8, 9)}, "w.pth")
+    assert "not used of it: fc.bias, fc.weight, queue" in caplog.text
+
+
+@pytest.mark.parametrize(("trained", "mean"), [("encoder_q", "encoder_k"), ("student", "teacher"), ("net", "ema_net")])
+def test_of_two_encoders_in_one_state_dict_the_trained_one_starts_the_backbone(trained, mean, caplog):
+    other = {key: value + 1 for key, value in RESNET.items()}
+    parts = [prefixed(f"module.{trained}."), prefixed(f"module.{mean}.", other)]
+    for one, two in (parts, reversed(parts)):
+        found = backbone()
+        with caplog.at_level("INFO"):
+            weights.start(found, {**one, **two}, "w.pth")
+        assert starts(found)
+    assert f"as well fit module.{mean}." in caplog.text
+
+
+def test_a_backbone_within_a_backbone_is_found():
+    found = nn.Sequential(OrderedDict(wrapped=backbone()))
+    weights.start(found, prefixed("module."), "w.pth")
+    assert starts(found.wrapped)
+
+
+def test_the_numbered_stages_of_cluster_contrast_reid_are_a_resnet():
+    """Its ResNet is nn.Sequential(conv1, bn1, maxpool, layer1, ..., layer4) called base."""
+    numbers = {"conv1": 0, "bn1": 1, "layer1": 3, "layer2": 4, "layer3": 5, "layer4": 6}
+    state = {}
+    for key, value in RESNET.items():
+        stage, _, rest = key.partition(".")
+        state["module." + (f"base.{numbers[stage]}.{rest}" if stage in numbers else key)] = value
+    found = backbone()
+    weights.start(found, {**state, "module.feat_bn.weight": torch.zeros(512)}, "w.pth")
+    assert starts(found)
+
+
+@pytest.mark.parametrize("method", ["FANCL", "ICE"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
+def test_a_bare_network_starts_the_backbones_of_a_whole_method(tmp_path, caplog, method, prefix):
+    torch.save(prefixed(prefix), tmp_path / "resnet18.pth")
+    options = ["MODEL.META_ARCHITECTURE", method, "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", "512"]
+    options += ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NAME", "ClusterContrastHead"]
+    model = build_model(load_config("", options))
+    with caplog.at_level("INFO"):
+        Checkpointer(model).load(os.fspath(tmp_path / "resnet18.pth"))
+    assert starts(model.backbone)
+    assert method != "ICE" or starts(model.teacher.backbone)
+    assert "heads.bottleneck" in caplog.text, "what stays fresh is named"
+    assert "fc" in caplog.text, "what is not used too"
+
+
+# --- what a backbone adds on purpose
+
+
+def test_what_a_backbone_adds_starts_fresh_and_is_named(caplog):
+    found = backbone()
+    found.layer4.append(nn.Conv2d(512, 512, 1))
+    found.fresh_parts = ("layer4.2",)
+    with caplog.at_level("INFO"):
+        weights.start(found, RESNET, "w.pth")
+    assert starts(found)
+    assert "start fresh, as the backbone asks: layer4.2." in caplog.text
+
+
+def test_without_fresh_parts_the_message_says_how_to_name_them():
+    found = backbone()
+    found.layer4.append(nn.Conv2d(512, 512, 1))
+    with pytest.raises(ValueError, match="lacks 1 layers .* layer4.2.weight, .*attribute `fresh_parts`"):
+        weights.start(found, RESNET, "w.pth")
+
+
+def test_fresh_parts_that_the_file_has_in_part_are_needed_whole():
+    found = backbone()
+    found.layer4.append(nn.Sequential(nn.Conv2d(512, 8, 1), nn.Conv2d(8, 512, 1)))
+    found.fresh_parts = ("layer4.2",)
+    state = found.state_dict()
+    del state["layer4.2.1.weight"]
+    with pytest.raises(ValueError, match="lacks 1 layers .* layer4.2.1.weight"):
+        weights.start(found, state, "w.pth")
+
+
+JCL = {"NAME": "build_waveblock_resnet_backbone"}
+
+
+def test_a_resnet_starts_jcls_and_its_own_weights_load_whole(tmp_path, caplog):
+    torch.save(RESNET, tmp_path / "resnet18.pth")
+    with caplog.at_level("INFO"):
+        found = backbone(**JCL, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "resnet18.pth"))
+    assert starts(found)
+    assert "start fresh, as the backbone asks: layer2.2., layer3.2." in caplog.text
+    torch.save(prefixed("backbone.", found.state_dict()), tmp_path / "jcl.pth")
+    again = backbone(**JCL, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "jcl.pth"))
+    assert same(again.state_dict(), found.state_dict())
+
+
+def test_the_non_local_blocks_of_fast_reid_start_fresh(tmp_path, caplog):
+    content = torchvision.models.resnet50().state_dict()
+    torch.save(content, tmp_path / "resnet50.pth")
+    options = {"DEPTH": "50x", "FEAT_DIM": 2048, "WITH_NL": True}
+    with caplog.at_level("INFO"):
+        found = backbone(**options, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "resnet50.pth"))
+    assert starts(found, content)
+    assert "start fresh, as the backbone asks: NL_2., NL_3." in caplog.text
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(("depth", "name"), [("34x", "ResNet-34"), ("50x", "ResNet-50")])
+def test_weights_of_another_depth_are_called_by_their_network(depth, name):
+    other = backbone(DEPTH=depth)
+    with pytest.raises(ValueError, match=f"another architecture.* The file has a ResNet-18, the model a {name}"):
+        weights.start(other, prefixed("module.encoder_q."), "w.pth")
+    with pytest.raises(ValueError, match=f"another architecture.* The file has a {name}, the model a ResNet-18"):
+        weights.start(backbone(), prefixed("module.encoder_q.", other.state_dict()), "w.pth")
+
+
+def test_a_whole_method_is_told_of_the_other_depth_too(tmp_path):
+    torch.save(prefixed("module."), tmp_path / "w.pth")
+    model = build_model(stock_cfg(MODEL__BACKBONE__DEPTH="34x", MODEL__HEADS__NUM_CLASSES=3))
+    with pytest.raises(ValueError, match="another backbone: .* The file has a ResNet-18, the model a ResNet-34"):
+        Checkpointer(model).load(str(tmp_path / "w.pth"))
+
+
+def test_weights_that_fit_in_part_are_refused():
+    content = {key: value for key, value in RESNET.items() if not key.startswith("layer4.1.")}
+    with pytest.raises(ValueError, match="lacks 2 layers of the backbone"):
+        weights.start(backbone(), content, "w.pth")
+
+
+def test_networks_of_other_kinds_are_refused_with_their_names():
+    with pytest.raises(ValueError, match="No weight .*The file has a DenseNet-121, the model a ResNet-18"):
+        weights.start(backbone(), torchvision.models.densenet121().state_dict(), "w.pth")
+
+
+# --- a filter of keys
+
+
+def test_a_filter_renames_what_does_not_fit_below_its_prefix():
+    old = {key.replace("layer", "stage"): value for key, value in RESNET.items()}
+
+    def key_filter(state, model):
+        assert "conv1.weight" in state, "the prefix is off"
+        return {key.replace("stage", "layer"): value for key, value in state.items()}
+
+    found = backbone()
+    weights.start(found, {**prefixed("module.student.", old), "queue": torch.zeros(4, 4)}, "w.pth", key_filter)
+    assert starts(found)
+
+
+def test_a_filter_is_not_asked_where_all_fits():
+    found = backbone()
+    weights.start(found, prefixed("module."), "w.pth", key_filter=lambda *_: 1 / 0)
+    assert starts(found)
+
+
+def test_a_filter_that_does_not_know_the_keys_leaves_the_message_of_the_file():
+    with pytest.raises(ValueError, match="lacks 2 layers of the backbone"):
+        content = {key: value for key, value in RESNET.items() if not key.startswith("layer4.1.")}
+        weights.start(backbone(), content, "w.pth", key_filter=lambda state, model: state["no such key"])
+
+
+def test_the_filter_of_timm_resizes_position_embeddings():
+    timm = pytest.importorskip("timm")
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    options = {"embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 0, "patch_size": 16}
+    large, small = (timm.models.VisionTransformer(img_size=size, **options) for size in (64, 32))
+    weights.start(small, prefixed("module.teacher.backbone.", large.state_dict()), "w.pth", checkpoint_filter_fn)
+    assert torch.equal(small.blocks[1].mlp.fc1.weight, large.blocks[1].mlp.fc1.weight)
+    assert small.pos_embed.shape == (1, 5, 12)
+
+
+def test_a_vision_transformer_of_fast_reid_is_started_at_another_size(tmp_path):
+    options = {"NAME": "build_vit_backbone", "DEPTH": "small", "FEAT_DIM": 768}
+    size = {"INPUT__SIZE_TRAIN": [64, 32]}
+    large = build_backbone(stock_cfg(**size, **{f"MODEL__BACKBONE__{key}": value for key, value in options.items()}))
+    save_file({key: value.contiguous() for key, value in large.state_dict().items()}, tmp_path / "vit.safetensors")
+    small = backbone(**options, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "vit.safetensors"))
+    assert torch.equal(small.blocks[3].attn.qkv.weight, large.blocks[3].attn.qkv.weight)
+    assert small.pos_embed.shape[1] == 1 + 2 * 1
