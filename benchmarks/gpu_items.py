@@ -8,6 +8,7 @@ import platform
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -20,20 +21,22 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from gpu_plan import Report, Setting
 from oracles import hard_features
 from torch import nn
-from training import Own, steady_step
+from training import Own, steady_step, waiting
 
 import fastreid_fancl  # noqa: F401, I001 (mends fast-reid before it is imported)
 from fastreid_fancl import load_config
 from fastreid_fancl.data.loaders import feature_loader
 from fastreid_fancl.data.samplers import cluster_batches
 from fastreid_fancl.engine import hooks
-from fastreid_fancl.engine.plan import PER_CLUSTER, batches_of, clustered, wait
+from fastreid_fancl.engine.plan import AHEAD, PER_CLUSTER, batches_of, clustered, wait
 from fastreid_fancl.engine.record import processor
 from fastreid_fancl.engine.throughput import PRECISIONS
 from fastreid_fancl.engine.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torchvision", "timm", "numpy", "scipy", "scikit-learn", "numba", "opencv-python-headless", "faiss-gpu")
+AT_HAND = 4  # batches
+STEPS = {True: 2, False: 10}  # that are measured, by whether it is a rehearsal: within `planned`
 LEAST = 1.03  # times as fast: a way of doing things that gains less goes
 MILLION_GOAL = 60  # seconds of a million rows
 TINY = {
@@ -148,8 +151,29 @@ class System(Own):
         self.start(dict.fromkeys(("original", "noised", "fused"), features), targets)
 
     def seconds(self) -> float:
-        """Of a step in the middle of an epoch."""
+        """Of a step in the middle of an epoch, its batch loaded by workers."""
         return steady_step(self, self.planned, self.workers, time.perf_counter)
+
+    def seconds_at_hand(self, steps: int) -> float:
+        """Of a step whose batch is in the host's memory already."""
+        self.load(self.planned[:AT_HAND])
+        loaded = cycle([next(self.batches) for _ in self.planned[:AT_HAND]])
+        self.batches = self.trainer._trainer._data_loader_iter = (dict(batch) for batch in loaded)
+        self._run(2)
+        return timed(lambda: self._run(steps), self.device)[0] / steps
+
+    def idle(self, steps: int) -> float:
+        """The device's idle share in the middle of an epoch, when workers are ahead as `seconds_each` has them."""
+        self.load(self.planned)
+        self._run(1)
+        for _ in range(AHEAD * self.workers):
+            next(self.batches)
+        self._run(max(1, self.workers))
+        return hardware.idle_share(self.step, steps, self.device)
+
+    def _run(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step()
 
 
 class Waiting(System):
@@ -166,19 +190,20 @@ def step(report: Report, setting: Setting, method: str, precision: str) -> None:
     device, batch = system.device, system.cfg.SOLVER.IMS_PER_BATCH
     system.load(system.planned[:1])
     count = hardware.operations(system.step)
-    seconds = median(system.seconds() for _ in range(1 if setting.rehearsal else 3))
-    report("training", batch / seconds, "images/s", f"{1000 * seconds:.1f} ms a step, batches loaded by workers")
+    steps = STEPS[setting.rehearsal]
+    for name, measure in (("training", system.seconds), ("batches at hand", lambda: system.seconds_at_hand(steps))):
+        seconds = median(measure() for _ in range(1 if setting.rehearsal else 3))
+        report(name, batch / seconds, "images/s", f"{1000 * seconds:.1f} ms a step")
+    report("waiting for batches", waiting(system, system.planned, system.workers), "share")
     if device.type == "cuda":
         report("GPU memory", torch.cuda.max_memory_allocated(device) / 2**30, "GiB")
     shares_of_peak(report, setting, count / seconds, device, PRECISIONS[precision] or torch.float32)
-    system.load(system.planned)
-    system.step()
-    idle = hardware.idle_share(system.step, min(2 if setting.rehearsal else 10, len(system.planned) - 2), device)
+    idle = system.idle(steps)
     report("GPU idle", idle if setting.gpus else None, "share", "" if setting.gpus else "needs CUDA")
 
 
 def shares_of_peak(report: Report, setting: Setting, rate: float, device: torch.device, dtype: torch.dtype) -> None:
-    """What a step does of the operations a second that products and convolutions reach."""
+    """What a step with its batch at hand does of the operations a second that products and convolutions reach."""
     if setting.rehearsal:
         hardware.SIZES["cpu"] = 256
     for name, measure in (("matrix products", hardware.peak), ("convolutions", hardware.convolution_peak)):
@@ -246,7 +271,8 @@ def ways(report: Report, setting: Setting) -> None:
     systems["no waiting"] = Waiting(systems["package"].cfg)
     if setting.gpus:
         systems["float16"] = System(configuration("Synthetic/fancl.yml", {**base, **FLOAT16}))
-    turns = [{what: system.seconds() for what, system in systems.items()} for _ in range(1 if setting.rehearsal else 3)]
+    steps, turns = STEPS[setting.rehearsal], range(1 if setting.rehearsal else 3)
+    turns = [{what: system.seconds_at_hand(steps) for what, system in systems.items()} for _ in turns]
     seconds = {what: median(turn[what] for turn in turns) for what in systems}
     package = seconds.pop("package")
     if "float16" in seconds:
