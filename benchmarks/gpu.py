@@ -44,10 +44,11 @@ def main() -> None:
             print(f"{item.name:32} {item.estimate:4} s, at most {item.limit:4} s: {item.purpose}")
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    args.output.mkdir(parents=True, exist_ok=True)
+    output = args.output.resolve()  # items run in folders of their own
+    output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         prepare(scratch)
-        runner = Runner(args.output, time.monotonic() + 60 * args.minutes - RESERVE, args.rehearse, scratch)
+        runner = Runner(output, time.monotonic() + 60 * args.minutes - RESERVE, args.rehearse, scratch)
         runner.run([item for item in PLAN if not args.only or item.name in args.only])
 
 
@@ -64,7 +65,7 @@ def arguments() -> argparse.Namespace:
 def prepare(scratch: str) -> None:
     """The environment of the items, which their processes read when they start."""
     os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ.setdefault("FASTREID_DATASETS", f"{scratch}/datasets")
+    os.environ["FASTREID_DATASETS"] = os.path.abspath(os.environ.get("FASTREID_DATASETS") or f"{scratch}/datasets")
     os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"  # what is decoded once is decoded in this run
 
 
@@ -97,6 +98,7 @@ class Runner:
         self.tables.begin(COLUMNS)
         for measured, value in self.machine.items():
             self.add(PROBE.name, {"measured": measured, "value": value})
+        self.add(PROBE.name, {"measured": "processes start by", "value": method})
         self.add(PROBE.name, {"measured": "time", "value": time.monotonic() - began, "unit": "s", "note": problem})
         if not self.machine.get("gpus") and not self.rehearsal:
             sys.exit(f"PyTorch sees no GPU ({problem or 'none is there'}): give --rehearse for tiny sizes on the CPU.")

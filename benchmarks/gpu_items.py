@@ -90,7 +90,13 @@ def timed(function: Callable, device: torch.device) -> tuple[float, object]:
 
 
 def machine(report: Report, setting: Setting) -> None:
-    """The GPU, and the versions of what its numbers depend on."""
+    """The GPU, and the versions of what its numbers depend on.
+
+    Raises:
+        RuntimeError: if CUDA cannot begin in a process that starts like this one.
+    """
+    if torch.cuda._is_in_bad_fork():
+        raise RuntimeError("CUDA has begun in the process that this one is a fork of")
     gpus = torch.cuda.device_count()
     if gpus:
         torch.zeros(1, device="cuda")

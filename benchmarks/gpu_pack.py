@@ -60,9 +60,9 @@ def pack(folder: Path) -> None:
     (folder / "wheels").mkdir(parents=True)
     copy_source(folder / "source")
     download(list(CARRIED.values()), folder / "wheels")
-    pack_data(folder / "data.tar")
+    pack_data(folder / "data.tar.gz")
     shutil.copy(ROOT / "benchmarks/gpu_run.sh", folder / "run.sh")
-    sizes = {path.name: size(path) for path in [*(folder / "wheels").iterdir(), folder / "source", folder / "data.tar"]}
+    sizes = {path.name: size(path) for path in [*(folder / "wheels").iterdir(), folder / "source", folder / "data.tar.gz"]}
     for name, megabytes in sorted(sizes.items(), key=lambda item: -item[1]):
         print(f"{megabytes:7.2f} MB  {name}")
     print(f"{sum(sizes.values()):7.2f} MB  {folder}, of {LARGEST} at most")
@@ -89,12 +89,12 @@ def download(requirements: list[str], target: Path) -> None:
 
 
 def pack_data(target: Path) -> None:
-    """A tar of the drawn photographs, which are drawn first where they are not there."""
+    """A compressed tar of the drawn photographs, which are drawn first where they are not there."""
     sys.path.insert(0, str(ROOT))
     from fastreid_fancl.data.synthetic import build
 
     folder = build(DATA, os.environ.get("FASTREID_DATASETS", str(ROOT / "datasets")))
-    with tarfile.open(target, "w") as tar:
+    with tarfile.open(target, "w:gz") as tar:
         tar.add(folder, DATA)
 
 

@@ -120,7 +120,7 @@ def _features() -> list[Item]:
 
 PROBE = Item("machine", "gpu_items.machine", 10, 60, "what is here")
 PLAN = [
-    Item("tests", "gpu_items.suite", 60, 150, "the tests that need CUDA", gpus=1),
+    Item("tests", "gpu_items.suite", 90, 180, "the tests that need CUDA", gpus=1),
     Item("data", "gpu_runs.data", 20, 60, "draws and decodes the photographs of the next items"),
     *_steps(),
     Item("resume", "gpu_runs.resume", 25, 60, "2 epochs beside 1 and a resumed one"),

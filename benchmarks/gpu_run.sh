@@ -8,7 +8,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "$python" "$packed/source/benchmarks/gpu_pack.py" "$packed" --install "$scratch/site"
 mkdir "$scratch/datasets"
-tar -xf "$packed/data.tar" -C "$scratch/datasets"
+tar -xf "$packed/data.tar.gz" -C "$scratch/datasets"
 export PYTHONPATH="$scratch/site${PYTHONPATH:+:$PYTHONPATH}" FASTREID_DATASETS="$scratch/datasets" PYTHONUNBUFFERED=1
 export NUMBA_CACHE_DIR="$scratch/numba"
 "$python" "$packed/source/benchmarks/gpu.py" "$@"

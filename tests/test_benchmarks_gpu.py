@@ -170,12 +170,13 @@ def test_a_table_is_not_replaced_by_half_of_one(tmp_path):
 def rehearsed(tmp_path_factory) -> list[dict]:
     """The rows of `--rehearse`."""
     folder = tmp_path_factory.mktemp("rehearsal")
-    command = [sys.executable, str(REPO / "benchmarks/gpu.py"), "--rehearse", "--output", str(folder)]
-    environment = os.environ | {"FASTREID_DATASETS": str(folder / "datasets")}
+    command = [sys.executable, str(REPO / "benchmarks/gpu.py"), "--rehearse", "--output", "found"]
+    environment = os.environ | {"FASTREID_DATASETS": "datasets"}
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert (folder / "gpu.md").read_text() == done.stdout
-    return rows(folder)
+    assert (folder / "found/gpu.md").read_text() == done.stdout
+    assert (folder / "datasets/SyntheticTiny").is_dir()
+    return rows(folder / "found")
 
 
 def test_a_rehearsal_does_every_item(rehearsed):
@@ -184,6 +185,11 @@ def test_a_rehearsal_does_every_item(rehearsed):
     failed = {name: row["note"] for name, row in ends.items() if row["note"] not in ("", "done")}
     assert all(NOT_YET.match(name) for name in failed), failed
     assert all("last line: " in note for note in failed.values())
+
+
+def test_what_the_items_share_is_imported_without_cuda(rehearsed):
+    """A fork of a process in which CUDA has begun cannot use it."""
+    assert [row["value"] for row in rehearsed if row["measured"] == "processes start by"] == ["forkserver"]
 
 
 def test_a_rehearsal_says_what_needs_cuda(rehearsed):
