@@ -62,7 +62,8 @@ def pack(folder: Path) -> None:
     download(list(CARRIED.values()), folder / "wheels")
     pack_data(folder / "data.tar.gz")
     shutil.copy(ROOT / "benchmarks/gpu_run.sh", folder / "run.sh")
-    sizes = {path.name: size(path) for path in [*(folder / "wheels").iterdir(), folder / "source", folder / "data.tar.gz"]}
+    parts = [*(folder / "wheels").iterdir(), folder / "source", folder / "data.tar.gz"]
+    sizes = {path.name: size(path) for path in parts}
     for name, megabytes in sorted(sizes.items(), key=lambda item: -item[1]):
         print(f"{megabytes:7.2f} MB  {name}")
     print(f"{sum(sizes.values()):7.2f} MB  {folder}, of {LARGEST} at most")
