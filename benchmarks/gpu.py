@@ -157,7 +157,7 @@ def starting(method: str) -> multiprocessing.context.BaseContext:
     """How processes start: by forkserver, what they import is imported once for all, and CUDA by none beforehand."""
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["gpu_items"])
+        context.set_forkserver_preload(["gpu_items", "gpu_steps", "gpu_runs"])
     return context
 
 

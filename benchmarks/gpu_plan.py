@@ -1,6 +1,6 @@
 """The items of benchmarks/gpu.py in order of worth. Nothing here imports PyTorch: what starts them does without.
 
-An item is a function of benchmarks/gpu_items.py or gpu_runs.py, called with (report, setting, *arguments).
+An item is a function of gpu_items.py, gpu_steps.py or gpu_runs.py, called with (report, setting, *arguments).
 """
 
 import importlib
@@ -96,7 +96,7 @@ def end_with(parent) -> None:
 def _steps() -> list[Item]:
     methods, purpose = ("fancl", "cluster_contrast"), "images/s, share of peak, idle"
     return [
-        Item(f"step {method} {precision}", "gpu_items.step", 15, 45, purpose, (method, precision))
+        Item(f"step {method} {precision}", "gpu_steps.step", 15, 45, purpose, (method, precision))
         for precision in ("bfloat16", "float32")
         for method in methods
     ]
@@ -125,7 +125,7 @@ PLAN = [
     *_steps(),
     Item("resume", "gpu_runs.resume", 25, 60, "2 epochs beside 1 and a resumed one"),
     *_clusterings(),
-    Item("ways", "gpu_items.ways", 40, 90, "two ways side by side, and which one goes"),
+    Item("ways", "gpu_steps.ways", 40, 90, "two ways side by side, and which one goes"),
     Item("plan fancl", "gpu_runs.planned", 35, 75, "memory and time beside --plan's", ("fancl",)),
     Item("plan cluster_contrast", "gpu_runs.planned", 25, 60, "likewise", ("cluster_contrast",)),
     Item("one rank", "gpu_runs.one_rank", 10, 40, "the run of torchrun's one process, by NCCL"),

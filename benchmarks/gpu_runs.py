@@ -8,12 +8,15 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
+
+# isort: split
 import numpy as np
 import torch
 import torch.multiprocessing as mp
 import yaml
 from fastreid.utils import comm
-from gpu_items import ROOT, configuration, keys_of, timed, verdict, words  # noqa: I001 (mends fast-reid before it is imported)
+from gpu_items import ROOT, configuration, keys_of, timed, verdict, words
 from gpu_plan import Report, Setting
 from plan import planned as read_plan
 
