@@ -5,7 +5,7 @@ TRAIN := $(RUN) tools/train_net.py --config-file configs/SyntheticSmall
 
 export FASTREID_DATASETS ?= datasets
 
-.PHONY: demo compare benchmarks test lint
+.PHONY: demo compare benchmarks gpu-pack test lint
 
 demo: $(ENV)
 	$(RUN) tools/demo.py
@@ -45,6 +45,10 @@ benchmarks: demo
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/step.py --output $(BENCHMARKS)/step
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/training.py --clock cpu --turns 3 --output $(BENCHMARKS)/training
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/plan.py --configs $(PLANNED:%=configs/SyntheticSmall/%.yml) --output $(BENCHMARKS)/plan
+
+# What a GPU is needed for, to be carried to a machine that has one: .gpu/run.sh --minutes 10 --output OUTPUT.
+gpu-pack: $(ENV)
+	$(RUN) benchmarks/gpu_pack.py .gpu
 
 test: $(ENV)
 	.venv/bin/ruff check .

@@ -25,6 +25,12 @@ REPO = Path(__file__).resolve().parents[1]
 GOLDEN = REPO.parent / "shared" / "golden"
 
 
+def pytest_runtest_setup(item):
+    """Skip what is marked `cuda` where there is no GPU."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+
+
 @pytest.fixture
 def golden():
     """Load ``<name>.npz`` of the published reference implementations' inputs and outputs, or skip."""

@@ -81,7 +81,7 @@ def test_devices_give_the_distances_of_the_published_reference(golden, as_on_dev
     np.testing.assert_allclose(dense(distance), reference["distance_k1_30_k2_6"], atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_a_gpu_gives_the_distances_of_the_cpu():
     features = torch.from_numpy(oracles.hard_features(3000, 64, identities=150)[0])
     expected, found = jaccard_distance(features), jaccard_distance(features.cuda())

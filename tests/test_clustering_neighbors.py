@@ -278,7 +278,7 @@ def test_ten_times_the_rows_are_expected_to_take_a_hundred_times_the_products():
     assert 80 < seconds[1] / seconds[0] <= 100
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_a_gpu_finds_what_the_cpu_finds():
     features, _ = oracles.hard_features(2000, 256)
     distance, index = knn(torch.from_numpy(features).cuda(), 30)

@@ -94,7 +94,7 @@ def test_mixed_precision_without_a_gpu_is_refused():
         AMPTrainer(torch.nn.Linear(1, 1), [], None, None)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_mixed_precision_trains_on_a_gpu_without_warnings(datasets, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)

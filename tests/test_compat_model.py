@@ -69,7 +69,7 @@ def test_a_missing_gpu_is_an_error_with_the_cure():
         build_model(stock_cfg(MODEL__DEVICE="cuda"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_batches_from_the_host_reach_the_gpu():
     model, images = model_and_images(MODEL__DEVICE="cuda")
     assert model.eval()({"images": images}).device.type == "cuda"

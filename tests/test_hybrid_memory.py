@@ -60,7 +60,7 @@ def test_labels_changed_in_place_are_counted_anew():
     assert memory.class_means()[0].tolist() == [1, 0, 0, 0]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_on_a_gpu_the_means_come_back_bit_for_bit():
     memory = HybridMemory(torch.randn(5000, 64).cuda())
     memory.labels = torch.arange(5000, device="cuda") % 7

@@ -207,7 +207,7 @@ def test_losses_of_a_float16_step_are_float32_and_near(name):
         assert half[key].item() == pytest.approx(plain[key].item(), rel=2e-3, abs=1e-3), key
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", METHODS)
 def test_a_float16_run_trains_evaluates_and_resumes_with_the_scale_of_its_loss(datasets, tmp_path, name):
     keys = {"MODEL__DEVICE": "cuda", "SOLVER__AMP__ENABLED": True, "SOLVER__ITERS_PER_EPOCH": 12}

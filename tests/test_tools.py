@@ -7,7 +7,7 @@ from conftest import REPO
 COMMANDS = [
     *("tools/train_net.py", "tools/demo.py", "tools/compare.py", "tools/group.py"),
     *("benchmarks/step.py", "benchmarks/clustering.py", "benchmarks/training.py", "benchmarks/plan.py"),
-    *("benchmarks/eps.py", "benchmarks/phases.py"),
+    *("benchmarks/eps.py", "benchmarks/phases.py", "benchmarks/gpu.py", "benchmarks/gpu_pack.py"),
 ]
 
 

@@ -151,7 +151,7 @@ def waiting_raises(batch):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_a_step_on_a_gpu_does_not_wait_for_it(trainer_of):
     second_step(trainer_of("cuda"), waiting_raises)
 
@@ -216,7 +216,7 @@ def test_the_features_of_a_batch_are_waited_for_when_the_next_is_under_way(monke
     assert told == ["begins 0", "begins 1", "waits 0", "begins 2", "waits 1", "waits 2"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.cuda
 def test_features_of_a_gpu_arrive_whole_and_without_pinned_memory():
     values = torch.rand(4000, 2048, device="cuda")
     arrived = send({"original": values})()["original"]
