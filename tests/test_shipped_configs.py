@@ -38,8 +38,8 @@ SMALL = {
     "TEST.IMS_PER_BATCH": 36,
 }
 CLUSTERS = {"PSEUDO_LABELS.K1": 6, "PSEUDO_LABELS.K2": 2, "PSEUDO_LABELS.EPS": 0.5}
-# What a folder of configurations needs besides, by its name.
-OF_FOLDER: dict[str, dict] = {}
+# What a folder of configurations needs besides, by its name. Four groups of BatchNorm need two images each.
+OF_FOLDER = {name: {"SOLVER.IMS_PER_BATCH": 8} for name in ("Market1501", "MSMT17", "VeRi")}
 
 
 def configured(path: Path, **changes):
