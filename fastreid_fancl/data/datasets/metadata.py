@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ...logs import log_once
 from .. import shorten
+from ..images import open_regular
 from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,11 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _decode(path: str) -> str:
-    with open(path, "rb") as file:
-        data = file.read()
+    try:
+        with open_regular(path) as file:
+            data = file.read()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error}): expected a table in a file") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     try:
