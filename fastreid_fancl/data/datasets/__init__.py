@@ -8,6 +8,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from .folder import FolderDataset, datasets_root
+from .names import Files
 from .red_panda import RedPanda
 from .synthetic import SYNTHETIC
 
@@ -24,8 +25,9 @@ def resolve(name: str) -> type[ImageDataset]:
     if name in registered:
         return registered[name]
     root = datasets_root()
-    if _is_plain(name) and os.path.isdir(os.path.join(root, name)):
-        return _folder_class(name)
+    folder = Files().find(os.path.join(root, name)) if _is_plain(name) else None
+    if folder and os.path.isdir(folder):
+        return _folder_class(os.path.relpath(folder, root))
     folders = _folders(root)
     likely = difflib.get_close_matches(name, [*registered, *folders], n=3)
     raise ValueError(

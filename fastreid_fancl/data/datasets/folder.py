@@ -10,6 +10,7 @@ from ...logs import log_once
 from .. import UNKNOWN_CAMERA, UNLABELLED, shorten
 from ..check import require, unmatched_queries
 from .metadata import read_metadata
+from .names import alike
 from .photos import LAYOUT, Photo
 from .split import assign_splits
 from .tree import read_folders
@@ -113,7 +114,13 @@ class FolderDataset(ImageDataset):
         ]
 
     def _log_oddities(self) -> None:
-        """Warn of what is allowed and yet rarely meant: shared identities, queries without a match, some cameras."""
+        """Warn of what is allowed and rarely meant: names alike, shared identities, no match, some cameras."""
+        for kind in ("identity", "camera"):
+            groups = alike({getattr(photo, kind) for photo in self.photos} - {None})
+            if groups:
+                written = [", ".join(map(repr, group)) for group in groups]
+                only = "differ only in letter case, leading zeros or spaces"
+                self._warn(f"{len(groups)} groups of {kind} names {only}; each name counts as another one", written)
         train = {photo.identity for photo in self.photos if photo.split == "train"}
         shared = [name for name in self.test_identities if name in train]
         if shared:

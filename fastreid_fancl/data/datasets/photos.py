@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 SPLITS = ("train", "query", "gallery")
-NO_IDENTITY = ("", "unknown", "unlabelled")
 
 LAYOUT = """Expected one of
   <name>/metadata.csv                            columns path, identity and, if known, split (train, query, gallery),
