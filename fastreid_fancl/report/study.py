@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from ..config_file import refuse_repeated_keys
 from .album import add_picture
 from .colours import SERIES
 from .systems import System
@@ -49,6 +50,7 @@ def read_study(path: Path) -> Study:
     Raises:
         ValueError: if the file is missing or is no such file.
     """
+    refuse_repeated_keys(path)
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
