@@ -18,6 +18,7 @@ from llvmlite.binding import get_host_cpu_features
 from .compat.checks import value_of
 from .compat.ranges import LARGEST, Range, unbounded
 from .config_file import refuse_repeated_keys_with_bases
+from .files import looked_for
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,8 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
         cfg.merge_from_list(_words_kept(cfg, opts))
     except FileNotFoundError as error:
         raise ValueError(
-            f"There is no configuration file {error.filename}: check --config-file and its _BASE_."
+            f"There is no configuration file {error.filename}{looked_for(error.filename)}: check --config-file and its "
+            "_BASE_."
         ) from error
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, str(error))) from error
@@ -225,7 +227,9 @@ def _import(name: str) -> None:
             spec.loader.exec_module(module)
     except (FileNotFoundError, ModuleNotFoundError) as error:
         sys.modules.pop(str(path), None)
-        raise ValueError(f"IMPORTS {name}: {error}. Give a file's path, or a module that Python finds.") from error
+        looked = looked_for(name) if path.suffix == ".py" else ""
+        cure = "Give a file's path, or a module that Python finds."
+        raise ValueError(f"IMPORTS {name}: {error}{looked}. {cure}") from error
 
 
 def check_values(cfg: CfgNode) -> None:

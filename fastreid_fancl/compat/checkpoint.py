@@ -153,7 +153,13 @@ class Checkpointer(checkpoint.Checkpointer):
         return as_checkpoint(read_weights(f), f)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """As fast-reid's; a missing file is a ValueError."""
+        """As fast-reid's; a missing file is a ValueError.
+
+        Without a path fast-reid logs "Training model from scratch", of a backbone with ImageNet weights, too.
+        """
+        if not path:
+            self.logger.info("There is no checkpoint to load: the weights stay those that the model was built with")
+            return {}
         if path and not os.path.isfile(path):
             raise ValueError(f"Expected a checkpoint at {path}, found no file: check MODEL.WEIGHTS or last_checkpoint.")
         self._path = path

@@ -5,6 +5,7 @@ import os
 import torch
 from fastreid.layers import any_softmax, pooling
 
+from ..files import looked_for
 from .ranges import out_of_range
 
 STOCK_LOSSES = {
@@ -169,12 +170,12 @@ def _architecture(cfg, world_size):
 def _weights(cfg):
     if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
         yield (
-            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file; the starting weights of configs/Synthetic and "
-            "configs/SyntheticSmall are made by training their pretrain.yml"
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file{looked_for(cfg.MODEL.WEIGHTS)}; the starting "
+            "weights of configs/Synthetic and configs/SyntheticSmall are made by training their pretrain.yml there"
         )
 
 
 def _files(cfg, world_size):
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
-        yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file"
+        yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file{looked_for(path)}"

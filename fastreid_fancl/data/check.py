@@ -95,7 +95,9 @@ def require(dataset, splits: Sequence[str]) -> None:
         if "train" in empty:
             cure = "give some photographs the split train"
         else:
-            cure = "evaluation needs identities and a query/gallery split; without them leave it out of DATASETS.TESTS"
+            cure = getattr(dataset, "why_untested", None) or (
+                "evaluation needs identities and a query/gallery split; without them leave it out of DATASETS.TESTS"
+            )
         raise ValueError(f"data set {_name(dataset)} has no {' and no '.join(empty)} photographs ({counts}); {cure}")
     if "query" in splits and "gallery" in splits and len(unmatched_queries(dataset)) == len(dataset.query):
         raise ValueError(

@@ -12,7 +12,7 @@ from ..check import require, unmatched_queries
 from .metadata import read_metadata
 from .names import alike
 from .photos import LAYOUT, Photo
-from .split import assign_splits
+from .split import assign_splits, why_untested
 from .tree import read_folders
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class FolderDataset(ImageDataset):
         dataset_dir: the folder.
         photos: what was read of every photograph, splits assigned.
         has_cameras: whether the camera of every photograph is known.
+        why_untested: what the rule of the split lacks, where it was asked; None else.
         test_identities: names of the query and gallery pids, ``test_identities[pid]``.
 
     Raises:
@@ -48,7 +49,9 @@ class FolderDataset(ImageDataset):
 
     def __init__(self, root: str | None = None, **kwargs):
         self.dataset_dir = self.locate(datasets_root(root))
-        self.photos = assign_splits(self.read_photos())
+        photos = self.read_photos()
+        self.photos = assign_splits(photos)
+        self.why_untested = None if any(photo.split for photo in photos) else why_untested(photos)
         self.has_cameras = all(photo.camera is not None for photo in self.photos)
         tested = [photo for photo in self.photos if photo.split != "train"]
         self.test_identities = sorted({photo.identity for photo in tested})

@@ -37,6 +37,23 @@ def assign_splits(photos: list[Photo]) -> list[Photo]:
     return [replace(photo, split=splits.get(photo.path, "train")) for photo in photos]
 
 
+def why_untested(photos: list[Photo]) -> str | None:
+    """What the rule above lacks to split photographs of known identities for a test; None without identities."""
+    by_identity: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        if photo.identity is not None:
+            by_identity[photo.identity].append(photo)
+    if not by_identity:
+        return None
+    testable = sum(_can_be_tested(own) for own in by_identity.values())
+    return (
+        "without splits the test takes half of the identities that have two photographs or more (of two cameras, where "
+        f"these are known), and there must be at least {MIN_IDENTITIES} of these: of {len(by_identity)} identities "
+        f"{testable} have. "
+        "Add photographs or a split column, or leave it out of DATASETS.TESTS"
+    )
+
+
 def _can_be_tested(photos: list[Photo]) -> bool:
     return len(photos) > 1 and (not _has_cameras(photos) or len({photo.camera for photo in photos}) > 1)
 
