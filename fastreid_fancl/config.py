@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import logging
+import posixpath
 import re
 import sys
 from contextlib import suppress
@@ -16,11 +17,17 @@ from llvmlite.binding import get_host_cpu_features
 
 from .batchnorm import MODES
 from .compat.checks import FEATURE_DIMENSIONS, value_of
+from .compat.ranges import LARGEST, Range, unbounded
+from .config_file import refuse_repeated_keys_with_bases
+from .files import looked_for
 
 logger = logging.getLogger(__name__)
 
 # Keys that hold a number or a word; yacs knows keys of one type only.
 NUMBER_OR_WORD = {"PSEUDO_LABELS.EPS"}
+# Keys that hold a list of names, and those where a name twice would count twice.
+EACH_ONCE = ("DATASETS.NAMES", "DATASETS.TESTS", "MODEL.LOSSES.NAME")
+NAMES = (*EACH_ONCE, "IMPORTS", "MODEL.FREEZE_LAYERS", "KD.MODEL_CONFIG", "KD.MODEL_WEIGHTS")
 NUMBER = re.compile(r"[\d_.+-]+")
 
 
@@ -179,11 +186,13 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
     forget_encoder(cfg)
     try:
         if config_file:
+            refuse_repeated_keys_with_bases(config_file)
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(_words_kept(cfg, opts))
     except FileNotFoundError as error:
         raise ValueError(
-            f"There is no configuration file {error.filename}: check --config-file and its _BASE_."
+            f"There is no configuration file {error.filename}{looked_for(error.filename)}: check --config-file and its "
+            "_BASE_."
         ) from error
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, str(error))) from error
@@ -227,7 +236,9 @@ def describe_encoder(cfg: CfgNode) -> None:
 def has_bfloat16(device: str) -> bool:
     """Whether the hardware multiplies in bfloat16: GPUs from NVIDIA's Ampere on, CPUs with AVX512_BF16 or AMX."""
     if device.startswith("cuda"):
-        return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+        with suppress(RuntimeError, AssertionError, ValueError):  # no such GPU, which check_config says
+            return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+        return False
     features = get_host_cpu_features()
     return any(features.get(name) for name in ("avx512bf16", "amx-bf16"))
 
@@ -239,6 +250,8 @@ def _import(name: str) -> None:
         ValueError: if there is none.
     """
     path = Path(name).resolve()
+    if name.startswith(".") and path.suffix != ".py":
+        raise ValueError(f"IMPORTS {name}: give a file's path, or the whole name of a module, not a relative one.")
     try:
         if path.suffix != ".py":
             importlib.import_module(name)
@@ -248,7 +261,9 @@ def _import(name: str) -> None:
             spec.loader.exec_module(module)
     except (FileNotFoundError, ModuleNotFoundError) as error:
         sys.modules.pop(str(path), None)
-        raise ValueError(f"IMPORTS {name}: {error}. Give a file's path, or a module that Python finds.") from error
+        looked = looked_for(name) if path.suffix == ".py" else ""
+        cure = "Give a file's path, or a module that Python finds."
+        raise ValueError(f"IMPORTS {name}: {error}{looked}. {cure}") from error
 
 
 def check_values(cfg: CfgNode) -> None:
@@ -260,6 +275,7 @@ def check_values(cfg: CfgNode) -> None:
     empty = [key for key in _keys(cfg) if value_of(cfg, key) is None]
     if empty:
         raise ValueError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
+    _check_lists_and_numbers(cfg)
     labels, memory, pplr = cfg.PSEUDO_LABELS, cfg.MEMORY, cfg.PPLR
     ice, blur = cfg.ICE, cfg.INPUT.BLUR
     eps, precision, least = labels.EPS, cfg.MODEL.PRECISION, 2 if labels.ALGORITHM == "hdbscan" else 1
@@ -280,7 +296,7 @@ def check_values(cfg: CfgNode) -> None:
         ("PSEUDO_LABELS.EPS", eps == "auto" if isinstance(eps, str) else 0 < eps < 1, "auto or between 0 and 1"),
         ("PSEUDO_LABELS.MIN_SAMPLES", least <= labels.MIN_SAMPLES, f"at least {least}"),
         ("PSEUDO_LABELS.DEVICE", labels.DEVICE in ("", "cpu", cfg.MODEL.DEVICE), "empty, cpu or MODEL.DEVICE"),
-        ("PSEUDO_LABELS.BLOCK_GIB", labels.BLOCK_GIB >= 2**-20, "a KiB at least"),
+        ("PSEUDO_LABELS.BLOCK_GIB", 2**-20 <= labels.BLOCK_GIB <= 2**20, "a KiB (2**-20) at least, 2**20 at most"),
         ("MEMORY.TEMPERATURE", memory.TEMPERATURE > 0, "above 0"),
         ("MEMORY.MOMENTUM", 0 <= memory.MOMENTUM <= 1, "between 0 and 1"),
         ("MEMORY.UPDATE", memory.UPDATE in ("mean", "hard"), "mean or hard"),
@@ -296,7 +312,7 @@ def check_values(cfg: CfgNode) -> None:
         *((f"ICE.{key}", ice[key] > 0, "above 0") for key in ice if key.endswith(("TEMPERATURE", "SCALE"))),
         *((f"ICE.{key}", ice[key] >= 0, "0 or more") for key in ice if key.endswith(("WEIGHT", "NEGATIVES"))),
         ("INPUT.BLUR.PROB", 0 <= blur.PROB <= 1, "between 0 and 1"),
-        ("INPUT.BLUR.SIGMA", len(blur.SIGMA) == 2 and 0 <= blur.SIGMA[0] <= blur.SIGMA[1], "[lowest, highest], from 0"),
+        ("INPUT.BLUR.SIGMA", Range(0, length=2, rising=True).holds(blur.SIGMA), "[lowest, highest], from 0"),
         ("PPLR.K", pplr.K >= 1, "at least 1"),
         ("PPLR.BETA", 0 <= pplr.BETA <= 1, "between 0 and 1"),
         ("PPLR.AALS_EPOCH", pplr.AALS_EPOCH >= 0, "0 or more"),
@@ -314,6 +330,27 @@ def check_values(cfg: CfgNode) -> None:
         ("SEED", cfg.SEED >= 0, "0 or more"),
     ]
     wrong = [f"{key} {value_of(cfg, key)!r}: expected {expected}" for key, right, expected in checks if not right]
+    if wrong:
+        raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
+
+
+def _check_lists_and_numbers(cfg: CfgNode) -> None:
+    """Check what holds for every key of a kind: numbers are finite, lists of names hold names, each once.
+
+    Raises:
+        ValueError: with every wrong key.
+    """
+    wrong = [
+        f"{key} {value_of(cfg, key)}: expected numbers of at most {LARGEST}, and finite ones"
+        for key in _keys(cfg)
+        if key != "SOLVER.CLIP_GRADIENTS.NORM_TYPE" and unbounded(value_of(cfg, key))
+    ]
+    for key in NAMES:
+        names = value_of(cfg, key)
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            wrong.append(f"{key} {tuple(names)}: expected names, each of one letter or more")
+        elif key in EACH_ONCE and len({posixpath.normpath(name) for name in names}) < len(names):
+            wrong.append(f"{key} {tuple(names)}: expected each name once")
     if wrong:
         raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
 

@@ -12,6 +12,11 @@ class DiskFullError(OSError, ValueError):
     """A full disk, told in a message for the user; where the file can be done without, an OSError as any other."""
 
 
+def looked_for(path: str | os.PathLike) -> str:
+    """Where a file was looked for that is not there, as the end of a sentence; empty where the path says it."""
+    return "" if os.path.isabs(path) else f" in {os.getcwd()}, which the path is relative to"
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[str]:
     """Yield a temporary name beside `path`; what was written to it becomes `path` on success and goes on an error.

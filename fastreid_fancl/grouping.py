@@ -7,7 +7,7 @@ from pathlib import Path
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
-from .clustering import grouping_scores
+from .clustering import NoClustersError, grouping_scores
 from .data.loaders import ReIDDataset, feature_loader
 from .engine.evaluation import in_words
 from .engine.hooks import extract_features
@@ -73,8 +73,22 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     options = cfg.PSEUDO_LABELS
     with memory_told():
         features = features.to(clustering_device(options, model.device))
-        found = assign_labels(features, images.targets, cameras, options, model.refine_labels, seed)
+        try:
+            found = assign_labels(features, images.targets, cameras, options, model.refine_labels, seed)
+        except NoClustersError as error:
+            raise ValueError(no_groups(len(images), error.reason, options)) from error
     return images.img_items, found
+
+
+def no_groups(photographs: int, reason: str, options) -> str:
+    """Why photographs make no groups; `options` is the PSEUDO_LABELS node."""
+    other = "dbscan" if options.ALGORITHM == "hdbscan" else "hdbscan"
+    return (
+        f"No groups among {photographs} photographs: {reason}. A group is PSEUDO_LABELS.MIN_SAMPLES "
+        f"{options.MIN_SAMPLES} photographs or more that are alike, and there must be two groups at least. Give more "
+        f"photographs, or try PSEUDO_LABELS.MIN_SAMPLES 2 and PSEUDO_LABELS.K1 near the photographs of one animal (now "
+        f"{options.K1}), or PSEUDO_LABELS.ALGORITHM {other}."
+    )
 
 
 def encode(cfg, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:

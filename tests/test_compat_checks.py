@@ -1,10 +1,14 @@
 """Settings that cannot work are named before anything is built."""
 
+import math
+
 import pytest
 import torch
 from bag_of_tricks import stock_cfg
 
 from fastreid_fancl.compat import check_config
+from fastreid_fancl.compat.checks import value_of
+from fastreid_fancl.compat.ranges import OF_FAST_REID, Range, out_of_range
 
 
 def test_the_bag_of_tricks_is_in_order():
@@ -27,6 +31,9 @@ def test_the_bag_of_tricks_is_in_order():
         ({"MODEL__META_ARCHITECTURE": "MoCo", "MODEL__QUEUE_SIZE": 40}, "a multiple of SOLVER.IMS_PER_BATCH 16"),
         ({"MODEL__HEADS__POOL_LAYER": "Flatten"}, "POOL_LAYER Flatten: EmbeddingHead needs"),
         ({"MODEL__DEVICE": "gpu"}, "MODEL.DEVICE 'gpu': expected cuda or cpu"),
+        ({"MODEL__DEVICE": "mps"}, "MODEL.DEVICE 'mps': expected cuda or cpu"),
+        ({"MODEL__DEVICE": "meta"}, "MODEL.DEVICE 'meta': expected cuda or cpu"),
+        ({"MODEL__DEVICE": "xpu:0"}, "MODEL.DEVICE 'xpu:0': expected cuda or cpu"),
         ({"MODEL__BACKBONE__FEAT_DIM": 2048}, "FEAT_DIM 2048: build_resnet_backbone 18x has 512"),
         ({"MODEL__BACKBONE__NORM": "batch"}, "MODEL.BACKBONE.NORM 'batch': expected one of BN, syncBN"),
         ({"SOLVER__OPT": "Lamb"}, "SOLVER.OPT 'Lamb': expected one of .*Adam.*SGD"),
@@ -98,3 +105,61 @@ def test_starting_weights_that_a_resumed_run_does_not_read_may_be_gone(tmp_path)
 def test_all_wrong_settings_are_listed_at_once():
     with pytest.raises(ValueError, match="(?s)SOLVER.SCHED.*SOLVER.OPT"):
         check_config(stock_cfg(SOLVER__SCHED="x", SOLVER__OPT="y"))
+
+
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("INPUT.FLIP.PROB", 7.0, "between 0 and 1"),
+        ("INPUT.REA.PROB", -0.1, "between 0 and 1"),
+        ("INPUT.CJ.HUE", 0.7, "between 0 and 0.5"),
+        ("INPUT.CJ.BRIGHTNESS", -1.0, "at least 0"),
+        ("INPUT.CROP.SCALE", [1.0, 0.2], "2 numbers in rising order, above 0, at most 1"),
+        ("INPUT.CROP.RATIO", ["a", 1.0], "2 numbers in rising order, above 0"),
+        ("INPUT.PADDING.SIZE", -3, "at least 0"),
+        ("MODEL.PIXEL_STD", [1.0, 0.0, 1.0], "3 numbers above 0"),
+        ("MODEL.PIXEL_MEAN", [1.0, 2.0], "3 numbers that are finite"),
+        ("SOLVER.GAMMA", -5.0, "above 0, at most 1"),
+        ("SOLVER.BASE_LR", math.inf, "above 0"),
+        ("SOLVER.WEIGHT_DECAY", -0.1, "at least 0"),
+        ("SOLVER.MOMENTUM", 1.5, "between 0 and 1"),
+        ("SOLVER.WARMUP_ITERS", -1, "at least 0"),
+        ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", -2.0, "above 0, or .inf"),
+        ("TEST.RERANK.LAMBDA", 2.0, "between 0 and 1"),
+        ("TEST.AQE.QE_K", 0, "at least 1"),
+        ("DATALOADER.NUM_WORKERS", -1, "at least 0"),
+        ("MODEL.LOSSES.CE.EPSILON", -0.5, "between 0 and 1, or -1 for an adaptive one"),
+    ],
+)
+def test_a_number_out_of_its_range_is_named_with_the_range(key, value, expected):
+    with pytest.raises(ValueError) as caught:
+        check_config(stock_cfg(**{key.replace(".", "__"): value}))
+    assert f"{key} {value}: expected {expected}" in str(caught.value).split("\n  ")
+
+
+@pytest.mark.parametrize("key", OF_FAST_REID)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "many"])
+def test_no_number_of_fast_reid_is_infinite_or_a_word(key, value):
+    cfg, length = stock_cfg(), OF_FAST_REID[key].length
+    node, _, name = key.rpartition(".")
+    value_of(cfg, node)[name] = [value] * length if length else value
+    assert any(problem.startswith(f"{key} ") for problem in out_of_range(cfg))
+
+
+@pytest.mark.parametrize("key", [key for key in OF_FAST_REID if OF_FAST_REID[key].high == 1])
+def test_the_bounds_of_a_share_are_in_it(key):
+    expected = OF_FAST_REID[key]
+    ends = [1.0] if expected.open else [0.0, 1.0]
+    assert all(expected.holds([end] * expected.length if expected.length else end) for end in ends)
+
+
+def test_an_infinite_norm_of_gradients_is_the_largest_one_and_allowed():
+    check_config(stock_cfg(SOLVER__CLIP_GRADIENTS__NORM_TYPE=math.inf, MODEL__LOSSES__CE__EPSILON=-1))
+
+
+def test_a_range_is_written_as_it_holds():
+    # 0.2 is in all of them, 0 in none that is open, 2 in none up to 1.
+    for low_open in (False, True):
+        expected = Range(0, 1, open=low_open)
+        assert expected.holds(0.2) and expected.holds(0) != low_open and not expected.holds(2)
+        assert not expected.holds(True) and not expected.holds("0.2") and not expected.holds([0.2])

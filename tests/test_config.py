@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fastreid_fancl import config, load_config
+from fastreid_fancl.report.study import read_study
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -164,3 +165,89 @@ def test_values_that_would_stop_the_first_clustering_are_refused(options):
 def test_a_flag_behind_the_options_is_told():
     with pytest.raises(ValueError, match="--resume stands behind"):
         load_config(opts=["SEED", 1, "--resume"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("SOLVER:\n  BASE_LR: 0.1\nSOLVER:\n  MAX_EPOCH: 3\n", r"own\.yml has keys twice: SOLVER .lines 1 and 3."),
+        ("SEED: 1\nSEED: 1\n", "SEED .lines 1 and 2."),
+        ("INPUT:\n  FLIP: {PROB: 0.1, PROB: 0.2}\n", r"INPUT\.FLIP\.PROB .lines 2 and 2."),
+        ('"SEED": 1\nMODEL: {DEVICE: cpu}\nSEED: 2\n', "SEED .lines 1 and 3."),
+        ("MODEL:\n  HEADS:\n    NORM: BN\n  HEADS:\n    NAME: A\n", r"MODEL\.HEADS .lines 2 and 4."),
+    ],
+)
+def test_keys_and_sections_that_are_there_twice_are_refused(tmp_path, text, said):
+    (tmp_path / "own.yml").write_text(text)
+    (tmp_path / "upper.yml").write_text("_BASE_: own.yml\nSEED: 3\n")
+    for name in ("own", "upper"):  # of the base too, whatever the file above it says
+        with pytest.raises(ValueError, match=said):
+            load_config(str(tmp_path / f"{name}.yml"))
+
+
+def test_a_key_may_be_in_several_sections_and_in_a_base(tmp_path):
+    (tmp_path / "base.yml").write_text("MODEL: {HEADS: {NORM: GN}, BACKBONE: {NORM: GN}}\nSEED: 1\n")
+    (tmp_path / "own.yml").write_text("_BASE_: base.yml\nSEED: 2\n")
+    cfg = load_config(str(tmp_path / "own.yml"))
+    assert (cfg.SEED, cfg.MODEL.HEADS.NORM, cfg.MODEL.BACKBONE.NORM) == (2, "GN", "GN")
+
+
+def test_a_file_that_is_nested_or_refers_to_itself_ends(tmp_path):
+    (tmp_path / "own.yml").write_text("MODEL: &a\n  BACKBONE: *a\n")
+    with pytest.raises(ValueError):
+        load_config(str(tmp_path / "own.yml"))
+    (tmp_path / "own.yml").write_text("SEED: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(ValueError, match=r"own\.yml"):
+        load_config(str(tmp_path / "own.yml"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("PSEUDO_LABELS.BLOCK_GIB", "1e999", "finite"),
+        ("PSEUDO_LABELS.BLOCK_GIB", "1e300", r"2\*\*20 at most"),
+        ("MEMORY.TEMPERATURE", "1e999", "finite"),
+        ("JCL.INSTANCE_WEIGHT", "-1e999", "finite"),
+        ("DATALOADER.CACHE_GIB", "1e400", "finite"),
+        ("SEED", str(2**40), "at most 4294967295"),
+        ("PSEUDO_LABELS.K1", str(10**30), "at most 4294967295"),
+        ("INPUT.BLUR.SIGMA", "[0.1, 1e999]", "finite"),
+        ("INPUT.BLUR.SIGMA", "['a', 'b']", "lowest, highest"),
+        ("SOLVER.STEPS", f"[1, {10**30}]", "at most 4294967295"),
+    ],
+)
+def test_numbers_that_no_setting_can_have_are_named(key, value, said):
+    with pytest.raises(ValueError, match=f"{key} .*{said}"):
+        load_config(opts=[key, value])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("IMPORTS", "[7]"), ("IMPORTS", "[None]"), ("IMPORTS", "['']"), ("IMPORTS", "[['a.py']]")),
+        *(("DATASETS.NAMES", "[1.5]"), ("DATASETS.TESTS", "[['d']]"), ("DATASETS.NAMES", "[None]")),
+        *(("MODEL.FREEZE_LAYERS", "[3]"), ("KD.MODEL_CONFIG", "[{}]"), ("MODEL.LOSSES.NAME", "[True]")),
+    ],
+)
+def test_lists_of_names_hold_names(key, value):
+    with pytest.raises(ValueError, match=f"{key} .*expected names"):
+        load_config(opts=[key, value])
+
+
+@pytest.mark.parametrize("name", [".", "..tools", ".mine"])
+def test_a_relative_module_is_refused(name):
+    with pytest.raises(ValueError, match="IMPORTS .*not a relative one"):
+        load_config(opts=["IMPORTS", f"['{name}']"])
+
+
+@pytest.mark.parametrize("names", ["('d','d')", "('d','e','d')", "('d','d/')", "('d','./d')"])
+@pytest.mark.parametrize("key", ["DATASETS.NAMES", "DATASETS.TESTS"])
+def test_a_data_set_that_is_named_twice_is_refused(key, names):
+    with pytest.raises(ValueError, match=f"{key} .*expected each name once"):
+        load_config(opts=[key, names])
+
+
+def test_a_study_with_a_variant_twice_is_refused(tmp_path):
+    (tmp_path / "own.yml").write_text("VARIANTS:\n  a: {SEED: 1}\n  a: {SEED: 2}\n")
+    with pytest.raises(ValueError, match=r"VARIANTS\.a .lines 2 and 3."):
+        read_study(tmp_path / "own.yml")

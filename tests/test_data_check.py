@@ -207,3 +207,14 @@ def test_supervised_training_needs_every_identity(wild):
     wild._train[1] = (wild.train[1][0], UNLABELLED, "Wild_x")
     with pytest.raises(ValueError, match=r"1 of 3 training photographs have no identity\n.*t1\.png"):
         require_identities(wild)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs")
+def test_a_fifo_among_the_photographs_is_listed_or_left_out(wild, cache):
+    os.remove(wild.folder / "t1.png")
+    os.mkfifo(wild.folder / "t1.png")
+    with pytest.raises(ValueError, match=r"t1\.png: it is a FIFO, not a file"):
+        preflight(wild, cache_dir=cache)
+    assert [image.problem for image in preflight(wild, on_bad_image="skip", cache_dir=cache)] == [
+        "it is a FIFO, not a file"
+    ]

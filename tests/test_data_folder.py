@@ -206,6 +206,15 @@ def test_tables_that_are_none_say_why(root, content, message):
         wild()
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "folder", "broken link"])
+def test_a_table_that_is_no_file_is_named_and_not_waited_for(root, kind):
+    tree(root, "a.png")
+    place = root / "Wild" / "metadata.csv"
+    {"FIFO": os.mkfifo, "folder": os.mkdir, "broken link": lambda path: os.symlink("gone", path)}[kind](place)
+    with rejected("metadata.csv cannot be read .*expected a table in a file"):
+        wild()
+
+
 # folders
 
 

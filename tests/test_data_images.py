@@ -2,11 +2,15 @@
 
 import io
 import logging
+import os
 import pickle
+import re
+import socket
 
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import REPO
+from PIL import EpsImagePlugin, Image
 
 from fastreid_fancl.data import images
 from fastreid_fancl.data.images import UnreadableImage, read_image
@@ -162,3 +166,59 @@ def test_the_error_survives_the_way_out_of_a_worker(tmp_path):
 
 def test_every_orientation_but_the_first_has_a_turn():
     assert sorted(images.UPRIGHT) == [2, 3, 4, 5, 6, 7, 8]
+
+
+def special(path, kind):
+    """Something at `path` that is no regular file."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "link to a FIFO":
+        os.mkfifo(f"{path}.fifo")
+        os.symlink(f"{path}.fifo", path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    else:
+        os.symlink(kind, path)
+    return path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("FIFO", "FIFO"), ("link to a FIFO", "FIFO"), ("socket", "socket"), ("/dev/zero", "device")],
+)
+def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path, monkeypatch, kind, said):
+    monkeypatch.chdir(tmp_path)  # the path of a socket has 108 bytes at most
+    with pytest.raises(UnreadableImage, match=f"it is a {said}, not a file; replace it by the photograph"):
+        read_image(special("x.jpg", kind))
+
+
+@pytest.mark.parametrize("suffix", ["eps", "pcx", "tga", "ico", "psd", "sgi", "icns", "dds"])
+def test_only_the_formats_of_photographs_are_opened_whatever_the_name(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: pytest.fail("Ghostscript was started"))
+    other = tmp_path / f"a.{suffix}"
+    if suffix == "psd":  # Pillow reads these, and does not write them
+        header = b"8BPS" + bytes([0, 1]) + bytes(6) + bytes([0, 3]) + bytes([0, 0, 0, 4] * 2) + bytes([0, 8, 0, 3])
+        other.write_bytes(header + bytes(200))
+    else:
+        Image.new("RGB", (16, 16), RED).save(other)
+    with Image.open(other) as known:
+        assert known.format.lower() == suffix, "Pillow knows it, so that another reason than this rule is excluded"
+    os.rename(other, tmp_path / "a.jpg")
+    with pytest.raises(UnreadableImage, match="unknown format; convert it to JPEG or PNG"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp", "gif", "avif", "jp2", "ppm", "mpo"])
+def test_the_formats_of_the_readme_are_opened_whatever_the_name(tmp_path, suffix):
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (16, 16), GREEN)]} if suffix == "mpo" else {}
+    Image.new("RGB", (16, 16), RED).save(tmp_path / f"a.{suffix}", **frames)
+    os.rename(tmp_path / f"a.{suffix}", tmp_path / "a.dat")
+    assert np.abs(np.subtract(pixel(tmp_path / "a.dat"), RED)).max() < 8
+
+
+def test_one_place_opens_photographs():
+    opens = re.compile(r"Image\.open\(|\bimread\(")
+    users = [path.name for path in (REPO / "fastreid_fancl").rglob("*.py") if opens.search(path.read_text())]
+    assert users == ["images.py"]

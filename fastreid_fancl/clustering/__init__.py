@@ -6,10 +6,11 @@ from .labels import dbscan, noise_alone, reliable_labels, renumber
 from .neighbors import as_features, knn
 from .quality import grouping_scores, quality
 from .ring import ring_knn
-from .sweep import EpsChoice, SweepRow, choose_eps, degenerate, guarded_labels
+from .sweep import EpsChoice, NoClustersError, SweepRow, choose_eps, degenerate, guarded_labels
 
 __all__ = [
     "EpsChoice",
+    "NoClustersError",
     "SweepRow",
     "as_features",
     "choose_eps",

@@ -16,6 +16,14 @@ CANDIDATES = tuple(n / 40 for n in range(8, 37))  # 0.2, 0.225, ..., 0.9
 KEPT, DRAWS = 0.4, 8
 
 
+class NoClustersError(ValueError):
+    """No radius, or HDBSCAN, gives clusters that can be used; `reason` says in numbers what they fall short of."""
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason
+
+
 class SweepRow(NamedTuple):
     """One radius of a sweep.
 
@@ -250,7 +258,8 @@ def guarded_labels(
         Labels (N,), the eps used, and why it is not the one wished for; None if it is.
 
     Raises:
-        ValueError: if the clustering is degenerate at every radius; as `dbscan` does.
+        NoClustersError: (a ValueError) if the clustering is degenerate at every radius.
+        ValueError: as `dbscan` does.
     """
     labels = dbscan(distance, eps, min_samples)
     reason = degenerate(labels, **limits)
@@ -262,9 +271,10 @@ def guarded_labels(
     for other, labels in sorted(tried, key=lambda pair: (abs(pair[0] - eps), pair[0])):
         if degenerate(labels, **limits) is None:
             return labels, other, reason
-    raise ValueError(
+    raise NoClustersError(
         f"Expected clusters to train on, got none at eps {eps} ({reason}) nor at any of {len(radii)} radii from "
         f"{radii[0]} to {radii[-1]}: the features tell too little. Start from pre-trained weights, lower the learning "
         "rate, take k1 (PSEUDO_LABELS.K1) near the images of one identity, or lower min_samples "
-        "(PSEUDO_LABELS.MIN_SAMPLES) for few images."
+        "(PSEUDO_LABELS.MIN_SAMPLES) for few images.",
+        reason,
     )

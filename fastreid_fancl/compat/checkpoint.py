@@ -80,8 +80,14 @@ class Checkpointer(checkpoint.Checkpointer):
             raise ValueError(f"{error} {older}") from error
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """As fast-reid's; a missing file is a ValueError."""
-        if path and not os.path.exists(path):
+        """As fast-reid's; a missing file is a ValueError.
+
+        Without a path fast-reid logs "Training model from scratch", also when the backbone has ImageNet weights.
+        """
+        if not path:
+            self.logger.info("There is no checkpoint to load: the weights stay those that the model was built with")
+            return {}
+        if not os.path.exists(path):
             raise ValueError(f"Expected a checkpoint at {path}, found no file: check MODEL.WEIGHTS or last_checkpoint.")
         if os.path.isdir(path):
             weights.read_file(path)  # says what to name instead

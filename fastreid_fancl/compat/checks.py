@@ -5,6 +5,9 @@ import os
 import torch
 from fastreid.layers import any_softmax, pooling
 
+from ..files import looked_for
+from .ranges import out_of_range
+
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
     "MoCo": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -90,6 +93,7 @@ def _values(cfg, world_size):
     for key in AT_LEAST_ONE:
         if value_of(cfg, key) < 1:
             yield f"{key} {value_of(cfg, key)}: expected at least 1"
+    yield from out_of_range(cfg)
     for key in ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST"):
         size = value_of(cfg, key)
         if not cfg.INPUT.CROP.ENABLED and (len(size) != 2 or any(type(n) is not int or n < 1 for n in size)):
@@ -100,6 +104,8 @@ def _device(cfg, world_size):
     try:
         device = torch.device(cfg.MODEL.DEVICE)
     except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cuda", "cpu"):
         yield f"MODEL.DEVICE {cfg.MODEL.DEVICE!r}: expected cuda or cpu"
         return
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -116,9 +122,7 @@ def _device(cfg, world_size):
 
 
 def _optimizer(cfg, world_size):
-    rate, steps = cfg.SOLVER.BASE_LR, list(cfg.SOLVER.STEPS)
-    if not rate > 0:
-        yield f"SOLVER.BASE_LR {rate}: expected above 0"
+    steps = list(cfg.SOLVER.STEPS)
     if any(type(step) is not int or step < 1 for step in steps) or steps != sorted(set(steps)):
         yield f"SOLVER.STEPS {steps}: expected whole numbers of epochs from 1, each larger than the one before"
     base = torch.optim.Optimizer
@@ -166,12 +170,12 @@ def _architecture(cfg, world_size):
 def _weights(cfg):
     if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
         yield (
-            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file; the starting weights of configs/Synthetic and "
-            "configs/SyntheticSmall are made by training their pretrain.yml"
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file{looked_for(cfg.MODEL.WEIGHTS)}; the starting "
+            "weights of configs/Synthetic and configs/SyntheticSmall are made by training their pretrain.yml there"
         )
 
 
 def _files(cfg, world_size):
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
-        yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file"
+        yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file{looked_for(path)}"

@@ -16,7 +16,7 @@ import PIL
 from ..files import replacing
 from ..logs import log_once
 from . import UNLABELLED, shorten
-from .images import UnreadableImage, read_image
+from .images import READER_VERSION, UnreadableImage, read_image
 from .locks import alone
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def require(dataset, splits: Sequence[str]) -> None:
         if "train" in empty:
             cure = "give some photographs the split train"
         else:
-            cure = (
+            cure = getattr(dataset, "why_untested", None) or (
                 "evaluation needs identities, and a split test or query/gallery; without them leave it out of "
                 "DATASETS.TESTS"
             )
@@ -201,7 +201,7 @@ def stamp(path: str) -> str | None:
         status = os.stat(path)
     except OSError:
         return None
-    key = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\0{PIL.__version__}"
+    key = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}\0{PIL.__version__}\0{READER_VERSION}"
     return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 

@@ -1,7 +1,10 @@
 """Reading one photograph, whatever its format, as 8-bit RGB."""
 
+import functools
 import logging
 import os
+import stat
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -12,6 +15,10 @@ from ..logs import log_once
 logger = logging.getLogger(__name__)
 
 RAW_SUFFIXES = (".heic", ".heif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
+# Raise it when other files become readable or decode to other pixels: cached checks and pixels are then made again.
+READER_VERSION = 2
+# Pillow knows more, and runs Ghostscript for one of them: a file's name says nothing about its format.
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -22,6 +29,10 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class NotRegularFileError(OSError):
+    """A FIFO, a socket or a device where a file was expected."""
 
 
 class UnreadableImage(OneProcessError):  # noqa: N818 - named for the photograph, not for the error
@@ -46,17 +57,44 @@ def read_image(path: str | os.PathLike) -> Image.Image:
     - Floats in [0, 1] are multiplied by 255, floats in [0, 255] kept, others stretched; NaN becomes 0.
     - CMYK, YCbCr, LAB, HSV, palettes, greyscale and 1-bit images are converted by Pillow.
 
+    Only regular files are opened, and only as one of ``FORMATS``.
+
     Raises:
         UnreadableImage: (a ValueError) missing, empty, truncated, corrupt or not an image; names file and cure.
     """
     path = os.fspath(path)
     try:
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open_regular(path) as file, Image.open(file, formats=_known_formats()) as image:
             image.load()
             return _to_rgb(_upright(image, path))
     except Exception as error:  # Pillow's decoders raise nearly anything on corrupt bytes
         problem, cure = _diagnose(path, error)
         raise UnreadableImage(f"cannot read the photograph {path}: {problem}; {cure}", path, problem) from error
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Open a file to read its bytes, without waiting for what is no file: a FIFO has no end until somebody writes one.
+
+    Raises:
+        NotRegularFileError: a FIFO, a socket or a device, by its name.
+        OSError: as `open`.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NotRegularFileError(f"it is a {_kind(mode)}, not a file")
+    return open(path, "rb")
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_ISFIFO: "FIFO", stat.S_ISSOCK: "socket", stat.S_ISCHR: "device", stat.S_ISBLK: "device"}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "special file")
+
+
+@functools.cache
+def _known_formats() -> list[str]:
+    """Those of ``FORMATS`` that this build of Pillow reads: it raises a KeyError on others."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _upright(image: Image.Image, path: str) -> Image.Image:
@@ -101,6 +139,8 @@ def _diagnose(path: str, error: Exception) -> tuple[str, str]:
         return "there is no such file", "restore it, or remove it from the data set"
     if os.path.isdir(path):
         return "it is a folder", "name a file"
+    if isinstance(error, NotRegularFileError):
+        return str(error), "replace it by the photograph, or remove it from the data set"
     if isinstance(error, PermissionError):
         return "reading it is not permitted", "change its permissions"
     if os.path.getsize(path) == 0:
@@ -108,7 +148,8 @@ def _diagnose(path: str, error: Exception) -> tuple[str, str]:
     if isinstance(error, UnidentifiedImageError):
         if path.lower().endswith(RAW_SUFFIXES):
             return "HEIC and raw formats are not read", "convert it to JPEG or PNG"
-        return "it is not an image, or of an unknown format", "convert it to JPEG or PNG, or remove it"
+        cure = f"convert it to JPEG or PNG, or remove it (supported: {', '.join(FORMATS)})"
+        return "it is not an image, or of an unknown format", cure
     if isinstance(error, Image.DecompressionBombError):
         return f"it has too many pixels ({error})", "make it smaller: networks see a few hundred pixels a side"
     return f"corrupt or truncated ({type(error).__name__}: {error})", "copy it again, or remove it from the data set"

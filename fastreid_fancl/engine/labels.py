@@ -138,9 +138,10 @@ def cluster(distance: csr_matrix, options, seed: int) -> Labels:
         labels = clustering.hdbscan(distance, options.MIN_SAMPLES)
         reason = clustering.degenerate(labels)
         if reason:
-            raise ValueError(
+            raise clustering.NoClustersError(
                 f"HDBSCAN's clustering is degenerate: {reason}. Go on by --resume with PSEUDO_LABELS.ALGORITHM dbscan, "
-                "whose radius moves to where it is not, or start from better weights."
+                "whose radius moves to where it is not, or start from better weights.",
+                reason,
             )
         return Labels(labels)
     eps, sweep = options.EPS, ()

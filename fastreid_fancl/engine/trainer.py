@@ -85,6 +85,18 @@ def training_items(cfg) -> list[tuple[str, str, str]]:
     return [item for dataset in datasets for item in dataset.train]
 
 
+def start_of(cfg, epoch: int) -> str:
+    """Which weights a training begins with, at an epoch from 0, as the end of a sentence."""
+    backbone = cfg.MODEL.BACKBONE
+    if epoch:
+        return f"goes on from its checkpoint after {epoch} epochs"
+    if cfg.MODEL.WEIGHTS:
+        return f"starts from MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
+    if backbone.PRETRAIN:
+        return f"starts from a pre-trained backbone ({backbone.PRETRAIN_PATH or 'ImageNet weights'})"
+    return "starts from random weights"
+
+
 def share_of_batch(cfg, key: str) -> int:
     """The images of one of `key`'s equal parts of a process's batch.
 
@@ -187,6 +199,7 @@ class Trainer(DefaultTrainer):
         """
         super().resume_or_load(resume)
         pretrained = self.cfg.MODEL.WEIGHTS or self.cfg.MODEL.BACKBONE.PRETRAIN or self.start_epoch
+        logger.info("Training %s", start_of(self.cfg, self.start_epoch))
         if is_unsupervised(self.cfg) and not pretrained:
             logger.warning(RANDOM_START)
         check_state(self.optimizer)

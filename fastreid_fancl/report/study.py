@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from ..config_file import refuse_repeated_keys
+from ..files import looked_for
 from .album import add_picture
 from .colours import SERIES
 from .systems import System
@@ -49,10 +51,11 @@ def read_study(path: Path) -> Study:
     Raises:
         ValueError: if the file is missing or is no such file.
     """
+    refuse_repeated_keys(path)
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"There is no study {path}: check --study.") from error
+        raise ValueError(f"There is no study {path}{looked_for(path)}: check --study.") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML file: {error}.") from error
     if not isinstance(found, dict) or not found.keys() <= {"VARIANTS", "PLOT"} or not _variants(found.get("VARIANTS")):

@@ -9,6 +9,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from .folder import FolderDataset, datasets_root
+from .names import Files
 from .red_panda import RedPanda
 from .synthetic import SYNTHETIC
 
@@ -25,8 +26,11 @@ def resolve(name: str) -> type[ImageDataset]:
     if name in registered:
         return registered[name]
     root = datasets_root()
-    if _is_plain(name) and os.path.isdir(os.path.join(root, name)):
-        return _folder_class(name)
+    folder = Files().find(os.path.join(root, name)) if _is_plain(name) else None
+    if folder and os.path.isdir(folder):
+        return _folder_class(os.path.relpath(folder, root))
+    if _is_path(name):
+        raise ValueError(f"no data set named {name!r}: {_explain_path(name, root)}")
     folders = _folders(root)
     likely = difflib.get_close_matches(name, [*registered, *folders], n=3)
     raise ValueError(
@@ -76,6 +80,24 @@ def _folder_class(name: str) -> type[FolderDataset]:
 def _is_plain(name: str) -> bool:
     """Whether a name can only mean a folder below the root."""
     return bool(name) and not os.path.isabs(name) and ".." not in name.split("/") and name != "."
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name that is no data set was likely meant as a path."""
+    return bool(os.path.dirname(name) or "\\" in name or name.startswith("~")) or os.path.exists(name) and len(name) > 2
+
+
+def _explain_path(name: str, root: str) -> str:
+    """How a data set is named that a path was given for."""
+    path = os.path.abspath(os.path.expanduser(name.replace("\\", "/")))
+    if os.path.isfile(path):
+        path = os.path.dirname(path)
+    there = "" if os.path.isdir(path) else f" (there is no folder {path} either)"
+    return (
+        f"expected the name of a folder below FASTREID_DATASETS, now {os.path.abspath(root)}, and no path{there}. Set "
+        f"FASTREID_DATASETS={os.path.dirname(path)} and name the data set {os.path.basename(path) or '<folder>'!r} in "
+        "DATASETS.NAMES and DATASETS.TESTS."
+    )
 
 
 def _folders(root: str) -> list[str]:

@@ -10,9 +10,10 @@ from ...logs import log_once
 from .. import UNKNOWN_CAMERA, UNLABELLED, shorten
 from ..check import require, unmatched_queries
 from .metadata import read_metadata
+from .names import alike
 from .photos import LAYOUT, SPLITS, Photo
 from .protocols import leave_one_out, market1501
-from .split import assign_splits
+from .split import assign_splits, why_untested
 from .tree import read_folders
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class FolderDataset(ImageDataset):
         photos: what was read of every photograph, splits assigned.
         has_cameras: whether the camera of every photograph is known.
         leaves_one_out: whether the test is by leave-one-out.
+        why_untested: what the rule of the split lacks, where it was asked; None else.
         test_identities: names of the query and gallery pids, ``test_identities[pid]``.
 
     Raises:
@@ -51,7 +53,9 @@ class FolderDataset(ImageDataset):
 
     def __init__(self, root: str | None = None, **kwargs):
         self.dataset_dir = self.locate(datasets_root(root))
-        self.photos = assign_splits(self.read_photos())
+        photos = self.read_photos()
+        self.photos = assign_splits(photos)
+        self.why_untested = None if any(photo.split for photo in photos) else why_untested(photos)
         self.has_cameras = all(photo.camera is not None for photo in self.photos)
         self.leaves_one_out = self._tests_by_leave_one_out()
         tested = [photo for photo in self.photos if photo.split != "train"]
@@ -119,7 +123,13 @@ class FolderDataset(ImageDataset):
         ]
 
     def _log_oddities(self) -> None:
-        """Warn of what is allowed and yet rarely meant: shared identities, queries without a match, some cameras."""
+        """Warn of what is allowed and rarely meant: names alike, shared identities, no match, some cameras."""
+        for kind in ("identity", "camera"):
+            groups = alike({getattr(photo, kind) for photo in self.photos} - {None})
+            if groups:
+                written = [", ".join(map(repr, group)) for group in groups]
+                only = "differ only in letter case, leading zeros or spaces"
+                self._warn(f"{len(groups)} groups of {kind} names {only}; each name counts as another one", written)
         train = {photo.identity for photo in self.photos if photo.split == "train"}
         shared = [name for name in self.test_identities if name in train]
         if shared:

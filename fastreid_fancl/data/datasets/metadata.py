@@ -1,45 +1,58 @@
 """Data sets that a metadata.csv describes."""
 
 import csv
-import difflib
 import io
 import logging
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ...logs import log_once
 from .. import shorten
-from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
+from ..images import open_regular
+from .columns import boxes, explain_unused, nearest
+from .names import Files, has_break, is_guessed_missing, known
+from .photos import LAYOUT, SPLITS, Photo
 from .sequences import assign_sequences
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "identity", "split", "camera", "orientation", "sequence")
+# Give sequences where the table does not name them.
+MOMENTS = ("date", "time", "date_time", "station")
+NO_BOXES = "with another box, but boxes are not used: cut the animals out, a file for each"
 
 
 def read_metadata(path: str) -> list[Photo]:
     """Read a metadata.csv: comma, semicolon or tab; UTF-8, UTF-16 with a mark, or Windows-1252.
 
-    Column names may be in any letter case, further columns are ignored. Identities and cameras that are empty,
-    "unknown" or "unlabelled" are not known. A row that repeats another is dropped with a warning. Sequences are those
-    of the column or follow from date, time and camera (see ``sequences``).
+    Column names may be in any letter case, further columns are named in the log. Identities and cameras are not known
+    where ``names.MISSING`` has them, and are in Unicode's composed form. Files are found by names in another form, too.
+    A row that repeats another is dropped with a warning. Sequences are those of the column or follow from date, time
+    and camera (see ``sequences``).
 
     Raises:
         ValueError: no path column, or rows that cannot be used, with their line numbers.
     """
     rows = _rows(path)
-    columns = _columns(path, next(rows, (1, []))[1])
-    photos, taken, problems = [], [], []
-    for line, row in rows:
+    columns = _columns(path, next(rows, (1, 1, []))[2])
+    photos, taken, problems, placed = [], [], [], {}
+    unknown: Counter[str] = Counter()
+    for line, last, row in rows:
         where = f"{os.path.basename(path)} line {line}"
-        if len(row) != len(columns):
-            problems.append(f"{where}: {len(row)} fields, but the header has {len(columns)} (quote fields with commas)")
+        problem = _unusable(columns, row, line, last)
+        if problem:
+            problems.append(f"{where}: {problem}")
             continue
         fields = {name: value.strip() for name, value in zip(columns, row, strict=True)}
+        unknown.update(fields[n] for n in ("identity", "camera") if n in fields and is_guessed_missing(fields[n]))
+        placed[where] = [fields[name] for name in boxes(columns)]
         photos.append(_photo(os.path.dirname(path), fields, where))
         taken.append(fields)
-    photos = _drop_repeated(path, assign_sequences(photos, taken, path), problems)
+    _warn_of_unknown(path, unknown)
+    photos = _on_disk(assign_sequences(photos, taken, path), problems)
+    photos = _drop_repeated(path, photos, problems, placed)
     problems += _problems(photos)
     if problems:
         raise ValueError(
@@ -49,23 +62,52 @@ def read_metadata(path: str) -> list[Photo]:
     return photos
 
 
-def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each line that is not blank."""
+def _unusable(columns: list[str], row: list[str], line: int, last: int) -> str | None:
+    """Why a row, of the lines from `line` to `last`, cannot be used."""
+    broken = [name for name, value in zip(columns, row, strict=False) if name in COLUMNS and has_break(value.strip())]
+    spread = f" (a quote joins the lines {line} to {last}: close it, or take it out)" if last > line else ""
+    if len(row) != len(columns):
+        return f"{len(row)} fields, but the header has {len(columns)}{spread or ' (quote fields with commas)'}"
+    if broken:
+        return f"a line break in {' and '.join(broken)}{spread}"
+    return None
+
+
+def _warn_of_unknown(path: str, unknown: Counter[str]) -> None:
+    if unknown:
+        written = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(10))
+        message = f"identities and cameras that are written {written} are taken as not known; rename any that are meant"
+        log_once(logger, logging.WARNING, f"{path}: {message}")
+
+
+def _rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
+    """(first line, last line, fields) of each row that is not blank; warns of rows of several lines."""
     text = _decode(path)
     header = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    last, spread = 0, []
     try:
         for row in reader:
+            line, last = last + 1, reader.line_num
+            if last > line:
+                spread.append(f"lines {line} to {last}")
             if any(field.strip() for field in row):
-                yield reader.line_num, row
+                yield line, last, row
     except csv.Error as error:
-        raise ValueError(f"{path} line {reader.line_num} is not CSV: {error}; save the table again as CSV") from error
+        where = f"{path} line {last + 1} is not CSV"
+        raise ValueError(f"{where}: {error}; close its quotes, or save the table again as CSV") from error
+    if spread:
+        message = f"{path}: {len(spread)} rows go over several lines, which a quote joins; see that each is one row"
+        log_once(logger, logging.WARNING, f"{message}\n{shorten(spread)}")
 
 
 def _decode(path: str) -> str:
-    with open(path, "rb") as file:
-        data = file.read()
+    try:
+        with open_regular(path) as file:
+            data = file.read()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error}): expected a table in a file") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     try:
@@ -81,15 +123,17 @@ def _columns(path: str, header: list[str]) -> list[str]:
     """The column names in lower case; logs those ignored, warns of those that look like a misspelling."""
     columns = [name.strip().lower() for name in header]
     if "path" not in columns:
-        raise ValueError(f"{path} needs a column named path, got {', '.join(columns) or 'no columns'}. {LAYOUT}")
+        likely = next((f" (is it {name.strip()}?)" for name in header if nearest(name, ("path",))), "")
+        got = (", ".join(columns) or "no columns") + likely
+        raise ValueError(f"{path} needs a column named path, got {got}. {LAYOUT}")
     repeated = [name for name in COLUMNS if columns.count(name) > 1]
     if repeated:
         raise ValueError(f"{path} has more than one column named {', '.join(repeated)}; keep one")
-    for name in columns:
-        likely = difflib.get_close_matches(name, [known for known in COLUMNS if known not in columns], n=1)
-        if name not in COLUMNS and likely:
-            message = f"{path}: column {name!r} is ignored; rename it if it is meant to be {likely[0]!r}"
-            log_once(logger, logging.WARNING, message)
+    warnings, unused = explain_unused([name.strip() for name in header], (*COLUMNS, *MOMENTS))
+    for message in warnings:
+        log_once(logger, logging.WARNING, f"{path}: {message}")
+    if unused:
+        log_once(logger, logging.INFO, f"{path}: {unused}")
     return columns
 
 
@@ -97,69 +141,68 @@ def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
     path = fields["path"]
     if "\\" in path and not os.path.exists(os.path.join(folder, path)):
         path = path.replace("\\", "/")  # written on Windows
-    identity, camera = fields.get("identity", ""), fields.get("camera", "")
     return Photo(
         path=os.path.normpath(os.path.join(folder, path)) if path else "",
-        identity=None if identity.lower() in NO_IDENTITY else identity,
-        split=fields.get("split", "").lower() or None,
-        camera=None if camera.lower() in NO_IDENTITY else camera,
-        orientation=fields.get("orientation") or None,
-        sequence=fields.get("sequence") or None,
+        identity=known(fields.get("identity", "")),
+        split=(known(fields.get("split", "")) or "").lower() or None,
+        camera=known(fields.get("camera", "")),
+        orientation=known(fields.get("orientation", "")),
+        sequence=known(fields.get("sequence", "")),
         where=where,
     )
 
 
-def _drop_repeated(path: str, photos: list[Photo], problems: list[str]) -> list[Photo]:
-    """Keep the first of rows that say the same; rows that contradict each other become problems."""
+def _on_disk(photos: list[Photo], problems: list[str]) -> list[Photo]:
+    """The photographs with their paths as they are on disk; empty paths and missing files become problems."""
+    files = Files()
+    found = []
+    for photo in photos:
+        path = files.find(photo.path) if photo.path else None
+        if path:
+            found.append(photo if path == photo.path else replace(photo, path=path))
+        elif photo.path:
+            problems.append(f"{photo.where}: no file {photo.path}{files.hint(photo.path)}")
+        else:
+            problems.append(f"{photo.where}: the path is empty")
+    return found
+
+
+def _drop_repeated(path: str, photos: list[Photo], problems: list[str], placed: dict[str, list[str]]) -> list[Photo]:
+    """Keep the first of rows that say the same; rows that contradict each other become problems.
+
+    Args:
+        placed: the fields of boxes by ``where``: two animals of one photograph are no repetition.
+    """
     first: dict[str, Photo] = {}
-    repeated = []
+    repeated, other_boxes = [], []
     for photo in photos:
         earlier = first.setdefault(photo.path, photo)
-        if earlier is photo or not photo.path:
+        if earlier is photo:
             continue
         different = [n for n in COLUMNS[1:] if getattr(photo, n) != getattr(earlier, n)]
+        boxed = placed[photo.where] != placed[earlier.where]
         if different:
-            problems.append(f"{photo.where}: same photograph as {earlier.where}, but another {' and '.join(different)}")
+            cure = f" ({NO_BOXES})" if boxed else ""
+            what = f"same photograph as {earlier.where}, but another {' and '.join(different)}{cure}"
+            problems.append(f"{photo.where}: {what}")
         else:
-            repeated.append(f"{photo.where}, as {earlier.where}")
+            (other_boxes if boxed else repeated).append(f"{photo.where}, as {earlier.where}")
     if repeated:
         log_once(logger, logging.WARNING, f"{path}: {len(repeated)} repeated rows dropped\n{shorten(repeated)}")
+    if other_boxes:
+        message = f"{len(other_boxes)} rows dropped that name the photograph of an earlier row ({NO_BOXES})"
+        log_once(logger, logging.WARNING, f"{path}: {message}\n{shorten(other_boxes)}")
     return list(first.values())
 
 
 def _problems(photos: list[Photo]) -> list[str]:
-    """What is wrong with each row: empty path, unknown split, test photograph without identity, missing file."""
+    """What is wrong with each row: an unknown split, a test photograph without identity."""
     has_splits = any(photo.split for photo in photos)
-    missing = _missing([photo.path for photo in photos if photo.path])
     problems = []
     for photo in photos:
-        if not photo.path:
-            problems.append(f"{photo.where}: the path is empty")
-        elif photo.path in missing:
-            problems.append(f"{photo.where}: no file {photo.path}{missing[photo.path]}")
         if has_splits and photo.split not in SPLITS:
             problems.append(f"{photo.where}: split {photo.split or ''!r} is none of {', '.join(SPLITS)}")
         elif photo.split in SPLITS[1:] and photo.identity is None:
             needs = "need an identity; without one they can only be for training"
             problems.append(f"{photo.where}: {photo.split} photographs {needs}")
     return problems
-
-
-def _missing(paths: list[str]) -> dict[str, str]:
-    """The paths without a file, each with a hint. Lists each folder once: quicker than a million look-ups."""
-    by_folder = defaultdict(list)
-    for path in paths:
-        by_folder[os.path.dirname(path)].append(path)
-    missing = {}
-    for folder, inside in by_folder.items():
-        try:
-            present = set(os.listdir(folder or "."))
-        except OSError:
-            present = set()
-        lower = {name.lower(): name for name in present}
-        for path in inside:
-            name = os.path.basename(path)
-            if name not in present:
-                other = lower.get(name.lower())
-                missing[path] = f" (there is {other}: letter case matters)" if other else ""
-    return missing

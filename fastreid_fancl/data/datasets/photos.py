@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 # "test" is scored by leave-one-out; query and gallery are the other way to test.
 SPLITS = ("train", "query", "gallery", "test")
-NO_IDENTITY = ("", "unknown", "unlabelled")
 
 LAYOUT = """Expected one of
   <name>/metadata.csv                            columns path, identity and, if known, split (train and test, or train,

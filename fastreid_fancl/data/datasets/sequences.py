@@ -13,7 +13,8 @@ from datetime import datetime
 
 from ...logs import log_once
 from .. import shorten
-from .photos import NO_IDENTITY, Photo
+from .names import known
+from .photos import Photo
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ def _moments(photos: Sequence[Photo], rows: Sequence[dict[str, str]]) -> tuple[M
     """Camera -> (moment, number of the photograph), and the times that cannot be read."""
     moments, unread = defaultdict(list), []
     for n, (photo, row) in enumerate(zip(photos, rows, strict=True)):
-        station = row.get("station", "")
-        camera = photo.camera or (None if station.lower() in NO_IDENTITY else station)
+        camera = photo.camera or known(row.get("station", ""))
         text = row.get("date_time") or (f"{row['date']} {row['time']}" if row.get("date") and row.get("time") else "")
         if photo.sequence is None and camera is not None and text:
             try:

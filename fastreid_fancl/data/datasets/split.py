@@ -32,6 +32,23 @@ def assign_splits(photos: list[Photo]) -> list[Photo]:
     return [replace(photo, split="test" if photo.identity in tested else "train") for photo in photos]
 
 
+def why_untested(photos: list[Photo]) -> str | None:
+    """What the rule above lacks to split photographs of known identities for a test; None without identities."""
+    by_identity: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        if photo.identity is not None:
+            by_identity[photo.identity].append(photo)
+    if not by_identity:
+        return None
+    testable = sum(_can_be_tested(own) for own in by_identity.values())
+    return (
+        "without splits the test takes half of the identities that have two photographs or more (of two sequences, "
+        f"where these are known), and needs at least {MIN_IDENTITIES} of them: {testable} of {len(by_identity)} "
+        "identities have. "
+        "Add photographs or a split column, or leave it out of DATASETS.TESTS"
+    )
+
+
 def _can_be_tested(photos: list[Photo]) -> bool:
     return len({photo.sequence or photo.path for photo in photos}) > 1
 

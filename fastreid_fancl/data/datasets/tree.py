@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from ...logs import log_once
 from .. import shorten
-from .photos import LAYOUT, NO_IDENTITY, SPLITS, Photo
+from .names import has_break, is_guessed_missing, known
+from .photos import LAYOUT, SPLITS, Photo
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) ->
     problems += [
         f"{os.path.join(*path)} lies in no folder of an identity"
         for path in parts
-        if len(path) == 2 and path[0].lower() in SPLITS[1:]
+        if path[0].lower() in SPLITS[1:] and (len(path) == 2 or len(path) > 2 and known(path[1]) is None)
     ]
     if problems:
         raise ValueError(f"{folder}: {len(problems)} problems\n{shorten(problems)}\n{LAYOUT}")
@@ -83,9 +84,11 @@ def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) ->
     return [_folder_photo(folder, path, path[1] if len(path) > 2 else None, path[0].lower()) for path in inside]
 
 
-def _folder_photo(folder: str, parts: tuple[str, ...], identity: str | None, split: str | None) -> Photo:
-    if identity is not None and identity.lower() in NO_IDENTITY and split in ("train", None):
-        identity = None
+def _folder_photo(folder: str, parts: tuple[str, ...], name: str | None, split: str | None) -> Photo:
+    identity = None if name is None else known(name)
+    if name is not None and is_guessed_missing(name):
+        message = f"the photographs in a folder {name!r} are taken as of unknown animals; rename it if it is a name"
+        log_once(logger, logging.WARNING, f"{folder}: {message}")
     return Photo(os.path.join(folder, *parts), identity, split, where=os.path.join(*parts))
 
 
@@ -116,6 +119,8 @@ def _check_name(path: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise ValueError(f"The name of {path!r} is not UTF-8, and no table could hold it: rename it.") from None
+    if has_break(path):
+        raise ValueError(f"The name of {path!r} has a line break, and no table could hold it: rename it.")
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:

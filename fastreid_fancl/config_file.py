@@ -1,0 +1,75 @@
+"""What YAML readers pass over in a configuration file."""
+
+from pathlib import Path
+
+import yaml
+
+MERGE = "tag:yaml.org,2002:merge"
+
+
+def refuse_repeated_keys(path: str) -> None:
+    """Check that no mapping of a YAML file has a key twice: of two values, or whole sections, readers take the last.
+
+    Pipes and files that are no YAML are left to the reader.
+
+    Raises:
+        ValueError: with every such key and its lines.
+    """
+    if not Path(path).is_file():  # a pipe can be read once only
+        return
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError):
+        return
+    problems = _repeated(root)
+    if problems:
+        raise ValueError(f"{path} has keys twice: {'; '.join(problems)}. Keep one of each.")
+
+
+def refuse_repeated_keys_with_bases(path: str) -> None:
+    """`refuse_repeated_keys` of a configuration file and of its bases, which _BASE_ names relative to each file."""
+    seen: set[Path] = set()
+    place: Path | None = Path(path).expanduser()
+    while place is not None and place.resolve() not in seen:
+        seen.add(place.resolve())
+        refuse_repeated_keys(str(place))
+        place = _base(place)
+
+
+def _base(path: Path) -> Path | None:
+    if not path.is_file():
+        return None
+    try:
+        base = yaml.safe_load(path.read_text(encoding="utf-8")).get("_BASE_")
+        return path.parent / Path(base).expanduser()
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def _repeated(root: yaml.Node | None) -> list[str]:
+    problems: list[str] = []
+    waiting, seen = [(root, "")], set()
+    while waiting:
+        node, prefix = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(entry, prefix) for entry in reversed(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            problems += _repeated_here(node, prefix)
+            waiting += [(value, f"{prefix}{key.value}.") for key, value in reversed(node.value)]
+    return problems
+
+
+def _repeated_here(node: yaml.MappingNode, prefix: str) -> list[str]:
+    first: dict[str, int] = {}
+    problems = []
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
+            continue
+        line = key.start_mark.line + 1
+        if key.value in first:
+            problems.append(f"{prefix}{key.value} (lines {first[key.value]} and {line})")
+        first.setdefault(key.value, line)
+    return problems

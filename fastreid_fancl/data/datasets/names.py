@@ -1,0 +1,110 @@
+"""Names that people write: missing ones, one name in several spellings, names that no table can hold."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+# In any letter case. The first row is said on purpose; the others are what R, pandas, databases and spreadsheets write.
+UNKNOWN = frozenset(("", "unknown", "unlabelled", "unlabeled"))
+MISSING = UNKNOWN | frozenset(
+    (
+        *("na", "<na>", "n/a", "n.a.", "n.a", "n/k", "#n/a", "#na", "#n/a n/a", "-nan", "+nan", "1.#qnan", "-1.#ind"),
+        *("nan", "none", "null", "(null)", "<null>", "#null!", "nil", "undefined",),
+        *("missing", "not available", "unidentified", "not identified"),
+        *("#ref!", "#value!", "#name?", "#div/0!", "#num!", "\\n"),
+        *(".", "?", "??", "???", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}"),
+    )
+)
+
+
+def known(name: str) -> str | None:
+    """The name in Unicode's composed form (NFC), without spaces around it; None where it stands for a missing one."""
+    name = _composed(name).strip()
+    return None if name.lower() in MISSING else name
+
+
+def is_guessed_missing(name: str) -> bool:
+    """Whether :func:`known` drops a name that could be meant: one in ``MISSING`` and not in ``UNKNOWN``."""
+    return name.strip().lower() in MISSING - UNKNOWN
+
+
+def has_break(name: str) -> bool:
+    """Whether a name has several lines, or a NUL, which no path can hold."""
+    return len(name.splitlines()) > 1 or "\0" in name
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of different names that are equal except for letter case, leading zeros, spaces or a decimal ".0"."""
+    groups = defaultdict(set)
+    for name in names:
+        groups[_essence(name)].add(name)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def _essence(name: str) -> str:
+    name = unicodedata.normalize("NFKC", name).casefold()
+    name = "".join(c for c in name if not c.isspace() and unicodedata.category(c) != "Cf")
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"^(-?\d+)\.0+$", r"\1", name))
+
+
+class Files:
+    """Finds files whose names are composed (NFC) in a table and decomposed on disk, as macOS has them, or vice versa.
+
+    Lists each folder once, which is quicker than a million look-ups.
+    """
+
+    def __init__(self):
+        self._folders: dict[str, _Folder] = {}
+
+    def find(self, path: str) -> str | None:
+        """The path as it is on disk; None if there is no file, or if several differ in their composition only."""
+        folder, name = os.path.split(path)
+        listed = self._list(folder)
+        own = name if name in listed.names else listed.composed.get(_composed(name))
+        return os.path.join(listed.path, own) if own else None
+
+    def hint(self, path: str) -> str:
+        """What lies on disk in place of a file that is not found, as the end of a sentence."""
+        folder, name = os.path.split(path)
+        other = self._list(folder).lower.get(_composed(name).lower())
+        return f" (there is {other}: letter case matters)" if other else ""
+
+    def _list(self, folder: str) -> "_Folder":
+        if folder not in self._folders:
+            self._folders[folder] = self._listed(folder)
+        return self._folders[folder]
+
+    def _listed(self, folder: str) -> "_Folder":
+        try:
+            return _Folder(folder, frozenset(os.listdir(folder or ".")))
+        except OSError:
+            elsewhere = self.find(folder) if os.path.dirname(folder) != folder else None
+            return self._list(elsewhere) if elsewhere not in (None, folder) else _Folder(folder, frozenset())
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder's path on disk and the names in it."""
+
+    path: str
+    names: frozenset[str]
+
+    @cached_property
+    def composed(self) -> dict[str, str | None]:
+        """Names by their composed form; None where several share it."""
+        found: dict[str, str | None] = {}
+        for name in self.names:
+            found[_composed(name)] = None if _composed(name) in found else name
+        return found
+
+    @cached_property
+    def lower(self) -> dict[str, str]:
+        return {_composed(name).lower(): name for name in sorted(self.names)}
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,84 @@
+"""Messages say the rule that fails, and what a path is relative to."""
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+from bag_of_tricks import stock_cfg
+from test_data_folder import photograph, table, wild
+
+from fastreid_fancl import load_config
+from fastreid_fancl.clustering import NoClustersError
+from fastreid_fancl.compat import check_config
+from fastreid_fancl.data.datasets import resolve
+from fastreid_fancl.engine.trainer import start_of
+from fastreid_fancl.grouping import no_groups
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts"),
+    [
+        # eight animals of one photograph; three of two; four of two photographs by one camera each
+        (["path,identity", *(f"{n}.png,{n}" for n in "abcdefgh")], "of 8 identities 0 have"),
+        (["path,identity", *(f"{n}.png,{i % 3}" for i, n in enumerate("abcdef"))], "of 3 identities 3 have"),
+        (["path,identity,camera", *(f"{n}.png,{i // 2},x" for i, n in enumerate("abcdefgh"))], "of 4 .* 0 have"),
+    ],
+)
+def test_identities_that_cannot_be_tested_get_the_rule_of_the_split(root, rows, counts):
+    table(root, *rows, files="abcdefgh")
+    with pytest.raises(ValueError, match=f"two photographs or more .* at least 4 of these: {counts}"):
+        wild().show_test()
+
+
+@pytest.mark.parametrize(
+    "name", ["{root}/Wild", "{root}/Wild/", "{root}/Wild/a.png", "~/Wild", "./Wild", "C:\\data\\Wild"]
+)
+def test_a_path_for_a_data_set_gets_the_name_and_the_folder(root, monkeypatch, name):
+    photograph(root / "Wild" / "a.png")
+    monkeypatch.setenv("HOME", str(root))
+    monkeypatch.setenv("FASTREID_DATASETS", str(root / "other"))
+    with pytest.raises(ValueError, match="expected the name of a folder below FASTREID_DATASETS") as caught:
+        resolve(name.format(root=root))
+    message = str(caught.value)
+    assert "'Wild'" in message and "Market1501" not in message
+    if "root" in name or "~" in name:
+        assert f"Set FASTREID_DATASETS={root} and" in message
+        monkeypatch.setenv("FASTREID_DATASETS", str(root))
+        assert len(resolve("Wild")().train) == 1
+
+
+@pytest.mark.parametrize("key", ["MODEL__WEIGHTS", "MODEL__BACKBONE__PRETRAIN_PATH"])
+def test_a_relative_path_that_is_not_there_says_relative_to_what(tmp_path, monkeypatch, key):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"there is no such file in {tmp_path}, which the path is relative to"):
+        check_config(stock_cfg(MODEL__BACKBONE__PRETRAIN=True, **{key: "gone.pth"}))
+    with pytest.raises(ValueError) as caught:
+        check_config(stock_cfg(MODEL__BACKBONE__PRETRAIN=True, **{key: "/gone.pth"}))
+    assert "relative" not in str(caught.value)
+    with pytest.raises(ValueError, match=f"nowhere.yml in {tmp_path}"):
+        load_config("nowhere.yml")
+
+
+def test_the_start_of_a_training_is_said():
+    assert start_of(stock_cfg(), 0) == "starts from random weights"
+    assert start_of(stock_cfg(), 3) == "goes on from its checkpoint after 3 epochs"
+    assert start_of(stock_cfg(MODEL__WEIGHTS="a.pth"), 0) == "starts from MODEL.WEIGHTS a.pth"
+    assert "ImageNet" in start_of(stock_cfg(MODEL__BACKBONE__PRETRAIN=True), 0)
+
+
+def test_photographs_without_groups_get_the_rule_and_no_advice_on_training():
+    options = SimpleNamespace(ALGORITHM="dbscan", MIN_SAMPLES=4, K1=30)
+    message = no_groups(5, "1 cluster of 5 images, at least 2 are needed", options)
+    assert "1 cluster of 5 images, at least 2 are needed" in message and "MIN_SAMPLES 4" in message
+    assert "learning rate" not in message and "train" not in message
+
+
+def test_the_error_of_no_clusters_survives_the_way_to_other_processes():
+    copy = pickle.loads(pickle.dumps(NoClustersError("why", "because")))
+    assert (str(copy), copy.reason) == ("why", "because")
