@@ -15,7 +15,7 @@ the weights of a run never stopped (to the bit on CPUs; GPUs do not always add i
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
@@ -27,9 +27,11 @@ from torch.multiprocessing import ProcessExitedException
 
 from .. import compat
 from ..compat.engine import set_up_logs, write_config
+from ..compat.logs import begin_logs
 from ..config import load_config
 from ..data.locks import alone
 from ..errors import OneProcessError
+from ..files import DiskFullError, explained
 from ..report.runs import read_config
 from ..report.systems import differences, explain
 from .complete import CompleteCheckpointer, input_size, modules_run
@@ -98,19 +100,26 @@ def train(args) -> dict:
         check_data(cfg, train=not args.eval_only)
         seed_all_rng(cfg.SEED)
         if args.eval_only:
-            write_config(cfg, evaluation=True)
-            return evaluate(cfg)
+            return evaluate(cfg, begin=lambda: begin(cfg, evaluation=True))
         check_start(cfg)
         if args.resume:
             check_resumed(cfg)
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
-        if not args.resume and comm.is_main_process():
-            start_over(Path(cfg.OUTPUT_DIR))
-        write_config(cfg)  # after all that may fail: the folder may hold a run that it is of
         for name in cfg.DATASETS.TESTS:
             Trainer.build_test_loader(cfg, name)  # decodes what the evaluations need before the clocks run
+        trainer.begin = lambda: begin(cfg, anew=not args.resume)
         return trainer.train()
+
+
+def begin(cfg, anew: bool = False, evaluation: bool = False) -> None:
+    """Make OUTPUT_DIR that of this run, after all that may fail: it may hold another run, which stays as it was.
+
+    With `anew` there is nothing to resume from until the run has a checkpoint of its own.
+    """
+    comm.synchronize()
+    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if anew else None)
+    begin_logs()
 
 
 def check_start(cfg) -> None:
@@ -144,7 +153,7 @@ def check_resumed(cfg) -> None:
 
 
 def start_over(folder: Path) -> None:
-    """Until a new run has a checkpoint of its own there is none to resume from."""
+    """Take away what --resume would go on from."""
     last = folder / "last_checkpoint"
     if last.exists():
         logger.warning("An earlier run in %s is written over: --resume would have gone on with it.", folder)
@@ -161,8 +170,12 @@ def sole_writer(folder: str) -> Iterator[None]:
     if not folder:
         raise ValueError("OUTPUT_DIR is empty: name a folder for what the run writes.")
     with ExitStack() as stack:
+        path = os.path.join(folder, ".lock")
         try:
-            stack.enter_context(alone(os.path.join(folder, ".lock"), wait=False))
+            with explained(path):
+                stack.enter_context(alone(path, wait=False))
+        except DiskFullError:
+            raise
         except BlockingIOError as error:
             raise ValueError(
                 f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
@@ -172,8 +185,12 @@ def sole_writer(folder: str) -> Iterator[None]:
         yield
 
 
-def evaluate(cfg) -> dict:
+def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
     """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name.
+
+    Args:
+        cfg: the configuration.
+        begin: called when the model is ready, before anything is written.
 
     Raises:
         ValueError: without tests, or if weights lack what the test-time feature is made of.
@@ -189,4 +206,5 @@ def evaluate(cfg) -> dict:
     model = Trainer.build_model(cfg).eval()
     if cfg.MODEL.WEIGHTS:
         CompleteCheckpointer(model, modules_run(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
+    begin()
     return Trainer.test(cfg, model)
