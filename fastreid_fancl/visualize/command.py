@@ -23,7 +23,8 @@ def command_line(argv: list[str] | None = None) -> None:
     """Draw a picture by the arguments; wrong input ends in its message without a traceback."""
     args = parser().parse_args(argv)
     kind = args.kind
-    options = {name: value for name, value in vars(args).items() if name not in ("kind", "run", "config_file", "opts")}
+    source = ("kind", "run", "config_file", "allow_imports", "opts")
+    options = {name: value for name, value in vars(args).items() if name not in source}
     try:
         require(KINDS[kind])
         cfg = configuration_of(args)
