@@ -210,8 +210,8 @@ def check_imports(config_file: str, names: Collection[str]) -> None:
     if names:
         flags = " ".join(f"--allow-imports={shlex.quote(str(name))}" for name in names)
         raise ValueError(
-            f"{config_file} imports code, by IMPORTS {', '.join(map(str, names))}, which would run on this machine with "
-            f"all your rights. Read it first, and if you trust it add: {flags}"
+            f"{config_file} imports code by IMPORTS {', '.join(map(str, names))}, which would run here with all your "
+            f"rights. Read it first, and if you trust it add: {flags}"
         )
 
 

@@ -13,6 +13,7 @@ from .engine.labels import Labels, assign_labels, clustering_device, memory_told
 from .engine.seeds import derive
 from .engine.trainer import check_data, is_unsupervised, training_items
 from .methods import PseudoLabelMethod
+from .runs.escape import message, visible
 from .visualize.origin import add_source, configuration_of, load_subject
 
 
@@ -26,10 +27,10 @@ def command_line(argv: list[str] | None = None) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_table(output, items, found.labels)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     radius = "" if found.eps is None else f", eps {found.eps:g}"
     left_out = int((found.labels < 0).sum())
-    print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {output}")
+    print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}")
 
 
 def parser() -> argparse.ArgumentParser:

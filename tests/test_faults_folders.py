@@ -1,6 +1,5 @@
 """A run's folder stays whole: whatever fails, is killed, runs out of disk or loses its folder."""
 
-import json
 import os
 import shutil
 from pathlib import Path

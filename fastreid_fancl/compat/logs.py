@@ -76,7 +76,7 @@ class LogFile(logging.FileHandler):
         for record in held:
             self.handle(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (of the standard library)
         """Leave the line out."""
 
 

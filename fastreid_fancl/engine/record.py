@@ -20,6 +20,7 @@ from fastreid.utils import comm
 from .. import __version__
 from ..compat.evaluation import Ranking, each_query
 from ..files import replacing
+from ..report.runs import read_starts
 
 PACKAGE = Path(__file__).parents[1]
 QUIET = {"capture_output": True, "text": True}
@@ -35,7 +36,7 @@ class RunRecord(HookBase):
         trainer = self.trainer
         if not comm.is_main_process() or trainer.start_iter >= trainer.max_iter:
             return
-        starts = json.loads(self.path.read_text()) if trainer.start_iter and self.path.exists() else []
+        starts = read_starts(self.path.parent) if trainer.start_iter else []
         with replacing(self.path) as temporary:
             entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
             Path(temporary).write_text(json.dumps([*starts, entry], indent=1))
@@ -124,7 +125,6 @@ def write_queries(path: str, queries: list[tuple], ranking: Ranking) -> None:
 
     The identity is the number of the data set; the last two are empty where the gallery has no match.
     """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("path", "pid", "ap", "first_rank"))

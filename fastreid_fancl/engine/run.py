@@ -32,8 +32,9 @@ from ..config import load_config
 from ..data.locks import alone
 from ..errors import OneProcessError
 from ..files import DiskFullError, explained
-from ..report.runs import read_config
+from ..report.runs import last_checkpoint, read_config, read_starts
 from ..report.systems import differences, explain
+from ..runs.escape import message
 from .complete import CompleteCheckpointer, input_size, modules_run
 from .plan import plan
 from .trainer import Trainer, check_data
@@ -60,12 +61,12 @@ def command_line(argv: list[str] | None = None) -> None:
             print(plan(cfg, processes))
             return
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     compat.choose_backend(cfg.MODEL.DEVICE)
     try:
         launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command with --resume goes on from the last checkpoint")
     except ProcessExitedException as error:
@@ -77,9 +78,10 @@ def one_process(args) -> None:
     try:
         train(args)
     except OneProcessError as error:
-        sys.exit(f"error: process {comm.get_rank()}: {error}" if comm.get_world_size() > 1 else f"error: {error}")
+        who = f"process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""
+        sys.exit(f"error: {who}{message(error)}")
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}" if comm.get_local_rank() == 0 else 1)
+        sys.exit(f"error: {message(error)}" if comm.get_local_rank() == 0 else 1)
 
 
 def train(args) -> dict:
@@ -136,9 +138,10 @@ def check_resumed(cfg) -> None:
     """Warn of settings that a run goes on with and that its folder's config.yaml has otherwise.
 
     Raises:
-        ValueError: on those that its checkpoint keeps, whatever the configuration says.
+        ValueError: on those that its checkpoint keeps, whatever the configuration says, and on damaged files.
     """
     folder = Path(cfg.OUTPUT_DIR)
+    last_checkpoint(folder), read_starts(folder)
     if not (folder / "last_checkpoint").exists() or not (folder / "config.yaml").exists():
         return
     found = differences(read_config(folder), yaml.safe_load(cfg.dump()))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
+from ..runs.escape import message, visible
 from .page import PAGE, plotting_library, write_page
 from .plan import Job, announce, finished, plan
-from .runs import read_lines, read_run
+from .runs import read_metrics, read_run
 from .study import in_order, plot_study, read_study
 from .systems import Missing, System, check_baseline, gather
 from .tables import write_tables
@@ -58,10 +59,10 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
             plot_study(study, systems, args.output)
         write_page(systems, args.output, args.baseline)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on from the last checkpoints")
-    print(f"Page: {args.output}/{PAGE}; tables: comparison.md, comparison.tex, comparison.csv, runs.csv")
+    print(f"Page: {visible(args.output)}/{PAGE}; tables: comparison.md, comparison.tex, comparison.csv, runs.csv")
     return int(any(system.missing for system in systems))
 
 
@@ -158,11 +159,11 @@ def reason(job: Job, status: int) -> str:
     """Why a run failed, in one line: its error message, else the last line that it printed."""
     console = job.folder / CONSOLE
     if status < 0:
-        return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({console})"
+        return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({visible(console)})"
     text = console.read_text(errors="replace").strip() or "it printed nothing"
-    _, found, message = f"\n{text}".rpartition("\nerror: ")
-    said = " ".join(message.split()) if found else text.splitlines()[-1]
-    return f"failed with exit status {status}: {said} ({console})"
+    _, found, error = f"\n{text}".rpartition("\nerror: ")
+    said = " ".join(error.split()) if found else text.splitlines()[-1]
+    return visible(f"failed with exit status {status}: {said} ({console})")
 
 
 class Reporter:
@@ -185,7 +186,7 @@ class Reporter:
 
 def progress(job: Job) -> str:
     """Epochs and iterations that a run has logged, and its last mAP."""
-    lines = read_lines(job.folder)
+    lines = read_metrics(job.folder)
     if not lines:
         return "starting"
     scores = [line["mAP"] for line in lines if "mAP" in line]
@@ -200,11 +201,11 @@ def results(jobs: Sequence[Job]) -> list[System]:
     runs, missing = [], []
     for job in jobs:
         failure = job.folder / FAILURE
-        why = failure.read_text(encoding="utf-8") if failure.exists() and not finished(job) else ""
+        why = failure.read_text(encoding="utf-8", errors="replace") if failure.exists() and not finished(job) else ""
         try:
             runs.append(read_run(job.folder))
         except ValueError as error:
             why = why or str(error)
         if why:
-            missing.append(Missing(job.system, job.seed, why))
+            missing.append(Missing(job.system, job.seed, visible(" ".join(why.split()))))
     return gather(runs, missing)

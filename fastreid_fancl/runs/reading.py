@@ -22,6 +22,10 @@ from .escape import visible
 logger = logging.getLogger(__name__)
 Check = Callable[[Any], Any]
 LONGEST_NAME = 255
+MOST_VALUES = 100_000  # of a file of settings: one that repeats itself has no end
+NUMBER = r"-?(\d{1,300}(\.\d{0,300})?(e[-+]?\d{1,9})?|inf|nan)"
+# PyYAML raises most of these on tags that do not fit their text.
+NO_YAML = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 UNREADABLE = (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error)
 
 
@@ -64,9 +68,20 @@ def read_yaml(path: Path, check: Check) -> Any:
     """
     text = read_text(path)
     try:
-        return check(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = yaml.safe_load(text)
+        expect(_size(content) < MOST_VALUES, f"less than {MOST_VALUES} values", content)
+        return check(content)
+    except NO_YAML as error:
         raise DamagedError(path, _deep(error)) from error
+
+
+def _size(content: object) -> int:
+    """The values in nested dictionaries and lists; MOST_VALUES where there are more, or where one holds itself."""
+    left, found = [content], 0
+    while left and found < MOST_VALUES:
+        value, found = left.pop(), found + 1
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return found
 
 
 def read_lines(path: Path, check: Check) -> list:
@@ -169,20 +184,13 @@ def word(value: object) -> str:
 
 
 def whole(value: object) -> int:
-    """A check: a whole number that fits 64 bits, also as text."""
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value):
-        value = int(value)
+    """A check: a whole number that fits 64 bits."""
     expect(type(value) is int and abs(value) < 2**63, "a whole number", value)
     return value
 
 
 def number(value: object) -> float:
-    """A check: a number, also as text; it may be infinite or none."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            pass
+    """A check: a number; it may be infinite or none."""
     expect(type(value) in (int, float), "a number", value)
     try:
         return float(value)
@@ -197,9 +205,21 @@ def finite(value: object) -> float:
     return found
 
 
-def optional(check: Check, absent: object = None) -> Check:
-    """A check that lets `absent` pass, as None."""
-    return lambda value: None if value == absent else check(value)
+def optional(check: Check) -> Check:
+    """A check that lets None pass."""
+    return lambda value: None if value is None else check(value)
+
+
+def cell_of(check: Check, empty: bool = False) -> Check:
+    """A check of a table's cell: text that is a number for another check; with `empty`, "" becomes None."""
+
+    def checked(text: str) -> Any:
+        if empty and text == "":
+            return None
+        expect(re.fullmatch(NUMBER, text), "a number", text)
+        return check(int(text) if text.lstrip("-").isdigit() else float(text))
+
+    return checked
 
 
 def list_of(check: Check) -> Check:
