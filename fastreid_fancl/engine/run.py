@@ -14,7 +14,9 @@ the weights of a run never stopped (to the bit on CPUs; GPUs do not always add i
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -40,6 +42,8 @@ from .plan import plan
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
+# Set by `report.compare` for its runs.
+ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
 # What optimiser, schedule and weights of a checkpoint hold.
 OF_CHECKPOINT = (
     *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
@@ -53,6 +57,8 @@ def command_line(argv: list[str] | None = None) -> None:
     parser = default_argument_parser()
     parser.add_argument("--plan", action="store_true", help="rehearse: print the time, memory and disk to expect")
     args = parser.parse_args(argv)
+    if os.environ.get(ENDS_WITH_INPUT):
+        threading.Thread(target=end_with_input, daemon=True).start()
     try:
         cfg = load_config(args.config_file, args.opts)
         processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
@@ -70,7 +76,20 @@ def command_line(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit("stopped: the same command with --resume goes on from the last checkpoint")
     except ProcessExitedException as error:
-        sys.exit(error.exit_code)
+        if error.exit_code >= 0:  # it has said why
+            sys.exit(error.exit_code)
+        out_of_memory = ", as the system does when memory runs out" if error.signal_name == "SIGKILL" else ""
+        sys.exit(
+            f"error: process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
+            f"{out_of_memory}: the same command with --resume goes on from the last checkpoint."
+        )
+
+
+def end_with_input() -> None:
+    """Wait for the end of the standard input, a pipe that closes when whoever started this process ends: end, too."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def one_process(args) -> None:

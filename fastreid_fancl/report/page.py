@@ -59,7 +59,7 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=lambda value: visible(value) if type(value) is str or isinstance(value, Path) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
