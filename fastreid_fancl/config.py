@@ -5,7 +5,9 @@ import importlib.util
 import logging
 import posixpath
 import re
+import shlex
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -159,19 +161,22 @@ def add_fancl_config(cfg: CfgNode) -> None:
     cfg.PARTS.REFINED = False
 
 
-def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
+def load_config(
+    config_file: str = "", opts: list[str] | None = None, imports: Collection[str] | None = None
+) -> CfgNode:
     """Read a configuration: fast-reid's defaults, then this package's keys, the file with its bases, the options.
 
     Args:
         config_file: path of a YAML file; empty for the defaults.
         opts: KEY VALUE KEY VALUE ..., as on the command line.
+        imports: of a file by somebody else, those of its IMPORTS that may run; None for all.
 
     Returns:
         A frozen configuration with MODEL.DEVICE and MODEL.PRECISION resolved.
 
     Raises:
         ValueError: on a flag among the options, a missing file, an unknown key (with the nearest known ones) or a value
-            of the wrong type, and on IMPORTS that do not exist.
+            of the wrong type, and on IMPORTS that do not exist or may not run.
     """
     opts = opts or []
     flags = [word for word in opts if str(word).startswith("--")]
@@ -204,6 +209,8 @@ def load_config(config_file: str = "", opts: list[str] | None = None) -> CfgNode
         fast = has_bfloat16(cfg.MODEL.DEVICE) and not cfg.SOLVER.AMP.ENABLED
         cfg.MODEL.PRECISION = "bfloat16" if fast else "float32"
     check_values(cfg)
+    if imports is not None and "IMPORTS" not in opts[::2]:
+        check_imports(config_file, [name for name in cfg.IMPORTS if name not in imports])
     for name in cfg.IMPORTS:
         _import(name)
     describe_encoder(cfg)
@@ -241,6 +248,16 @@ def has_bfloat16(device: str) -> bool:
         return False
     features = get_host_cpu_features()
     return any(features.get(name) for name in ("avx512bf16", "amx-bf16"))
+
+
+def check_imports(config_file: str, names: Collection[str]) -> None:
+    """Raise ValueError if there are names: IMPORTS of somebody else's file that nobody has allowed to run."""
+    if names:
+        flags = " ".join(f"--allow-imports={shlex.quote(str(name))}" for name in names)
+        raise ValueError(
+            f"{config_file} imports code by IMPORTS {', '.join(map(str, names))}, which would run here with all your "
+            f"rights. Read it first, and if you trust it add: {flags}"
+        )
 
 
 def _import(name: str) -> None:

@@ -16,6 +16,7 @@ from .engine.run import load_model, weights_named
 from .engine.seeds import derive
 from .engine.trainer import check_data, is_unsupervised, training_items
 from .methods import PseudoLabelMethod
+from .runs.escape import message, visible
 from .visualize.origin import add_source, configuration_of, load_subject
 
 
@@ -29,11 +30,11 @@ def command_line(argv: list[str] | None = None) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_table(output, items, found.labels)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     radius = "" if found.eps is None else f", eps {found.eps:g}"
     left_out = int((found.labels < 0).sum())
-    print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {output}")
-    print(f"Weights: {weights_named(cfg)}")
+    print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}")
+    print(f"Weights: {visible(weights_named(cfg))}")
     identities = ReIDDataset(items).targets
     if (identities >= 0).any():
         scores, known = in_words(grouping_scores(found.labels, identities)), int((identities >= 0).sum())

@@ -17,7 +17,7 @@ _PUBLIC = {
 }
 _MENDS = (
     *("registry", "data", "samplers", "pretrained", "model"),
-    *("evaluation", "checkpoint", "hooks", "engine", "launch"),
+    *("evaluation", "checkpoint", "hooks", "logs", "engine", "launch"),
 )
 
 __all__ = ["apply", *_PUBLIC]

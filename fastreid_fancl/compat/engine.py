@@ -6,6 +6,7 @@ import math
 import os
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..files import replacing
 from .imports import replace, wrap
+from .logs import begin_logs, log_into
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +182,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
         return sorted(super().build_hooks(), key=lambda hook: isinstance(hook, hooks.PeriodicCheckpointer))
 
     def before_epoch(self) -> None:
-        self.storage.iter = self.iter
+        self.storage.begin_epoch(self.iter)
         super().before_epoch()
 
     def after_epoch(self) -> None:
@@ -193,6 +195,20 @@ class DefaultTrainer(defaults.DefaultTrainer):
             self._last_eval_results = self.test(self.cfg, self.model)
         return super().train()
 
+    @staticmethod
+    def auto_scale_hyperparams(cfg, num_classes: int):
+        """Symptom: a start that fails has written over the config.yaml of the run that its folder holds.
+
+        Cause: engine/defaults.py:485 writes it, straight onto its name, as soon as the identities are counted.
+        Mend: only the number is set; `write_config` writes.
+        """
+        cfg, frozen = cfg.clone(), cfg.is_frozen()
+        cfg.defrost()
+        cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or num_classes
+        if frozen:
+            cfg.freeze()
+        return cfg
+
 
 @replace(defaults.default_setup)
 def default_setup(cfg, args) -> None:
@@ -204,22 +220,26 @@ def default_setup(cfg, args) -> None:
     """
     write_config(cfg, evaluation=getattr(args, "eval_only", False))
     set_up_logs(cfg, args)
+    begin_logs()
 
 
-def write_config(cfg, evaluation: bool = False) -> None:
-    """Write the configuration into OUTPUT_DIR, config_eval.yaml of an evaluation and else config.yaml."""
+def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lambda: None) -> None:
+    """Write the configuration into OUTPUT_DIR, config_eval.yaml of an evaluation and else config.yaml.
+
+    `before` is called when it has been written and does not have its name yet.
+    """
     if cfg.OUTPUT_DIR and comm.is_main_process():
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
         with replacing(path) as temporary:
             Path(temporary).write_text(cfg.dump(), encoding="utf-8")
+            before()
 
 
 def set_up_logs(cfg, args) -> None:
-    """The rest of `default_setup`: logs, what they begin with, seeds."""
+    """The rest of `default_setup`: logs, what they begin with, seeds. `begin_logs` then opens the log's file."""
     rank = comm.get_rank()
-    for name in ("fastreid", "fastreid_fancl"):
-        defaults.setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank, name=name)
+    log_into(cfg.OUTPUT_DIR)
     logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")
     logger.info(f"Environment info:\n{collect_env_info()}")
     logger.info(f"Command line arguments: {args}")

@@ -1,5 +1,7 @@
 """The training hooks and writers: when to evaluate, write and save."""
 
+import contextlib
+import functools
 import json
 import logging
 import os
@@ -9,10 +11,9 @@ import numpy as np
 import torch
 from fastreid.engine import hooks
 from fastreid.utils import comm, events
-from fastreid.utils import logger as fastreid_logger
 
-from ..files import replacing
-from .imports import replace, wrap
+from ..files import explained, replacing
+from .imports import replace
 
 logger = logging.getLogger(__name__)
 STEPS_TOGETHER = 20
@@ -72,12 +73,31 @@ class EventStorage(events.EventStorage):
     train_loop.py:277 gathers the losses, :294 raises FloatingPointError.
     Mend: losses and accuracy stay on their device until `settle`, for several steps at once, and then get the
     iteration at which they were put; a ValueError with the cure.
+
+    Symptom: the losses in metrics.json of a resumed run differ from those of a run that was never stopped.
+    Cause: utils/events.py:436 smooths over values of the epochs before, which a resumed run does not have.
+    Mend: the median is over values of the epoch that `begin_epoch` began.
     """
 
     def __init__(self, start_iter: int = 0):
         super().__init__(start_iter)
+        self._first_iter = start_iter
         self._later: list[tuple[int, str, torch.Tensor]] = []
         self._steps: list[tuple[int, dict[str, torch.Tensor], float]] = []
+
+    def begin_epoch(self, iteration: int) -> None:
+        """What is put from now on is of an epoch that begins at this iteration."""
+        self.iter = self._first_iter = iteration
+
+    def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
+        """As the stock one, over values of this epoch; of a name that has none the latest value."""
+        found = {}
+        for name, (value, iteration) in self.latest().items():
+            if self.smoothing_hints()[name] and iteration >= self._first_iter:
+                values = [put for put, at in self.history(name).values()[-window_size:] if at >= self._first_iter]
+                value = float(np.median(values))
+            found[name] = value, iteration
+        return found
 
     def put_later(self, name: str, value: torch.Tensor) -> None:
         """As `put_scalar`, of this process, for a tensor of one element."""
@@ -143,33 +163,84 @@ class PeriodicWriter(hooks.PeriodicWriter):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if done % self._period == 0 and done % getattr(self.trainer, "iters_per_epoch", done + 1):
-            for writer in self._writers:
+            self.after_epoch()
+
+    def after_epoch(self) -> None:
+        for writer in self._writers:
+            with explained(getattr(writer, "path", "")):
                 writer.write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            with contextlib.suppress(OSError):  # of what a full disk did not take, which has been said
+                writer.close()
+
+
+@replace(events.JSONWriter)
+class JSONWriter(events.JSONWriter):
+    """See `PeriodicWriter`: opens its file when it is first needed."""
+
+    def __init__(self, json_file: str, window_size: int = 20):
+        self.path, self._window_size, self._last_write = json_file, window_size, -1
+
+    @functools.cached_property
+    def _file_handle(self):
+        return open(self.path, "a")  # noqa: SIM115 (`close` closes it)
+
+    def write(self) -> None:
+        if not os.path.exists(self.path):  # removed while the run went on: lines would go nowhere
+            self.close()
+        super().write()
+
+    def close(self) -> None:
+        if "_file_handle" in vars(self):
+            super().close()
+            del self._file_handle
+
+
+@replace(events.TensorboardXWriter)
+class TensorboardXWriter(events.TensorboardXWriter):
+    """See `PeriodicWriter`: opens its file when it is first needed."""
+
+    def __init__(self, log_dir: str, window_size: int = 20, **kwargs):
+        self.path, self._window_size, self._last_write = os.path.join(log_dir, "events"), window_size, -1
+        from torch.utils.tensorboard import SummaryWriter  # late, as in the stock one: it takes seconds
+
+        self._open = functools.partial(SummaryWriter, log_dir, **kwargs)
+
+    @functools.cached_property
+    def _writer(self):
+        return self._open()
+
+    def close(self) -> None:
+        if "_writer" in vars(self):
+            super().close()
 
 
 def rewind(writer: events.JSONWriter, start_iter: int) -> None:
     """Remove the lines of iteration `start_iter` and later, and a line that was cut off, from a writer's file."""
-    path = writer._file_handle.name
-    with open(path) as file:
+    path = writer.path
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = file.readlines()
     kept = [line for line in lines if _iteration(line) < start_iter]
     if len(kept) == len(lines):
         return
-    writer.close()
     if start_iter == 0:
         os.replace(path, os.path.join(os.path.dirname(path), "metrics.previous.json"))
     else:
         with replacing(path) as temporary:
-            Path(temporary).write_text("".join(kept))
+            Path(temporary).write_text("".join(kept), encoding="utf-8", errors="surrogateescape", newline="")
     logger.info(f"{path}: {len(lines) - len(kept)} lines of an earlier run from iteration {start_iter} taken out")
-    writer._file_handle = open(path, "a")  # noqa: SIM115 (the writer closes it)
 
 
 def _iteration(line: str) -> float:
     try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError):
+        found = json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
+    return found if isinstance(found, int) else float("inf")
 
 
 @replace(hooks.PeriodicCheckpointer)
@@ -221,17 +292,3 @@ class CommonMetricPrinter(events.CommonMetricPrinter):
         if self._last_write is not None and self._last_write[0] == events.get_event_storage().iter:
             self._last_write = None
         super().write()
-
-
-@wrap(fastreid_logger.setup_logger)
-def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fastreid", abbrev_name=None):
-    """Symptom: with two trainers in one process every line appears twice, and in the first one's log file too.
-
-    Cause: utils/logger.py:34 adds handlers for each new output and removes none.
-    Mend: the handlers of the call before are removed first.
-    """
-    log = logging.getLogger(name)
-    for handler in log.handlers[:]:
-        log.removeHandler(handler)
-    # Past its cache, so that a second call with the same output adds its handlers again.
-    return stock.__wrapped__(output, distributed_rank, color=color, name=name, abbrev_name=abbrev_name)

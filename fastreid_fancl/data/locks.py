@@ -21,7 +21,7 @@ def alone(path: str, wait: bool = True) -> Iterator[None]:
         BlockingIOError: without ``wait``, if another process holds it.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(path, "w") as file:
+    with open(path, "a") as file:
         if fcntl is not None:
             fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

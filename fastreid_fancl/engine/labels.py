@@ -7,6 +7,7 @@ import csv
 import gzip
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch import Tensor
 from .. import clustering
 from ..errors import OneProcessError
 from ..files import replacing
+from ..runs.reading import read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -185,10 +187,8 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
 
 def write_sweep(path: str, epoch: int, labels: Labels) -> None:
     """Add an epoch's sweep to a table of all radii of all epochs, in place of what an interrupted run left of it."""
-    rows = []
-    if os.path.exists(path):
-        with open(path, newline="") as file:
-            rows = [row for row in csv.reader(file) if row[0].isdigit() and int(row[0]) < epoch]
+    before = read_rows(Path(path)) if os.path.exists(path) else []
+    rows = [row for row in before if re.fullmatch(r"\d{1,9}", row[0]) and int(row[0]) < epoch]
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("epoch", *clustering.SweepRow._fields, "used"))
@@ -222,5 +222,5 @@ def write_table(path: Path, items: list[tuple], labels: np.ndarray, opened: Call
 
 def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:
     """The tables of clusters in a run's folder by their epoch, from 1, in its order."""
-    paths = Path(folder, CLUSTERS).glob("epoch_*.csv.gz")
-    return dict(sorted((int(path.name.removeprefix("epoch_").removesuffix(".csv.gz")), path) for path in paths))
+    found = ((re.fullmatch(r"epoch_(\d{1,9})\.csv\.gz", path.name), path) for path in Path(folder, CLUSTERS).glob("*"))
+    return dict(sorted((int(name[1]), path) for name, path in found if name))

@@ -19,6 +19,7 @@ from fastreid.utils import comm
 from .. import __version__
 from ..compat.evaluation import Ranking
 from ..files import replacing
+from ..report.runs import read_starts
 
 PACKAGE = Path(__file__).parents[1]
 QUIET = {"capture_output": True, "text": True}
@@ -34,7 +35,7 @@ class RunRecord(HookBase):
         trainer = self.trainer
         if not comm.is_main_process() or trainer.start_iter >= trainer.max_iter:
             return
-        starts = json.loads(self.path.read_text()) if trainer.start_iter and self.path.exists() else []
+        starts = read_starts(self.path.parent) if trainer.start_iter else []
         with replacing(self.path) as temporary:
             entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
             Path(temporary).write_text(json.dumps([*starts, entry], indent=1))
@@ -108,7 +109,6 @@ def write_queries(path: str, queries: list[tuple], names: list[str], ranking: Ra
 
     The identity is ``names[pid]``, without names the pid; the last two are empty where the gallery has no match.
     """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("path", "identity", "ap", "first_rank"))

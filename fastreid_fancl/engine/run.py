@@ -14,8 +14,10 @@ the weights of a run never stopped (to the bit on CPUs; GPUs do not always add i
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
@@ -28,16 +30,21 @@ from torch.multiprocessing import ProcessExitedException
 
 from .. import compat
 from ..compat.engine import set_up_logs, write_config
+from ..compat.logs import begin_logs
 from ..config import load_config
 from ..data.locks import alone
 from ..errors import OneProcessError
-from ..report.runs import read_config
+from ..files import DiskFullError, explained
+from ..report.runs import last_checkpoint, read_config, read_starts
 from ..report.systems import differences, explain
+from ..runs.escape import message
 from .complete import CompleteCheckpointer, input_size, modules_run
 from .plan import plan
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
+# Set by `report.compare` for its runs.
+ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
 # What optimiser, schedule and weights of a checkpoint hold.
 OF_CHECKPOINT = (
     *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
@@ -51,6 +58,8 @@ def command_line(argv: list[str] | None = None) -> None:
     parser = default_argument_parser()
     parser.add_argument("--plan", action="store_true", help="rehearse: print the time, memory and disk to expect")
     args = parser.parse_args(argv)
+    if os.environ.get(ENDS_WITH_INPUT):
+        threading.Thread(target=end_with_input, daemon=True).start()
     try:
         cfg = load_config(args.config_file, args.opts)
         processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
@@ -59,16 +68,29 @@ def command_line(argv: list[str] | None = None) -> None:
             print(plan(cfg, processes))
             return
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     compat.choose_backend(cfg.MODEL.DEVICE)
     try:
         launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command with --resume goes on from the last checkpoint")
     except ProcessExitedException as error:
-        sys.exit(error.exit_code)
+        if error.exit_code >= 0:  # it has said why
+            sys.exit(error.exit_code)
+        out_of_memory = ", as the system does when memory runs out" if error.signal_name == "SIGKILL" else ""
+        sys.exit(
+            f"error: process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
+            f"{out_of_memory}: the same command with --resume goes on from the last checkpoint."
+        )
+
+
+def end_with_input() -> None:
+    """Wait for the end of the standard input, a pipe that closes when whoever started this process ends: end, too."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def one_process(args) -> None:
@@ -76,9 +98,10 @@ def one_process(args) -> None:
     try:
         train(args)
     except OneProcessError as error:
-        sys.exit(f"error: process {comm.get_rank()}: {error}" if comm.get_world_size() > 1 else f"error: {error}")
+        who = f"process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""
+        sys.exit(f"error: {who}{message(error)}")
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}" if comm.get_local_rank() == 0 else 1)
+        sys.exit(f"error: {message(error)}" if comm.get_local_rank() == 0 else 1)
 
 
 def train(args) -> dict:
@@ -99,19 +122,26 @@ def train(args) -> dict:
         check_data(cfg, train=not args.eval_only)
         seed_all_rng(cfg.SEED)
         if args.eval_only:
-            write_config(cfg, evaluation=True)
-            return evaluate(cfg)
+            return evaluate(cfg, begin=lambda: begin(cfg, evaluation=True))
         check_start(cfg)
         if args.resume:
             check_resumed(cfg)
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
-        if not args.resume and comm.is_main_process():
-            start_over(Path(cfg.OUTPUT_DIR))
-        write_config(cfg)  # after all that may fail: the folder may hold a run that it is of
         for name in cfg.DATASETS.TESTS:
             Trainer.build_test_loader(cfg, name)  # decodes what the evaluations need before the clocks run
+        trainer.begin = lambda: begin(cfg, anew=not args.resume)
         return trainer.train()
+
+
+def begin(cfg, anew: bool = False, evaluation: bool = False) -> None:
+    """Make OUTPUT_DIR that of this run, after all that may fail: it may hold another run, which stays as it was.
+
+    With `anew` there is nothing to resume from until the run has a checkpoint of its own.
+    """
+    comm.synchronize()
+    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if anew else None)
+    begin_logs()
 
 
 def check_start(cfg) -> None:
@@ -128,9 +158,10 @@ def check_resumed(cfg) -> None:
     """Warn of settings that a run goes on with and that its folder's config.yaml has otherwise.
 
     Raises:
-        ValueError: on those that its checkpoint keeps, whatever the configuration says.
+        ValueError: on those that its checkpoint keeps, whatever the configuration says, and on damaged files.
     """
     folder = Path(cfg.OUTPUT_DIR)
+    last_checkpoint(folder), read_starts(folder)
     if not (folder / "last_checkpoint").exists() or not (folder / "config.yaml").exists():
         return
     found = differences(read_config(folder), yaml.safe_load(cfg.dump()))
@@ -145,7 +176,7 @@ def check_resumed(cfg) -> None:
 
 
 def start_over(folder: Path) -> None:
-    """Until a new run has a checkpoint of its own there is none to resume from."""
+    """Take away what --resume would go on from."""
     last = folder / "last_checkpoint"
     if last.exists():
         logger.warning("An earlier run in %s is written over: --resume would have gone on with it.", folder)
@@ -162,8 +193,12 @@ def sole_writer(folder: str) -> Iterator[None]:
     if not folder:
         raise ValueError("OUTPUT_DIR is empty: name a folder for what the run writes.")
     with ExitStack() as stack:
+        path = os.path.join(folder, ".lock")
         try:
-            stack.enter_context(alone(os.path.join(folder, ".lock"), wait=False))
+            with explained(path):
+                stack.enter_context(alone(path, wait=False))
+        except DiskFullError:
+            raise
         except BlockingIOError as error:
             raise ValueError(
                 f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
@@ -173,8 +208,12 @@ def sole_writer(folder: str) -> Iterator[None]:
         yield
 
 
-def evaluate(cfg) -> dict:
+def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
     """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name.
+
+    Args:
+        cfg: the configuration.
+        begin: called when the model is ready, before anything is written.
 
     Raises:
         ValueError: without tests, and as `load_model`.
@@ -182,6 +221,7 @@ def evaluate(cfg) -> dict:
     if not cfg.DATASETS.TESTS:
         raise ValueError("DATASETS.TESTS is empty: name a data set to evaluate on.")
     model = load_model(cfg)
+    begin()
     logger.info("The scores below are of %s.", weights_named(cfg))
     return Trainer.test(cfg, model)
 
@@ -214,4 +254,5 @@ def weights_named(cfg) -> str:
         return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
     if not backbone.PRETRAIN:
         return "random weights"
-    return f"the frozen start, without training: {backbone.PRETRAIN_PATH or f'pretrained {backbone.NAME}'}"
+    start = backbone.PRETRAIN_PATH or f"pretrained {backbone.TIMM or backbone.NAME}"
+    return f"the frozen start, without training: {start}"

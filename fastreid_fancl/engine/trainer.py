@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+from collections.abc import Callable
 
 import torch
 from fastreid.data import build_reid_test_loader
@@ -127,7 +128,12 @@ class Trainer(DefaultTrainer):
     """`DefaultTrainer` whose every epoch is a function of the weights, the seed and the epoch's number.
 
     The batches of an epoch, and for pseudo-label methods the labels, are made by a hook before it.
+
+    Attributes:
+        begin: called when nothing is left that may refuse to train; whoever owns OUTPUT_DIR writes to it from then on.
     """
+
+    begin: Callable[[], None] = staticmethod(lambda: None)
 
     @classmethod
     def build_model(cls, cfg) -> nn.Module:
@@ -221,9 +227,11 @@ class Trainer(DefaultTrainer):
         batches = PseudoLabels(self.cfg) if is_unsupervised(self.cfg) else IdentityBatches(self.cfg)
         training = PhaseSeconds("training")
         stock = super().build_hooks()
+        begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())
         after_evaluation = 1 + next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
         stock[after_evaluation:after_evaluation] = [
             PhaseSeconds("evaluation", after=training),
+            begin,  # those before it may refuse to train, those after it write
             RunRecord(self.cfg.OUTPUT_DIR),
         ]
         return [EpochSeed(self.cfg.SEED), batches, training, MeanStatistics(), *stock]

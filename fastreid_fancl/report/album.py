@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import replacing
+from ..runs.escape import message, visible
+from ..runs.reading import fields, list_of, member, plain_name, read_json, word
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FOLDER, INDEX = "pictures", "index.json"
+ENTRY = fields({"kind": word, "file": plain_name, "caption": word, "alt": word})
 TITLES = {
     "study": "The study",
     "retrieval": "Queries and their top matches",
@@ -72,32 +75,32 @@ def album(runs: Iterable[Run], output: Path) -> dict[str, list[Picture]]:
 
 def pictures(folder: Path, run: str = "") -> list[Picture]:
     """The pictures of an index.json; what cannot be read is left out with a warning."""
-    index = folder / FOLDER / INDEX
     try:
-        return [_picture(folder, run, entry) for entry in json.loads(index.read_text())] if index.exists() else []
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        logger.warning("The page is without the pictures of %s: %s (%r)", folder, index, error)
+        return [_picture(folder, run, entry) for entry in read_index(folder / FOLDER / INDEX)]
+    except (OSError, ValueError) as error:
+        logger.warning("The page is without the pictures of %s: %s", visible(folder / FOLDER / INDEX), message(error))
         return []
 
 
 def _picture(folder: Path, run: str, entry: dict[str, str]) -> Picture:
-    path = folder / FOLDER / entry["file"]
+    path = member(folder / FOLDER, entry["file"])
     kind = mimetypes.guess_type(path.name)[0] or ""
-    if not kind.startswith("image/"):
+    if not (kind.startswith("image/") and path.is_file()):
         raise ValueError(f"expected the name of a picture, got {path.name}")
     content = base64.b64encode(path.read_bytes()).decode()
-    return Picture(run, entry["kind"], entry["caption"], entry["alt"], f"data:{kind};base64,{content}")
+    texts = (visible(entry[name]) for name in ("kind", "caption", "alt"))
+    return Picture(run, *texts, f"data:{kind};base64,{content}")
 
 
 def read_index(path: Path) -> list[dict]:
-    """The entries of an album, none where there is no file."""
-    if not path.exists():
-        return []
+    """The entries of an album, none where there is no file.
+
+    Raises:
+        ValueError: if it is damaged, or names files of other folders.
+    """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(entry, dict) and "file" in entry for entry in entries):
-            return entries
-        problem = "it is no list of entries with a file"
-    except (ValueError, TypeError) as error:
-        problem = str(error)
-    raise ValueError(f"{path} cannot be read ({problem}): remove it; the pictures are drawn again by their commands.")
+        return read_json(path, list_of(ENTRY)) if path.exists() else []
+    except ValueError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): remove it; the pictures are drawn again by their commands."
+        ) from error

@@ -6,20 +6,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
+from ..data.locks import alone
+from ..engine.run import ENDS_WITH_INPUT
+from ..files import replacing
+from ..runs.escape import message, visible
 from .page import PAGE, plotting_library, write_page
 from .plan import Job, announce, finished, plan
-from .runs import read_lines, read_run
+from .runs import read_metrics, read_run
 from .study import in_order, plot_study, read_study
 from .systems import Missing, System, check_baseline, gather
 from .tables import write_tables
 
 SECONDS_BETWEEN_REPORTS = 5
 SECONDS_BETWEEN_POLLS = 0.2
+SECONDS_TO_END = 15
 CONSOLE, FAILURE = "console.txt", "failure.txt"
 
 
@@ -49,7 +55,8 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
                 return 0
             plotting_library()  # said now if it is missing, not after the last run
             if not args.report_only:
-                run_all(jobs, program, parallel, args.gpus)
+                with free(args.output):
+                    run_all(jobs, program, parallel, args.gpus)
             systems = results(jobs)
         if study:
             systems = in_order(study, systems)
@@ -58,10 +65,10 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
             plot_study(study, systems, args.output)
         write_page(systems, args.output, args.baseline)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on from the last checkpoints")
-    print(f"Page: {args.output}/{PAGE}; tables: comparison.md, comparison.tex, comparison.csv, runs.csv")
+    print(f"Page: {visible(args.output)}/{PAGE}; tables: comparison.md, comparison.tex, comparison.csv, runs.csv")
     return int(any(system.missing for system in systems))
 
 
@@ -105,6 +112,9 @@ def check_gpus(numbers: Sequence[str]) -> None:
 def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()) -> None:
     """Run what is not finished, `parallel` at a time, and report how far it is; one that fails leaves its FAILURE."""
     waiting = [job for job in jobs if not finished(job)]
+    for job in jobs:
+        if job not in waiting:
+            (job.folder / FAILURE).unlink(missing_ok=True)  # of a time before
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished, {len(waiting)} to run.", flush=True)
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     failed = 0
@@ -123,7 +133,8 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
                     outcome = "done"
                     if process.returncode:
                         outcome, failed = reason(job, process.returncode), failed + 1
-                        (job.folder / FAILURE).write_text(outcome, encoding="utf-8")
+                        with replacing(job.folder / FAILURE) as temporary:
+                            Path(temporary).write_text(outcome, encoding="utf-8")
                     print(f"{job.name}: {outcome}", flush=True)
             reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), failed)
     finally:
@@ -144,25 +155,47 @@ def threads(parallel: int) -> int:
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:
     """Start a run with what it prints in CONSOLE of its folder; OMP_NUM_THREADS of the user is kept."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / FAILURE).unlink(missing_ok=True)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ENDS_WITH_INPUT: "1"}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    with open(job.folder / CONSOLE, "w") as console:
-        return subprocess.Popen(
-            [*program, *job.words], stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environment
-        )
+    with free(job.folder):
+        (job.folder / FAILURE).unlink(missing_ok=True)
+        (job.folder / CONSOLE).write_bytes(b"")
+        # Appended to, so that nobody who empties the file leaves a hole in it; the input ends with this process.
+        with open(job.folder / CONSOLE, "a") as console:
+            return subprocess.Popen(
+                [*program, *job.words], stdin=subprocess.PIPE, stdout=console, stderr=console, env=environment
+            )
+
+
+@contextmanager
+def free(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder; a run that lost its comparison may take moments to end.
+
+    Raises:
+        ValueError: if another run goes on writing to the folder.
+    """
+    with ExitStack() as stack:
+        for patience in range(SECONDS_TO_END, -1, -1):
+            try:
+                stack.enter_context(alone(os.fspath(folder / ".lock"), wait=False))
+                break
+            except BlockingIOError:
+                if not patience:
+                    raise ValueError(f"Another run is writing to {folder}: wait for it, or stop it.") from None
+                time.sleep(1)
+        yield
 
 
 def reason(job: Job, status: int) -> str:
     """Why a run failed, in one line: its error message, else the last line that it printed."""
     console = job.folder / CONSOLE
     if status < 0:
-        return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({console})"
+        return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({visible(console)})"
     text = console.read_text(errors="replace").strip() or "it printed nothing"
-    _, found, message = f"\n{text}".rpartition("\nerror: ")
-    said = " ".join(message.split()) if found else text.splitlines()[-1]
-    return f"failed with exit status {status}: {said} ({console})"
+    _, found, error = f"\n{text}".rpartition("\nerror: ")
+    said = " ".join(error.split()) if found else text.splitlines()[-1]
+    return visible(f"failed with exit status {status}: {said} ({console})")
 
 
 class Reporter:
@@ -185,7 +218,7 @@ class Reporter:
 
 def progress(job: Job) -> str:
     """Epochs and iterations that a run has logged, and its last mAP."""
-    lines = read_lines(job.folder)
+    lines = read_metrics(job.folder)
     if not lines:
         return "starting"
     scores = [line["mAP"] for line in lines if "mAP" in line]
@@ -200,11 +233,11 @@ def results(jobs: Sequence[Job]) -> list[System]:
     runs, missing = [], []
     for job in jobs:
         failure = job.folder / FAILURE
-        why = failure.read_text(encoding="utf-8") if failure.exists() and not finished(job) else ""
+        why = failure.read_text(encoding="utf-8", errors="replace") if failure.exists() and not finished(job) else ""
         try:
             runs.append(read_run(job.folder))
         except ValueError as error:
             why = why or str(error)
         if why:
-            missing.append(Missing(job.system, job.seed, why))
+            missing.append(Missing(job.system, job.seed, visible(" ".join(why.split()))))
     return gather(runs, missing)

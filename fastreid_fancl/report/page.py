@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..files import replacing
+from ..runs.escape import visible
 from .album import TITLES, album
 from .colours import SERIES
 from .curves import PLOTS, Plot, identities, lines
@@ -58,6 +59,7 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str or isinstance(value, Path) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -223,6 +225,6 @@ def settings(systems: Sequence[System]) -> dict[str, dict[str, list[str]]]:
     for key, values in differences(*(system.runs[0].config for system in known)).items() if known else ():
         sharing: dict[str, list[str]] = {}
         for system, value in zip(known, values, strict=True):
-            sharing.setdefault(str(value), []).append(system.name)
-        found[key] = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
+            sharing.setdefault(visible(value), []).append(system.name)
+        found[visible(key)] = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
     return found

@@ -12,6 +12,7 @@ import yaml
 from ..compat import check_config
 from ..config import load_config
 from ..engine.plan import plan as rehearse
+from ..runs.escape import visible
 from .runs import datasets, last_checkpoint, read_config, read_epochs, read_run
 from .study import Study
 from .systems import check_datasets, differences, explain
@@ -25,6 +26,7 @@ class Job:
     """One run of a comparison.
 
     Attributes:
+        system: its name as it can be printed.
         words: the arguments of tools/train_net.py.
         config: its settings, nested; None where they cannot be read.
         problem: why it cannot run, empty where nothing is known.
@@ -107,8 +109,8 @@ def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence
         config = yaml.safe_load(cfg.dump())
         check_config(cfg, resume=True)
     except ValueError as error:
-        problem = " ".join(str(error).split())
-    return Job(system, seed, folder, words, config, problem)
+        problem = visible(" ".join(str(error).split()))
+    return Job(visible(system), seed, folder, words, config, problem)
 
 
 def check_settings(job: Job) -> None:
@@ -148,7 +150,7 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             if job.system not in known:
                 known[job.system] = seconds_an_epoch(job, threads)
         except ValueError as error:
-            yield f"{job.name}: will fail: {error}"
+            yield f"{job.name}: will fail: {visible(' '.join(str(error).split()))}"
             continue
         each, source = known[job.system]
         solver, done = job.config["SOLVER"], len(read_epochs(job.folder)) if last_checkpoint(job.folder) else 0

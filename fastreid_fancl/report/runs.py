@@ -1,18 +1,53 @@
 """What the folder of a run says: its settings, its history, how far it came and by which code."""
 
-import csv
-import json
 import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
+from ..runs.escape import visible
+from ..runs.reading import (
+    DamagedError,
+    cell_of,
+    dict_of,
+    fields,
+    finite,
+    list_of,
+    number,
+    optional,
+    plain_name,
+    read_json,
+    read_lines,
+    read_table,
+    read_text,
+    read_yaml,
+    whole,
+    word,
+)
 
 GROUPING = ("ARI", "homogeneity", "completeness", "groups", "animals", "ungrouped")
 SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", *GROUPING)
 CLUSTERING = ("clusters", "left_out", "mean_cluster_size", "identities", "ari", "ari_all", "nmi", "purity", "eps")
 FINAL = "model_final.pth"
+
+# What the files of a folder must hold; what else is in them is not looked at.
+NAMES = list_of(word)
+SETTINGS = fields(
+    {
+        "SEED": whole,
+        "DATASETS": fields({"NAMES": NAMES, "TESTS": NAMES}),
+        "SOLVER": fields({"MAX_EPOCH": whole, "IMS_PER_BATCH": whole}),
+    },
+    PSEUDO_LABELS=fields({}),
+)
+SHOWN = lambda value: visible(word(value))  # noqa: E731 (a check)
+START = fields(
+    {
+        **{"commit": optional(SHOWN), "machine": SHOWN, "versions": lambda found: _shown(dict_of(SHOWN)(found))},
+        **{"processes": whole, "threads": whole},
+    }
+)
+QUERY = {"path": word, "identity": word, "ap": cell_of(finite, empty=True), "first_rank": cell_of(whole, empty=True)}
 
 
 @dataclass(frozen=True)
@@ -141,6 +176,10 @@ class Run:
         return tuple(dict.fromkeys(start["commit"] for start in self.starts if start["commit"]))
 
 
+def _shown(versions: dict[str, str]) -> dict[str, str]:
+    return {visible(package): version for package, version in versions.items()}
+
+
 def _metric(epoch: Epoch) -> float:
     return epoch.scores["mAP"] + epoch.scores["Rank-1"]
 
@@ -152,13 +191,7 @@ def read_run(folder: str | Path) -> Run:
         ValueError: if there is no run, or none with a finished epoch; or with several test sets; or if its files are
             damaged.
     """
-    try:
-        return _read_run(Path(folder))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"The files of the run {folder} are damaged ({error!r}): train it anew.") from error
-
-
-def _read_run(folder: Path) -> Run:
+    folder = Path(folder)
     config = read_config(folder)
     tests = config["DATASETS"]["TESTS"]
     if len(tests) > 1:
@@ -169,48 +202,40 @@ def _read_run(folder: Path) -> Run:
             f"The run {folder} has no finished epoch in metrics.json: resume it with --resume, or train it anew if the "
             "file is lost."
         )
-    seed, record = config["SEED"], folder / "run.json"
-    starts = json.loads(record.read_text()) if record.exists() else []
-    if not all(isinstance(start, dict) for start in starts):
-        raise TypeError(f"{record.name} holds {starts}")
     queries = read_queries(folder / "queries.csv")
     last = [epoch.scores["mAP"] for epoch in epochs if epoch.scores][-1:]
     return Run(
         folder=folder,
-        system=system_name(folder, seed),
-        seed=seed,
+        system=system_name(folder, config["SEED"]),
+        seed=config["SEED"],
         config=config,
         epochs=epochs,
         checkpoint=last_checkpoint(folder),
         queries=queries if last and fits(queries, last[0]) else (),
-        starts=tuple(starts),
+        starts=tuple(read_starts(folder)),
     )
 
 
 def system_name(folder: Path, seed: int) -> str:
-    """<system> of a folder <system>/seed_<n>, <system>_<seed> or <system>."""
+    """<system> of a folder <system>/seed_<n>, <system>_<seed> or <system>, as it can be printed."""
     folder = folder.resolve()
-    return folder.parent.name if re.fullmatch(r"seed_\d+", folder.name) else folder.name.removesuffix(f"_{seed}")
+    return visible(
+        folder.parent.name if re.fullmatch(r"seed_\d+", folder.name) else folder.name.removesuffix(f"_{seed}")
+    )
 
 
 def read_config(folder: Path) -> dict:
     """The settings of a run, nested.
 
     Raises:
-        ValueError: if there is no run.
+        ValueError: if there is no run, or its settings are damaged.
     """
     path = folder / "config.yaml"
     if not folder.is_dir():
         raise ValueError(f"There is no run {folder}: check the path, or train with OUTPUT_DIR {folder}.")
     if not path.exists():
         raise ValueError(f"Expected the OUTPUT_DIR of a run, with config.yaml in it, got {folder}.")
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): train the run anew.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged, it holds no settings: train the run anew.")
-    return config
+    return read_yaml(path, SETTINGS)
 
 
 def datasets(config: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -229,29 +254,37 @@ def is_transductive(config: dict, name: str) -> bool:
     return combined or config.get("TEST", {}).get("TRANSDUCTIVE", False)
 
 
+def read_starts(folder: Path) -> list[dict]:
+    """The entries of run.json, none without the file: code, versions and machine of each time that a run went on.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    path = folder / "run.json"
+    return read_json(path, list_of(START)) if path.exists() else []
+
+
 def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint from which a run would resume."""
+    """The checkpoint from which a run would resume.
+
+    Raises:
+        ValueError: if last_checkpoint does not name a file of the folder.
+    """
     tag = folder / "last_checkpoint"
-    path = folder / tag.read_text().strip() if tag.exists() else None
-    return path if path and path.exists() else None
-
-
-def read_lines(folder: Path) -> list[dict]:
-    """The lines of metrics.json, without one that is being written or was cut off."""
-    path, lines = folder / "metrics.json", []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+    if not tag.exists():
+        return None
+    try:
+        path = folder / plain_name(read_text(tag).strip())
+    except ValueError as error:
+        raise DamagedError(tag, error) from error
+    return path if path.exists() else None
 
 
 def read_epochs(folder: Path) -> tuple[Epoch, ...]:
     """The finished epochs of a run: the line with the seconds of training is an epoch's last."""
     epochs: list[Epoch] = []
     logged: dict[str, float] = {}
-    for line in read_lines(folder):
+    for line in read_metrics(folder):
         logged |= line
         if "seconds_training" in line:
             epochs.append(_epoch(len(epochs), logged))
@@ -259,18 +292,30 @@ def read_epochs(folder: Path) -> tuple[Epoch, ...]:
     return tuple(epochs)
 
 
-def _epoch(number: int, logged: dict[str, float]) -> Epoch:
-    def starting_with(prefix):
-        return {name: value for name, value in logged.items() if name.startswith(prefix)}
+def read_metrics(folder: Path) -> list[dict]:
+    """The lines of metrics.json, numbers by name; broken ones are left out with a warning."""
+    return read_lines(folder / "metrics.json", _logged)
 
+
+def _logged(line: object) -> dict[str, float]:
+    return {**dict_of(number)(line), "iteration": fields({"iteration": whole})(line)["iteration"]}
+
+
+def _epoch(number: int, logged: dict[str, float]) -> Epoch:
+    finite = {name: value for name, value in logged.items() if math.isfinite(value)}
+
+    def starting_with(prefix):
+        return {name: value for name, value in finite.items() if name.startswith(prefix)}
+
+    evaluated = all(name in finite for name in SCORES)
     return Epoch(
         number=number,
         iterations=logged["iteration"] + 1,
-        scores={name: logged[name] for name in SCORES if name in logged},
-        clustering={name: logged[name] for name in CLUSTERING if name in logged},
+        scores={name: finite[name] for name in SCORES} if evaluated else {},
+        clustering={name: finite[name] for name in CLUSTERING if name in finite},
         losses=starting_with("loss_"),
         seconds={name.removeprefix("seconds_"): value for name, value in starting_with("seconds_").items()},
-        peak_memory=logged.get("peak_memory_gib"),
+        peak_memory=finite.get("peak_memory_gib"),
     )
 
 
@@ -280,19 +325,7 @@ def read_queries(path: Path) -> tuple[Query, ...]:
     Raises:
         ValueError: if it is damaged.
     """
-    if not path.exists():
-        return ()
-    try:
-        with open(path, newline="") as file:
-            return tuple(map(_query, csv.DictReader(file)))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it, or train the run anew.") from error
-
-
-def _query(row: dict[str, str]) -> Query:
-    ap, first = row["ap"], row["first_rank"]
-    identity = row["identity"] if "identity" in row else row["pid"]  # a number, in tables of earlier versions
-    return Query(row["path"], identity, float(ap) if ap else None, int(first) if first else None)
+    return tuple(Query(**row) for row in read_table(path, QUERY)) if path.exists() else ()
 
 
 def fits(queries: tuple[Query, ...], mean: float) -> bool:

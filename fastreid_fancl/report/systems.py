@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..runs.escape import visible
 from .runs import Run
 
 GROUPS = ("Supervised", "Unsupervised", "Failed or unfinished")
@@ -102,7 +103,7 @@ def check_datasets(datasets: dict[str, tuple]) -> None:
 
 def describe(datasets: tuple) -> str:
     """Data sets in words."""
-    trained, tested = (", ".join(names) or "nothing" for names in datasets)
+    trained, tested = (", ".join(map(visible, names)) or "nothing" for names in datasets)
     return f"trained on {trained}, tested on {tested}"
 
 
@@ -147,5 +148,5 @@ def _leaves(node: dict, prefix: str = ""):
 
 def explain(found: dict[str, tuple]) -> str:
     """Differences of settings in words, the first few."""
-    words = [f"{key} ({' and '.join(map(str, values))})" for key, values in list(found.items())[:4]]
+    words = [f"{visible(key)} ({' and '.join(map(visible, values))})" for key, values in list(found.items())[:4]]
     return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")

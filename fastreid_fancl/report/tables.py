@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..files import replacing
+from ..runs.escape import csv_cell, visible
+from ..runs.escape import markdown as escape_markdown
 from .runs import Run
 from .systems import GROUPS, Missing, System, describe
 
@@ -151,7 +153,7 @@ def markdown(systems: Sequence[System], columns: Sequence[Column]) -> str:
     lines = [("Method", *(column.title for column in columns)), ("---", *("---:" for _ in columns))]
     for group, found in rows(systems, columns).items():
         lines.append((f"*{group}*", *("" for _ in columns)))
-        lines += [(row.label, *map(markdown_cell, row.cells)) for row in found]
+        lines += [(escape_markdown(row.label), *map(markdown_cell, row.cells)) for row in found]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -183,9 +185,9 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def escape(text: str) -> str:
-    """Text with LaTeX's special characters made plain."""
+    """Text, as `visible`, with LaTeX's special characters made plain."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(char, "\\" + char if char in "_%&#$" + "{}" else char) for char in text)
+    return "".join(special.get(char, "\\" + char if char in "_%&#$" + "{}" else char) for char in visible(text))
 
 
 def summary_csv(systems: Sequence[System]) -> str:
@@ -205,7 +207,7 @@ def runs_csv(systems: Sequence[System]) -> str:
     for system in systems:
         for run in system.runs:
             values = [_number(column.value(run)) for column in COLUMNS]
-            row = (system.name, system.group, run.seed, "finished", run.folder, " ".join(run.commits), *values)
+            row = (system.name, system.group, run.seed, "finished", str(run.folder), " ".join(run.commits), *values)
             table.append(row)
         table += [(entry.system, system.group, entry.seed, entry.reason) for entry in system.missing]
     return _csv(table)
@@ -218,7 +220,8 @@ def _number(value: float | None) -> str:
 def _csv(table: list[tuple]) -> str:
     text = io.StringIO(newline="")
     width = len(table[0])
-    csv.writer(text, lineterminator="\n").writerows((*row, *[""] * (width - len(row))) for row in table)
+    cells = ([*map(csv_cell, row), *[""] * (width - len(row))] for row in table)
+    csv.writer(text, lineterminator="\n").writerows(cells)
     return text.getvalue()
 
 
@@ -229,12 +232,14 @@ def report(systems: Sequence[System]) -> str:
     if runs:
         seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
         commits = ", ".join(dict.fromkeys(commit for run in runs for commit in run.commits)) or "unknown"
-        parts.append(f"Every system was {describe(runs[0].datasets)}. Seeds: {seeds}. Commit: {commits}.")
+        described, commits = map(escape_markdown, (describe(runs[0].datasets), commits))
+        parts.append(f"Every system was {described}. Seeds: {seeds}. Commit: {commits}.")
     parts += [markdown(systems, RETRIEVAL), NOTES, markdown(systems, FURTHER)]
     if runs:
-        parts += ["## Budgets", budgets(systems), markdown(systems, BUDGET)]
+        parts += ["## Budgets", escape_markdown(budgets(systems)), markdown(systems, BUDGET)]
     if found := failures(systems):
-        parts += [f"## {GROUPS[-1]}", "\n".join(f"- {runs}: {reason}" for runs, reason in found.items())]
+        listed = (map(escape_markdown, entry) for entry in found.items())
+        parts += [f"## {GROUPS[-1]}", "\n".join(f"- {runs}: {reason}" for runs, reason in listed)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,7 +1,5 @@
 """Contact sheets of an epoch's clusters, as a run keeps them."""
 
-import csv
-import gzip
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +11,13 @@ from ..data import UNLABELLED
 from ..data.loaders import ReIDDataset
 from ..engine.labels import CLUSTERS, cluster_tables
 from ..engine.trainer import training_items
+from ..runs.reading import cell_of, read_table, whole, word
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
 from .origin import origin
 
+COLUMNS_OF_TABLE = {"path": word, "cluster": cell_of(whole, empty=True)}
 COLUMNS = 9
 LEGEND = ((RIGHT, "the cluster's commonest identity"), (WRONG, "another identity"))
 
@@ -105,8 +105,7 @@ def find(folder: Path, epoch: int | None) -> tuple[int, Path]:
 
 def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
     """The clusters in the file's order, largest first, images left out at the end."""
-    with gzip.open(path, "rt", newline="") as file:
-        rows = [(row["path"], row["cluster"]) for row in csv.DictReader(file)]
+    rows = [(row["path"], row["cluster"]) for row in read_table(path, COLUMNS_OF_TABLE)]
     strangers = [image for image, _ in rows if image not in identities]
     if strangers:
         raise ValueError(
@@ -115,7 +114,8 @@ def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
         )
     groups: dict[str, Group] = {}
     for image, cluster in rows:
-        group = groups.setdefault(cluster, Group(cluster, [], []))
+        name = "" if cluster is None else str(cluster)
+        group = groups.setdefault(name, Group(name, [], []))
         group.paths.append(image)
         group.pids.append(identities[image])
     return list(groups.values())

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..report.compare import count
+from ..runs.escape import message, visible
 from .origin import add_source, configuration_of
 
 # The packages of the extra `report` that a kind needs.
@@ -23,14 +24,15 @@ def command_line(argv: list[str] | None = None) -> None:
     """Draw a picture by the arguments; wrong input ends in its message without a traceback."""
     args = parser().parse_args(argv)
     kind = args.kind
-    options = {name: value for name, value in vars(args).items() if name not in ("kind", "run", "config_file", "opts")}
+    source = ("kind", "run", "config_file", "allow_imports", "opts")
+    options = {name: value for name, value in vars(args).items() if name not in source}
     try:
         require(KINDS[kind])
         cfg = configuration_of(args)
         album, module = (importlib.import_module(f"{__package__}.{name}") for name in ("album", kind))
-        print(album.add(Path(cfg.OUTPUT_DIR), module.draw(cfg, **options)))
+        print(visible(album.add(Path(cfg.OUTPUT_DIR), module.draw(cfg, **options))))
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
 
 
 def require(packages: tuple[str, ...]) -> None:

@@ -1,18 +1,19 @@
 """The radii among which PSEUDO_LABELS.EPS auto chose, epoch by epoch, as a run's eps_sweep.csv has them."""
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 
 from matplotlib import colormaps
 
 from ..engine.labels import SWEEP
+from ..runs.reading import DamagedError, cell_of, finite, read_table, whole
 from . import drawing
 from .album import Picture
 from .drawing import Sheet
 from .origin import origin
 
 HEIGHT = 5.2  # cm
+COLUMNS = {"epoch": cell_of(whole), **dict.fromkeys(("eps", "score", "clusters", "left_out", "used"), cell_of(finite))}
 PANELS = {"score": "score", "clusters": "clusters", "left_out": "share left out"}
 
 
@@ -56,11 +57,16 @@ def draw(cfg, number: int) -> Picture:
 
 
 def read_sweeps(path: Path) -> dict[int, list[dict[str, float]]]:
-    """The rows of each epoch, from 0."""
+    """The rows of each epoch, from 0.
+
+    Raises:
+        ValueError: if there is no such table, or it is damaged.
+    """
     if not path.exists():
         raise ValueError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")
     epochs = defaultdict(list)
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            epochs[int(row["epoch"])].append({name: float(value) for name, value in row.items()})
+    for row in read_table(path, COLUMNS):
+        epochs[row["epoch"]].append(row)
+    if not any(row["used"] for rows in epochs.values() for row in rows):
+        raise DamagedError(path, "no radius in it was used")
     return dict(epochs)

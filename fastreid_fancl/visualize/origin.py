@@ -1,6 +1,7 @@
 """The run that a picture is of: its configuration, its weights and how far it came."""
 
 import argparse
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,16 +49,21 @@ class Subject:
     size: tuple[int, int]
 
 
-def run_config(folder: Path, opts: list[str]) -> CfgNode:
+def run_config(folder: Path, opts: list[str], imports: Collection[str] = ()) -> CfgNode:
     """The configuration of a run with its last checkpoint as MODEL.WEIGHTS, changed by the options.
 
+    Args:
+        folder: of the run, perhaps somebody else's.
+        opts: KEY VALUE KEY VALUE ...
+        imports: those of its IMPORTS that may run.
+
     Raises:
-        ValueError: if there is no run.
+        ValueError: if there is no run, or if it would run code by other IMPORTS.
     """
     read_config(folder)
     weights = str(last_checkpoint(folder) or "")
     own = ["OUTPUT_DIR", str(folder), "MODEL.DEVICE", "auto", "MODEL.WEIGHTS", weights]
-    return load_config(str(folder / "config.yaml"), [*own, *opts])
+    return load_config(str(folder / "config.yaml"), [*own, *opts], imports)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +71,9 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config-file", metavar="FILE", help="with MODEL.WEIGHTS FILE among the options")
     source.add_argument("--run", type=Path, metavar="FOLDER", help="of a run: its config.yaml and last checkpoint")
+    parser.add_argument(
+        "--allow-imports", action="append", default=[], metavar="FILE", help="of the run's IMPORTS, which is code"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, as for train_net.py")
 
 
@@ -74,7 +83,9 @@ def configuration_of(args: argparse.Namespace) -> CfgNode:
     Raises:
         ValueError: if there is no run, and as `load_config`.
     """
-    return run_config(args.run, args.opts) if args.run else load_config(args.config_file, args.opts)
+    if args.run:
+        return run_config(args.run, args.opts, args.allow_imports)
+    return load_config(args.config_file, args.opts)
 
 
 def origin(folder: Path, stage: str, seed: int) -> Origin:

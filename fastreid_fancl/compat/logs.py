@@ -1,0 +1,97 @@
+"""Where log lines go: what a person needs to the console, everything to log.txt once the run has begun."""
+
+import logging
+import sys
+from pathlib import Path
+
+from fastreid.utils import comm
+from fastreid.utils import logger as fastreid_logger
+
+from ..runs.escape import coloured
+from .imports import wrap
+
+LOGGERS = ("fastreid", "fastreid_fancl")
+# How messages of settings, models and the like begin: hundreds of lines, for the file only.
+FOR_THE_FILE = (
+    *("Rank of current process", "Environment info", "Command line arguments", "Running with full config", "Model:\n"),
+    *("Saving checkpoint to", "Saved in", "Prepare training set", "Prepare testing set"),
+)
+FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
+
+
+@wrap(fastreid_logger.setup_logger)
+def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fastreid", abbrev_name=None):
+    """Symptom: with two trainers in one process every line appears twice, and in the first one's log file too.
+
+    Cause: utils/logger.py:34 adds handlers for each new output and removes none.
+    Mend: the handlers of the call before are removed first.
+
+    Symptom: the few lines that matter are lost among hundreds of settings; names of files can move the cursor.
+    Cause: utils/logger.py:50 sends everything to the console, as it is.
+    Mend: FOR_THE_FILE stays away from it, and the rest comes as `coloured`.
+    """
+    log = logging.getLogger(name)
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+    # Past its cache, so that a second call with the same output adds its handlers again.
+    log = stock.__wrapped__(output, distributed_rank, color=color, name=name, abbrev_name=abbrev_name)
+    for handler in log.handlers:
+        handler.setFormatter(Safe(handler.formatter))
+        if getattr(handler, "stream", None) is sys.stdout:
+            handler.addFilter(lambda record: not record.getMessage().startswith(FOR_THE_FILE))
+    return log
+
+
+class Safe(logging.Formatter):
+    """Another formatter's lines, as `coloured`."""
+
+    def __init__(self, stock: logging.Formatter):
+        super().__init__()
+        self.stock = stock
+
+    def format(self, record: logging.LogRecord) -> str:
+        return coloured(self.stock.format(record))
+
+
+class LogFile(logging.FileHandler):
+    """A log file that is opened by `begin` and gets what came before then; without it nothing is written at all.
+
+    A full disk costs lines of the log, and not the run.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.held: list[logging.LogRecord] | None = []
+        self.setFormatter(Safe(logging.Formatter(FORMAT, datefmt="%m/%d %H:%M:%S")))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.held is None:
+            super().emit(record)
+        else:
+            self.held.append(record)
+
+    def begin(self) -> None:
+        """Open the file and write what came before."""
+        held, self.held = self.held or [], None
+        for record in held:
+            self.handle(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (of the standard library)
+        """Leave the line out."""
+
+
+def log_into(folder: str) -> None:
+    """Log to the console on the first process and, from `begin_logs` on, into log.txt of a folder on each."""
+    rank = comm.get_rank()
+    file = LogFile(Path(folder, "log.txt" + f".rank{rank}" * bool(rank))) if folder else None
+    for name in LOGGERS:
+        log = fastreid_logger.setup_logger(None, distributed_rank=rank, name=name)
+        if file is not None:
+            log.addHandler(file)
+
+
+def begin_logs() -> None:
+    """Write the log file of `log_into` from now on."""
+    for handler in logging.getLogger(LOGGERS[0]).handlers:
+        if isinstance(handler, LogFile):
+            handler.begin()
