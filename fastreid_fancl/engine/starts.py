@@ -1,0 +1,47 @@
+"""Which weights a training starts from, in the words of the log."""
+
+from pathlib import Path
+
+import yaml
+
+from ..data.datasets import SYNTHETIC
+
+RANDOM_START = (
+    "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
+    "MODEL.BACKBONE.PRETRAIN_PATH or MODEL.WEIGHTS."
+)
+SYNTHETIC_START = (
+    "Training on photographs starts from weights that have only seen drawn animals: little will be learned. Start from "
+    "ImageNet weights, as configs/Photographs does."
+)
+
+
+def start_of(cfg, epoch: int) -> str:
+    """Which weights a training starts from or goes on with, as the end of a sentence; epochs count from 0."""
+    backbone = cfg.MODEL.BACKBONE
+    if epoch:
+        return f"goes on from its checkpoint after {epoch} epochs"
+    if cfg.MODEL.WEIGHTS:
+        return f"starts from MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
+    if backbone.PRETRAIN:
+        return f"starts from a pre-trained backbone ({backbone.PRETRAIN_PATH or backbone.TIMM or 'ImageNet weights'})"
+    return "starts from random weights"
+
+
+def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
+    """A warning where a training without labels starts from nothing, or one on photographs from drawn animals."""
+    if epoch or cfg.MODEL.BACKBONE.PRETRAIN and not cfg.MODEL.WEIGHTS:
+        return None
+    if not cfg.MODEL.WEIGHTS:
+        return RANDOM_START if unsupervised or not only_drawn(cfg.DATASETS.NAMES) else None
+    learned_on = Path(cfg.MODEL.WEIGHTS).with_name("config.yaml")
+    if only_drawn(cfg.DATASETS.NAMES) or not learned_on.is_file():
+        return None
+    source = yaml.safe_load(learned_on.read_text())
+    from_nothing = not source["MODEL"]["BACKBONE"]["PRETRAIN"] and not source["MODEL"]["WEIGHTS"]
+    return SYNTHETIC_START if from_nothing and only_drawn(source["DATASETS"]["NAMES"]) else None
+
+
+def only_drawn(names: list[str]) -> bool:
+    """Whether all data sets of these names are drawn by this package."""
+    return all(name in SYNTHETIC for name in names)
