@@ -379,6 +379,13 @@ def test_a_whole_method_is_told_of_the_other_depth_too(tmp_path):
         Checkpointer(model).load(str(tmp_path / "w.pth"))
 
 
+def test_a_whole_method_is_told_of_a_deeper_network_of_which_it_has_a_part(tmp_path):
+    torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "w.pth")
+    model = build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))
+    with pytest.raises(ValueError, match="another backbone.* The file has a ResNet-34, the model a ResNet-18"):
+        Checkpointer(model).load(str(tmp_path / "w.pth"))
+
+
 def test_weights_that_fit_in_part_are_refused():
     content = {key: value for key, value in RESNET.items() if not key.startswith("layer4.1.")}
     with pytest.raises(ValueError, match="lacks 2 layers of the backbone"):
@@ -430,7 +437,7 @@ def test_the_filter_of_timm_resizes_position_embeddings():
 
 def test_a_vision_transformer_of_fast_reid_is_started_at_another_size(tmp_path):
     options = {"NAME": "build_vit_backbone", "DEPTH": "small", "FEAT_DIM": 768}
-    size = {"INPUT__SIZE_TRAIN": [64, 32]}
+    size = {"INPUT__SIZE_TRAIN": [64, 64]}
     large = build_backbone(stock_cfg(**size, **{f"MODEL__BACKBONE__{key}": value for key, value in options.items()}))
     save_file({key: value.contiguous() for key, value in large.state_dict().items()}, tmp_path / "vit.safetensors")
     small = backbone(**options, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "vit.safetensors"))

@@ -34,6 +34,10 @@ def plain(value):
     return value
 
 
+def _of_backbone(state: dict) -> dict:
+    return {key: value for key, value in state.items() if key.startswith("backbone.")}
+
+
 @replace(checkpoint.Checkpointer)
 class Checkpointer(checkpoint.Checkpointer):
     """Symptom: a run killed while it saves cannot resume; loading a checkpoint can run code; resuming can fail on it.
@@ -98,7 +102,7 @@ class Checkpointer(checkpoint.Checkpointer):
         state = self.model.state_dict()
         found = weights.fit(checkpoint["model"], state)
         checkpoint["model"] = found.weights
-        self._other = weights.architectures(found.weights, state)
+        self._other = weights.architectures(*(_of_backbone(names) for names in (found.weights, state)))
         fitting = [key for key, value in found.weights.items() if key in state and state[key].shape == value.shape]
         if not fitting:
             raise ValueError(
@@ -135,4 +139,10 @@ class Checkpointer(checkpoint.Checkpointer):
                 f"as {lost[0]}, and would stay random.{self._other} Check MODEL.BACKBONE, or name what a backbone of "
                 "your own adds on purpose in its attribute `fresh_parts`."
             )
+        self._require_same_network()
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))
+
+    def _require_same_network(self) -> None:
+        """Refuse a deeper network too, which has all layers of a shallower one."""
+        if self._other:
+            raise ValueError(f"{self._path} is of another backbone.{self._other} Check MODEL.BACKBONE.DEPTH.")

@@ -44,6 +44,7 @@ class CompleteCheckpointer(Checkpointer):
         if lost:
             raise ValueError(
                 f"{self._path} does not fit {type(self.model).__name__}: {len(lost)} weights of the test-time feature "
-                f"are missing or of another shape, such as {lost[0]}. Check MODEL.META_ARCHITECTURE, MODEL.BACKBONE "
-                "and MODEL.HEADS, or take the run's own configuration by --run."
+                f"are missing or of another shape, such as {lost[0]}.{self._other} Check MODEL.META_ARCHITECTURE, "
+                "MODEL.BACKBONE and MODEL.HEADS, or take the run's own configuration by --run."
             )
+        self._require_same_network()

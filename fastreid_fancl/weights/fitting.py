@@ -222,6 +222,8 @@ def _misfit(backbone: nn.Module, found: Fit, source: str) -> str | None:
             f"backbone's has {tuple(state[wrong].shape)}.{which} Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
         )
     lost = lost_layers(state, _missing(backbone, fitting)[1])
+    if which and not lost:  # a deeper one has all layers of a shallower one
+        return f"{source} is of another architecture.{which} Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
     if lost:
         return (
             f"{source} is of another architecture: it lacks {len(lost)} layers of the backbone, such as {lost[0]}, "
