@@ -85,7 +85,7 @@ def test_the_error_of_no_clusters_survives_the_way_to_other_processes():
 
 
 def test_a_start_that_never_saw_a_photograph_is_warned_of(tmp_path):
-    """Random weights, and weights beside the config.yaml of a run from nothing on drawn animals; both on photographs."""
+    """Random weights, and those of a run that went from nothing to drawn animals."""
 
     def warning(unsupervised=True, **keys):
         return warning_of_start(stock_cfg(DATASETS__NAMES=("mine",), **keys), 0, unsupervised)

@@ -43,7 +43,7 @@ def build_backbone(stock, cfg) -> nn.Module:
     options = cfg.MODEL.BACKBONE
     if not options.PRETRAIN:
         return _build(stock, cfg)
-    if options.TIMM:
+    if options.NAME.endswith("_timm_backbone"):
         from ..backbones.timm import load_start  # its module needs fast-reid mended
 
         backbone = _build(stock, cfg)

@@ -24,7 +24,8 @@ def start_of(cfg, epoch: int) -> str:
     if cfg.MODEL.WEIGHTS:
         return f"starts from MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
     if backbone.PRETRAIN:
-        return f"starts from a pre-trained backbone ({backbone.PRETRAIN_PATH or backbone.TIMM or 'ImageNet weights'})"
+        weights = backbone.PRETRAIN_PATH or backbone.get("TIMM") or "ImageNet weights"
+        return f"starts from a pre-trained backbone ({weights})"
     return "starts from random weights"
 
 
