@@ -182,7 +182,7 @@ def build_waveblock_timm_backbone(cfg) -> nn.Module:
         ValueError: if the model has no such stages.
     """
     model = build_timm_backbone(cfg)
-    last = {info["reduction"]: info["module"] for info in model.feature_info.get_dicts()}
+    last = {info["reduction"]: info["module"] for info in model.feature_info}
     stages = [model.get_submodule(last[side]) for side in (8, 16) if side in last]
     if len(stages) != 2 or not all(isinstance(stage, nn.Sequential) for stage in stages):
         raise ValueError(
