@@ -1,15 +1,18 @@
 """timm models as backbones: feature maps, starts, and every method that trains on them."""
 
 import importlib.util
+import shutil
 import sys
 
 import pytest
 import timm
 import torch
+from test_engine import arguments, by_name, same, weights
 from torch import nn
 
 from fastreid_fancl import load_config
 from fastreid_fancl.backbones.timm import LITE0, build, describe, lite0_weights, on_grid
+from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.fana import FANA, first_convolution
 
 # D, cells of the map at 64 x 96 pixels, the first convolution.
@@ -131,3 +134,31 @@ def test_fana_reads_the_patch_embedding():
     with FANA("auto", 0.1).watch(model, (32, 48)) as activations, torch.no_grad():
         model(torch.rand(2, 3, 32, 48))
     assert activations[0].shape == (2, 32, 48)
+
+
+SMALLER = {"efficientnetv2_rw_m": "efficientnetv2_rw_t"}  # the same family, a ninth of the time
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_trains_is_evaluated_and_resumes(name, datasets, tmp_path):
+    """Two epochs at once, and one resumed for a second, end in the same weights."""
+    changes = {
+        "MODEL__BACKBONE__NAME": "build_timm_backbone",
+        "MODEL__BACKBONE__TIMM": SMALLER.get(name, name),
+        "MODEL__BACKBONE__BATCHNORM": "eval",
+        "MODEL__BACKBONE__FEAT_DIM": 0,
+        "INPUT__SIZE_TRAIN": "[32,64]",
+        "INPUT__SIZE_TEST": "[32,64]",
+        "SOLVER__ITERS_PER_EPOCH": 1,
+        "SOLVER__MICRO_BATCHES": 2,
+        "PSEUDO_LABELS__EPS": 0.6,
+    }
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command_line(arguments("cluster_contrast", whole, **changes))
+    assert 0 <= by_name(whole)["mAP"][-1] <= 100
+    shutil.copytree(whole, parts)
+    (parts / "model_final.pth").unlink()
+    (parts / "last_checkpoint").write_text("model_0000.pth")
+    command_line(arguments("cluster_contrast", parts, "--resume", **changes))
+    assert same(weights(parts), weights(whole))
+    assert not same(weights(whole, "model_0000.pth"), weights(whole))

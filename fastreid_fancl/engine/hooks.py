@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from fastreid.data.transforms import build_transforms
 from fastreid.engine.hooks import HookBase
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,7 +25,16 @@ from .. import clustering
 from ..batchnorm import average_statistics
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches, shuffled_batches
-from .labels import SWEEP, assign_labels, clustering_device, distance_together, memory_told, write_clusters, write_sweep
+from .labels import (
+    SWEEP,
+    assign_labels,
+    clustering_device,
+    distance_options,
+    distance_together,
+    memory_told,
+    write_clusters,
+    write_sweep,
+)
 from .seeds import derive
 
 logger = logging.getLogger(__name__)
@@ -113,6 +124,25 @@ class MeanStatistics(HookBase):
         average_statistics(self.trainer.model)
 
 
+class Look(NamedTuple):
+    """How the model sees the training images before an epoch.
+
+    Attributes:
+        epoch: its number.
+        features: the method's `cluster_features`, each (N, D), on the CPU.
+        original: (N, D) those that are clustered, on the device of the clustering.
+        distance: (N, N) their Jaccard distance on the main process; None elsewhere, and for the oracle.
+        seconds_features, seconds_distance: what these took.
+    """
+
+    epoch: int
+    features: dict[str, Tensor]
+    original: Tensor
+    distance: csr_matrix | None
+    seconds_features: float
+    seconds_distance: float
+
+
 class PseudoLabels(HookBase):
     """Before each epoch: features of all training images, their clusters, the method's memory banks, the batches.
 
@@ -136,6 +166,7 @@ class PseudoLabels(HookBase):
         self.cfg = cfg
         self.transform = build_transforms(cfg, is_train=False)
         self.restored: str | None = None
+        self.seen: Look | None = None
 
     def state_dict(self) -> dict[str, str]:
         """Which images, in which order: a method's memory of them is of no use to others."""
@@ -144,10 +175,12 @@ class PseudoLabels(HookBase):
     def load_state_dict(self, state: dict[str, str]) -> None:
         self.restored = state["images"]
 
-    def before_epoch(self):
+    def look(self, epoch: int) -> "Look":
+        """How the model sees the training images before an epoch. A second call for an epoch costs nothing."""
+        if self.seen is not None and self.seen.epoch == epoch:
+            return self.seen
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
-        identities, cameras = dataset.targets, dataset.cameras if dataset.cameras_tell else None
-        method.epoch = self.trainer.epoch
+        method.epoch = epoch
         began = time.perf_counter()
         features = method.stored_features()
         if self.restored is not None and self.restored != digest(dataset.img_items):
@@ -161,24 +194,38 @@ class PseudoLabels(HookBase):
         if features is None:
             features = self._features(dataset)
         extracted = time.perf_counter()
-        options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
+        options = self.cfg.PSEUDO_LABELS
         with memory_told():
             original = features["original"].to(clustering_device(options, method.device))
             distance = distance_together(original, options)
+            if comm.get_world_size() == 1 and options.ALGORITHM != "oracle":
+                distance = clustering.jaccard_distance(original, **distance_options(options))
+        self.seen = Look(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
+        return self.seen
+
+    def before_epoch(self):
+        dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
+        identities, cameras = dataset.targets, dataset.cameras if dataset.cameras_tell else None
+        seen, self.seen = self.look(self.trainer.epoch), None
+        options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
+        began = time.perf_counter()
+        with memory_told():
             found = from_main(
-                lambda: assign_labels(original, identities, cameras, options, method.refine_labels, seed, distance)
+                lambda: assign_labels(
+                    seen.original, identities, cameras, options, method.refine_labels, seed, seen.distance
+                )
             )
         labels = found.labels
         clustered = time.perf_counter()
         method.start_epoch(
-            {name: values.to(method.device) for name, values in features.items()},
+            {name: values.to(method.device) for name, values in seen.features.items()},
             torch.from_numpy(labels).to(method.device),
             None if cameras is None else torch.from_numpy(cameras).to(method.device),
         )
         self._start_batches(labels, method.TRAINS_OUTLIERS)
         seconds = {
-            "seconds_features": extracted - began,
-            "seconds_clustering": clustered - extracted,
+            "seconds_features": seen.seconds_features,
+            "seconds_clustering": seen.seconds_distance + (clustered - began),
             "seconds_memory": time.perf_counter() - clustered,
         }
         if comm.is_main_process():

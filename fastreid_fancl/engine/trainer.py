@@ -28,6 +28,7 @@ from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader
 from .record import RunRecord
+from .signs import GroupSigns
 from .starts import start_of, warning_of_start
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
@@ -212,9 +213,12 @@ class Trainer(DefaultTrainer):
         batches = PseudoLabels(self.cfg) if is_unsupervised(self.cfg) else IdentityBatches(self.cfg)
         training = PhaseSeconds("training")
         stock = super().build_hooks()
+        evaluation = next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
+        if not self.cfg.DATASETS.TESTS and is_unsupervised(self.cfg) and self.cfg.PSEUDO_LABELS.ALGORITHM != "oracle":
+            test, signs = stock[evaluation]._func, GroupSigns(self.cfg, batches)
+            stock[evaluation]._func = lambda: {**test(), **signs()}
         begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())
-        after_evaluation = 1 + next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
-        stock[after_evaluation:after_evaluation] = [
+        stock[evaluation + 1 : evaluation + 1] = [
             PhaseSeconds("evaluation", after=training),
             begin,  # those before it may refuse to train, those after it write
             RunRecord(self.cfg.OUTPUT_DIR),
