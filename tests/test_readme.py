@@ -1,4 +1,4 @@
-"""What the README shows runs."""
+"""What the guides show runs."""
 
 import os
 import re
@@ -11,15 +11,14 @@ from fastreid_fancl import load_config
 from fastreid_fancl.engine.run import command_line
 
 
-def block(heading: str, language: str) -> str:
-    """The first code block of a language under a heading of the README."""
-    section = (REPO / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
+def block(page: str, language: str) -> str:
+    """The first code block of a language on a page of the docs."""
+    return re.search(rf"```{language}\n(.*?)```", (REPO / "docs" / page).read_text(), re.DOTALL)[1]
 
 
 def test_the_method_of_the_guide_trains(datasets, tmp_path, monkeypatch):
-    (tmp_path / "my_method.py").write_text(block("Add your own method", "python"))
-    (tmp_path / "my_method.yml").write_text(block("Add your own method", "yaml"))
+    (tmp_path / "my_method.py").write_text(block("add-a-method.md", "python"))
+    (tmp_path / "my_method.yml").write_text(block("add-a-method.md", "yaml"))
     (tmp_path / "configs").symlink_to(REPO / "configs")
     monkeypatch.chdir(tmp_path)
     opts = [str(word) for pair in {**SMALL, "OUTPUT_DIR": os.fspath(tmp_path / "run")}.items() for word in pair]
@@ -45,3 +44,11 @@ def test_a_file_is_imported_once_and_an_error_in_it_is_its_own(tmp_path):
     (tmp_path / "broken.py").write_text("1 / 0\n")
     with pytest.raises(ZeroDivisionError):
         load_config("", ["IMPORTS", f"('{tmp_path / 'broken.py'}',)"])
+
+
+def test_every_link_of_the_readme_and_the_docs_leads_to_a_file():
+    pages = [REPO / "README.md", *(REPO / "docs").glob("*.md")]
+    links = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#]+)", page.read_text())]
+    assert len(links) > 10
+    missing = [(page.name, link) for page, link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
