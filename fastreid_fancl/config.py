@@ -227,7 +227,7 @@ def describe_encoder(cfg: CfgNode) -> None:
     """Set FEAT_DIM, PIXEL_MEAN and PIXEL_STD by the backbone's own description where they are open.
 
     Raises:
-        ValueError: if MODEL.BACKBONE.TIMM names no model.
+        ValueError: if MODEL.BACKBONE.TIMM names no model, or one with another FEAT_DIM.
     """
     stock, model, backbone = get_cfg().MODEL, cfg.MODEL, cfg.MODEL.BACKBONE
     channels = FEATURE_DIMENSIONS.get(backbone.NAME, {}).get(backbone.DEPTH, stock.BACKBONE.FEAT_DIM)
@@ -236,6 +236,10 @@ def describe_encoder(cfg: CfgNode) -> None:
         from .backbones.timm import describe  # registers backbones, which IMPORTS may have replaced
 
         channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
+        if backbone.FEAT_DIM not in (0, channels):
+            raise ValueError(
+                f"Expected MODEL.BACKBONE.FEAT_DIM {channels} with {backbone.TIMM}, got {backbone.FEAT_DIM}: leave it out."
+            )
     backbone.FEAT_DIM = backbone.FEAT_DIM or channels
     model.PIXEL_MEAN, model.PIXEL_STD = list(model.PIXEL_MEAN or mean), list(model.PIXEL_STD or std)
 

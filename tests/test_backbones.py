@@ -1,27 +1,28 @@
+"""The DenseNet-121 of the paper is timm's, from torchvision's weights."""
+
 import re
 
 import pytest
 import torch
 import torchvision
-from bag_of_tricks import stock_cfg
-from fastreid.layers.batch_norm import FrozenBatchNorm
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import build_backbone
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from fastreid_fancl.backbones.densenet import DenseNet, model_urls
-from fastreid_fancl.compat import check_config
+from fastreid_fancl import load_config
+from fastreid_fancl.engine.trainer import Trainer
 
-DENSENET = {
-    "MODEL__BACKBONE__NAME": "build_densenet_backbone",
-    "MODEL__BACKBONE__DEPTH": "121x",
-    "MODEL__BACKBONE__FEAT_DIM": 1024,
-}
+NAMES = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM"]
+SIZES = ["INPUT.SIZE_TRAIN", "[64,96]", "INPUT.SIZE_TEST", "[64,96]", "MODEL.DEVICE", "cpu"]
 
 
-def densenet(**changes):
-    return build_backbone(stock_cfg(**DENSENET | {f"MODEL__BACKBONE__{key}": v for key, v in changes.items()}))
+def configured(*options, model="densenet121.tv_in1k"):
+    return load_config("", [*NAMES, model, *SIZES, *options])
+
+
+def densenet(*options):
+    return build_backbone(configured(*options))
 
 
 def published(state: dict) -> dict:
@@ -42,12 +43,16 @@ def weights(request, reference, tmp_path):
     return str(path)
 
 
+def start(path) -> list[str]:
+    return ["MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.PRETRAIN_PATH", path]
+
+
 def test_the_published_names_are_not_those_of_the_modules(reference):
     assert "features.denseblock1.denselayer1.norm.1.weight" in published(reference.state_dict())
 
 
 def test_a_feature_map_of_the_loaded_weights_is_torchvisions_before_its_pooling(reference, weights):
-    backbone = densenet(LAST_STRIDE=2, PRETRAIN=True, PRETRAIN_PATH=weights).eval()
+    backbone = densenet(*start(weights)).eval()
     images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         expected = reference.features(images).relu()
@@ -57,36 +62,25 @@ def test_a_feature_map_of_the_loaded_weights_is_torchvisions_before_its_pooling(
 
 
 def test_every_loaded_weight_is_the_files(reference, weights):
-    state = densenet(PRETRAIN=True, PRETRAIN_PATH=weights).state_dict()
+    state = densenet(*start(weights)).state_dict()
     assert len(state) == len(reference.state_dict()) - 2, "all but the classifier's weight and bias"
     assert all(torch.equal(value, reference.state_dict()[name]) for name, value in state.items())
 
 
 def test_published_weights_start_a_whole_model_too(reference, weights):
-    model = build_model(stock_cfg(**DENSENET, MODEL__HEADS__NUM_CLASSES=3))
+    model = build_model(configured("MODEL.HEADS.NUM_CLASSES", "3"))
     Checkpointer(model).load(weights)
     state = model.backbone.state_dict()
     assert all(torch.equal(value, reference.state_dict()[name]) for name, value in state.items())
 
 
-def test_stride_1_doubles_the_map_and_keeps_the_weights(reference):
-    backbone = densenet(LAST_STRIDE=1).eval()
-    assert backbone.state_dict().keys() == densenet(LAST_STRIDE=2).state_dict().keys()
-    with torch.no_grad():
-        assert backbone(torch.randn(1, 3, 64, 96)).shape == (1, 1024, 4, 6)
-
-
-def test_another_stride_is_refused():
-    with pytest.raises(ValueError, match="LAST_STRIDE 1 or 2 .* got 4"):
-        densenet(LAST_STRIDE=4)
-
-
 def test_frozen_norms_load_the_same_weights_and_stay_in_training(reference, tmp_path):
     torch.save(reference.state_dict(), tmp_path / "densenet121.pth")
-    path = str(tmp_path / "densenet121.pth")
-    backbone = densenet(LAST_STRIDE=2, NORM="FrozenBN", PRETRAIN=True, PRETRAIN_PATH=path).train()
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
-    assert sum(isinstance(module, FrozenBatchNorm) for module in backbone.modules()) == 121
+    cfg = configured(*start(str(tmp_path / "densenet121.pth")), "MODEL.BACKBONE.BATCHNORM", "frozen")
+    backbone = Trainer.build_model(cfg).train().backbone
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 121
+    assert not any(weight.requires_grad for norm in norms for weight in norm.parameters())
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(backbone(images), reference.features(images).relu(), rtol=1e-4, atol=1e-4)
@@ -98,38 +92,21 @@ def test_the_first_weights_get_a_gradient():
     assert all(p.grad.abs().sum() > 0 for p in (backbone.features.conv0.weight, backbone.features.norm5.weight))
 
 
-@pytest.mark.parametrize(("depth", "channels"), [("121x", 1024), ("161x", 2208), ("169x", 1664), ("201x", 1920)])
+@pytest.mark.parametrize(("depth", "channels"), [(121, 1024), (161, 2208), (169, 1664), (201, 1920)])
 def test_each_depth_is_torchvisions_and_has_a_known_feature_dimension(depth, channels):
+    cfg = configured(model=f"densenet{depth}")
     with torch.device("meta"):
-        backbone = DenseNet(depth)
-        expected = getattr(torchvision.models, f"densenet{depth[:-1]}")().state_dict()
-    shapes = {name: value.shape for name, value in backbone.state_dict().items()}
+        shapes = {name: value.shape for name, value in build_backbone(cfg).state_dict().items()}
+        expected = getattr(torchvision.models, f"densenet{depth}")().state_dict()
     assert shapes == {name: value.shape for name, value in expected.items() if not name.startswith("classifier")}
-    assert shapes["features.norm5.weight"] == (channels,)
-    with pytest.raises(ValueError, match=f"FEAT_DIM 5: build_densenet_backbone {depth} has {channels}"):
-        check_config(stock_cfg(**DENSENET | {"MODEL__BACKBONE__DEPTH": depth, "MODEL__BACKBONE__FEAT_DIM": 5}))
-    assert f"densenet{depth[:-1]}-" in model_urls[depth]
-
-
-@pytest.mark.parametrize(("name", "value"), [("DEPTH", "120x"), ("NORM", "batch")])
-def test_an_unknown_depth_or_norm_is_named(name, value):
-    with pytest.raises(ValueError, match=f"MODEL.BACKBONE.{name} '{value}' is unknown to build_densenet_backbone"):
-        densenet(**{name: value})
+    assert channels == cfg.MODEL.BACKBONE.FEAT_DIM
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     resnet, other = str(tmp_path / "resnet.pth"), str(tmp_path / "161.pth")
     torch.save(torchvision.models.resnet18().state_dict(), resnet)
     with pytest.raises(ValueError, match="No weight of .* fits the backbone"):
-        densenet(PRETRAIN=True, PRETRAIN_PATH=resnet)
+        densenet(*start(resnet))
     torch.save({"features.conv0.weight": torch.zeros(96, 3, 7, 7)}, other)
     with pytest.raises(ValueError, match="another architecture: features.conv0.weight has the shape"):
-        densenet(PRETRAIN=True, PRETRAIN_PATH=other)
-
-
-def test_imagenet_weights_are_looked_up_by_torchvisions_file_name(reference, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(published(reference.state_dict()), tmp_path / "checkpoints" / model_urls["121x"].rpartition("/")[2])
-    backbone = densenet(PRETRAIN=True)
-    assert torch.equal(backbone.features.conv0.weight, reference.features.conv0.weight)
+        densenet(*start(other))

@@ -63,7 +63,6 @@ SMALL = {
 OWN = {
     "spcl": {"PSEUDO_LABELS.EPS": 0.5, "SOLVER.ITERS_PER_EPOCH": 12},
     "densenet121": {
-        "MODEL.BACKBONE.DEPTH": "121x",
         "MODEL.BACKBONE.FEAT_DIM": 1024,
         "INPUT.SIZE_TRAIN": "[32,64]",  # it halves an image five times
         "INPUT.SIZE_TEST": "[32,64]",

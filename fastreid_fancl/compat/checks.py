@@ -39,7 +39,6 @@ FEATURE_DIMENSIONS = {
     "build_waveblock_resnet_backbone": RESNET,
     "build_resnext_backbone": {"50x": 2048, "101x": 2048, "152x": 2048},
     "build_resnest_backbone": {"50x": 2048, "101x": 2048, "200x": 2048, "269x": 2048},
-    "build_densenet_backbone": {"121x": 1024, "161x": 2208, "169x": 1664, "201x": 1920},
     "build_osnet_backbone": {"x1_0": 512, "x0_75": 384, "x0_5": 256, "x0_25": 128},
     "build_regnet_backbone": {"800x": 672, "800y": 768, "400x": 384},
     "build_effnet_backbone": {"b0": 1280},

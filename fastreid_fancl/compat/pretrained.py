@@ -22,7 +22,6 @@ URL_KEYS = {
     "build_resnet_backbone": "{se}{ibn}{depth}",
     "build_waveblock_resnet_backbone": "{se}{ibn}{depth}",
     "build_resnext_backbone": "{ibn}{depth}",
-    "build_densenet_backbone": "{depth}",
     "build_osnet_backbone": "osnet_{ibn}{depth}",
     "build_resnest_backbone": "resnest{number}",
     "build_regnet_backbone": "{depth}",
