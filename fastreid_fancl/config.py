@@ -238,7 +238,8 @@ def describe_encoder(cfg: CfgNode) -> None:
         channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
         if backbone.FEAT_DIM not in (0, channels):
             raise ValueError(
-                f"Expected MODEL.BACKBONE.FEAT_DIM {channels} with {backbone.TIMM}, got {backbone.FEAT_DIM}: leave it out."
+                f"Expected MODEL.BACKBONE.FEAT_DIM {channels} with {backbone.TIMM}, got {backbone.FEAT_DIM}: "
+                "leave it out."
             )
     backbone.FEAT_DIM = backbone.FEAT_DIM or channels
     model.PIXEL_MEAN, model.PIXEL_STD = list(model.PIXEL_MEAN or mean), list(model.PIXEL_STD or std)
