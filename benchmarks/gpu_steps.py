@@ -80,13 +80,14 @@ def step(report: Report, setting: Setting, method: str, precision: str) -> None:
     system.load(system.planned[:1])
     count = hardware.operations(system.step)
     steps = steps_of(setting)
-    for name, measure in (("training", system.seconds), ("batches at hand", lambda: system.seconds_at_hand(steps))):
-        seconds = median(measure() for _ in range(1 if setting.rehearsal else 3))
-        report(name, batch / seconds, "images/s", f"{1000 * seconds:.1f} ms a step")
+    turns = range(1 if setting.rehearsal else 3)
+    training, at_hand = median(system.seconds() for _ in turns), median(system.seconds_at_hand(steps) for _ in turns)
+    for name, seconds in (("training", training), ("batches at hand", at_hand)):
+        report(name, batch / seconds, "images/s", f"{1000 * seconds:.1f} ms per step")
     report("waiting for batches", waiting(system, system.planned, system.workers), "share")
     if device.type == "cuda":
         report("GPU memory", torch.cuda.max_memory_allocated(device) / 2**30, "GiB")
-    shares_of_peak(report, setting, count / seconds, device, PRECISIONS[precision] or torch.float32)
+    shares_of_peak(report, setting, count / at_hand, device, PRECISIONS[precision] or torch.float32)
     idle = system.idle(steps)
     report("GPU idle", idle if setting.gpus else None, "share", "" if setting.gpus else "needs CUDA")
 
@@ -97,7 +98,7 @@ def steps_of(setting: Setting) -> int:
 
 
 def shares_of_peak(report: Report, setting: Setting, rate: float, device: torch.device, dtype: torch.dtype) -> None:
-    """Report the peaks of matrix products and convolutions, and which share of them a step reaches.
+    """Report the peaks of matrix products and convolutions, and the share of each that a step reaches.
 
     Args:
         rate: operations per second of a step whose batch is at hand.
@@ -105,9 +106,9 @@ def shares_of_peak(report: Report, setting: Setting, rate: float, device: torch.
     if setting.rehearsal:
         hardware.SIZES["cpu"] = 256
     for name, measure in (("matrix products", hardware.peak), ("convolutions", hardware.convolution_peak)):
-        most = measure(device, dtype, time.perf_counter)
-        report(f"peak of {name}", most / 1e12, "TFLOP/s")
-        report(f"share of the peak of {name}", rate / most, "share")
+        peak = measure(device, dtype, time.perf_counter)
+        report(f"peak of {name}", peak / 1e12, "TFLOP/s")
+        report(f"share of the peak of {name}", rate / peak, "share")
 
 
 def optimisations(report: Report, setting: Setting) -> None:
