@@ -46,7 +46,7 @@ benchmarks: demo
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/training.py --clock cpu --turns 3 --output $(BENCHMARKS)/training
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/plan.py --configs $(PLANNED:%=configs/SyntheticSmall/%.yml) --output $(BENCHMARKS)/plan
 
-# What a GPU is needed for, to be carried to a machine that has one: .gpu/run.sh --minutes 10 --output OUTPUT.
+# The folder .gpu measures on a machine with a GPU: .gpu/run.sh --minutes 10 --output OUTPUT (docs/gpu.md).
 gpu-pack: $(ENV)
 	$(RUN) benchmarks/gpu_pack.py .gpu
 

@@ -1,17 +1,15 @@
-"""All that needs a GPU, in order of worth, within a number of minutes.
+"""Check and measure on a GPU, the most important things first, within a number of minutes.
 
     python benchmarks/gpu.py --minutes 10 --output logs/benchmarks/gpu
     python benchmarks/gpu.py --list
     python benchmarks/gpu.py --rehearse --output logs/benchmarks/rehearsal     tiny sizes on the CPU
 
-Every item has a process of its own, an estimate and a limit of seconds. An item whose estimate no longer fits is not
-begun, one that reaches its limit is ended with all its processes, one that fails is reported with its last line; the
-others go on. Each number is written as it comes: OUTPUT/gpu.md and gpu.csv are whole at any moment, and gpu.log has
-what the items print. Where there are two ways of doing a thing, a row has how many times as fast the package's way is,
-and says that it goes where that is less than `gpu_items.LEAST`.
+Every item runs in its own process, with an estimate and a limit in seconds. An item is skipped if its estimate exceeds
+the time left. One that reaches its limit is killed with all its processes. One that fails is reported with the last
+line that it printed. The others still run. Rows are written as they arrive: OUTPUT/gpu.md and gpu.csv are complete at
+any moment, and gpu.log has what the items print. docs/gpu.md explains the rows.
 
-The columns: the item, what was measured, its value and unit, and a note. Data sets are drawn under $FASTREID_DATASETS,
-or where that is not set in a folder that goes away.
+Data sets are drawn under $FASTREID_DATASETS, by default in a temporary folder.
 """
 
 import argparse
@@ -32,9 +30,10 @@ from gpu_plan import PLAN, PROBE, Item, Setting  # noqa: E402
 from tables import Tables  # noqa: E402
 
 COLUMNS = ("item", "measured", "value", "unit", "note")
-SLOWER = 4  # times the limits in a rehearsal, which may share its core
-RESERVE = 5  # seconds that stay for the end
-PROBES = (("forkserver", 90), ("spawn", 90))  # ways of starting a process, and seconds that the first one may take
+SLOWER = 4  # factor on the limits in a rehearsal, which may share its core
+RESERVE = 5  # seconds kept for the end
+PROBES = (("forkserver", 90), ("spawn", 90))  # multiprocessing's start methods to try, and the probe's limit in seconds
+PRELOADED = ["gpu_items", "gpu_steps", "gpu_runs", "timm"]
 
 
 def main() -> None:
@@ -54,31 +53,31 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10, help="after which nothing runs any more")
-    parser.add_argument("--output", type=Path, default=Path("logs/benchmarks/gpu"), help="folder of what is written")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[item.name for item in PLAN], help="these items")
-    parser.add_argument("--list", action="store_true", help="the items, and stop")
-    parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU")
+    parser.add_argument("--minutes", type=float, default=10, help="time limit of everything together")
+    parser.add_argument("--output", type=Path, default=Path("logs/benchmarks/gpu"), help="folder of tables and log")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[item.name for item in PLAN], help="items")
+    parser.add_argument("--list", action="store_true", help="print the items and stop")
+    parser.add_argument("--rehearse", action="store_true", help="use tiny sizes, on the CPU")
     return parser.parse_args()
 
 
 def prepare(scratch: str) -> None:
-    """The environment of the items, which their processes read when they start."""
+    """Set the environment that the items' processes inherit."""
     os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["FASTREID_DATASETS"] = os.path.abspath(os.environ.get("FASTREID_DATASETS") or f"{scratch}/datasets")
-    os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"  # what is decoded once is decoded in this run
+    os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"  # no photographs that an earlier run decoded
 
 
 class Runner:
-    """Runs items one after the other."""
+    """Runs items one after the other and writes their rows."""
 
     def __init__(self, output: Path, deadline: float, rehearsal: bool, scratch: str):
         """
         Args:
-            output: a folder.
-            deadline: of `time.monotonic`.
-            rehearsal: on the CPU.
-            scratch: a folder for what the items write.
+            output: folder of the table and the log.
+            deadline: by `time.monotonic`.
+            rehearsal: use tiny sizes, on the CPU.
+            scratch: folder for the items' own files.
         """
         self.output, self.deadline, self.rehearsal, self.scratch = output, deadline, rehearsal, scratch
         self.log = output / "gpu.log"
@@ -86,10 +85,10 @@ class Runner:
         self.tables, self.machine = None, {}
 
     def run(self, items: list[Item]) -> None:
-        """Run what fits of the items, after a look at the machine that also finds out how processes are to start."""
+        """Probe the machine and how processes can be started there, then run the items that fit."""
         began = time.monotonic()
         for method, limit in PROBES:
-            self.context = starting(method)
+            self.context = start_context(method)
             problem = self.attempt(PROBE, limit, lambda row: self.machine.update({row["measured"]: row["value"]}))
             if not problem:
                 break
@@ -101,16 +100,16 @@ class Runner:
         self.add(PROBE.name, {"measured": "processes start by", "value": method})
         self.add(PROBE.name, {"measured": "time", "value": time.monotonic() - began, "unit": "s", "note": problem})
         if not self.machine.get("gpus") and not self.rehearsal:
-            sys.exit(f"PyTorch sees no GPU ({problem or 'none is there'}): give --rehearse for tiny sizes on the CPU.")
+            sys.exit(f"error: PyTorch finds no GPU{problem and f' ({problem})'}: --rehearse runs without one.")
         for item in items:
-            self.one(item)
+            self.run_item(item)
 
-    def one(self, item: Item) -> None:
-        """Run one item, or say why not."""
+    def run_item(self, item: Item) -> None:
+        """Run an item, or report why it is skipped."""
         left = self.deadline - time.monotonic()
         estimate, gpus = (1, item.gpus) if self.rehearsal else (item.estimate, self.machine["gpus"])
         if gpus < item.gpus:
-            self.add(item.name, {"measured": "not run", "note": f"needs {item.gpus} GPUs, {gpus} there"})
+            self.add(item.name, {"measured": "not run", "note": f"needs {item.gpus} GPUs, found {gpus}"})
         elif left < estimate:
             self.add(item.name, {"measured": "not run", "note": f"needs {estimate} s, {max(0, left):.0f} s left"})
         else:
@@ -121,48 +120,51 @@ class Runner:
             self.add(item.name, {"measured": "time", "value": seconds, "unit": "s", "note": problem or "done"})
 
     def attempt(self, item: Item, limit: float, receive) -> str:
-        """Run an item in a process of its own; what went wrong, or nothing.
+        """Run an item in a new process.
 
         Args:
             item: to run.
-            limit: seconds after which it is ended, with the processes that it started.
-            receive: called with each row as it comes.
+            limit: seconds after which it is killed, with the processes that it started.
+            receive: called with each row as it arrives.
+
+        Returns:
+            What went wrong, or "".
         """
-        known = self.log.stat().st_size
+        start = self.log.stat().st_size
         receiving, sending = self.context.Pipe(duplex=False)
         gpus = 0 if self.rehearsal else self.machine.get("gpus", 0)
         setting = Setting(self.rehearsal, gpus, limit, tempfile.mkdtemp(dir=self.scratch))
         process = self.context.Process(target=item.run, args=(setting, sending, str(self.log)))
         try:
             process.start()
-        except (EOFError, OSError) as error:  # what the items share does not even import
-            return f"could not be started: {error!r}"
+        except (EOFError, OSError) as error:  # the fork server could not import the items
+            return f"could not start: {error!r}"
         sending.close()
         try:
-            in_time = follow(process, receiving, time.monotonic() + limit, receive)
+            in_time = pass_on(process, receiving, time.monotonic() + limit, receive)
         finally:
-            end(process)
+            kill(process)
         if in_time and process.exitcode == 0:
             return ""
-        what = f"failed with {process.exitcode}" if in_time else f"ended at its limit of {limit:.0f} s"
-        return f"{what}; last line: {last_line(self.log, known)}"
+        what = f"failed with {process.exitcode}" if in_time else f"killed at its limit of {limit:.0f} s"
+        return f"{what}; last line: {last_line(self.log, start)}"
 
     def add(self, name: str, row: dict) -> None:
-        """Write a row down; a note is one line without the signs of a table."""
+        """Write a row; its note becomes one line without the sign | of a table."""
         note = " ".join(str(row.get("note") or "").replace("|", "/").split())
         self.tables.go_on({"item": name, "measured": "", "value": None, "unit": "", **row, "note": note})
 
 
-def starting(method: str) -> multiprocessing.context.BaseContext:
-    """How processes start: by forkserver, what they import is imported once for all, and CUDA by none beforehand."""
+def start_context(method: str) -> multiprocessing.context.BaseContext:
+    """Return multiprocessing's context for a start method; the fork server imports once what the items need."""
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["gpu_items", "gpu_steps", "gpu_runs"])
+        context.set_forkserver_preload(PRELOADED)
     return context
 
 
-def follow(process, receiving: Connection, deadline: float, receive) -> bool:
-    """Pass a process's rows on until it has ended; False if the deadline came first."""
+def pass_on(process, receiving: Connection, deadline: float, receive) -> bool:
+    """Pass on a process's rows until it ends; return False if the deadline comes first."""
     open_ends = [receiving, process.sentinel]
     while process.sentinel in open_ends:
         ready = wait(open_ends, max(0, deadline - time.monotonic()))
@@ -179,18 +181,18 @@ def follow(process, receiving: Connection, deadline: float, receive) -> bool:
     return True
 
 
-def end(process) -> None:
-    """End an item's process and all that it started, which are in one group; those of one that has ended, too."""
+def kill(process) -> None:
+    """Kill an item's process group: its process, if that still runs, and all that it started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # none is left, or it has no group yet
+    except (ProcessLookupError, PermissionError):  # nothing is left, or the group does not exist yet
         if process.is_alive():
             process.kill()
     process.join()
 
 
 def last_line(log: Path, start: int) -> str:
-    """The last line with something in it that was written to a log after the byte `start`."""
+    """Return the last line of a log that is not empty, after the byte `start`."""
     with log.open("rb") as file:
         file.seek(start)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]

@@ -1,6 +1,6 @@
 """Items of benchmarks/gpu.py: the machine, the tests, clusterings, features of timm models; and what all items share.
 
-Each reports rows; those of a rehearsal are as many, with tiny sizes, on the CPU.
+A rehearsal reports the same rows, measured with tiny sizes on the CPU.
 """
 
 import importlib.metadata
@@ -15,7 +15,7 @@ import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
 # isort: split
 import numpy as np
 import torch
-from clusterers import FaissFlat, Package
+from clusterers import Package
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from gpu_plan import Report, Setting
 from oracles import hard_features
@@ -28,45 +28,51 @@ from fastreid_fancl.engine.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torchvision", "timm", "numpy", "scipy", "scikit-learn", "numba", "opencv-python-headless", "faiss-gpu")
-LEAST = 1.03  # times as fast: a way of doing things that gains less goes
-MILLION_GOAL = 60  # seconds of a million rows
-TINY = {
-    **{"MODEL.BACKBONE.NAME": "build_two_layers", "MODEL.BACKBONE.DEPTH": "", "INPUT.SIZE_TRAIN": "[16,32]"},
-    **{"MODEL.BACKBONE.FEAT_DIM": 32},
-    **{"INPUT.SIZE_TEST": "[16,32]", "INPUT.PADDING.SIZE": 2, "DATASETS.NAMES": "('SyntheticTiny',)"},
-    **{"DATASETS.TESTS": "('SyntheticTiny',)", "DATALOADER.NUM_WORKERS": 0, "PSEUDO_LABELS.K1": 6},
-    **{"PSEUDO_LABELS.K2": 2, "SOLVER.IMS_PER_BATCH": 8, "TEST.IMS_PER_BATCH": 16},
-}
+LEAST = 1.03  # speed-up below which the faster way is not worth its code
+MILLION_GOAL = 60  # seconds to cluster a million rows
 FULL = {"DATALOADER.NUM_WORKERS": 8, "DATASETS.NAMES": "('SyntheticPandas',)", "DATASETS.TESTS": "('SyntheticPandas',)"}
+TINY = {
+    **{"DATASETS.NAMES": "('SyntheticTiny',)", "DATASETS.TESTS": "('SyntheticTiny',)", "DATALOADER.NUM_WORKERS": 0},
+    **{"INPUT.SIZE_TRAIN": "[16,32]", "INPUT.SIZE_TEST": "[16,32]", "INPUT.PADDING.SIZE": 2},
+    **{"PSEUDO_LABELS.K1": 6, "PSEUDO_LABELS.K2": 2, "SOLVER.IMS_PER_BATCH": 8, "TEST.IMS_PER_BATCH": 16},
+}
+TWO_LAYERS = {"MODEL.BACKBONE.NAME": "build_two_layers", "MODEL.BACKBONE.DEPTH": "", "MODEL.BACKBONE.FEAT_DIM": 32}
 
 
 @BACKBONE_REGISTRY.register()
 def build_two_layers(cfg) -> nn.Module:
-    """The encoder of a rehearsal, (B, 3, H, W) -> (B, D, H / 4, W / 4)."""
+    """The encoder of most rehearsals, (B, 3, H, W) -> (B, D, H / 4, W / 4)."""
     layers = {"conv1": nn.Conv2d(3, 8, 4, 4, bias=False), "bn1": nn.BatchNorm2d(8), "relu": nn.ReLU()}
     layers |= {"conv2": nn.Conv2d(8, cfg.MODEL.BACKBONE.FEAT_DIM, 3, padding=1)}
     return nn.Sequential(OrderedDict(layers))
 
 
-def keys_of(setting: Setting, **changes: object) -> dict[str, object]:
-    """Keys of a configuration that starts from random weights; in `changes` a dot is written __."""
-    common = {"MODEL.WEIGHTS": "", "MODEL.BACKBONE.PRETRAIN": False, "MODEL.DEVICE": setting.device}
-    size = TINY if setting.rehearsal else FULL
-    return {**common, **size, "OUTPUT_DIR": setting.scratch, **{k.replace("__", "."): v for k, v in changes.items()}}
+def keys_of(setting: Setting, tiny_encoder: bool = True, **changes: object) -> dict[str, object]:
+    """Configuration keys of an item, whose model starts from random weights.
+
+    Args:
+        setting: of the item.
+        tiny_encoder: replace the file's encoder in a rehearsal.
+        changes: further keys, with __ for each dot.
+    """
+    keys = {"MODEL.WEIGHTS": "", "MODEL.BACKBONE.PRETRAIN": False, "MODEL.DEVICE": setting.device}
+    keys |= TINY if setting.rehearsal else FULL
+    keys |= TWO_LAYERS if setting.rehearsal and tiny_encoder else {}
+    return {**keys, "OUTPUT_DIR": setting.scratch, **{key.replace("__", "."): v for key, v in changes.items()}}
 
 
-def words(keys: dict[str, object]) -> list[str]:
-    """KEY VALUE ... of the command line."""
+def opts(keys: dict[str, object]) -> list[str]:
+    """The arguments KEY VALUE ... of the command line."""
     return [str(word) for pair in keys.items() for word in pair]
 
 
 def configuration(file: str, keys: dict[str, object]):
-    """A file under configs/ with these keys."""
-    return load_config(str(ROOT / "configs" / file), words(keys))
+    """Load a file of configs/ with these keys."""
+    return load_config(str(ROOT / "configs" / file), opts(keys))
 
 
 def timed(function: Callable, device: torch.device) -> tuple[float, object]:
-    """Seconds of a call, the device's work included, and what it returns."""
+    """Return the seconds of a call, including the device's work, and its result."""
     wait(device)
     began = time.perf_counter()
     result = function()
@@ -75,13 +81,13 @@ def timed(function: Callable, device: torch.device) -> tuple[float, object]:
 
 
 def machine(report: Report, setting: Setting) -> None:
-    """The GPU, and the versions of what its numbers depend on.
+    """Report the hardware and the versions of the packages.
 
     Raises:
-        RuntimeError: if CUDA cannot begin in a process that starts like this one.
+        RuntimeError: if CUDA cannot be initialised in processes that start like this one.
     """
     if torch.cuda._is_in_bad_fork():
-        raise RuntimeError("CUDA has begun in the process that this one is a fork of")
+        raise RuntimeError("Expected a process in which CUDA can start, but its parent has initialised CUDA already.")
     gpus = torch.cuda.device_count()
     if gpus:
         torch.zeros(1, device="cuda")
@@ -99,26 +105,32 @@ def machine(report: Report, setting: Setting) -> None:
             report(name, "missing")
 
 
-def suite(report: Report, setting: Setting) -> None:
-    """The tests with the mark `cuda`; every failed one has a row.
+class Outcomes:
+    """A pytest plug-in that counts outcomes and reports each failure as a row."""
+
+    def __init__(self, report: Report):
+        self.report = report
+        self.passed = self.failed = self.skipped = 0
+
+    def pytest_runtest_logreport(self, report) -> None:
+        self.passed += report.when == "call" and report.passed
+        self.skipped += report.skipped
+        self.failed += report.failed
+        if report.failed:
+            lines = str(report.longrepr).splitlines()
+            error = next((line for line in lines if line.startswith("E ")), lines[-1])
+            self.report("failed", report.nodeid, note=error)
+
+
+def cuda_tests(report: Report, setting: Setting) -> None:
+    """Run the tests with the mark `cuda`.
 
     Raises:
-        RuntimeError: if one fails, or none passes.
+        RuntimeError: if one fails, or none passes on a GPU.
     """
     import pytest
 
-    class Outcomes:
-        passed = failed = skipped = 0
-
-        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            self.passed += report.when == "call" and report.passed
-            self.skipped += report.skipped
-            self.failed += report.failed
-            if report.failed:
-                lines = str(report.longrepr).splitlines()
-                told("failed", report.nodeid, note=next((line for line in lines if line.startswith("E ")), lines[-1]))
-
-    told, outcomes = report, Outcomes()
+    outcomes = Outcomes(report)
     files = [str(path) for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.cuda" in path.read_text()]
     options = ["-m", "cuda", "-rf", "--tb=short", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
     pytest.main([*options, *files], [outcomes])
@@ -130,68 +142,72 @@ def suite(report: Report, setting: Setting) -> None:
 
 
 def clustering(report: Report, setting: Setting, rows: int, dimensions: int) -> None:
-    """Neighbours, Jaccard distance and DBSCAN on the device; beside faiss on it, and the CPU for the smallest size."""
+    """Time neighbour search, Jaccard distance and DBSCAN on the device, and faiss's search.
+
+    The smallest size runs twice, to see whether the labels repeat, and once on the CPU, to compare with it.
+    """
     device, on_cpu, million = torch.device(setting.device), rows < 50_000, rows >= 1e6
     rows, dimensions = (300, 32) if setting.rehearsal else (rows, dimensions)
     features, _ = hard_features(rows, dimensions, max(2, rows // 17))
-    found = [phases(report, torch.from_numpy(features).to(device), turn, device) for turn in range(1 + on_cpu)]
-    whole, labels = found[-1]
-    if len(found) > 1:
-        report("labels of two turns", float((found[0][1] == labels).mean()), "share equal")
-    goal = f"goal: below {MILLION_GOAL} s, {'reached' if whole < MILLION_GOAL else 'missed'}"
-    report("all", whole, "s", goal if million and setting.gpus else "")
+    turns = [phases(report, torch.from_numpy(features).to(device), f"turn {1 + n}", device) for n in range(1 + on_cpu)]
+    seconds, labels = turns[-1]
+    goal = f"goal: below {MILLION_GOAL} s, {'reached' if seconds < MILLION_GOAL else 'missed'}"
+    report("all", seconds, "s", goal if million and setting.gpus else "")
     search_by_faiss(report, features, device)
     if on_cpu:
-        seconds, there = phases(report, torch.from_numpy(features), "CPU", torch.device("cpu"))
-        report("labels of the CPU", float((there == labels).mean()), "share equal")
-        verdict(report, setting, "clustering on the GPU", whole, seconds)
+        report("labels of two turns", float((turns[0][1] == labels).mean()), "share equal")
+        cpu_seconds, cpu_labels = phases(report, torch.from_numpy(features), "CPU", torch.device("cpu"))
+        report("labels of the CPU", float((cpu_labels == labels).mean()), "share equal")
+        speed_up(report, setting, "clustering on the GPU", seconds, cpu_seconds)
 
 
-def phases(report: Report, features: torch.Tensor, turn: object, device: torch.device) -> tuple[float, np.ndarray]:
-    """Seconds of one turn, each phase reported, and its labels."""
+def phases(report: Report, features: torch.Tensor, turn: str, device: torch.device) -> tuple[float, np.ndarray]:
+    """Cluster once and report each phase; return the seconds of all phases, and the labels."""
     system = Package(features, 30, 6)
-    seconds, neighbors = timed(lambda: system.search(features), device)
-    more, distance = timed(lambda: system.distances(features, neighbors), device)
-    last, labels = timed(lambda: system.cluster(distance, 0.6), device)
-    for phase, taken in (("search", seconds), ("distances", more), ("DBSCAN", last)):
-        report(phase, taken, "s", f"turn {turn}")
+    seconds = {}
+    seconds["search"], neighbors = timed(lambda: system.search(features), device)
+    seconds["distances"], distance = timed(lambda: system.distances(features, neighbors), device)
+    seconds["DBSCAN"], labels = timed(lambda: system.cluster(distance, 0.6), device)
+    for phase, taken in seconds.items():
+        report(phase, taken, "s", turn)
     if device.type == "cuda":
-        report("GPU memory", torch.cuda.max_memory_allocated(device) / 2**30, "GiB", f"turn {turn}")
-    report("clusters", int(labels.max() + 1), "", f"turn {turn}")
-    return seconds + more + last, labels
+        report("GPU memory", torch.cuda.max_memory_allocated(device) / 2**30, "GiB", turn)
+    report("clusters", int(labels.max() + 1), "", turn)
+    return sum(seconds.values()), labels
 
 
 def search_by_faiss(report: Report, features: np.ndarray, device: torch.device) -> None:
-    """Seconds of faiss's flat index, on the GPU where it has one."""
+    """Report the seconds of faiss's exact search on the device."""
     try:
         import faiss
     except ImportError:
         report("search by faiss", note="faiss is not installed")
         return
     if device.type == "cuda" and not faiss.get_num_gpus():
-        report("search by faiss", note="this faiss knows no GPU")
+        report("search by faiss", note="the installed faiss has no GPU support")
         return
-    if device.type == "cpu":
-        system = FaissFlat(features, 30, 6)
-        report("search by faiss", timed(lambda: system.search(features), device)[0], "s")
-        return
-    table = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, faiss.IndexFlatL2(features.shape[1]))
-    table.add(features)
-    report("search by faiss", timed(lambda: table.search(features, 30), device)[0], "s", "on the GPU")
+    index = faiss.IndexFlatL2(features.shape[1])
+    if device.type == "cuda":
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    index.add(features)
+    report("search by faiss", timed(lambda: index.search(features, 30), device)[0], "s")
 
 
-def verdict(report: Report, setting: Setting, what: str, seconds: float, without: float) -> None:
-    """How many times as fast a way is as to do without it, and by LEAST whether it stays; on a CPU it is not judged."""
+def speed_up(report: Report, setting: Setting, what: str, seconds: float, without: float) -> None:
+    """Report the speed-up that a way of doing things brings, and by LEAST whether it stays or goes.
+
+    A CPU does not decide that.
+    """
     times = without / seconds
-    judged = "needs CUDA" if not setting.gpus else "it stays" if times >= LEAST else f"below {LEAST}: it goes"
-    report(what, times, "times as fast", f"{1000 * seconds:.4g} ms, without {1000 * without:.4g} ms: {judged}")
+    decision = "needs CUDA" if not setting.gpus else "it stays" if times >= LEAST else f"below {LEAST}: it goes"
+    report(what, times, "times as fast", f"{1000 * seconds:.4g} ms, without {1000 * without:.4g} ms: {decision}")
 
 
-def timm_features(report: Report, setting: Setting, name: str, dimensions: int, pretrained: bool) -> None:
-    """Images/s of a timm model's features, from pixels that are on the GPU already."""
-    keys = keys_of(setting, MODEL__BACKBONE__NAME="build_timm_backbone", MODEL__BACKBONE__TIMM=name)
-    keys |= {"MODEL.BACKBONE.FEAT_DIM": dimensions, "MODEL.BACKBONE.PRETRAIN": pretrained}
-    cfg = configuration("Synthetic/cluster_contrast.yml", keys)
+def timm_features(report: Report, setting: Setting, name: str) -> None:
+    """Report the images/s of a timm model's features for photographs of 224 x 224 that are on the device already."""
+    keys = keys_of(setting, tiny_encoder=False, MODEL__BACKBONE__TIMM=name)
+    keys |= {} if setting.rehearsal else {"TEST.IMS_PER_BATCH": 128}
+    cfg = configuration("Photographs/cluster_contrast.yml", keys)
     model, batch = Trainer.build_model(cfg).eval(), cfg.TEST.IMS_PER_BATCH
     images = 255 * torch.rand(batch, 3, *cfg.INPUT.SIZE_TEST, device=setting.device)
     runs = 2 if setting.rehearsal else 20
@@ -203,4 +219,6 @@ def timm_features(report: Report, setting: Setting, name: str, dimensions: int, 
 
     run()
     seconds, _ = timed(run, images.device)
-    report("features", runs * batch / seconds, "images/s", f"{cfg.MODEL.PRECISION}, {batch} at once")
+    size = " x ".join(map(str, cfg.INPUT.SIZE_TEST))
+    note = f"random weights, {cfg.MODEL.PRECISION}, batches of {batch}, {size} pixels"
+    report("features", runs * batch / seconds, "images/s", note)

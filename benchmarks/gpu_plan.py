@@ -1,6 +1,7 @@
-"""The items of benchmarks/gpu.py in order of worth. Nothing here imports PyTorch: what starts them does without.
+"""The items of benchmarks/gpu.py, most important first.
 
-An item is a function of gpu_items.py, gpu_steps.py or gpu_runs.py, called with (report, setting, *arguments).
+An item is a function of gpu_items.py, gpu_steps.py or gpu_runs.py, called with (report, setting, *arguments). Nothing
+here imports PyTorch, because the process that starts the items works without it.
 """
 
 import importlib
@@ -15,13 +16,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """What an item runs in.
+    """The conditions an item runs under.
 
     Attributes:
-        rehearsal: tiny sizes on the CPU.
-        gpus: that it may use.
-        seconds: after which it is ended.
-        scratch: a folder of its own.
+        rehearsal: use tiny sizes, on the CPU.
+        gpus: number of GPUs it may use.
+        seconds: time limit.
+        scratch: folder of its own.
     """
 
     rehearsal: bool
@@ -39,12 +40,12 @@ class Item:
     """One thing to check or measure.
 
     Attributes:
-        name: for the table and `--only`.
+        name: in the table and for `--only`.
         function: "module.function".
-        estimate, limit: seconds on an H200: what it should take, and when it is ended.
+        estimate, limit: seconds on an H200 that it should take, and after which it is killed.
         purpose: in a few words.
         arguments: of the function, after (report, setting).
-        gpus: that it needs; without them it is only rehearsed.
+        gpus: number of GPUs it needs, except in a rehearsal.
     """
 
     name: str
@@ -56,9 +57,9 @@ class Item:
     gpus: int = 0
 
     def run(self, setting: Setting, sending, log: str) -> None:
-        """Run the function in this process, which leads a group of its own; what it prints goes to the end of a log."""
+        """Run the function in this process, as the leader of a new process group, and append its output to a log."""
         os.setsid()
-        threading.Thread(target=end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+        threading.Thread(target=die_with, args=(multiprocessing.parent_process(),), daemon=True).start()
         os.chdir(setting.scratch)
         self._redirect(log)
         try:
@@ -78,7 +79,7 @@ class Item:
 
 
 class Report:
-    """Called with what was measured, its value, its unit and a note: a row, sent at once."""
+    """Sends a row to the table: what was measured, its value, its unit and a note."""
 
     def __init__(self, sending):
         self.sending = sending
@@ -87,8 +88,8 @@ class Report:
         self.sending.send({"measured": measured, "value": value, "unit": unit, "note": note})
 
 
-def end_with(parent) -> None:
-    """End this process's group when the parent is no more, however that ended."""
+def die_with(parent) -> None:
+    """Kill this process's group when the parent has ended for any reason."""
     parent.join()
     os.killpg(0, signal.SIGKILL)
 
@@ -105,32 +106,31 @@ def _steps() -> list[Item]:
 def _clusterings() -> list[Item]:
     sizes = [(32_621, 2048, 40, 90), (100_000, 2048, 40, 90), (1_000_000, 256, 80, 150)]
     return [
-        Item(f"clustering {rows} x {dim}", "gpu_items.clustering", needed, limit, "features to labels", (rows, dim))
-        for rows, dim, needed, limit in sizes
+        Item(f"clustering {rows} x {dim}", "gpu_items.clustering", estimate, limit, "features to labels", (rows, dim))
+        for rows, dim, estimate, limit in sizes
     ]
 
 
 def _features() -> list[Item]:
-    efficientnet, resnet, vit = "tf_efficientnet_lite0", "resnet50", "vit_small_patch14_dinov2"
     return [
-        Item(f"features {model[0]}", "gpu_items.timm_features", 8, 30, "images/s of a timm model", model)
-        for model in ((efficientnet, 1280, True), (resnet, 2048, False), (vit, 384, False))
+        Item(f"features {model}", "gpu_items.timm_features", 8, 30, "images/s of a timm model", (model,))
+        for model in ("tf_efficientnet_lite0", "resnet50", "vit_small_patch14_dinov2")
     ]
 
 
-PROBE = Item("machine", "gpu_items.machine", 10, 60, "what is here")
+PROBE = Item("machine", "gpu_items.machine", 10, 60, "hardware and versions")
 PLAN = [
-    Item("tests", "gpu_items.suite", 90, 180, "the tests that need CUDA", gpus=1),
-    Item("data", "gpu_runs.data", 20, 60, "draws and decodes the photographs of the next items"),
+    Item("tests", "gpu_items.cuda_tests", 90, 180, "the tests that need CUDA", gpus=1),
+    Item("data", "gpu_runs.data", 20, 60, "draws and decodes the photographs of later items"),
     *_steps(),
-    Item("resume", "gpu_runs.resume", 25, 60, "2 epochs beside 1 and a resumed one"),
+    Item("resume", "gpu_runs.resume", 25, 60, "weights of a resumed run and of one without a break"),
     *_clusterings(),
-    Item("ways", "gpu_steps.ways", 40, 90, "two ways side by side, and which one goes"),
-    Item("plan fancl", "gpu_runs.planned", 35, 75, "memory and time beside --plan's", ("fancl",)),
-    Item("plan cluster_contrast", "gpu_runs.planned", 25, 60, "likewise", ("cluster_contrast",)),
-    Item("one rank", "gpu_runs.one_rank", 10, 40, "the run of torchrun's one process, by NCCL"),
-    Item("two ranks", "gpu_runs.two_ranks", 30, 60, "clustering shared by processes beside one alone", gpus=2),
+    Item("optimisations", "gpu_steps.optimisations", 40, 90, "the speed-up of each, and whether it stays"),
+    Item("plan fancl", "gpu_runs.plan_and_run", 35, 75, "memory and time of --plan and of the run", ("fancl",)),
+    Item("plan cluster_contrast", "gpu_runs.plan_and_run", 25, 60, "likewise", ("cluster_contrast",)),
+    Item("one rank", "gpu_runs.one_rank", 10, 40, "a torchrun job of one process, with NCCL"),
+    Item("two ranks", "gpu_runs.two_ranks", 30, 60, "clustering shared by two processes", gpus=2),
     *_features(),
-    Item("schedule fancl", "gpu_runs.schedule", 45, 300, "the paper's schedule, shortened", ("FANCL", 0.4)),
-    Item("schedule cluster_contrast", "gpu_runs.schedule", 45, 300, "likewise", ("ClusterContrast", 0.8)),
+    Item("schedule fancl", "gpu_runs.schedule", 45, 300, "the paper's schedule, shortened", ("fancl", 0.4)),
+    Item("schedule cluster_contrast", "gpu_runs.schedule", 45, 300, "likewise", ("cluster_contrast", 0.8)),
 ]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run benchmarks/gpu.py from the folder that benchmarks/gpu_pack.py has packed: .gpu/run.sh --minutes 10 --output OUTPUT
-# PYTHON is the Python that has PyTorch, by default python3. All that is written but OUTPUT goes away at the end.
+# Run benchmarks/gpu.py from a folder of benchmarks/gpu_pack.py: .gpu/run.sh --minutes 10 --output OUTPUT
+# PYTHON names the Python that has PyTorch, by default python3. Everything except OUTPUT is removed at the end.
 set -euo pipefail
 packed=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}

@@ -1,4 +1,4 @@
-"""Items of benchmarks/gpu.py that are whole runs: resumed, planned, of several processes, by the paper's schedule."""
+"""Items of benchmarks/gpu.py that run whole trainings: resumed, planned, distributed, by the paper's schedule."""
 
 import os
 import sys
@@ -14,9 +14,8 @@ import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
 import numpy as np
 import torch
 import torch.multiprocessing as mp
-import yaml
 from fastreid.utils import comm
-from gpu_items import ROOT, configuration, keys_of, timed, verdict, words
+from gpu_items import ROOT, configuration, keys_of, opts, speed_up, timed
 from gpu_plan import Report, Setting
 from plan import planned as read_plan
 
@@ -28,24 +27,22 @@ from fastreid_fancl.engine.run import command_line, evaluate
 from fastreid_fancl.engine.trainer import Trainer, check_data
 from fastreid_fancl.report.runs import read_epochs
 
-# A schedule's encoder is that of its file.
-OF_FILE = ("MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "MODEL.BACKBONE.FEAT_DIM", "FANA.LAYER")
-PAPER = 60  # epochs, with lower learning rates after a third and two thirds
+PAPER_EPOCHS = 60
 
 
 def train(file: str, keys: dict[str, object], *flags: str) -> None:
-    """A run of tools/train_net.py in this process."""
-    command_line(["--config-file", str(ROOT / "configs" / file), *flags, *words(keys)])
+    """Train in this process as tools/train_net.py does."""
+    command_line(["--config-file", str(ROOT / "configs" / file), *flags, *opts(keys)])
 
 
-def apart(function: Callable, *args):
-    """What a function returns, from a process of its own: its memory and its GPU are not this one's."""
+def in_own_process(function: Callable, *args):
+    """Call a function in a new process, so that its peak memory is only its own, and return its result."""
     with ProcessPoolExecutor(1, get_context("fork")) as pool:
         return pool.submit(function, *args).result()
 
 
 def data(report: Report, setting: Setting) -> None:
-    """Draw, check and decode what the next items read."""
+    """Draw, check and decode the photographs that the next items read."""
     began = time.perf_counter()
     cfg = configuration("Synthetic/fancl.yml", keys_of(setting))
     check_data(cfg)
@@ -57,7 +54,10 @@ def data(report: Report, setting: Setting) -> None:
 
 
 def resume(report: Report, setting: Setting) -> None:
-    """Weights after 2 epochs, after 2 again, and after 1 and another resumed one, on the true labels."""
+    """Compare the weights of a run of 2 epochs with those of the same run repeated, and of one resumed after 1 epoch.
+
+    Labels are the true ones, so that no clustering makes small differences large.
+    """
     iterations = 2 if setting.rehearsal else 8
     keys = keys_of(setting, DATASETS__TESTS="()", PSEUDO_LABELS__ALGORITHM="oracle", SOLVER__ITERS_PER_EPOCH=iterations)
     keys |= {"SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.MAX_EPOCH": 2}
@@ -67,12 +67,12 @@ def resume(report: Report, setting: Setting) -> None:
     train("Synthetic/fancl.yml", keys | runs["parts"] | {"SOLVER.MAX_EPOCH": 1})
     train("Synthetic/fancl.yml", keys | runs["parts"], "--resume")
     whole, again, parts = (weights(f"{run['OUTPUT_DIR']}/model_final.pth") for run in runs.values())
-    compare(report, "the same run again", whole, again)
-    compare(report, "1 epoch and a resumed one", whole, parts)
+    compare(report, "run repeated", whole, again)
+    compare(report, "run resumed", whole, parts)
 
 
 def weights(path: str) -> dict[str, torch.Tensor]:
-    """Of a checkpoint's model."""
+    """Read the model's weights from a checkpoint."""
     return torch.load(path, map_location="cpu", weights_only=True)["model"]
 
 
@@ -80,30 +80,31 @@ def compare(report: Report, what: str, expected: dict[str, torch.Tensor], found:
     """Report the largest difference of two models' weights."""
     differences = {name: (expected[name].double() - found[name].double()).abs().max().item() for name in expected}
     name = max(differences, key=differences.get)
-    report(what, differences[name], "largest difference", f"in {name}" if differences[name] else "equal to the bit")
+    report(what, differences[name], "largest difference", f"in {name}" if differences[name] else "bit-identical")
 
 
-def planned(report: Report, setting: Setting, method: str) -> None:
-    """What --plan says beside what the run takes: memory of the GPU, seconds."""
+def plan_and_run(report: Report, setting: Setting, method: str) -> None:
+    """Compare the seconds and the GPU memory that --plan expects with those of the run."""
     file = f"Synthetic/{method}.yml"
     keys = keys_of(setting, SOLVER__MAX_EPOCH=2, SOLVER__STEPS="[1]", TEST__EVAL_PERIOD=2, DATASETS__TESTS="()")
     keys |= {"SOLVER.ITERS_PER_EPOCH": 2} if setting.rehearsal else {}
-    expected, found = apart(foretell, file, keys), apart(take, file, keys)
+    expected, found = in_own_process(expected_usage, file, keys), in_own_process(actual_usage, file, keys)
     for what, unit in (("GPU memory", "GiB"), ("phases", "s")):
-        said, taken = expected[what], found[what]
-        report(f"{what}, planned", said, unit, "" if said is not None else "needs CUDA")
-        report(f"{what}, taken", taken, unit, f"{taken / said:.2f} of the plan" if said and taken else "")
+        planned, actual = expected[what], found[what]
+        note = "" if setting.gpus or what == "phases" else "needs CUDA"
+        report(f"{what}, planned", planned, unit, note)
+        report(f"{what}, actual", actual, unit, f"{actual / planned:.2f} of the plan" if planned and actual else note)
 
 
-def foretell(file: str, keys: dict[str, object]) -> dict[str, float | None]:
-    """The GiB of a GPU and the seconds of all phases but the checkpoints that a plan expects."""
-    said = read_plan(str(plan(configuration(file, keys))))
+def expected_usage(file: str, keys: dict[str, object]) -> dict[str, float | None]:
+    """Return the GiB of GPU memory and the seconds of all phases, without checkpoints, that a plan expects."""
+    expected = read_plan(str(plan(configuration(file, keys))))
     phases = ("features, s", "clustering, s", "memory, s", "training, s")
-    return {"GPU memory": said.get("GPU memory, GiB"), "phases": sum(said.get(phase, 0) for phase in phases)}
+    return {"GPU memory": expected.get("GPU memory, GiB"), "phases": sum(expected.get(phase, 0) for phase in phases)}
 
 
-def take(file: str, keys: dict[str, object]) -> dict[str, float | None]:
-    """What a run took, by the same names."""
+def actual_usage(file: str, keys: dict[str, object]) -> dict[str, float | None]:
+    """Train and return what `expected_usage` expects."""
     train(file, keys)
     epochs = read_epochs(Path(keys["OUTPUT_DIR"]))
     on_gpu = keys["MODEL.DEVICE"] == "cuda"
@@ -112,7 +113,7 @@ def take(file: str, keys: dict[str, object]) -> dict[str, float | None]:
 
 
 def one_rank(report: Report, setting: Setting) -> None:
-    """A run as torchrun starts it, as the one process of its job: NCCL on a GPU."""
+    """Train as the only process of a torchrun job, with NCCL on a GPU."""
     variables = {"TORCHELASTIC_RUN_ID": "gpu", "WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
     variables |= {"GROUP_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     os.environ.update({name: str(value) for name, value in variables.items()})
@@ -122,24 +123,25 @@ def one_rank(report: Report, setting: Setting) -> None:
 
 
 def free_port() -> int:
+    """Return a free TCP port of this machine."""
     return sys.modules["fastreid.engine.launch"]._find_free_port()
 
 
 def two_ranks(report: Report, setting: Setting) -> None:
-    """Seconds of a clustering that two processes share, each with a GPU, and of one alone."""
+    """Compare Jaccard distances that two processes share, with a GPU each, with those of one process."""
     rows = 500 if setting.rehearsal else 100_000
     compat.choose_backend(setting.device)
     results = mp.get_context("fork").SimpleQueue()
     url, args = f"tcp://127.0.0.1:{free_port()}", (rows, 2048, setting, results)
-    # CUDA has not begun in this process, so that it may fork.
-    mp.start_processes(distributed_worker, (both, 2, 2, 0, url, args), nprocs=2, start_method="fork")
+    # This process may fork: it has not initialised CUDA.
+    mp.start_processes(distributed_worker, (shared_and_alone, 2, 2, 0, url, args), nprocs=2, start_method="fork")
     alone, shared, equal = results.get()
     report("distances alone and shared", equal, "share equal")
-    verdict(report, setting, "clustering shared by two processes", shared, alone)
+    speed_up(report, setting, "clustering shared by two processes", shared, alone)
 
 
-def both(rows: int, dimensions: int, setting: Setting, results) -> None:
-    """One process's part: its share, then on the first one all of it."""
+def shared_and_alone(rows: int, dimensions: int, setting: Setting, results) -> None:
+    """Compute the distances together, then all of them on the first process."""
     device = torch.device(setting.device, comm.get_local_rank()) if setting.gpus else torch.device("cpu")
     options = configuration("Synthetic/fancl.yml", keys_of(setting)).PSEUDO_LABELS
     features = clustered(rows, dimensions, 0).to(device)
@@ -152,27 +154,36 @@ def both(rows: int, dimensions: int, setting: Setting, results) -> None:
 
 
 def schedule(report: Report, setting: Setting, method: str, share: float) -> None:
-    """A method with the paper's schedule on drawn pandas, from weights of photographs, in as many epochs as fit."""
-    keys = keys_of(setting, MODEL__META_ARCHITECTURE=method, MODEL__BACKBONE__PRETRAIN=True)
-    keys = {key: value for key, value in keys.items() if key not in OF_FILE}
-    keys |= {"SOLVER.ITERS_PER_EPOCH": 2} if setting.rehearsal else {}
-    file, began = "Photographs/fancl.yml", time.perf_counter()
-    scores(report, "at the start", evaluate(configuration(file, keys)))
-    whole = read_plan(str(plan(configuration(file, keys | {"SOLVER.MAX_EPOCH": PAPER}))))["the run, s"]
+    """Train on drawn pandas from ImageNet weights by the paper's schedule, in as many epochs as fit.
+
+    Args:
+        method: a file of configs/Photographs.
+        share: part of the remaining time for the training.
+    """
+    file, began = f"Photographs/{method}.yml", time.perf_counter()
+    keys = keys_of(setting, tiny_encoder=False, MODEL__BACKBONE__PRETRAIN=True)
+    keys |= {"SOLVER.ITERS_PER_EPOCH": 1} if setting.rehearsal else {}
+    report_scores(report, "at the start", evaluate(configuration(file, keys)))
+    planned = read_plan(str(plan(configuration(file, keys | epochs_of(PAPER_EPOCHS)))))["the run, s"]
     left = share * (setting.seconds - (time.perf_counter() - began))
-    epochs = 3 if setting.rehearsal else max(3, min(PAPER, int(PAPER * left / whole)))
-    keys |= {"SOLVER.MAX_EPOCH": epochs, "SOLVER.STEPS": [epochs // 3, 2 * epochs // 3]}
-    keys |= {"TEST.EVAL_PERIOD": epochs, "SOLVER.CHECKPOINT_PERIOD": epochs}
-    report("epochs", epochs, f"of {PAPER}", f"planned: {whole:.0f} s for all")
-    train(file, keys)
-    finished = read_epochs(Path(setting.scratch))
-    seconds = sum(sum(epoch.seconds.values()) for epoch in finished) / len(finished)
-    report("an epoch", seconds, "s", yaml.dump(finished[-1].seconds, default_flow_style=True))
-    scores(report, "at the end", finished[-1].scores)
-    report("clusters", finished[-1].clustering.get("clusters"))
+    epochs = 3 if setting.rehearsal else max(3, min(PAPER_EPOCHS, int(PAPER_EPOCHS * left / planned)))
+    report("epochs", epochs, f"of {PAPER_EPOCHS}", f"planned: {planned:.0f} s for all")
+    train(file, keys | epochs_of(epochs))
+    found = read_epochs(Path(setting.scratch))
+    seconds = sum(sum(epoch.seconds.values()) for epoch in found) / len(found)
+    last = ", ".join(f"{phase} {taken:.3g}" for phase, taken in found[-1].seconds.items())
+    report("seconds per epoch", seconds, "s", f"the last: {last}")
+    report_scores(report, "at the end", found[-1].scores)
+    report("clusters", found[-1].clustering.get("clusters"))
 
 
-def scores(report: Report, when: str, found: dict) -> None:
-    """mAP and Rank-1, in percent."""
+def epochs_of(number: int) -> dict[str, object]:
+    """Keys of the paper's schedule in this number of epochs, with one evaluation and one checkpoint at the end."""
+    keys = {"SOLVER.MAX_EPOCH": number, "SOLVER.STEPS": [number // 3, 2 * number // 3]}
+    return keys | {"TEST.EVAL_PERIOD": number, "SOLVER.CHECKPOINT_PERIOD": number}
+
+
+def report_scores(report: Report, when: str, found: dict) -> None:
+    """Report mAP and Rank-1."""
     for name in ("mAP", "Rank-1"):
         report(f"{name} {when}", found.get(name), "%")
