@@ -166,7 +166,9 @@ class PseudoLabels(HookBase):
             original = features["original"].to(clustering_device(options, method.device))
             distance = distance_together(original, options)
             found = from_main(
-                lambda: assign_labels(original, identities, cameras, options, method.refine_labels, seed, distance)
+                lambda: assign_labels(
+                    original, identities, cameras, options, method.refine_labels, seed, distance, dataset.keys
+                )
             )
         labels = found.labels
         clustered = time.perf_counter()
