@@ -43,7 +43,7 @@ def groups_of(root, monkeypatch, weights) -> dict[str, int]:
 
 
 def test_groups_do_not_depend_on_the_order_of_rows(tmp_path, monkeypatch, start):
-    write_animals(tmp_path / "ordered" / "Stripes", animals=8, images=7)
+    write_animals(tmp_path / "ordered" / "Stripes", animals=20, images=4)
     folder = tmp_path / "ordered" / "Stripes"
     header, *rows = (folder / "metadata.csv").read_text().splitlines()
     expected = groups_of(tmp_path / "ordered", monkeypatch, start)
