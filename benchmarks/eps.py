@@ -55,7 +55,7 @@ def made_up(seeds: list[int]) -> Iterator[Case]:
             yield Case("hard synthetic features", f"{name}, seed {seed}", *hard_features(seed=seed, **options), 20, 6)
 
 
-def of_runs(runs: list[Path], datasets: list[str]) -> Iterator[Case]:
+def of_runs(runs: list[Path], datasets: list[str], imports: list[str]) -> Iterator[Case]:
     """Features of the training images by a run's start and checkpoints; a start that runs share counts once."""
     seen = set()
     for run in runs:
@@ -64,11 +64,11 @@ def of_runs(runs: list[Path], datasets: list[str]) -> Iterator[Case]:
             for name in datasets or read_config(run)["DATASETS"]["NAMES"]:
                 if (weights, name) not in seen:
                     seen.add((weights, name))
-                    yield of_weights(run, weights, name)
+                    yield of_weights(run, weights, name, imports)
 
 
-def of_weights(run: Path, weights: str, name: str) -> Case:
-    cfg = run_config(run, ["MODEL.WEIGHTS", weights, "DATASETS.NAMES", f"('{name}',)"])
+def of_weights(run: Path, weights: str, name: str, imports: list[str]) -> Case:
+    cfg = run_config(run, ["MODEL.WEIGHTS", weights, "DATASETS.NAMES", f"('{name}',)"], imports)
     images, _, features = encode(cfg)
     labels = cfg.PSEUDO_LABELS
     return Case(name, weights, features.numpy(), images.targets, labels.K1, labels.K2)
@@ -111,10 +111,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3])
     parser.add_argument("--runs", type=Path, nargs="*", default=[])
     parser.add_argument("--datasets", nargs="+", default=[])
+    parser.add_argument("--allow-imports", action="append", default=[], metavar="FILE", help="of the runs' IMPORTS")
     add_output(parser)
     args = parser.parse_args()
     tables, rows = Tables(args.output, setting()["machine"], torch.get_num_threads()), []
-    for case in chain(made_up(args.seeds), of_runs(args.runs, args.datasets)):
+    for case in chain(made_up(args.seeds), of_runs(args.runs, args.datasets, args.allow_imports)):
         rows.append(measure(case))
         tables.keep(rows[-1:])
         print(rows[-1]["of"], f"lost {rows[-1]['lost_at_auto']:.3f}", flush=True)

@@ -11,7 +11,7 @@ from .clustering import NoClustersError, grouping_scores
 from .data.loaders import ReIDDataset, feature_loader
 from .engine.evaluation import in_words
 from .engine.hooks import extract_features
-from .engine.labels import Labels, assign_labels, clustering_device, memory_told, write_table
+from .engine.labels import Labels, assign_labels, by_size, clustering_device, memory_told, write_table
 from .engine.run import load_model, weights_named
 from .engine.seeds import derive
 from .engine.trainer import check_data, is_unsupervised, training_items
@@ -57,7 +57,8 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
         start: without MODEL.WEIGHTS, take the pretrained weights that a training would start from.
 
     Returns:
-        N items (path, pid, camid), and their labels.
+        N items (path, pid, camid), and their labels, numbered by the size of the groups and then by their first path.
+        Neither depends on the order of a table's rows.
 
     Raises:
         ValueError: of a supervised configuration, without weights, without usable clusters.
@@ -75,10 +76,12 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     with memory_told():
         features = features.to(clustering_device(options, model.device))
         try:
-            found = assign_labels(features, images.targets, cameras, options, model.refine_labels, seed)
+            found = assign_labels(
+                features, images.targets, cameras, options, model.refine_labels, seed, keys=images.keys
+            )
         except NoClustersError as error:
             raise ValueError(no_groups(len(images), error.reason, options)) from error
-    return images.img_items, found
+    return images.img_items, found._replace(labels=by_size(found.labels, [path for path, *_ in images.img_items]))
 
 
 def no_groups(photographs: int, reason: str, options) -> str:

@@ -30,6 +30,46 @@ def saved(tmp_path, image, name="a.png", **options):
 
 
 @pytest.mark.parametrize(
+    ("mode", "values", "expected"),
+    [
+        # 4095 is white of 12 bits, 1365 a third of it: 85
+        ("I;16", [0, 1365, 4095], [0, 85, 255]),
+        ("I;16", [0, 341, 1023], [0, 85, 255]),
+        ("I;16", [0, 5461, 16383], [0, 85, 255]),
+        ("I", [0, 1365, 4095], [0, 85, 255]),
+        # one more than 14 bits hold: 16384 / 257 = 63.75
+        ("I;16", [0, 5397, 16384], [0, 21, 64]),
+        ("I;16", [0, 21845, 65535], [0, 85, 255]),
+        ("I;16", [0, 0, 0], [0, 0, 0]),
+    ],
+)
+def test_values_of_few_bits_in_16_are_scaled_by_their_own_range(tmp_path, mode, values, expected):
+    array = np.array([values], dtype=np.uint16 if mode == "I;16" else np.int32)
+    path = saved(tmp_path, Image.fromarray(array), "a.tif")
+    assert Image.open(path).mode == mode
+    assert np.asarray(read_image(path))[0, :, 0].tolist() == expected
+
+
+def test_the_range_of_few_bits_is_said_once(tmp_path, caplog):
+    images.log_once.cache_clear()
+    caplog.set_level(logging.INFO)
+    for name in ("a.png", "b.png"):
+        read_image(saved(tmp_path, Image.fromarray(np.array([[0, 4000]], dtype=np.uint16)), name))
+    assert [record.message for record in caplog.records] == [
+        "photographs of 16 bits that hold values of 12 bits at most: 4095 becomes white, not 65535"
+    ]
+
+
+@pytest.mark.parametrize(("most", "warned"), [(4095, True), (16383, True), (65535, False)])
+def test_colour_of_16_bits_that_pillow_makes_nearly_black_is_warned_of(tmp_path, caplog, most, warned):
+    cv2 = pytest.importorskip("cv2")  # Pillow writes no such file
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(os.fspath(path), np.full((4, 4, 3), most, dtype=np.uint16))
+    read_image(path)
+    assert (f"{path}: nearly black" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
     ("mode", "colour", "name", "expected"),
     [
         ("RGB", (10, 20, 30), "a.png", (10, 20, 30)),

@@ -24,15 +24,15 @@ def root(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "counts"),
     [
-        # eight animals of one photograph; three of two; four of two photographs by one camera each
-        (["path,identity", *(f"{n}.png,{n}" for n in "abcdefgh")], "of 8 identities 0 have"),
-        (["path,identity", *(f"{n}.png,{i % 3}" for i, n in enumerate("abcdef"))], "of 3 identities 3 have"),
-        (["path,identity,camera", *(f"{n}.png,{i // 2},x" for i, n in enumerate("abcdefgh"))], "of 4 .* 0 have"),
+        # eight animals of one photograph; three of two; four of two photographs of one sequence each
+        (["path,identity", *(f"{n}.png,{n}" for n in "abcdefgh")], "0 of 8 identities have"),
+        (["path,identity", *(f"{n}.png,{i % 3}" for i, n in enumerate("abcdef"))], "3 of 3 identities have"),
+        (["path,identity,sequence", *(f"{n}.png,{i // 2},x" for i, n in enumerate("abcdefgh"))], "0 of 4 identities"),
     ],
 )
 def test_identities_that_cannot_be_tested_get_the_rule_of_the_split(root, rows, counts):
     table(root, *rows, files="abcdefgh")
-    with pytest.raises(ValueError, match=f"two photographs or more .* at least 4 of these: {counts}"):
+    with pytest.raises(ValueError, match=f"two photographs or more .* at least 4 of them: {counts}"):
         wild().show_test()
 
 

@@ -19,6 +19,9 @@ def dbscan(distance: csr_matrix, eps: float, min_samples: int = 4) -> np.ndarray
     cluster. Clusters are numbered by their first core image. Another image within `eps` of a core image joins its
     cluster, the lowest numbered of several; all others are noise.
 
+    So the order of the images decides the numbers of clusters, and which of several clusters an image at the border of
+    them joins. Give images in an order of their own, as the data sets do by their paths.
+
     Args:
         distance: (N, N) symmetric, of `jaccard_distance`; pairs that are not stored are farther than `eps`.
         eps: in (0, 1), compared in the precision of the distances.

@@ -59,6 +59,7 @@ def choose_eps(
     min_samples: int = 4,
     candidates: Sequence[float] | None = None,
     seed: int = 0,
+    keys: np.ndarray | None = None,
     **limits: float,
 ) -> EpsChoice:
     """DBSCAN's radius by data, without labels.
@@ -81,16 +82,18 @@ def choose_eps(
         min_samples: of DBSCAN.
         candidates: radii in (0, 1), in any order; None for 0.2 to 0.9 in steps of 0.025.
         seed: of the draws.
+        keys: (N,) uint64, what the draws know each image by, such as `data.keys.image_keys`: then a pair is kept or
+            not whatever the order of the images, and whichever others there are. None for the row numbers.
         **limits: of `degenerate`.
 
     Raises:
-        ValueError: without candidates, and as `dbscan` does.
+        ValueError: without candidates, on keys of other images, and as `dbscan` does.
     """
     radii = _radii(candidates)
     if not distance.has_sorted_indices:
         distance = distance.sorted_indices()
     labels = dbscan_sweep(distance, radii, min_samples)
-    few = (dbscan_sweep(distance, radii, min_samples, kept) for kept in _draws(distance, seed))
+    few = (dbscan_sweep(distance, radii, min_samples, kept) for kept in _draws(distance, seed, keys))
     robust = np.mean([[_rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in few], axis=0)
     sweep = tuple(map(_row, radii, labels, robust, modularities(distance, labels)))
     usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own, **limits) is None] or sweep
@@ -106,18 +109,33 @@ def _radii(candidates: Sequence[float] | None) -> list[float]:
     return radii
 
 
-def _draws(distance: csr_matrix, seed: int) -> Iterator[np.ndarray]:
-    """Which of a distance's entries, by ascending columns, a random share of its pairs keeps; DRAWS times."""
-    entries = np.arange(distance.nnz, dtype=distance.indices.dtype)
-    mirrored = csr_matrix((entries, distance.indices, distance.indptr), shape=distance.shape).tocsc().data
-    pair = np.minimum(entries, mirrored)  # an entry and its mirror image share a number, so that they go together
-    del entries, mirrored
-    rng, kept = np.random.default_rng(seed), np.empty(len(pair), dtype=bool)
-    for _ in range(DRAWS):
-        for begin in range(0, len(kept), 1 << 20):  # the numbers are eight times as large as what they decide
-            part = kept[begin : begin + (1 << 20)]
-            part[:] = rng.random(len(part)) < KEPT
-        yield kept[pair]
+def _draws(distance: csr_matrix, seed: int, keys: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Which of a distance's entries a random share of its pairs keeps; DRAWS times."""
+    rows = distance.shape[0]
+    keys = np.arange(rows, dtype=np.uint64) if keys is None else np.asarray(keys, dtype=np.uint64)
+    if keys.shape != (rows,):
+        raise ValueError(f"Expected {rows} keys, one an image, got shape {keys.shape}: pass those of the same images.")
+    for salt in np.random.SeedSequence(seed).generate_state(DRAWS, np.uint64):
+        yield _drawn(distance.indptr, distance.indices, _mixed(keys), salt, np.uint64(KEPT * 2**64))
+
+
+@njit(cache=True, nogil=True)
+def _mixed(values):
+    """The finaliser of SplitMix64 (Steele et al., OOPSLA 2014): a bijection of uint64 that looks random."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def _drawn(start, column, key, salt, limit):
+    """(entries,) whether the number that a pair's keys make, equal for both of its entries, is below the limit."""
+    kept = np.empty(len(column), dtype=np.bool_)
+    for i in range(len(start) - 1):
+        for e in range(start[i], start[i + 1]):
+            j = column[e]
+            kept[e] = _mixed(_mixed((key[i] + key[j]) ^ salt) + (key[i] ^ key[j])) < limit
+    return kept
 
 
 def _rand_index(one: np.ndarray, other: np.ndarray) -> float:

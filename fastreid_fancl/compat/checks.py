@@ -167,7 +167,7 @@ def _architecture(cfg, world_size):
 
 
 def _weights(cfg):
-    if cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
+    if cfg.MODEL.WEIGHTS and not os.path.exists(cfg.MODEL.WEIGHTS):  # reading it says what else it is
         yield (
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file{looked_for(cfg.MODEL.WEIGHTS)}; the starting "
             "weights of configs/Synthetic and configs/SyntheticSmall are made by training their pretrain.yml there"
@@ -176,5 +176,5 @@ def _weights(cfg):
 
 def _files(cfg, world_size):
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
-    if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.isfile(path):
+    if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.exists(path):
         yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file{looked_for(path)}"

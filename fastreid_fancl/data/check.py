@@ -16,6 +16,7 @@ import PIL
 from ..files import replacing
 from ..logs import log_once
 from . import UNLABELLED, shorten
+from .duplicates import warn_of_copies
 from .images import READER_VERSION, UnreadableImage, read_image
 from .locks import alone
 
@@ -74,6 +75,7 @@ def preflight(
     for dataset, splits in needed:
         drop(dataset, {image.path for image in bad})
         require(dataset, splits)
+    warn_of_copies(needed)
     return bad
 
 

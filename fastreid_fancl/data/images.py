@@ -16,9 +16,10 @@ logger = logging.getLogger(__name__)
 
 RAW_SUFFIXES = (".heic", ".heif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
 # Raise it when other files become readable or decode to other pixels: cached checks and pixels are then made again.
-READER_VERSION = 2
+READER_VERSION = 3
 # Pillow knows more, and runs Ghostscript for one of them: a file's name says nothing about its format.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
+FULL, PARTIAL = 65535, (1023, 4095, 16383)  # the largest values of 16 bits, and of those that sensors have
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,8 +53,11 @@ def read_image(path: str | os.PathLike) -> Image.Image:
 
     - EXIF orientation is applied; of animations and multi-page files the first frame is read.
     - Transparent pixels are composited on black, the colour of fast-reid's padding; a colour key is dropped.
-    - 16-bit greyscale is divided by 257, so 65535 becomes 255. 32-bit integers likewise; where they leave 0..65535,
-      they are stretched from their least to their greatest value.
+    - 16-bit greyscale is divided by 257, so 65535 becomes 255. Cameras write 10, 12 or 14 bits into such files: where
+      no value of a photograph is above 1023, 4095 or 16383, this becomes 255, which is logged once. 32-bit integers
+      likewise; where they leave 0..65535, they are stretched from their least to their greatest value.
+    - 16-bit colour is read by Pillow as its upper 8 bits; a photograph that leaves the upper 2 of these dark is named
+      in a warning.
     - Floats in [0, 1] are multiplied by 255, floats in [0, 255] kept, others stretched; NaN becomes 0.
     - CMYK, YCbCr, LAB, HSV, palettes, greyscale and 1-bit images are converted by Pillow.
 
@@ -65,7 +69,10 @@ def read_image(path: str | os.PathLike) -> Image.Image:
     path = os.fspath(path)
     try:
         with open_regular(path) as file, Image.open(file, formats=_known_formats()) as image:
+            deep = any(";16" in str(tile[3]) for tile in image.tile)
             image.load()
+            if deep and image.mode in ("RGB", "RGBA", "LA"):
+                _warn_if_dark(image, path)
             return _to_rgb(_upright(image, path))
     except Exception as error:  # Pillow's decoders raise nearly anything on corrupt bytes
         problem, cure = _diagnose(path, error)
@@ -119,6 +126,23 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _warn_if_dark(image: Image.Image, path: str) -> None:
+    """Warn of 16-bit colour whose values need 14 bits at most: Pillow has dropped the lower 8, no scale gives them."""
+    if max(high for _, high in image.convert("RGB").getextrema()) <= PARTIAL[-1] // 257:
+        cure = "write its values over the whole range, or with 8 bits a channel"
+        log_once(logger, logging.WARNING, f"{path}: nearly black, as its 16 bits a channel hold small values; {cure}")
+
+
+def _largest(high: float) -> int:
+    """What becomes 255 of 16-bit values whose greatest is `high`."""
+    most = next((value for value in PARTIAL if high <= value), FULL)
+    if most < FULL:
+        bits = most.bit_length()
+        message = f"photographs of 16 bits that hold values of {bits} bits at most: {most} becomes white, not {FULL}"
+        log_once(logger, logging.INFO, message)
+    return most
+
+
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
     """(H, W) integers or floats to uint8, by the rule in :func:`read_image`."""
     is_float = values.dtype.kind == "f"
@@ -127,7 +151,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     if is_float and low >= 0 and high <= 1:
         values = values * 255
     elif not is_float and low >= 0 and high <= 65535:
-        values = values / 257
+        values = values * (255 / _largest(high))
     elif not (is_float and low >= 0 and high <= 255):
         values = (values - low) * (255 / ((high - low) or 1.0))
     return np.rint(values).astype(np.uint8)

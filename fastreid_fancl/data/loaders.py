@@ -5,6 +5,7 @@ import multiprocessing
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from . import UNKNOWN_CAMERA, UNLABELLED
 from .images import read_image
+from .keys import image_keys
 from .samplers import GlobalBatchSampler
 
 Item = tuple[str, str | int, str | int]
@@ -71,6 +73,11 @@ class ReIDDataset(Dataset):
             return np.array([item[column] for item in self.img_items], dtype=np.int64)
         numbers = {name: number for number, name in enumerate(names)}
         return np.array([numbers.get(item[column], -1) for item in self.img_items], dtype=np.int64)
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """(N,) uint64 of `image_keys`."""
+        return image_keys(path for path, _, _ in self.img_items)
 
     @property
     def num_classes(self) -> int:

@@ -28,6 +28,7 @@ from ..data.check import require_matches
 from ..data.datasets import load
 from ..data.datasets.photos import Photo
 from ..data.datasets.protocols import Protocol, leave_one_out
+from ..data.keys import image_keys
 from .labels import assign_labels, clustering_device, memory_told
 from .record import write_queries
 from .seeds import derive
@@ -103,10 +104,14 @@ class ProtocolEvaluator(ReidEvaluator):
             results = super().evaluate()
         for ranking in rankings:
             write_queries(self.path, self.test.query, self.test.names, ranking)
-        return results | group_test(whole["feats"], whole["pids"].numpy(), self.cfg)
+        return results | group_test(
+            whole["feats"], whole["pids"].numpy(), self.cfg, image_keys(path for path, *_ in self.test.photographs)
+        )
 
 
-def group_test(features: Tensor, identities: np.ndarray, cfg) -> dict[str, float]:
+def group_test(
+    features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray | None = None
+) -> dict[str, float]:
     """Scores of the groups that test photographs form by PSEUDO_LABELS; empty, and logged, where there are none.
 
     The oracle's groups would be the truth, so in its runs DBSCAN groups. A method's own selection among the clusters,
@@ -116,6 +121,7 @@ def group_test(features: Tensor, identities: np.ndarray, cfg) -> dict[str, float
         features: (N, D) at test time, of any length.
         identities: (N,) integers.
         cfg: the configuration.
+        keys: (N,) uint64 of `image_keys`; None for the row numbers.
     """
     options = cfg.PSEUDO_LABELS.clone()
     options.defrost()
@@ -123,8 +129,9 @@ def group_test(features: Tensor, identities: np.ndarray, cfg) -> dict[str, float
     unit = F.normalize(features, dim=1).to(clustering_device(options, torch.device(cfg.MODEL.DEVICE)))
     try:
         with memory_told():
+            seed = derive(cfg.SEED, 0, CLUSTERING)
             labels = assign_labels(
-                unit, identities, None, options, lambda labels, *_: labels, derive(cfg.SEED, 0, CLUSTERING)
+                unit, identities, None, options, lambda labels, *_: labels, seed, keys=keys
             ).labels
         return log_groups(labels, identities, "test photographs")
     except ValueError as error:

@@ -212,7 +212,14 @@ class PseudoLabels(HookBase):
         with memory_told():
             found = from_main(
                 lambda: assign_labels(
-                    seen.original, identities, cameras, options, method.refine_labels, seed, seen.distance
+                    seen.original,
+                    identities,
+                    cameras,
+                    options,
+                    method.refine_labels,
+                    seed,
+                    seen.distance,
+                    dataset.keys,
                 )
             )
         labels = found.labels

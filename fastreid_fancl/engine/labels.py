@@ -28,6 +28,7 @@ from ..runs.reading import read_rows
 logger = logging.getLogger(__name__)
 
 SWEEP, CLUSTERS = "eps_sweep.csv", "clusters"
+NEAR = 0.01  # scores of radii that are as good as equal
 
 
 class Labels(NamedTuple):
@@ -52,6 +53,7 @@ def assign_labels(
     refine: Callable,
     seed: int = 0,
     distance: csr_matrix | None = None,
+    keys: np.ndarray | None = None,
 ) -> Labels:
     """Pseudo-labels by PSEUDO_LABELS.ALGORITHM.
 
@@ -63,6 +65,7 @@ def assign_labels(
         refine: a method's `refine_labels`; the oracle's labels are not refined.
         seed: of the choice of an automatic eps.
         distance: of `distance_together`; None to compute it here, on the features' device.
+        keys: (N,) uint64 of `image_keys`, for the choice of an automatic eps; None for the row numbers.
 
     Raises:
         ValueError: if no clustering is usable, or the oracle has no identities.
@@ -71,7 +74,7 @@ def assign_labels(
         return Labels(oracle_labels(identities))
     if distance is None:
         distance = clustering.jaccard_distance(features, **distance_options(options))
-    found = cluster(distance, options, seed)
+    found = cluster(distance, options, seed, keys)
     return found._replace(labels=refine(found.labels, distance, found.eps, options.MIN_SAMPLES, cameras))
 
 
@@ -130,7 +133,7 @@ def reach(options) -> float:
     return 0.95 if near else 1.0
 
 
-def cluster(distance: csr_matrix, options, seed: int) -> Labels:
+def cluster(distance: csr_matrix, options, seed: int, keys: np.ndarray | None = None) -> Labels:
     """Clusters of images by HDBSCAN or DBSCAN that are not degenerate.
 
     Raises:
@@ -148,8 +151,10 @@ def cluster(distance: csr_matrix, options, seed: int) -> Labels:
         return Labels(labels)
     eps, sweep = options.EPS, ()
     if eps == "auto":
-        eps, sweep = clustering.choose_eps(distance, options.MIN_SAMPLES, seed=seed)
+        eps, sweep = clustering.choose_eps(distance, options.MIN_SAMPLES, seed=seed, keys=keys)
         logger.info("%s", explain(eps, sweep))
+        if near_ties(eps, sweep):
+            logger.info("%s", near_ties(eps, sweep))
     labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
     if reason:
         logger.warning("The clustering at eps %.3g is degenerate: %s. eps %.3g takes its place.", eps, reason, used)
@@ -165,6 +170,29 @@ def explain(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
         f"pairs gives the same clusters; it says nothing of their accuracy), modularity {chosen.modularity:.2f}, "
         f"{chosen.left_out:.0%} of the images left out; score {chosen.score:.2f}, nearby {', '.join(near)}"
     )
+
+
+def near_ties(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
+    """The radii of other numbers of clusters whose scores are as good as that of `eps`, in a sentence; "" for none."""
+    chosen = next(row for row in sweep if row.eps == eps)
+    # A score above the best one is of a degenerate clustering.
+    near = [row for row in sweep if 0 <= chosen.score - row.score < NEAR and row.clusters != chosen.clusters]
+    others = ", ".join(f"{row.clusters} clusters at {row.eps:.3g}" for row in near)
+    return others and (
+        f"eps {eps:.3g} with {chosen.clusters} clusters is a close choice, as other radii score within {NEAR:g} of it: "
+        f"{others}. A small change of the images may choose one of these."
+    )
+
+
+def by_size(labels: np.ndarray, paths: Sequence[str]) -> np.ndarray:
+    """Labels (N,) whose clusters are numbered by descending size, those of one size by their first path."""
+    first: dict[int, str] = {}
+    for path, label in zip(paths, labels.tolist(), strict=True):
+        first[label] = min(path, first.get(label, path))
+    sizes = Counter(labels.tolist())
+    order = sorted(first.keys() - {-1}, key=lambda label: (-sizes[label], first[label]))
+    number = {label: n for n, label in enumerate(order)} | {-1: -1}
+    return np.array([number[label] for label in labels.tolist()], dtype=np.int64)
 
 
 def oracle_labels(identities: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ the weights of a run never stopped (to the bit on CPUs; GPUs do not always add i
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -45,6 +46,8 @@ from .trainer import Trainer, check_data
 logger = logging.getLogger(__name__)
 # Set by `report.compare` for its runs.
 ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
+# PyTorch's words for a worker that a signal ended, or that is not there any more.
+LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
 # What optimiser, schedule and weights of a checkpoint hold.
 OF_CHECKPOINT = (
     *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
@@ -102,6 +105,13 @@ def one_process(args) -> None:
         sys.exit(f"error: {who}{message(error)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {message(error)}" if comm.get_local_rank() == 0 else 1)
+    except RuntimeError as error:
+        if not LOST_WORKER.search(str(error)):
+            raise
+        sys.exit(
+            f"error: process {comm.get_rank()} lost a worker that reads photographs ({message(error)}). Where memory "
+            "ran out, lower DATALOADER.NUM_WORKERS. The same command with --resume goes on from the last checkpoint."
+        )
 
 
 def train(args) -> dict:

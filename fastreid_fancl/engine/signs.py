@@ -26,7 +26,8 @@ class GroupSigns:
         distance = self.labels.look(epoch).distance
         radii = None if options.EPS == "auto" else (options.EPS,)
         seed = derive(self.cfg.SEED, epoch, 2)
-        eps, sweep = from_main(lambda: clustering.choose_eps(distance, options.MIN_SAMPLES, radii, seed))
+        keys = self.labels.trainer.data_loader.dataset.keys
+        eps, sweep = from_main(lambda: clustering.choose_eps(distance, options.MIN_SAMPLES, radii, seed, keys))
         row = next(row for row in sweep if row.eps == eps)
         logger.info(
             "The training images after %d epochs: %d groups, %.0f%% left out; sign %.3f (modularity %.2f, stability "

@@ -26,7 +26,8 @@ from ..runs.reading import (
 )
 
 GROUPING = ("ARI", "homogeneity", "completeness", "groups", "animals", "ungrouped")
-SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", *GROUPING)
+RETRIEVAL = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
+SCORES = (*RETRIEVAL, *GROUPING)
 CLUSTERING = ("clusters", "left_out", "mean_cluster_size", "identities", "ari", "ari_all", "nmi", "purity", "eps")
 FINAL = "model_final.pth"
 
@@ -307,11 +308,11 @@ def _epoch(number: int, logged: dict[str, float]) -> Epoch:
     def starting_with(prefix):
         return {name: value for name, value in finite.items() if name.startswith(prefix)}
 
-    evaluated = all(name in finite for name in SCORES)
+    evaluated = all(name in finite for name in RETRIEVAL)  # photographs may form no groups
     return Epoch(
         number=number,
         iterations=logged["iteration"] + 1,
-        scores={name: finite[name] for name in SCORES} if evaluated else {},
+        scores={name: finite[name] for name in SCORES if name in finite} if evaluated else {},
         clustering={name: finite[name] for name in CLUSTERING if name in finite},
         losses=starting_with("loss_"),
         seconds={name.removeprefix("seconds_"): value for name, value in starting_with("seconds_").items()},

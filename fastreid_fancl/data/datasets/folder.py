@@ -53,7 +53,8 @@ class FolderDataset(ImageDataset):
 
     def __init__(self, root: str | None = None, **kwargs):
         self.dataset_dir = self.locate(datasets_root(root))
-        photos = self.read_photos()
+        # Nothing below may depend on the order of a table's rows: ties, batches and random draws go by position.
+        photos = sorted(self.read_photos(), key=lambda photo: photo.path.split(os.sep))
         self.photos = assign_splits(photos)
         self.why_untested = None if any(photo.split for photo in photos) else why_untested(photos)
         self.has_cameras = all(photo.camera is not None for photo in self.photos)
