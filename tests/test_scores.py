@@ -110,6 +110,7 @@ def test_the_frozen_start_is_scored_by_one_command_which_says_whose_scores_these
     model = Trainer.build_model(configured("cluster_contrast"))
     model.backbone.load_state_dict(torch.load(tmp_path / "start.pth", weights_only=True))
     torch.save({"model": model.state_dict()}, tmp_path / "whole.pth")
+    (tmp_path / "whole").mkdir()
     found = evaluate(configured("cluster_contrast", tmp_path / "start", **start))
     expected = evaluate(configured("cluster_contrast", tmp_path / "whole", MODEL__WEIGHTS=tmp_path / "whole.pth"))
     assert found == expected and 0 < found["mAP"] < 100
