@@ -64,8 +64,8 @@ OWN = {
     "spcl": {"PSEUDO_LABELS.EPS": 0.5, "SOLVER.ITERS_PER_EPOCH": 12},
     "densenet121": {
         "MODEL.BACKBONE.FEAT_DIM": 1024,
-        "INPUT.SIZE_TRAIN": "[64,128]",  # it halves an image five times
-        "INPUT.SIZE_TEST": "[64,128]",
+        "INPUT.SIZE_TRAIN": "[32,64]",  # it halves an image five times
+        "INPUT.SIZE_TEST": "[32,64]",
     },
 }
 UNSUPERVISED = ["fancl", "cluster_contrast", "spcl", "ice", "pplr", "jcl"]
@@ -332,6 +332,7 @@ def train_each(commands: list[list[str]]) -> None:
 def pairs(animals, tmp_path_factory):
     """Folders with the run of one and the run of two processes in them, by method; BatchNorm is frozen."""
     frozen = {"MODEL__BACKBONE__NORM": "FrozenBN", "MODEL__HEADS__NORM": "FrozenBN", "SOLVER__OPT": "SGD"}
+    frozen |= {"MODEL__BACKBONE__BATCHNORM": "frozen"}  # timm's backbones do not read NORM
     frozen |= {"MODEL__HEADS__WITH_BNNECK": False}  # fast-reid's head cannot freeze its own
     folders = {method: tmp_path_factory.mktemp(method) for method in METHODS}
     with pytest.MonkeyPatch.context() as patch:
