@@ -24,11 +24,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
 from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_alone  # noqa: E402
 from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
-from fastreid_fancl.clustering.sweep import CANDIDATES  # noqa: E402
+from fastreid_fancl.clustering.eps import CANDIDATES  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
-from fastreid_fancl.grouping import encode  # noqa: E402
-from fastreid_fancl.report.runs import read_config  # noqa: E402
-from fastreid_fancl.visualize.origin import run_config  # noqa: E402
+from fastreid_fancl.individuals.grouping import encode  # noqa: E402
+from fastreid_fancl.runs.read import read_config  # noqa: E402
+from fastreid_fancl.engine.trained_model import run_config  # noqa: E402
 from oracles import hard_features  # noqa: E402
 from sklearn.metrics import adjusted_rand_score  # noqa: E402
 from tables import Tables, add_output  # noqa: E402

@@ -22,7 +22,7 @@ from oracles import hard_features
 from torch import nn
 
 from fastreid_fancl import load_config
-from fastreid_fancl.engine.plan import wait
+from fastreid_fancl.engine.estimate import wait
 from fastreid_fancl.engine.record import processor
 from fastreid_fancl.engine.trainer import Trainer
 

@@ -21,11 +21,11 @@ from plan import planned as read_plan
 
 from fastreid_fancl import clustering, compat
 from fastreid_fancl.compat.launch import distributed_worker
+from fastreid_fancl.engine.estimate import clustered, plan
 from fastreid_fancl.engine.labels import distance_options, distance_together
-from fastreid_fancl.engine.plan import clustered, plan
 from fastreid_fancl.engine.run import command_line, evaluate
 from fastreid_fancl.engine.trainer import Trainer, check_data
-from fastreid_fancl.report.runs import read_epochs
+from fastreid_fancl.runs.read import read_epochs
 
 PAPER_EPOCHS = 60
 

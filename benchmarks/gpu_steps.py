@@ -15,7 +15,7 @@ from training import Own, steady_step, waiting
 from fastreid_fancl.data.loaders import feature_loader
 from fastreid_fancl.data.samplers import cluster_batches
 from fastreid_fancl.engine import hooks
-from fastreid_fancl.engine.plan import AHEAD, PER_CLUSTER, batches_of, clustered, wait
+from fastreid_fancl.engine.estimate import AHEAD, PER_CLUSTER, batches_of, clustered, wait
 from fastreid_fancl.engine.throughput import PRECISIONS
 
 AT_HAND = 4  # batches

@@ -1,12 +1,11 @@
 """Unsupervised re-identification of animals for fast-reid: importing it mends fast-reid and registers everything."""
 
-from . import compat
+from . import compat  # first: it mends fast-reid
 
-compat.apply()
-
-from . import backbones, heads, methods  # noqa: E402
-from .config import add_fancl_config, load_config  # noqa: E402
-from .data import datasets  # noqa: E402
+# isort: split
+from . import backbones, heads, methods
+from .config.load import add_fancl_config, load_config
+from .data import datasets
 
 __version__ = "0.1.0"
 __all__ = ["add_fancl_config", "backbones", "compat", "datasets", "heads", "load_config", "methods"]

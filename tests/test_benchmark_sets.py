@@ -10,7 +10,8 @@ import pytest
 from conftest import REPO
 from PIL import Image
 
-from fastreid_fancl import compat, load_config
+from fastreid_fancl import load_config
+from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.data import datasets
 from fastreid_fancl.data.datasets import load
 from fastreid_fancl.engine.run import command_line
@@ -152,7 +153,7 @@ def test_a_system_trains_and_is_evaluated_across_cameras(root, tmp_path, folder,
 def test_every_system_starts_on_one_process_and_on_four(folder, system):
     cfg = configured(folder, system, "MODEL.WEIGHTS", "")
     for processes in (1, 4):
-        compat.check_config(cfg, processes)
+        check_config(cfg, processes)
     assert cfg.SOLVER.IMS_PER_BATCH % cfg.MODEL.BATCHNORM_GROUPS == 0
     assert cfg.DATASETS.NAMES == cfg.DATASETS.TESTS == (folder,)
     assert f"logs/{folder}/{system}" == cfg.OUTPUT_DIR

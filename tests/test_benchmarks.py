@@ -11,7 +11,7 @@ from conftest import REPO
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fastreid_fancl.engine.plan import Phase, Plan
+from fastreid_fancl.engine.estimate import Phase, Plan
 
 sys.path.append(str(REPO / "benchmarks"))
 

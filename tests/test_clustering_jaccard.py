@@ -5,8 +5,9 @@ import oracles
 import pytest
 import torch
 
-from fastreid_fancl.clustering import jaccard, jaccard_distance, knn
-from fastreid_fancl.clustering.jaccard_device import OnDevice
+from fastreid_fancl.clustering import jaccard_distance, knn
+from fastreid_fancl.clustering.jaccard import distance as distance_module
+from fastreid_fancl.clustering.jaccard.device import OnDevice
 
 
 def dense(distance):
@@ -63,7 +64,7 @@ def test_odd_data_give_the_distances_of_dense_loops(features, k1):
 @pytest.fixture(params=[2**10, 2**30], ids=["a row at once", "all at once"])
 def as_on_devices(request, monkeypatch):
     """The steps of other devices, run on the CPU."""
-    monkeypatch.setattr(jaccard, "OnThreads", lambda: OnDevice(torch.device("cpu"), request.param))
+    monkeypatch.setattr(distance_module, "OnThreads", lambda: OnDevice(torch.device("cpu"), request.param))
 
 
 @pytest.mark.parametrize("features", odd_data_sets().values(), ids=odd_data_sets().keys())

@@ -5,10 +5,11 @@ import oracles
 import pytest
 import torch
 
-from fastreid_fancl.clustering import knn, neighbors, plan
-from fastreid_fancl.clustering.candidates import Candidates, tile_candidates
-from fastreid_fancl.clustering.operands import float32_operand, int8_operand
-from fastreid_fancl.clustering.with_faiss import flat_candidates
+from fastreid_fancl.clustering import knn
+from fastreid_fancl.clustering.neighbors import cost, search
+from fastreid_fancl.clustering.neighbors.candidates import Candidates, tile_candidates
+from fastreid_fancl.clustering.neighbors.faiss import flat_candidates
+from fastreid_fancl.clustering.neighbors.operands import float32_operand, int8_operand
 from fastreid_fancl.logs import log_once
 
 K = 7
@@ -29,8 +30,8 @@ def by_faiss(features, k):
 
 def on_device(features, k):
     """The search of other devices, run on the CPU."""
-    features = neighbors.as_features(features)
-    return neighbors._search_on_device(features, min(k, len(features)), neighbors.BLOCK_BYTES)
+    features = search.as_features(features)
+    return search._search_on_device(features, min(k, len(features)), search.BLOCK_BYTES)
 
 
 every_search = pytest.mark.parametrize("search", [by_float32, by_int8, by_faiss, on_device])
@@ -109,8 +110,8 @@ def test_blocks_of_any_size_find_the_same(search):
 
 
 def test_blocks_of_any_size_find_the_same_on_a_device():
-    features = neighbors.as_features(oracles.hard_features(100, 32)[0])
-    whole, blocks = on_device(features, K), neighbors._search_on_device(features, K, 7 * 4 * 32 * 30)
+    features = search.as_features(oracles.hard_features(100, 32)[0])
+    whole, blocks = on_device(features, K), search._search_on_device(features, K, 7 * 4 * 32 * 30)
     np.testing.assert_allclose(blocks[0], whole[0], atol=1e-6)
     assert (blocks[1] == whole[1]).all()
 
@@ -167,9 +168,9 @@ def test_candidates_without_proof_do_not_reach_the_result(monkeypatch):
     expected = by_int8(features, K)
     own = np.arange(80)[:, None]
     useless = Candidates((own + np.arange(K + 1)) % 80, bound=np.zeros((80, K + 1), dtype=np.float32))
-    monkeypatch.setattr(neighbors, "tile_candidates", lambda *_: useless)
-    for search in (by_int8, by_float32):
-        assert (search(features, K)[1] == expected[1]).all()
+    monkeypatch.setattr(search, "tile_candidates", lambda *_: useless)
+    for neighbours in (by_int8, by_float32):
+        assert (neighbours(features, K)[1] == expected[1]).all()
 
 
 def test_approximate_neighbours_say_their_recall(caplog):
@@ -246,14 +247,14 @@ def test_empty_blocks_are_refused():
 
 @pytest.mark.parametrize("backend", ["faiss", "faiss_ivf"])
 def test_a_missing_faiss_is_named_with_the_cure(monkeypatch, backend):
-    monkeypatch.setattr(neighbors, "has_faiss", lambda: False)
+    monkeypatch.setattr(search, "has_faiss", lambda: False)
     with pytest.raises(ValueError, match="install faiss-cpu"):
         knn(np.eye(4), 2, backend=backend)
 
 
 @pytest.mark.parametrize(("int8", "float32", "chosen"), [(1e-9, 4e-9, "int8"), (4e-9, 1e-9, "float32")])
 def test_auto_takes_the_faster_products_and_says_so_once(monkeypatch, caplog, int8, float32, chosen):
-    monkeypatch.setattr(plan, "seconds_a_pair", lambda backend, *_: {"int8": int8, "float32": float32}[backend])
+    monkeypatch.setattr(cost, "seconds_a_pair", lambda backend, *_: {"int8": int8, "float32": float32}[backend])
     log_once.cache_clear()
     features, _ = oracles.hard_features(3000, 16)
     with caplog.at_level(logging.INFO, logger="fastreid_fancl"):
@@ -268,13 +269,13 @@ def test_a_machine_without_eight_bit_products_takes_float32(monkeypatch):
         raise RuntimeError("not implemented for 'Char'")
 
     monkeypatch.setattr(torch, "_int_mm", missing)
-    plan.seconds_a_pair.cache_clear()
-    assert plan.choose(3000, 64, 30, torch.device("cpu")).backend == "float32"
-    plan.seconds_a_pair.cache_clear()
+    cost.seconds_a_pair.cache_clear()
+    assert cost.choose(3000, 64, 30, torch.device("cpu")).backend == "float32"
+    cost.seconds_a_pair.cache_clear()
 
 
 def test_ten_times_the_rows_are_expected_to_take_a_hundred_times_the_products():
-    seconds = [plan.estimate("int8", rows, 2048, 30, torch.device("cpu")).seconds for rows in (10**5, 10**6)]
+    seconds = [cost.estimate("int8", rows, 2048, 30, torch.device("cpu")).seconds for rows in (10**5, 10**6)]
     assert 80 < seconds[1] / seconds[0] <= 100
 
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 from conftest import on_two_ranks
 
-from fastreid_fancl.clustering import jaccard, jaccard_distance, knn, ring, ring_knn
-from fastreid_fancl.clustering.device import improve_on_device
-from fastreid_fancl.clustering.jaccard_device import OnDevice
-from fastreid_fancl.clustering.plan import Plan
+from fastreid_fancl.clustering import jaccard_distance, knn, ring_knn
+from fastreid_fancl.clustering.jaccard import distance
+from fastreid_fancl.clustering.jaccard.device import OnDevice
+from fastreid_fancl.clustering.neighbors import ring
+from fastreid_fancl.clustering.neighbors.cost import Plan
+from fastreid_fancl.clustering.neighbors.device import improve_on_device
 from fastreid_fancl.engine.labels import distance_together
 
 SHARDS = slice(0, 130), slice(130, 200)
@@ -54,7 +56,7 @@ def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
         ring_knn(whole[part][:, : 48 - rank], K)
     ring.improve, ring.choose = improve_on_device, lambda *_: Plan("float32", 0, 0)  # what GPUs do
     found["on a device"] = ring_knn(whole[part], K)
-    jaccard.OnThreads = lambda: OnDevice(torch.device("cpu"), 2**14)
+    distance.OnThreads = lambda: OnDevice(torch.device("cpu"), 2**14)
     found["of an epoch on devices"] = parts(distance_together(whole, options()))
     found["of two images on devices"] = parts(distance_together(whole[:2], options()))
     return {name: list(map(torch.from_numpy, lists)) for name, lists in found.items()}

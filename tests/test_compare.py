@@ -11,9 +11,9 @@ from conftest import REPO
 from test_engine import SMALL, same, weights
 from test_report_runs import write_run
 
-from fastreid_fancl.report import compare as report_compare
-from fastreid_fancl.report.compare import command_line, progress, reason, start
-from fastreid_fancl.report.plan import plan
+from fastreid_fancl.compare import command as report_compare
+from fastreid_fancl.compare.command import command_line, progress, reason, start
+from fastreid_fancl.compare.jobs import plan
 
 JOBS = ("--jobs", "2")
 TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastreid_fancl import config, load_config
-from fastreid_fancl.report.study import read_study
+from fastreid_fancl import load_config
+from fastreid_fancl.compare.study import read_study
+from fastreid_fancl.config import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -102,13 +103,13 @@ def test_all_wrong_values_are_named_at_once():
     [({"avx512f": True, "avx512bf16": False}, "float32"), ({"avx512bf16": True}, "bfloat16"), ({}, "float32")],
 )
 def test_backbones_run_in_bfloat16_where_the_processor_has_it(monkeypatch, features, expected):
-    monkeypatch.setattr(config, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(load, "get_host_cpu_features", lambda: features)
     assert expected == load_config(opts=["MODEL.DEVICE", "cpu"]).MODEL.PRECISION
     assert load_config(opts=["MODEL.DEVICE", "cpu", "MODEL.PRECISION", "float32"]).MODEL.PRECISION == "float32"
 
 
 def test_two_kinds_of_mixed_precision_are_refused_or_avoided(monkeypatch):
-    monkeypatch.setattr(config, "get_host_cpu_features", lambda: {"avx512bf16": True})
+    monkeypatch.setattr(load, "get_host_cpu_features", lambda: {"avx512bf16": True})
     assert load_config(opts=["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", True]).MODEL.PRECISION == "float32"
     with pytest.raises(ValueError, match="MODEL.PRECISION 'bfloat16': expected float32 beside SOLVER.AMP"):
         load_config(opts=["MODEL.PRECISION", "bfloat16", "SOLVER.AMP.ENABLED", True])

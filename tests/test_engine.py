@@ -27,14 +27,7 @@ from fastreid.engine.hooks import PeriodicWriter
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.hooks import PseudoLabels
-from fastreid_fancl.engine.labels import (
-    Labels,
-    cluster_tables,
-    memory_told,
-    oracle_labels,
-    write_clusters,
-    write_sweep,
-)
+from fastreid_fancl.engine.labels import Labels, cluster_tables, memory_told, oracle_labels, write_clusters, write_sweep
 from fastreid_fancl.engine.run import command_line, evaluate, one_process, sole_writer, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
 from fastreid_fancl.methods import ClusterContrast

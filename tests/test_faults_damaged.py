@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from test_report_runs import settings as config_of
 from test_report_runs import write_run
 
+from fastreid_fancl.compare.command import command_line as compare
 from fastreid_fancl.engine.labels import cluster_tables
-from fastreid_fancl.report.compare import command_line as compare
-from fastreid_fancl.report.runs import read_epochs, read_run
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.report.tables import write_tables
+from fastreid_fancl.runs.read import read_epochs, read_run
 from fastreid_fancl.visualize.clusters import find, read_clusters
 from fastreid_fancl.visualize.eps import read_sweeps
 

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fastreid_fancl import compat, load_config
+from fastreid_fancl import load_config
+from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.data.loaders import feature_loader
 from fastreid_fancl.engine import run
 from fastreid_fancl.engine.complete import CompleteCheckpointer
@@ -42,6 +43,6 @@ def test_other_errors_of_the_program_keep_their_traceback(monkeypatch):
 def test_a_folder_as_weights_is_said_to_be_one(tmp_path):
     (tmp_path / "model_final.pth").touch()
     cfg = load_config("", ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", os.fspath(tmp_path), "OUTPUT_DIR", "out"])
-    compat.check_config(cfg)
+    check_config(cfg)
     with pytest.raises(ValueError, match=r"is a folder: name the file of weights in it \(model_final.pth\)"):
         CompleteCheckpointer(torch.nn.Linear(1, 1), needed=()).load(cfg.MODEL.WEIGHTS)

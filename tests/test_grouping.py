@@ -9,7 +9,7 @@ from test_engine import arguments
 from fastreid_fancl import load_config
 from fastreid_fancl.data.datasets import load
 from fastreid_fancl.engine.run import command_line as train
-from fastreid_fancl.grouping import command_line, group
+from fastreid_fancl.individuals.grouping import command_line, group
 
 
 @pytest.fixture

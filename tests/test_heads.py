@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastreid_fancl.config import load_config
+from fastreid_fancl.config.load import load_config
 from fastreid_fancl.heads import PartHead, stripes
 
 AXES = ("height", "width")

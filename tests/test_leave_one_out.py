@@ -16,9 +16,9 @@ from fastreid_fancl import load_config
 from fastreid_fancl.data.datasets.photos import Photo
 from fastreid_fancl.data.datasets.protocols import Protocol, leave_one_out
 from fastreid_fancl.engine.evaluation import ProtocolEvaluator
-from fastreid_fancl.report.runs import datasets as of_config
-from fastreid_fancl.report.runs import read_run
 from fastreid_fancl.report.systems import check_datasets
+from fastreid_fancl.runs.read import datasets as of_config
+from fastreid_fancl.runs.read import read_run
 
 
 def scores_by_loops(photos, features) -> dict[str, float]:

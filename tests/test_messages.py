@@ -9,10 +9,10 @@ from test_data_folder import photograph, table, wild
 
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import NoClustersError
-from fastreid_fancl.compat import check_config
+from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.data.datasets import resolve
 from fastreid_fancl.engine.starts import RANDOM_START, SYNTHETIC_START, start_of, warning_of_start
-from fastreid_fancl.grouping import no_groups
+from fastreid_fancl.individuals.grouping import no_groups
 
 
 @pytest.fixture

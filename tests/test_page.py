@@ -10,13 +10,13 @@ from PIL import Image
 from test_report_runs import settings, write_run
 from test_report_statistics import write_queried_run
 
+from fastreid_fancl.compare.command import command_line
 from fastreid_fancl.report.album import album
-from fastreid_fancl.report.compare import command_line
 from fastreid_fancl.report.curves import PLOTS, lines
 from fastreid_fancl.report.page import page, signed, write_page
 from fastreid_fancl.report.page import settings as settings_table
-from fastreid_fancl.report.runs import read_run
 from fastreid_fancl.report.systems import Missing, gather
+from fastreid_fancl.runs.read import read_run
 
 # A system, a reason and a caption that want to be more than text.
 HOSTILE = "<img src=x onerror=window.hacked=1>"

@@ -8,7 +8,7 @@ import torch
 from test_engine import arguments, by_name
 
 from fastreid_fancl import load_config
-from fastreid_fancl.engine.plan import AHEAD, Phase, Plan, batches_of, periods, plan, seconds_each, share
+from fastreid_fancl.engine.estimate import AHEAD, Phase, Plan, batches_of, periods, plan, seconds_each, share
 from fastreid_fancl.engine.run import command_line
 
 

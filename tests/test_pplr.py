@@ -7,7 +7,7 @@ from conftest import on_two_ranks
 from fastreid.solver import build as solver_build
 from test_methods import COMMON, DIM, Backbone, batch, head
 
-from fastreid_fancl.config import load_config
+from fastreid_fancl.config.load import load_config
 from fastreid_fancl.heads import PartHead
 from fastreid_fancl.methods import PPLR
 from fastreid_fancl.methods.pplr import (

@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import bootstrap
 from test_report_runs import write_run
 
-from fastreid_fancl.report.runs import read_run
 from fastreid_fancl.report.statistics import difference, differences_by_baseline, interval
 from fastreid_fancl.report.systems import gather
+from fastreid_fancl.runs.read import read_run
 
 
 def write_queried_run(folder, precisions, seed=0, root="/data", **keys):

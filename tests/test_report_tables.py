@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from test_report_runs import settings, write_run
 
-from fastreid_fancl.report.runs import read_run
 from fastreid_fancl.report.systems import Missing, gather
 from fastreid_fancl.report.tables import (
     FURTHER,
@@ -22,6 +21,7 @@ from fastreid_fancl.report.tables import (
     summary_csv,
     write_tables,
 )
+from fastreid_fancl.runs.read import read_run
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from conftest import write_animals
 from test_engine import configured
 
 from fastreid_fancl.clustering import choose_eps, jaccard_distance
-from fastreid_fancl.clustering.sweep import _draws
+from fastreid_fancl.clustering.eps import _draws
 from fastreid_fancl.data.datasets import load
 from fastreid_fancl.data.keys import image_keys
 from fastreid_fancl.engine.labels import by_size
 from fastreid_fancl.engine.trainer import Trainer
-from fastreid_fancl.grouping import group
+from fastreid_fancl.individuals.grouping import group
 
 SHUFFLES = {
     "reversed": lambda rows: rows[::-1],

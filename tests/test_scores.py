@@ -15,9 +15,9 @@ from fastreid_fancl.engine.evaluation import group_test
 from fastreid_fancl.engine.labels import explain
 from fastreid_fancl.engine.run import evaluate
 from fastreid_fancl.engine.trainer import Trainer
-from fastreid_fancl.grouping import command_line as group
-from fastreid_fancl.report.runs import GROUPING, read_run
+from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.report.tables import FURTHER, cell
+from fastreid_fancl.runs.read import GROUPING, read_run
 
 SCORED = ["ARI", "homogeneity", "completeness"]
 

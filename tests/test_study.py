@@ -9,12 +9,12 @@ from PIL import Image
 from test_compare import JOBS, SET, TRAIN
 from test_report_runs import write_run
 
-from fastreid_fancl.report.compare import command_line
-from fastreid_fancl.report.plan import plan
-from fastreid_fancl.report.runs import read_run
-from fastreid_fancl.report.study import in_order, lines_of, plot_study, read_study
+from fastreid_fancl.compare.command import command_line
+from fastreid_fancl.compare.jobs import plan
+from fastreid_fancl.compare.study import in_order, lines_of, plot_study, read_study
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.report.tables import RETRIEVAL, rows
+from fastreid_fancl.runs.read import read_run
 
 STUDIES = REPO / "configs/studies"
 FANCL = REPO / "configs/RedPanda/fancl.yml"

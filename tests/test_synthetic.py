@@ -14,10 +14,10 @@ import pytest
 from fastreid_fancl.data import synthetic
 from fastreid_fancl.data.synthetic import write
 from fastreid_fancl.data.synthetic.camera import Camera
+from fastreid_fancl.data.synthetic.catalogue import PLANS, Plan
 from fastreid_fancl.data.synthetic.coat import Coat, Marking
 from fastreid_fancl.data.synthetic.draw import Canvas, ellipsoid, tube
 from fastreid_fancl.data.synthetic.photograph import take_photograph
-from fastreid_fancl.data.synthetic.plans import PLANS, Plan
 
 TINY = "SyntheticTiny"
 WHITE = np.ones(3, np.float32)

@@ -14,12 +14,12 @@ from PIL import Image
 from test_engine import arguments
 
 from fastreid_fancl.clustering import SweepRow
-from fastreid_fancl.config import load_config
+from fastreid_fancl.config.load import load_config
 from fastreid_fancl.engine.labels import Labels, write_sweep
 from fastreid_fancl.engine.run import command_line as train
+from fastreid_fancl.engine.trained_model import load_subject
 from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.visualize import command
-from fastreid_fancl.visualize.origin import load_subject
 
 KINDS = ("fana", "attention", "retrieval", "clusters")
 

@@ -14,10 +14,10 @@ from torch import nn
 from fastreid_fancl.compat.evaluation import market1501
 from fastreid_fancl.data import UNLABELLED
 from fastreid_fancl.engine.labels import write_clusters
+from fastreid_fancl.engine.trained_model import Origin, Subject
 from fastreid_fancl.methods import FANCL
 from fastreid_fancl.visualize import attention, clusters, fana, retrieval
 from fastreid_fancl.visualize.drawing import IGNORED, NEUTRAL, RIGHT, WRONG, Sheet, cell_height, photograph
-from fastreid_fancl.visualize.origin import Origin, Subject
 from fastreid_fancl.visualize.search import Match, Search, choose, mean_feature, spread
 
 

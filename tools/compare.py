@@ -12,7 +12,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
-from fastreid_fancl.report.compare import command_line  # noqa: E402
+from fastreid_fancl.compare.command import command_line  # noqa: E402
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the runs end with this process

@@ -17,7 +17,7 @@ sys.path.insert(0, str(REPO))
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
 from fastreid.engine import default_argument_parser  # noqa: E402
 from fastreid_fancl.engine.run import train  # noqa: E402
-from fastreid_fancl.report.runs import read_epochs  # noqa: E402
+from fastreid_fancl.runs.read import read_epochs  # noqa: E402
 from fastreid_fancl.report.tables import markdown_cell, summary  # noqa: E402
 
 CONFIGS = REPO / "configs/SyntheticSmall"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastreid_fancl.grouping import command_line  # noqa: E402
+from fastreid_fancl.individuals.grouping import command_line  # noqa: E402
 
 if __name__ == "__main__":
     command_line()

@@ -1,12 +1,12 @@
 """From features to pseudo-labels: neighbours -> k-reciprocal Jaccard distance -> clusters -> their quality."""
 
-from .hierarchy import hdbscan
-from .jaccard import jaccard_distance
+from .eps import EpsChoice, NoClustersError, SweepRow, choose_eps, degenerate, guarded_labels
+from .hdbscan import hdbscan
+from .jaccard.distance import jaccard_distance
 from .labels import dbscan, noise_alone, reliable_labels, renumber
-from .neighbors import as_features, knn
+from .neighbors.ring import ring_knn
+from .neighbors.search import as_features, knn
 from .quality import grouping_scores, quality
-from .ring import ring_knn
-from .sweep import EpsChoice, NoClustersError, SweepRow, choose_eps, degenerate, guarded_labels
 
 __all__ = [
     "EpsChoice",

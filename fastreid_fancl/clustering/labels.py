@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from scipy.sparse import csr_matrix, issparse
 
-from .exact import offer
+from .neighbors.exact import offer
 
 
 def dbscan(distance: csr_matrix, eps: float, min_samples: int = 4) -> np.ndarray:

@@ -143,3 +143,6 @@ def wrap(old: Callable) -> Callable:
         return wrapped
 
     return decorate
+
+
+prepare_imports()

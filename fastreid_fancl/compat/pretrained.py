@@ -12,7 +12,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .. import weights
-from ..data.locks import alone
+from ..locks import alone
 from .imports import wrap
 
 logger = logging.getLogger(__name__)

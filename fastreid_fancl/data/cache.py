@@ -20,10 +20,10 @@ from PIL import Image
 from torchvision.transforms import Compose, Resize
 
 from ..files import replacing
+from ..locks import alone
 from ..logs import log_once
 from .check import cache_folder, stamp
 from .images import read_image
-from .locks import alone
 
 logger = logging.getLogger(__name__)
 GIB = 2**30

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import PIL
 
 from ..files import replacing
+from ..locks import alone
 from ..logs import log_once
 from . import UNLABELLED, shorten
 from .duplicates import warn_of_copies
 from .images import READER_VERSION, UnreadableImage, read_image
-from .locks import alone
 
 logger = logging.getLogger(__name__)
 

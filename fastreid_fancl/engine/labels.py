@@ -23,7 +23,7 @@ from torch import Tensor
 from .. import clustering
 from ..errors import OneProcessError
 from ..files import replacing
-from ..runs.reading import read_rows
+from ..runs.checked import read_rows
 
 logger = logging.getLogger(__name__)
 

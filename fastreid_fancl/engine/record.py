@@ -19,7 +19,7 @@ from fastreid.utils import comm
 from .. import __version__
 from ..compat.evaluation import Ranking
 from ..files import replacing
-from ..report.runs import read_starts
+from ..runs.read import read_starts
 
 PACKAGE = Path(__file__).parents[1]
 QUIET = {"capture_output": True, "text": True}

@@ -32,15 +32,16 @@ from torch.multiprocessing import ProcessExitedException
 from .. import compat
 from ..compat.engine import set_up_logs, write_config
 from ..compat.logs import begin_logs
-from ..config import load_config
-from ..data.locks import alone
+from ..config.checks import check_config
+from ..config.load import load_config
 from ..errors import OneProcessError
 from ..files import DiskFullError, explained
-from ..report.runs import last_checkpoint, read_config, read_starts
+from ..locks import alone
 from ..report.systems import differences, explain
 from ..runs.escape import message
+from ..runs.read import last_checkpoint, read_config, read_starts
 from .complete import CompleteCheckpointer, input_size, modules_run
-from .plan import plan
+from .estimate import plan
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def command_line(argv: list[str] | None = None) -> None:
     try:
         cfg = load_config(args.config_file, args.opts)
         processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
-        compat.check_config(cfg, processes, resume=args.resume and not args.eval_only)
+        check_config(cfg, processes, resume=args.resume and not args.eval_only)
         if args.plan:
             print(plan(cfg, processes))
             return

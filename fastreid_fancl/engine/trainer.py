@@ -15,15 +15,15 @@ from fastreid.utils import comm
 from torch import nn
 
 from ..batchnorm import hold_statistics, virtual_groups
-from ..compat.checks import value_of
 from ..compat.data import check_items
+from ..config.checks import value_of
 from ..data.cache import image_reader
 from ..data.check import preflight, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
-from ..report.runs import is_transductive
+from ..runs.read import is_transductive
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
 from .loader import EpochLoader

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
 from ..clustering import knn
-from ..clustering.device import BLOCK_BYTES
+from ..clustering.neighbors.device import BLOCK_BYTES
 from ..heads import PartHead
 from ..losses import full_precision, proxy_contrast
 from ..memory import camera_proxies, cluster_centroids, of_all_ranks

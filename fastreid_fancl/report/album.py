@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import replacing
+from ..runs.checked import fields, list_of, member, plain_name, read_json, word
 from ..runs.escape import message, visible
-from ..runs.reading import fields, list_of, member, plain_name, read_json, word
-from .runs import Run
+from ..runs.read import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

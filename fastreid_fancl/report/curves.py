@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .runs import Epoch, Run
+from ..runs.read import Epoch, Run
 from .systems import System
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from ..colours import SERIES
 from ..files import replacing
 from ..runs.escape import visible
+from ..runs.read import Run
 from .album import TITLES, album
-from .colours import SERIES
 from .curves import PLOTS, Plot, identities, lines
-from .runs import Run
 from .statistics import LEVEL, RESAMPLES, SCORES, Difference, differences_by_baseline
 from .systems import System, check_baseline, describe, differences
 from .tables import BUDGET, FURTHER, NOTES, RETRIEVAL, budgets, equal_budgets, failures, rows

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .runs import Query, Run
+from ..runs.read import Query, Run
 from .systems import System
 
 RESAMPLES = 5000

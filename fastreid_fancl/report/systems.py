@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..runs.escape import visible
-from .runs import Run
+from ..runs.read import Run
 
 GROUPS = ("Supervised", "Unsupervised", "Failed or unfinished")
 # Settings in which two runs of one system may differ; the number of classes is that of the data.

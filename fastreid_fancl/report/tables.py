@@ -10,7 +10,7 @@ from pathlib import Path
 from ..files import replacing
 from ..runs.escape import csv_cell, visible
 from ..runs.escape import markdown as escape_markdown
-from .runs import Run
+from ..runs.read import Run
 from .systems import GROUPS, Missing, System, describe
 
 

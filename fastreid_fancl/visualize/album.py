@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..engine.trained_model import Origin
 from ..report.album import add_picture
 from .drawing import DPI
-from .origin import Origin
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from matplotlib import colormaps
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..engine.trained_model import Subject, load_subject
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
-from .origin import Subject, load_subject
 from .search import Search, choose, inputs, mean_feature, photographs, search_tests
 
 COLUMNS = 6

@@ -10,12 +10,12 @@ from ..clustering import quality
 from ..data import UNLABELLED
 from ..data.loaders import ReIDDataset
 from ..engine.labels import CLUSTERS, cluster_tables
+from ..engine.trained_model import origin
 from ..engine.trainer import training_items
-from ..runs.reading import cell_of, read_table, whole, word
+from ..runs.checked import cell_of, read_table, whole, word
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
-from .origin import origin
 
 COLUMNS_OF_TABLE = {"path": word, "cluster": cell_of(whole, empty=True)}
 COLUMNS = 9

@@ -6,9 +6,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from ..report.compare import count
+from ..compare.command import count
+from ..engine.trained_model import add_source, configuration_of
 from ..runs.escape import message, visible
-from .origin import add_source, configuration_of
 
 # The packages of the extra `report` that a kind needs.
 KINDS = {

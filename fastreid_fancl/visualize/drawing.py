@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from PIL import Image
 from torch import Tensor
 
+from ..colours import GREEN, VERMILION
 from ..data.images import read_image
-from ..report.colours import GREEN, VERMILION
 
 MARGIN = 0.1  # cm, on each side
 WIDTH = 16 - 2 * MARGIN

@@ -6,11 +6,11 @@ from pathlib import Path
 from matplotlib import colormaps
 
 from ..engine.labels import SWEEP
-from ..runs.reading import DamagedError, cell_of, finite, read_table, whole
+from ..engine.trained_model import origin
+from ..runs.checked import DamagedError, cell_of, finite, read_table, whole
 from . import drawing
 from .album import Picture
 from .drawing import Sheet
-from .origin import origin
 
 HEIGHT = 5.2  # cm
 COLUMNS = {"epoch": cell_of(whole), **dict.fromkeys(("eps", "score", "clusters", "left_out", "used"), cell_of(finite))}

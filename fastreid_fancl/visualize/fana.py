@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from .. import fana
-from ..config import load_config
+from ..config.load import load_config
+from ..engine.trained_model import Subject, load_subject
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
-from .origin import Subject, load_subject
 from .search import checked_training_items, inputs, photographs, spread
 
 # Figure 4 shows both layers; another FANA.LAYER is shown alone.

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from ..engine.trained_model import load_subject
 from . import drawing
 from .album import Picture
 from .drawing import GAP, IGNORED, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
-from .origin import load_subject
 from .search import Match, Search, choose, search_tests, search_training
 
 TEXT = 2.0  # cm, of the words beside a query

@@ -7,7 +7,7 @@ import time
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from ..locks import alone
+from ...locks import alone
 from ..synthetic import NAMES, build
 from .folder import FolderDataset
 

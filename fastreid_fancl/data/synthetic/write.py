@@ -21,8 +21,8 @@ import shutil
 import time
 from pathlib import Path
 
+from .catalogue import PLANS, Plan, Shot
 from .photograph import take_photograph
-from .plans import PLANS, Plan, Shot
 
 VERSION = 1
 """Of the pictures: raise it with every change that draws other pixels, and data sets are drawn anew."""

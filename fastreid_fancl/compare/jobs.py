@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 import yaml
 
-from ..compat import check_config
-from ..config import load_config
-from ..engine.plan import plan as rehearse
+from ..config.checks import check_config
+from ..config.load import load_config
+from ..engine.estimate import plan as rehearse
+from ..report.systems import check_datasets, differences, explain
 from ..runs.escape import visible
-from .runs import datasets, last_checkpoint, read_config, read_epochs, read_run
+from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, read_run
 from .study import Study
-from .systems import check_datasets, differences, explain
 
 # --seeds and --output give them.
 OWN_KEYS = ("SEED", "OUTPUT_DIR")

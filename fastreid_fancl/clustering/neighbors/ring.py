@@ -13,10 +13,10 @@ import numpy as np
 import torch.distributed as dist
 from torch import Tensor
 
+from .cost import choose
 from .device import BLOCK_BYTES, improve_on_device
 from .exact import empty_lists, improve
-from .neighbors import as_features, as_side, knn
-from .plan import choose
+from .search import as_features, as_side, knn
 
 
 def ring_knn(

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .jaccard_cpu import STEP
-from .operands import squared_norms
+from ..neighbors.operands import squared_norms
+from .cpu import STEP
 from .rows import Kernel, Rows, stack
 
 ENTRY_BYTES = 88  # of a sparse entry: number, value and key, the sorted ones, and what sorting takes

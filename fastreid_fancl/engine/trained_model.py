@@ -8,11 +8,11 @@ from pathlib import Path
 from fastreid.config import CfgNode
 from torch import nn
 
-from .. import compat
-from ..config import load_config
-from ..engine.complete import CompleteCheckpointer, input_size, modules_run
-from ..engine.trainer import Trainer
-from ..report.runs import last_checkpoint, read_config, system_name
+from ..config.checks import check_config
+from ..config.load import load_config
+from ..runs.read import last_checkpoint, read_config, system_name
+from .complete import CompleteCheckpointer, input_size, modules_run
+from .trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def load_subject(cfg) -> Subject:
     cfg.defrost()
     # Settings of training that do not matter here and may not fit this machine or these weights.
     cfg.MODEL.BACKBONE.PRETRAIN, cfg.SOLVER.AMP.ENABLED, cfg.MODEL.HEADS.NUM_CLASSES = False, False, 0
-    compat.check_config(cfg)
+    check_config(cfg)
     model = Trainer.build_model(cfg).eval()
     size = input_size(cfg)
     names = modules_run(model, size)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..logs import log_once
+from ...logs import log_once
 from .candidates import TILE, tile_candidates
+from .cost import choose
 from .device import BLOCK_BYTES, improve_on_device
 from .exact import Side, candidate_count, empty_lists, look_again, refine
+from .faiss import flat_candidates, has_faiss, ivf_candidates
 from .operands import float32_operand, int8_operand, squared_norms
-from .plan import choose
-from .with_faiss import flat_candidates, has_faiss, ivf_candidates
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ import yaml
 from fastreid.config import CfgNode, get_cfg
 from llvmlite.binding import get_host_cpu_features
 
-from .batchnorm import MODES
-from .compat.checks import FEATURE_DIMENSIONS, value_of
-from .compat.ranges import LARGEST, Range, unbounded
-from .config_file import refuse_repeated_keys_with_bases
-from .files import looked_for
+from ..batchnorm import MODES
+from ..files import looked_for
+from .checks import FEATURE_DIMENSIONS, value_of
+from .ranges import LARGEST, Range, unbounded
+from .repeated_keys import refuse_repeated_keys_with_bases
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def describe_encoder(cfg: CfgNode) -> None:
     channels = FEATURE_DIMENSIONS.get(backbone.NAME, {}).get(backbone.DEPTH, stock.BACKBONE.FEAT_DIM)
     mean, std = stock.PIXEL_MEAN, stock.PIXEL_STD
     if backbone.TIMM:
-        from .backbones.timm import describe  # registers backbones, which IMPORTS may have replaced
+        from ..backbones.timm import describe  # registers backbones, which IMPORTS may have replaced
 
         channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
         if backbone.FEAT_DIM not in (0, channels):

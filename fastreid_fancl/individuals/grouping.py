@@ -7,17 +7,17 @@ from pathlib import Path
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
-from .clustering import NoClustersError, grouping_scores
-from .data.loaders import ReIDDataset, feature_loader
-from .engine.evaluation import in_words
-from .engine.hooks import extract_features
-from .engine.labels import Labels, assign_labels, by_size, clustering_device, memory_told, write_table
-from .engine.run import load_model, weights_named
-from .engine.seeds import derive
-from .engine.trainer import check_data, is_unsupervised, training_items
-from .methods import PseudoLabelMethod
-from .runs.escape import message, visible
-from .visualize.origin import add_source, configuration_of, load_subject
+from ..clustering import NoClustersError, grouping_scores
+from ..data.loaders import ReIDDataset, feature_loader
+from ..engine.evaluation import in_words
+from ..engine.hooks import extract_features
+from ..engine.labels import Labels, assign_labels, by_size, clustering_device, memory_told, write_table
+from ..engine.run import load_model, weights_named
+from ..engine.seeds import derive
+from ..engine.trained_model import add_source, configuration_of, load_subject
+from ..engine.trainer import check_data, is_unsupervised, training_items
+from ..methods import PseudoLabelMethod
+from ..runs.escape import message, visible
 
 
 def command_line(argv: list[str] | None = None) -> None:

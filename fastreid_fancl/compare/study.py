@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from ..config_file import refuse_repeated_keys
+from ..colours import SERIES
+from ..config.repeated_keys import refuse_repeated_keys
 from ..files import looked_for
-from .album import add_picture
-from .colours import SERIES
-from .systems import System
-from .tables import RETRIEVAL, Cell, cell
+from ..report.album import add_picture
+from ..report.systems import System
+from ..report.tables import RETRIEVAL, Cell, cell
 
 PANELS = RETRIEVAL[:2]
 STYLES = tuple(zip((on_white for on_white, _ in SERIES), "os^D", strict=False))

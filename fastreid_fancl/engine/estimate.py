@@ -17,8 +17,8 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
-from ..clustering.plan import Plan as Search
-from ..clustering.plan import choose
+from ..clustering.neighbors.cost import Plan as Search
+from ..clustering.neighbors.cost import choose
 from ..compat.model import own_batch
 from ..data.cache import GIB, image_reader
 from ..data.loaders import ReIDDataset, feature_loader

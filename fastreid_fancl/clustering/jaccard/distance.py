@@ -22,11 +22,11 @@ import torch.distributed as dist
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from .device import BLOCK_BYTES
-from .jaccard_cpu import OnThreads
-from .jaccard_device import OnDevice
-from .neighbors import as_features, knn
-from .operands import squared_norms
+from ..neighbors.device import BLOCK_BYTES
+from ..neighbors.operands import squared_norms
+from ..neighbors.search import as_features, knn
+from .cpu import OnThreads
+from .device import OnDevice
 from .rows import Kernel, Rows, mirror, stack
 
 logger = logging.getLogger(__name__)

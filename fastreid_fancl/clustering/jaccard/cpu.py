@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
+from ..neighbors.threads import over_rows
 from .rows import Kernel, Rows, room, stack, transpose
-from .threads import over_rows
 
 STEP = np.float32(2**-19)  # 2e-6, of the distances; their float32 sums are right to about a quarter of it
 

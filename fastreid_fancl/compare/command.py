@@ -12,16 +12,16 @@ from pathlib import Path
 
 import torch
 
-from ..data.locks import alone
 from ..engine.run import ENDS_WITH_INPUT
 from ..files import replacing
+from ..locks import alone
+from ..report.page import PAGE, plotting_library, write_page
+from ..report.systems import Missing, System, check_baseline, gather
+from ..report.tables import write_tables
 from ..runs.escape import message, visible
-from .page import PAGE, plotting_library, write_page
-from .plan import Job, announce, finished, plan
-from .runs import read_metrics, read_run
+from ..runs.read import read_metrics, read_run
+from .jobs import Job, announce, finished, plan
 from .study import in_order, plot_study, read_study
-from .systems import Missing, System, check_baseline, gather
-from .tables import write_tables
 
 SECONDS_BETWEEN_REPORTS = 5
 SECONDS_BETWEEN_POLLS = 0.2

@@ -5,8 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..runs.escape import visible
-from ..runs.reading import (
+from .checked import (
     DamagedError,
     cell_of,
     dict_of,
@@ -24,6 +23,7 @@ from ..runs.reading import (
     whole,
     word,
 )
+from .escape import visible
 
 GROUPING = ("ARI", "homogeneity", "completeness", "groups", "animals", "ungrouped")
 RETRIEVAL = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")

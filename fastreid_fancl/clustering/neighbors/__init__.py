@@ -1,0 +1,6 @@
+"""Exact nearest neighbours: on the CPU, on a GPU, spread over processes, or by faiss."""
+
+from .ring import ring_knn
+from .search import as_features, knn
+
+__all__ = ["as_features", "knn", "ring_knn"]

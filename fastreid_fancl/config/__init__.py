@@ -1,0 +1,5 @@
+"""The configuration: this package's keys, the reading of files, the checks."""
+
+from .load import add_fancl_config, load_config
+
+__all__ = ["add_fancl_config", "load_config"]
