@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
 from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_alone  # noqa: E402
 from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
-from fastreid_fancl.clustering.eps import CANDIDATES  # noqa: E402
+from fastreid_fancl.clustering.guard import CANDIDATES  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.individuals.grouping import encode  # noqa: E402
 from fastreid_fancl.runs.read import read_config  # noqa: E402

@@ -21,7 +21,7 @@ from plan import planned as read_plan
 
 from fastreid_fancl import clustering, compat
 from fastreid_fancl.compat.launch import distributed_worker
-from fastreid_fancl.engine.estimate import clustered, plan
+from fastreid_fancl.engine.estimate import clustered, estimate_run
 from fastreid_fancl.engine.labels import distance_options, distance_together
 from fastreid_fancl.engine.run import command_line, evaluate
 from fastreid_fancl.engine.trainer import Trainer, check_data
@@ -98,7 +98,7 @@ def plan_and_run(report: Report, setting: Setting, method: str) -> None:
 
 def expected_usage(file: str, keys: dict[str, object]) -> dict[str, float | None]:
     """Return the GiB of GPU memory and the seconds of all phases, without checkpoints, that a plan expects."""
-    expected = read_plan(str(plan(configuration(file, keys))))
+    expected = read_plan(str(estimate_run(configuration(file, keys))))
     phases = ("features, s", "clustering, s", "memory, s", "training, s")
     return {"GPU memory": expected.get("GPU memory, GiB"), "phases": sum(expected.get(phase, 0) for phase in phases)}
 
@@ -164,7 +164,7 @@ def schedule(report: Report, setting: Setting, method: str, share: float) -> Non
     keys = keys_of(setting, tiny_encoder=False, MODEL__BACKBONE__PRETRAIN=True)
     keys |= {"SOLVER.ITERS_PER_EPOCH": 1} if setting.rehearsal else {}
     report_scores(report, "at the start", evaluate(configuration(file, keys)))
-    planned = read_plan(str(plan(configuration(file, keys | epochs_of(PAPER_EPOCHS)))))["the run, s"]
+    planned = read_plan(str(estimate_run(configuration(file, keys | epochs_of(PAPER_EPOCHS)))))["the run, s"]
     left = share * (setting.seconds - (time.perf_counter() - began))
     epochs = 3 if setting.rehearsal else max(3, min(PAPER_EPOCHS, int(PAPER_EPOCHS * left / planned)))
     report("epochs", epochs, f"of {PAPER_EPOCHS}", f"planned: {planned:.0f} s for all")

@@ -32,7 +32,7 @@ from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid befo
 from fastreid.utils.events import EventStorage  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.data.samplers import cluster_batches  # noqa: E402
-from fastreid_fancl.engine.hooks import extract_features  # noqa: E402
+from fastreid_fancl.engine.features import extract_features  # noqa: E402
 from fastreid_fancl.engine.labels import assign_labels  # noqa: E402
 from fastreid_fancl.engine.estimate import PER_CLUSTER, batches_of, clustered, measured, seconds_each, wait  # noqa: E402
 from fastreid_fancl.engine.throughput import PRECISIONS  # noqa: E402

@@ -4,7 +4,8 @@ from . import compat  # first: it mends fast-reid
 
 # isort: split
 from . import backbones, heads, methods
-from .config.load import add_fancl_config, load_config
+from .config.defaults import add_fancl_config
+from .config.load import load_config
 from .data import datasets
 
 __version__ = "0.1.0"

@@ -11,7 +11,7 @@ except ImportError:  # not on Windows, where several processes may then do the s
 
 
 @contextlib.contextmanager
-def alone(path: str, wait: bool = True) -> Iterator[None]:
+def exclusive_lock(path: str, wait: bool = True) -> Iterator[None]:
     """Hold the other processes that lock ``path`` until the block ends; the lock goes with its process.
 
     Processes that this one forks do not hold it, so those that outlive a killed run keep nobody out.

@@ -75,7 +75,7 @@ class ClusterMemory(nn.Module):
         return cluster_nce(queries, self.centroids, targets, self.temperature)
 
     @torch.no_grad()
-    def update(self, queries: Tensor, targets: Tensor, turns: Sequence[int] | None = None) -> None:
+    def update(self, queries: Tensor, targets: Tensor, repeat_counts: Sequence[int] | None = None) -> None:
         """Eq. 9: m_i <- alpha m_i + (1 - alpha) f_q, then back to unit length.
 
         Under several processes the queries of all ranks are applied in rank order on every rank, so that the banks stay
@@ -84,15 +84,15 @@ class ClusterMemory(nn.Module):
         Args:
             queries: (B, D), normalised here.
             targets: (B,).
-            turns: `turns` of the targets of all ranks; without it they are counted, which waits for the device.
+            repeat_counts: those of the targets of all ranks; without it they are counted, which waits for the device.
         """
         queries = F.normalize(queries.detach().float(), dim=1)
-        queries, targets = of_all_ranks(queries, targets)
-        turns = _turns(targets, turns)
+        queries, targets = gather_ranks(queries, targets)
+        repeat_counts = _repeat_counts(targets, repeat_counts)
         if self.update_rule == "hard":
-            hardest, turns = self._hardest(queries, targets, turns[0]), turns[:1]
+            hardest, repeat_counts = self._hardest(queries, targets, repeat_counts[0]), repeat_counts[:1]
             queries, targets = queries[hardest], targets[hardest]
-        move(self.centroids, targets, queries, self.momentum, turns)
+        move(self.centroids, targets, queries, self.momentum, repeat_counts)
 
     def _hardest(self, queries: Tensor, targets: Tensor, clusters: int) -> Tensor:
         """The index of the least similar query of each of the clusters that are present; of equals, the first."""
@@ -123,16 +123,16 @@ class InstanceMemory(nn.Module):
         self.register_buffer("features", F.normalize(features.detach().float(), dim=1), persistent=persistent)
 
     @torch.no_grad()
-    def update(self, queries: Tensor, indices: Tensor, turns: Sequence[int] | None = None) -> None:
+    def update(self, queries: Tensor, indices: Tensor, repeat_counts: Sequence[int] | None = None) -> None:
         """v_i <- m v_i + (1 - m) f_i, then back to unit length, for every query in turn, those of all ranks.
 
         Args:
             queries: (B, D), normalised here.
             indices: (B,) of the images.
-            turns: `turns` of the indices of all ranks; without it they are counted, which waits for the device.
+            repeat_counts: those of the indices of all ranks; without it they are counted, which waits for the device.
         """
-        queries, indices = of_all_ranks(F.normalize(queries.detach().float(), dim=1), indices)
-        move(self.features, indices, queries, self.momentum, _turns(indices, turns))
+        queries, indices = gather_ranks(F.normalize(queries.detach().float(), dim=1), indices)
+        move(self.features, indices, queries, self.momentum, _repeat_counts(indices, repeat_counts))
 
 
 class HybridMemory(InstanceMemory):
@@ -189,24 +189,24 @@ def check_momentum(momentum: float, name: str = "MEMORY.MOMENTUM") -> None:
         raise ValueError(f"Expected {name} in [0, 1], the share of the old that stays, got {momentum}.")
 
 
-def of_all_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
+def gather_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Tensors (B, ...) of each process joined in rank order, without gradients."""
     return tuple(concat_all_gather(tensor) for tensor in tensors) if comm.get_world_size() > 1 else tensors
 
 
-def turns(rows: np.ndarray) -> list[int]:
+def repeat_counts(rows: np.ndarray) -> list[int]:
     """How many different rows a batch (B,) has, how many twice or more, three times or more, and so on: sums to B."""
     _, counts = np.unique(rows, return_counts=True)
     return [int((counts > turn).sum()) for turn in range(counts.max())]
 
 
-def move(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float, turns: Sequence[int]) -> None:
+def move(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float, repeat_counts: Sequence[int]) -> None:
     """Move rows of a bank (M, D) in place towards queries (B, D), one after the other where they share a row (B,).
 
     Eq. 9 with its normalisation depends on the order within a row and on nothing outside it, so all rows can take their
-    n-th query at once: as many turns as the most frequent row has queries, `turns` of the rows.
+    n-th query at once: as many turns as the most frequent row has queries, `repeat_counts` of the rows.
     """
-    for turn in _by_rank(rows).split(list(turns)):
+    for turn in _by_rank(rows).split(list(repeat_counts)):
         moved = momentum * bank[rows[turn]] + (1 - momentum) * queries[turn]
         bank[rows[turn]] = F.normalize(moved, dim=1)
 
@@ -238,9 +238,11 @@ def _by_rank(targets: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, earlier).argsort(stable=True)
 
 
-def _turns(rows: Tensor, known: Sequence[int] | None) -> Sequence[int]:
-    """`turns` of the rows (B,), which are counted where they are not known."""
-    found = turns(rows.cpu().numpy()) if known is None else known
+def _repeat_counts(rows: Tensor, known: Sequence[int] | None) -> Sequence[int]:
+    """`repeat_counts` of the rows (B,), which are counted where they are not known."""
+    found = repeat_counts(rows.cpu().numpy()) if known is None else known
     if sum(found) != len(rows):
-        raise ValueError(f"Expected the turns of {len(rows)} rows, got those of {sum(found)}: give those of all ranks.")
+        raise ValueError(
+            f"Expected the repeat counts of {len(rows)} rows, got those of {sum(found)}: give those of all ranks."
+        )
     return found

@@ -11,7 +11,7 @@ from conftest import REPO
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fastreid_fancl.engine.estimate import Phase, Plan
+from fastreid_fancl.engine.estimate import Estimate, Phase
 
 sys.path.append(str(REPO / "benchmarks"))
 
@@ -43,7 +43,7 @@ def test_the_peak_leaves_the_precision_of_products_as_it_was(monkeypatch):
 
 def test_all_that_a_plan_prints_is_read():
     expected = (Phase("features", 6, 10), Phase("training", 6, 100), Phase("checkpoint", 2, 3))
-    found = planned_and_actual.planned(str(Plan(expected, (1.5, 2.0), (3.0, 0.5))))
+    found = planned_and_actual.planned(str(Estimate(expected, (1.5, 2.0), (3.0, 0.5))))
     assert math.isnan(found.pop("start and end, s")), "it is in no plan"
     assert found == {
         "features, s": 60,

@@ -270,7 +270,7 @@ def test_a_machine_without_eight_bit_products_takes_float32(monkeypatch):
 
     monkeypatch.setattr(torch, "_int_mm", missing)
     cost.seconds_a_pair.cache_clear()
-    assert cost.choose(3000, 64, 30, torch.device("cpu")).backend == "float32"
+    assert cost.cheapest(3000, 64, 30, torch.device("cpu")).backend == "float32"
     cost.seconds_a_pair.cache_clear()
 
 

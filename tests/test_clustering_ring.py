@@ -12,7 +12,7 @@ from fastreid_fancl.clustering import jaccard_distance, knn, ring_knn
 from fastreid_fancl.clustering.jaccard import distance
 from fastreid_fancl.clustering.jaccard.device import OnDevice
 from fastreid_fancl.clustering.neighbors import ring
-from fastreid_fancl.clustering.neighbors.cost import Plan
+from fastreid_fancl.clustering.neighbors.cost import SearchCost
 from fastreid_fancl.clustering.neighbors.device import improve_on_device
 from fastreid_fancl.engine.labels import distance_together
 
@@ -54,7 +54,7 @@ def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
         ring_knn(broken, K)
     with pytest.raises(ValueError, match=r"shards of one D, got \[\[130, 48\], \[70, 47\]\]"):
         ring_knn(whole[part][:, : 48 - rank], K)
-    ring.improve, ring.choose = improve_on_device, lambda *_: Plan("float32", 0, 0)  # what GPUs do
+    ring.improve, ring.choose = improve_on_device, lambda *_: SearchCost("float32", 0, 0)  # what GPUs do
     found["on a device"] = ring_knn(whole[part], K)
     distance.OnThreads = lambda: OnDevice(torch.device("cpu"), 2**14)
     found["of an epoch on devices"] = parts(distance_together(whole, options()))

@@ -5,7 +5,8 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
 from fastreid_fancl.clustering import choose_eps, dbscan, degenerate, guarded_labels, jaccard_distance, noise_alone
-from fastreid_fancl.clustering.eps import CANDIDATES, _draws, _rand_index, modularities
+from fastreid_fancl.clustering.eps import _draws, _rand_index, modularities
+from fastreid_fancl.clustering.guard import CANDIDATES
 
 
 def groups(sizes, within=0.1, between=1.0):

@@ -13,7 +13,7 @@ from test_report_runs import write_run
 
 from fastreid_fancl.compare import command as report_compare
 from fastreid_fancl.compare.command import command_line, progress, reason, start
-from fastreid_fancl.compare.jobs import plan
+from fastreid_fancl.compare.jobs import list_jobs
 
 JOBS = ("--jobs", "2")
 TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
@@ -99,7 +99,7 @@ def test_a_dry_run_says_what_would_run_and_starts_nothing(compared, datasets, tm
 
 def test_a_run_has_its_seed_in_settings_that_name_it(tmp_path):
     options = ["MODEL.WEIGHTS", "starts/seed_{seed}/model_final.pth"]
-    jobs = plan([Path(write_config(tmp_path, "clusters", "cluster_contrast"))], (3, 7), tmp_path, options)
+    jobs = list_jobs([Path(write_config(tmp_path, "clusters", "cluster_contrast"))], (3, 7), tmp_path, options)
     assert [job.config["MODEL"]["WEIGHTS"] for job in jobs] == [f"starts/seed_{n}/model_final.pth" for n in (3, 7)]
 
 
@@ -167,20 +167,20 @@ def test_a_folder_with_a_run_of_other_settings_is_not_gone_on_with(compared, dat
 
 def test_a_process_gets_its_gpu_its_threads_and_leaves_its_last_words(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    job = plan([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
+    job = list_jobs([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
     code = "import os, sys; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(3)"
     process = start(job, [sys.executable, "-c", code], threads=2, gpu="1")
     assert reason(job, process.wait()) == f"failed with exit status 3: 2 1 ({job.folder / 'console.txt'})"
 
 
 def test_a_killed_run_says_by_what(tmp_path):
-    job = plan([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
+    job = list_jobs([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
     process = start(job, [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], threads=1, gpu=None)
     assert reason(job, process.wait()).startswith("killed by SIGKILL: the same command goes on with it")
 
 
 def test_progress_is_read_from_what_a_run_has_logged(tmp_path):
-    job = plan([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path, ["SOLVER.MAX_EPOCH", "2"])[0]
+    job = list_jobs([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path, ["SOLVER.MAX_EPOCH", "2"])[0]
     assert progress(job) == "starting"
     write_run(job.folder, finished=False)
     assert progress(job) == "epoch 1 of 2 done, iteration 6, mAP 30.0"

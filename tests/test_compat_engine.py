@@ -22,8 +22,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from fastreid.utils.logger import setup_logger
 
-from fastreid_fancl.compat.data import check_items
 from fastreid_fancl.compat.launch import BACKEND, choose_backend, distributed_worker
+from fastreid_fancl.data.check import check_items
 
 
 @pytest.fixture(autouse=True)

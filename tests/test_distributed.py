@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import on_two_ranks
 
-from fastreid_fancl.engine.hooks import from_main
+from fastreid_fancl.engine.distributed import broadcast_from_main
 from fastreid_fancl.memory import ClusterMemory
 
 STEPS, BATCH, CLUSTERS, DIM = 3, 8, 3, 5
@@ -28,9 +28,9 @@ def banks(update: str, part: slice) -> list[torch.Tensor]:
 def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
     half = BATCH // 2
     found = {update: banks(update, slice(rank * half, (rank + 1) * half)) for update in ("mean", "hard")}
-    found["main"] = [torch.tensor(from_main(lambda: 10 + rank))]
+    found["main"] = [torch.tensor(broadcast_from_main(lambda: 10 + rank))]
     with pytest.raises(ValueError, match="on rank 0"):
-        from_main(lambda: fail(f"on rank {rank}"))
+        broadcast_from_main(lambda: fail(f"on rank {rank}"))
     return found
 
 

@@ -26,11 +26,13 @@ from fastreid.engine.hooks import PeriodicWriter
 
 from fastreid_fancl import compat, load_config
 from fastreid_fancl.clustering import SweepRow
-from fastreid_fancl.engine.hooks import PseudoLabels
-from fastreid_fancl.engine.labels import Labels, cluster_tables, memory_told, oracle_labels, write_clusters, write_sweep
-from fastreid_fancl.engine.run import command_line, evaluate, one_process, sole_writer, train
+from fastreid_fancl.engine.labels import explain_cuda_oom, oracle_labels
+from fastreid_fancl.engine.pseudo_labels import PseudoLabels
+from fastreid_fancl.engine.run import command_line, evaluate, one_process, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
 from fastreid_fancl.methods import ClusterContrast
+from fastreid_fancl.runs.folder import sole_writer
+from fastreid_fancl.runs.tables import cluster_tables, write_clusters, write_sweep
 
 SMALL = {
     "MODEL.DEVICE": "cpu",
@@ -496,7 +498,7 @@ def test_a_data_set_of_mixed_types_is_refused(datasets, monkeypatch, train, quer
 def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):
     path, row = os.fspath(tmp_path / "sweep.csv"), SweepRow(0.5, 4, 0.1, 0.3, 0.9, 0.8, 0.6)
     for epoch, score in ((0, 0.1), (1, 0.2), (2, 0.3), (1, 0.4)):
-        write_sweep(path, epoch, Labels(np.zeros(4), 0.5, (row._replace(score=score),)))
+        write_sweep(path, epoch, 0.5, (row._replace(score=score),))
     with open(path, newline="") as file:
         assert [(row["epoch"], row["score"]) for row in csv.DictReader(file)] == [("0", "0.1"), ("1", "0.4")]
 
@@ -520,7 +522,7 @@ def test_what_one_process_alone_may_meet_is_told_whichever_it_is(monkeypatch, ra
         monkeypatch.setattr(f"fastreid_fancl.engine.run.comm.{name}", lambda value=value: value)
 
     def out_of_memory(args):
-        with memory_told():
+        with explain_cuda_oom():
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr("fastreid_fancl.engine.run.train", out_of_memory)

@@ -13,12 +13,11 @@ from test_report_runs import settings as config_of
 from test_report_runs import write_run
 
 from fastreid_fancl.compare.command import command_line as compare
-from fastreid_fancl.engine.labels import cluster_tables
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.report.tables import write_tables
 from fastreid_fancl.runs.read import read_epochs, read_run
-from fastreid_fancl.visualize.clusters import find, read_clusters
-from fastreid_fancl.visualize.eps import read_sweeps
+from fastreid_fancl.runs.tables import cluster_tables, find_cluster_table, read_sweeps
+from fastreid_fancl.visualize.clusters import read_clusters
 
 DEEP = "[" * 20_000
 QUERIES = "path,pid,ap,first_rank\n"
@@ -117,7 +116,7 @@ def test_a_damaged_table_of_clusters_is_named(tmp_path, content):
     (tmp_path / "clusters").mkdir()
     (tmp_path / "clusters/epoch_3.csv.gz").write_bytes(content)
     (tmp_path / "clusters/epoch_x.csv.gz").touch()
-    epoch, path = find(tmp_path, None)
+    epoch, path = find_cluster_table(tmp_path, None)
     assert epoch == 3 and list(cluster_tables(tmp_path)) == [3]
     with pytest.raises(ValueError, match=r"epoch_3.csv.gz is damaged: "):
         read_clusters(path, {"a.png": "a"})

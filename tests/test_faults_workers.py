@@ -11,7 +11,7 @@ from fastreid_fancl import load_config
 from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.data.loaders import feature_loader
 from fastreid_fancl.engine import run
-from fastreid_fancl.engine.complete import CompleteCheckpointer
+from fastreid_fancl.engine.trained_model import StrictCheckpointer
 
 
 class Killed(torch.utils.data.Dataset):
@@ -45,4 +45,4 @@ def test_a_folder_as_weights_is_said_to_be_one(tmp_path):
     cfg = load_config("", ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", os.fspath(tmp_path), "OUTPUT_DIR", "out"])
     check_config(cfg)
     with pytest.raises(ValueError, match=r"is a folder: name the file of weights in it \(model_final.pth\)"):
-        CompleteCheckpointer(torch.nn.Linear(1, 1), needed=()).load(cfg.MODEL.WEIGHTS)
+        StrictCheckpointer(torch.nn.Linear(1, 1), needed=()).load(cfg.MODEL.WEIGHTS)

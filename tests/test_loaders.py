@@ -149,8 +149,8 @@ def test_a_batch_says_how_often_its_rows_come_among_those_of_all_ranks(items, mo
         )
         first, second = loader
         # Clusters 5, 5, 4, 5 and 5, 5, 5, 4.
-        assert first["targets_turns"] == [2, 1, 1] and first["indices_turns"] == [3, 1]
-        assert second["targets_turns"] == [2, 1, 1] and second["indices_turns"] == [2, 1, 1]
+        assert first["target_repeats"] == [2, 1, 1] and first["index_repeats"] == [3, 1]
+        assert second["target_repeats"] == [2, 1, 1] and second["index_repeats"] == [2, 1, 1]
         assert second["indices"].tolist() == [1, 2]
 
 
@@ -188,5 +188,5 @@ def test_workers_are_forked_on_linux_whatever_the_start_method(monkeypatch):
 @pytest.mark.parametrize(("cameras", "tell"), [("ab", True), ("aa", False), (["a", "b_unknown"], False)])
 def test_cameras_tell_something_where_all_are_known_and_there_are_several(cameras, tell):
     dataset = ReIDDataset([("x.png", "1", camera) for camera in cameras])
-    assert dataset.cameras_tell is tell
+    assert dataset.has_usable_cameras is tell
     assert dataset.cameras.tolist() == [0, int(cameras[0] != cameras[1])]

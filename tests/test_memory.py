@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from oracles import hard_update, mean_update
 
-from fastreid_fancl.memory import ClusterMemory, InstanceMemory, camera_proxies, cluster_centroids, turns
+from fastreid_fancl.memory import ClusterMemory, InstanceMemory, camera_proxies, cluster_centroids, repeat_counts
 
 ORACLES = {"mean": mean_update, "hard": hard_update}
 
@@ -60,7 +60,7 @@ def test_update_equals_the_loop_over_queries(update, clusters):
 
 def test_turns_by_hand():
     # 7 comes three times, 3 twice, 5 once: three rows have a first turn, two a second, one a third.
-    assert turns(np.array([7, 3, 7, 5, 7, 3])) == [3, 2, 1]
+    assert repeat_counts(np.array([7, 3, 7, 5, 7, 3])) == [3, 2, 1]
 
 
 @pytest.mark.parametrize("update", ["mean", "hard"])
@@ -70,7 +70,7 @@ def test_turns_that_are_given_change_nothing(update):
     for bank, values in zip(banks, ("centroids", "features"), strict=True):
         counted = copy.deepcopy(bank)
         counted.update(queries, targets)
-        bank.update(queries, targets, turns(targets.numpy()))
+        bank.update(queries, targets, repeat_counts(targets.numpy()))
         assert torch.equal(getattr(bank, values), getattr(counted, values))
         with pytest.raises(ValueError, match="turns of 32 rows, got those of 2"):
             bank.update(queries, targets, [1, 1])

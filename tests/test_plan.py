@@ -8,7 +8,16 @@ import torch
 from test_engine import arguments, by_name
 
 from fastreid_fancl import load_config
-from fastreid_fancl.engine.estimate import AHEAD, Phase, Plan, batches_of, periods, plan, seconds_each, share
+from fastreid_fancl.engine.estimate import (
+    AHEAD,
+    Estimate,
+    Phase,
+    batches_of,
+    config_of_one_process,
+    estimate_run,
+    periods,
+    seconds_each,
+)
 from fastreid_fancl.engine.run import command_line
 
 
@@ -21,7 +30,7 @@ def configuration(method: str, output, **changes):
 def test_a_run_has_the_phases_and_leaves_the_files_of_its_plan(datasets, tmp_path, monkeypatch, method):
     monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "home"))
     keys = {"SOLVER__MAX_EPOCH": 3, "SOLVER__CHECKPOINT_PERIOD": 2, "TEST__EVAL_PERIOD": 3}
-    expected = plan(configuration(method, tmp_path / "run", **keys))
+    expected = estimate_run(configuration(method, tmp_path / "run", **keys))
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob("home/*/*.npy")), "a plan writes nothing that stays"
 
@@ -54,7 +63,7 @@ def test_a_plan_is_printed_and_nothing_starts(datasets, tmp_path, capsys):
 
 
 def test_a_plan_takes_the_seconds_of_the_best_checkpoint_written_anew_and_the_disk_of_one(datasets, tmp_path):
-    expected = plan(configuration("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=4, TEST__EVAL_PERIOD=2))
+    expected = estimate_run(configuration("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=4, TEST__EVAL_PERIOD=2))
     assert expected.phases[-1].name == "checkpoint"
     assert expected.phases[-1].times == 6, "after each of four epochs, and the best after two evaluations at most"
     command_line(arguments("resnet50", tmp_path / "run", SOLVER__MAX_EPOCH=4, TEST__EVAL_PERIOD=2))
@@ -65,7 +74,7 @@ def test_a_plan_takes_the_seconds_of_the_best_checkpoint_written_anew_and_the_di
 
 def test_a_plan_knows_all_that_an_evaluation_can_do(datasets, tmp_path):
     everything = {f"TEST__{name}__ENABLED": True for name in ("FLIP", "AQE", "RERANK", "ROC")}
-    phases = plan(configuration("resnet50", tmp_path, **everything)).phases
+    phases = estimate_run(configuration("resnet50", tmp_path, **everything)).phases
     assert [phase.name for phase in phases] == ["training", "evaluation", "checkpoint"]
 
 
@@ -75,7 +84,7 @@ def test_a_plan_of_what_cannot_start_says_why(datasets, tmp_path):
 
 
 def test_one_of_several_processes_has_its_share_of_the_batches(tmp_path):
-    one = share(configuration("fancl", tmp_path), 2, "elsewhere")
+    one = config_of_one_process(configuration("fancl", tmp_path), 2, "elsewhere")
     assert (one.SOLVER.IMS_PER_BATCH, one.TEST.IMS_PER_BATCH, one.OUTPUT_DIR) == (4, 8, "elsewhere")
 
 
@@ -114,7 +123,7 @@ def test_a_step_waits_for_workers_that_are_slower_whatever_they_have_loaded_ahea
 
 
 def test_minutes_are_those_of_all_times():
-    printed = str(Plan((Phase("training", 6, 100), Phase("evaluation", 2, 30)), (1.0, 2.0), (3.0, 0.5)))
+    printed = str(Estimate((Phase("training", 6, 100), Phase("evaluation", 2, 30)), (1.0, 2.0), (3.0, 0.5)))
     assert "| training | 6 | 100 | 10 |" in printed
     assert "| the run | | | 11 |" in printed
     assert "1.00 GiB, 2.00 GiB of its GPU" in printed
@@ -122,5 +131,5 @@ def test_minutes_are_those_of_all_times():
 
 def test_whole_groups_are_no_rule_for_one_process(datasets, tmp_path):
     cfg = configuration("fancl", tmp_path, SOLVER__IMS_PER_BATCH=12, DATALOADER__NUM_INSTANCE=4)
-    assert share(cfg, 6, "elsewhere").DATALOADER.NUM_INSTANCE == 2
-    assert plan(cfg, 6).seconds > 0
+    assert config_of_one_process(cfg, 6, "elsewhere").DATALOADER.NUM_INSTANCE == 2
+    assert estimate_run(cfg, 6).seconds > 0

@@ -10,8 +10,9 @@ from test_engine import arguments, command_line
 
 from fastreid_fancl.compat.evaluation import each_query, evaluate_rank
 from fastreid_fancl.engine.record import commit, write_queries
-from fastreid_fancl.report.systems import differences, gather
+from fastreid_fancl.report.systems import gather
 from fastreid_fancl.runs.read import Query, read_epochs, read_run
+from fastreid_fancl.runs.settings import differences
 
 
 def settings(seed=0, epochs=2, train="Stripes", test="Stripes", **changes) -> dict:

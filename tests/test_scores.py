@@ -12,7 +12,7 @@ from test_engine import arguments, by_name, command_line, configured
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.evaluation import group_test
-from fastreid_fancl.engine.labels import explain
+from fastreid_fancl.engine.labels import explain_eps
 from fastreid_fancl.engine.run import evaluate
 from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.individuals.grouping import command_line as group
@@ -143,5 +143,5 @@ def test_a_run_without_checkpoint_is_not_taken_for_its_start(datasets, tmp_path,
 
 
 def test_stability_is_not_called_by_the_name_of_an_accuracy():
-    said = explain(0.5, [SweepRow(0.5, 4, 0.1, 0.3, 0.78, 0.6, 0.5)])
+    said = explain_eps(0.5, [SweepRow(0.5, 4, 0.1, 0.3, 0.78, 0.6, 0.5)])
     assert "stability 0.78" in said and "nothing of their accuracy" in said and "Rand" not in said

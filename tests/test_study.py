@@ -10,7 +10,7 @@ from test_compare import JOBS, SET, TRAIN
 from test_report_runs import write_run
 
 from fastreid_fancl.compare.command import command_line
-from fastreid_fancl.compare.jobs import plan
+from fastreid_fancl.compare.jobs import list_jobs
 from fastreid_fancl.compare.study import in_order, lines_of, plot_study, read_study
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.report.tables import RETRIEVAL, rows
@@ -24,13 +24,13 @@ AREA = "VARIANTS:\n  a: {FANA.RATIO: 0.0}\n  b: {FANA.RATIO: 0.1, FANA.LAYER: bn
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yml")), ids=lambda path: path.stem)
 def test_every_variant_of_every_study_is_a_configuration(tmp_path, path):
     study = read_study(path)
-    jobs = plan([FANCL], [0], tmp_path, study=study)
+    jobs = list_jobs([FANCL], [0], tmp_path, study=study)
     assert [job.system for job in jobs] == list(study.variants)
     assert all(job.config for job in jobs)
 
 
 def test_table_ii_has_each_term_alone_and_both(tmp_path):
-    jobs = plan([FANCL], [0], tmp_path, study=read_study(STUDIES / "consistency.yml"))
+    jobs = list_jobs([FANCL], [0], tmp_path, study=read_study(STUDIES / "consistency.yml"))
     terms = {job.system: (job.config["CONSISTENCY"]["CLUSTER"], job.config["CONSISTENCY"]["INSTANCE"]) for job in jobs}
     assert terms == {
         "none": (False, False),
@@ -42,7 +42,7 @@ def test_table_ii_has_each_term_alone_and_both(tmp_path):
 
 def test_figure_3_has_seven_areas_after_two_layers_and_no_noise_in_both_lines(tmp_path):
     study = read_study(STUDIES / "noised_area.yml")
-    jobs = plan([FANCL], [0], tmp_path, study=study)
+    jobs = list_jobs([FANCL], [0], tmp_path, study=study)
     settings = {(job.config["FANA"]["LAYER"], job.config["FANA"]["RATIO"]) for job in jobs}
     areas = [0.05, 0.1, 0.15, 0.2, 0.3, 0.5]
     # Without noise the layer changes nothing; "auto" is conv1 on a ResNet.
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_study_is_refused_with_what_was_expected(tmp_path, tex
 def test_a_study_is_of_one_configuration_and_keeps_its_keys(tmp_path, files, options, said):
     (tmp_path / "area.yml").write_text(AREA)
     with pytest.raises(ValueError, match=said):
-        plan(files, [0], tmp_path, options, read_study(tmp_path / "area.yml"))
+        list_jobs(files, [0], tmp_path, options, read_study(tmp_path / "area.yml"))
 
 
 def test_runs_of_something_else_have_no_place_in_the_plot_of_a_study(tmp_path):

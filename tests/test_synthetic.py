@@ -14,7 +14,7 @@ import pytest
 from fastreid_fancl.data import synthetic
 from fastreid_fancl.data.synthetic import write
 from fastreid_fancl.data.synthetic.camera import Camera
-from fastreid_fancl.data.synthetic.catalogue import PLANS, Plan
+from fastreid_fancl.data.synthetic.catalogue import RECIPES, Recipe
 from fastreid_fancl.data.synthetic.coat import Coat, Marking
 from fastreid_fancl.data.synthetic.draw import Canvas, ellipsoid, tube
 from fastreid_fancl.data.synthetic.photograph import take_photograph
@@ -43,18 +43,18 @@ def test_the_same_files_come_from_any_number_of_processes(tiny, tmp_path):
 
 
 def test_a_photograph_depends_on_its_own_number_alone(tiny):
-    plan = PLANS[TINY]
+    plan = RECIPES[TINY]
     last = plan.shots()[-1]
     data, _ = take_photograph(plan.animal(last.animal), last.place, plan.camera, plan.size, last.rng())
     assert data == Path(tiny, last.path).read_bytes()
 
 
 def test_another_seed_draws_other_animals_and_moments():
-    def first(plan: Plan) -> bytes:
+    def first(plan: Recipe) -> bytes:
         shot = plan.shots()[0]
         return take_photograph(plan.animal(shot.animal), shot.place, plan.camera, plan.size, shot.rng())[0]
 
-    plan = PLANS[TINY]
+    plan = RECIPES[TINY]
     assert first(plan) == first(plan)
     assert first(plan) != first(replace(plan, seed=plan.seed + 1))
 
@@ -67,18 +67,18 @@ def test_the_metadata_name_every_photograph_and_all_have_the_size(tiny):
 
 
 def test_synthetic_pandas_have_the_numbers_of_table_1():
-    shots = PLANS["SyntheticPandas"].shots()
+    shots = RECIPES["SyntheticPandas"].shots()
     images = Counter(shot.split for shot in shots)
     animals = {split: {shot.identity for shot in shots if shot.split == split} for split in images}
     assert images == {"train": 1967, "query": 138, "gallery": 1382}
     assert {split: len(found) for split, found in animals.items()} == {"train": 20, "query": 23, "gallery": 23}
     assert set(Counter(shot.identity for shot in shots if shot.split == "query").values()) == {6}
-    assert PLANS["SyntheticPandas"].size == (256, 128)
+    assert RECIPES["SyntheticPandas"].size == (256, 128)
 
 
 def test_ten_training_pandas_live_indoors_and_outdoors_and_all_others_indoors():
     places = {}
-    for shot in PLANS["SyntheticPandas"].shots():
+    for shot in RECIPES["SyntheticPandas"].shots():
         places.setdefault(shot.identity, set()).add((shot.split, shot.place))
     both = [name for name, seen in places.items() if seen == {("train", "indoor"), ("train", "outdoor")}]
     assert len(both) == 10
@@ -88,20 +88,20 @@ def test_ten_training_pandas_live_indoors_and_outdoors_and_all_others_indoors():
 @pytest.mark.parametrize("name", synthetic.NAMES)
 def test_nobody_is_in_training_and_in_test_and_every_query_has_a_match(name):
     splits = {"train": set(), "query": set(), "gallery": set()}
-    for shot in PLANS[name].shots():
+    for shot in RECIPES[name].shots():
         splits[shot.split].add(shot.identity)
     assert not splits["train"] & (splits["query"] | splits["gallery"])
     assert splits["query"] == splits["gallery"]
 
 
 def test_source_and_target_share_no_animal_and_no_place():
-    source, target = (PLANS[name].shots() for name in ("SyntheticSourceSmall", "SyntheticPandasSmall"))
+    source, target = (RECIPES[name].shots() for name in ("SyntheticSourceSmall", "SyntheticPandasSmall"))
     for trait in ("identity", "place"):
         assert not {getattr(s, trait) for s in source} & {getattr(t, trait) for t in target}
 
 
 def test_small_and_tiny_have_fewer_pixels_than_the_full_set():
-    sizes = [PLANS[name].size for name in ("SyntheticPandas", "SyntheticPandasSmall", TINY)]
+    sizes = [RECIPES[name].size for name in ("SyntheticPandas", "SyntheticPandasSmall", TINY)]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
 
 
@@ -177,7 +177,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path):
 def test_an_animal_looks_more_like_itself_than_like_others():
     """Without nuisance (one pose, view, place, camera), pixels must tell animals apart: identity is in the picture."""
     still = Camera(*[0.0] * 7, quality=(95, 95))
-    plan = replace(PLANS["SyntheticPandasSmall"], camera=still)
+    plan = replace(RECIPES["SyntheticPandasSmall"], camera=still)
 
     def picture(animal: int) -> np.ndarray:
         data, _ = take_photograph(plan.animal(animal), "indoor", still, plan.size, np.random.default_rng(0))

@@ -15,10 +15,10 @@ from test_engine import arguments
 
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.config.load import load_config
-from fastreid_fancl.engine.labels import Labels, write_sweep
 from fastreid_fancl.engine.run import command_line as train
-from fastreid_fancl.engine.trained_model import load_subject
+from fastreid_fancl.engine.trained_model import load_trained_model
 from fastreid_fancl.engine.trainer import Trainer
+from fastreid_fancl.runs.tables import write_sweep
 from fastreid_fancl.visualize import command
 
 KINDS = ("fana", "attention", "retrieval", "clusters")
@@ -182,7 +182,7 @@ def test_where_the_margins_are_cropped_the_networks_input_is_shown(run):
 
 def test_the_backbone_of_ice_is_its_teachers(datasets, tmp_path):
     words = untrained("ice", tmp_path)
-    subject = load_subject(load_config(words[1], words[2:]))
+    subject = load_trained_model(load_config(words[1], words[2:]))
     assert subject.backbone is subject.model.teacher.backbone
 
 
@@ -246,7 +246,7 @@ def test_an_eps_by_data_is_drawn_with_the_radii_that_it_was_chosen_from(run):
         visualize("eps", "--run", run)
     for epoch, eps in enumerate((0.3, 0.5)):
         sweep = tuple(SweepRow(radius, 4, 0.1, 0.3, 0.9, 0.8, 0.6) for radius in (0.3, 0.4, 0.5))
-        write_sweep(os.fspath(run / "eps_sweep.csv"), epoch, Labels(np.zeros(4), eps, sweep))
+        write_sweep(os.fspath(run / "eps_sweep.csv"), epoch, eps, sweep)
     said = caption(run, "eps")
     assert "in 2 of 2 epochs" in said and "the radius used, over all epochs 0.3 to 0.5" in said
 

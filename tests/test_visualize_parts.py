@@ -13,9 +13,9 @@ from torch import nn
 
 from fastreid_fancl.compat.evaluation import market1501
 from fastreid_fancl.data import UNLABELLED
-from fastreid_fancl.engine.labels import write_clusters
-from fastreid_fancl.engine.trained_model import Origin, Subject
+from fastreid_fancl.engine.trained_model import RunLabel, TrainedModel
 from fastreid_fancl.methods import FANCL
+from fastreid_fancl.runs.tables import write_clusters
 from fastreid_fancl.visualize import attention, clusters, fana, retrieval
 from fastreid_fancl.visualize.drawing import IGNORED, NEUTRAL, RIGHT, WRONG, Sheet, cell_height, photograph
 from fastreid_fancl.visualize.search import Match, Search, choose, mean_feature, spread
@@ -190,8 +190,8 @@ class Colours(nn.Module):
         return F.normalize(self.backbone(batch["images"]).mean((2, 3)), dim=1)
 
 
-def subject(model, size=(4, 4)) -> Subject:
-    return Subject(Origin("system", 0, "epoch 1"), model, model.backbone, (), size)
+def subject(model, size=(4, 4)) -> TrainedModel:
+    return TrainedModel(RunLabel("system", 0, "epoch 1"), model, model.backbone, (), size)
 
 
 def test_grad_cam_is_bright_where_the_image_speaks_for_the_identity():

@@ -14,7 +14,7 @@ from test_engine import METHODS, configured
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastreid_fancl.engine.hooks import extract_features, send
+from fastreid_fancl.engine.features import extract_features, send
 from fastreid_fancl.engine.trainer import Trainer
 
 aten = torch.ops.aten
@@ -210,7 +210,7 @@ def test_the_features_of_a_batch_are_waited_for_when_the_next_is_under_way(monke
         arrived, number = send(features), int(features["original"][0]) - 10
         return lambda: told.append(f"waits {number}") or arrived()
 
-    monkeypatch.setattr("fastreid_fancl.engine.hooks.send", telling)
+    monkeypatch.setattr("fastreid_fancl.engine.features.send", telling)
     features = extract_features(Method(), [{"images": torch.full((2,), number)} for number in range(3)])
     assert features["original"].tolist() == [10, 10, 11, 11, 12, 12]
     assert told == ["begins 0", "begins 1", "waits 0", "begins 2", "waits 1", "waits 2"]

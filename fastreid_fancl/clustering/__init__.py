@@ -1,12 +1,14 @@
 """From features to pseudo-labels: neighbours -> k-reciprocal Jaccard distance -> clusters -> their quality."""
 
-from .eps import EpsChoice, NoClustersError, SweepRow, choose_eps, degenerate, guarded_labels
+from .eps import EpsChoice, SweepRow, choose_eps
+from .guard import NoClustersError, degenerate, guarded_labels
 from .hdbscan import hdbscan
 from .jaccard.distance import jaccard_distance
-from .labels import dbscan, noise_alone, reliable_labels, renumber
+from .labels import dbscan, noise_alone, renumber
 from .neighbors.ring import ring_knn
 from .neighbors.search import as_features, knn
 from .quality import grouping_scores, quality
+from .spcl import reliable_labels
 
 __all__ = [
     "EpsChoice",

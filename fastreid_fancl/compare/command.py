@@ -14,13 +14,13 @@ import torch
 
 from ..engine.run import ENDS_WITH_INPUT
 from ..files import replacing
-from ..locks import alone
+from ..locks import exclusive_lock
 from ..report.page import PAGE, plotting_library, write_page
 from ..report.systems import Missing, System, check_baseline, gather
 from ..report.tables import write_tables
 from ..runs.escape import message, visible
 from ..runs.read import read_metrics, read_run
-from .jobs import Job, announce, finished, plan
+from .jobs import Job, announce, finished, list_jobs
 from .study import in_order, plot_study, read_study
 
 SECONDS_BETWEEN_REPORTS = 5
@@ -46,7 +46,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
             systems = gather(read_run(folder) for folder in args.runs)
         else:
             parallel = args.jobs or len(args.gpus) or 1
-            jobs = plan(args.config_files, args.seeds, args.output, args.set, study)
+            jobs = list_jobs(args.config_files, args.seeds, args.output, args.set, study)
             check_baseline(args.baseline, [job.system for job in jobs])
             check_gpus(args.gpus)
             if args.dry_run:
@@ -178,7 +178,7 @@ def free(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         for patience in range(SECONDS_TO_END, -1, -1):
             try:
-                stack.enter_context(alone(os.fspath(folder / ".lock"), wait=False))
+                stack.enter_context(exclusive_lock(os.fspath(folder / ".lock"), wait=False))
                 break
             except BlockingIOError:
                 if not patience:

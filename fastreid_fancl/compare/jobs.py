@@ -11,10 +11,11 @@ import yaml
 
 from ..config.checks import check_config
 from ..config.load import load_config
-from ..engine.estimate import plan as rehearse
-from ..report.systems import check_datasets, differences, explain
+from ..engine.estimate import estimate_run as rehearse
+from ..report.systems import check_datasets
 from ..runs.escape import visible
 from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, read_run
+from ..runs.settings import differences, explain_differences
 from .study import Study
 
 # --seeds and --output give them.
@@ -44,7 +45,7 @@ class Job:
         return f"{self.system} seed {self.seed}"
 
 
-def plan(
+def estimate_run(
     config_files: Sequence[Path],
     seeds: Sequence[int],
     output: Path,
@@ -120,8 +121,8 @@ def check_settings(job: Job) -> None:
     found = differences(read_config(job.folder), job.config)
     if found:
         raise ValueError(
-            f"{job.folder} holds a run of other settings (there, and now): {explain(found)}. Choose another --output, "
-            "or remove that folder."
+            f"{job.folder} holds a run with other settings (there, and now): {explain_differences(found)}. Choose "
+            "another --output, or remove that folder."
         )
 
 

@@ -14,6 +14,7 @@ from fastreid.data.transforms import functional
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from ..data.check import check_items
 from ..data.loaders import worker_context
 from .imports import replace, wrap
 
@@ -69,26 +70,6 @@ class CommDataset(common.CommDataset):
     def __init__(self, img_items, transform=None, relabel=True):
         check_items(img_items, relabel)
         super().__init__(img_items, transform, relabel)
-
-
-def check_items(items: list, relabel: bool) -> None:
-    """Check (path, pid, camid) of a training set (relabel) or of a query and gallery.
-
-    Raises:
-        ValueError: on no images, text mixed with numbers in training, or anything but Python integers in a test.
-    """
-    split = "training" if relabel else "query and gallery"
-    if not items:
-        raise ValueError(f"Expected at least one {split} image, got none: check the split of the data set.")
-    for column, name in ((1, "pid"), (2, "camid")):
-        expected = (str if isinstance(items[0][column], str) else (int, np.integer)) if relabel else int
-        wrong = next((item for item in items if not isinstance(item[column], expected)), None)
-        if wrong is not None:
-            kind = "either text or integers throughout" if relabel else "a Python int"
-            raise ValueError(
-                f"Expected as {name} of the {split} images {kind}, got {wrong[column]!r} "
-                f"({type(wrong[column]).__name__}) for {wrong[0]}: convert it in the data set."
-            )
 
 
 @replace(data_utils.read_image)

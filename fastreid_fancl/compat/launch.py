@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 stock = sys.modules["fastreid.engine.launch"]
 
 BACKEND = "FASTREID_FANCL_BACKEND"
-PATIENCE = datetime.timedelta(hours=3)
+COLLECTIVE_TIMEOUT = datetime.timedelta(hours=3)
 SHARED_STORE = (
     "Processes that torchrun starts again may look for those that died and never meet: start it with "
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment and --rdzv-backend c10d."
@@ -109,7 +109,7 @@ def distributed_worker(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_gpus_per_machine))
     rank = machine_rank * num_gpus_per_machine + local_rank
-    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank, timeout=PATIENCE)
+    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank, timeout=COLLECTIVE_TIMEOUT)
     comm.synchronize()
     for machine in range(world_size // num_gpus_per_machine):
         first = machine * num_gpus_per_machine
@@ -132,7 +132,7 @@ def gloo_group() -> dist.ProcessGroup:
     """All processes by gloo, as the stock one, with PATIENCE."""
     if dist.get_backend() == "gloo":
         return dist.group.WORLD
-    return dist.new_group(backend="gloo", timeout=PATIENCE)
+    return dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
 
 
 def serialize_to_tensor(data, group) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .. import weights
-from ..locks import alone
+from ..locks import exclusive_lock
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _cached_weights(cfg) -> str:
             return os.path.join(place, name)
     path = os.path.join(folder, name)
     try:
-        with alone(f"{path}.lock"):  # of several processes, the first one of a machine
+        with exclusive_lock(f"{path}.lock"):  # of several processes, the first one of a machine
             if not os.path.isfile(path):
                 _download(url, path)
     except OSError as error:

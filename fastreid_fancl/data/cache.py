@@ -20,7 +20,7 @@ from PIL import Image
 from torchvision.transforms import Compose, Resize
 
 from ..files import replacing
-from ..locks import alone
+from ..locks import exclusive_lock
 from ..logs import log_once
 from .check import cache_folder, stamp
 from .images import read_image
@@ -86,7 +86,7 @@ def image_reader(
             log_once(logger, logging.INFO, f"{reason} for all: photographs are decoded each time")
         return read_image
     try:
-        with alone(file.with_name("resized.lock")):  # of several ranks and runs the first writes for all
+        with exclusive_lock(file.with_name("resized.lock")):  # of several ranks and runs the first writes for all
             if not file.exists():
                 make_room(file.parent, room, in_use)
                 write_resized(file, paths, resize)

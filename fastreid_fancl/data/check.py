@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import PIL
 
 from ..files import replacing
-from ..locks import alone
+from ..locks import exclusive_lock
 from ..logs import log_once
 from . import UNLABELLED, shorten
 from .duplicates import warn_of_copies
@@ -152,7 +153,7 @@ def _check_dataset(dataset, splits: Sequence[str], workers: int, cache_dir: str 
     cache = _cache_path(dataset, cache_dir)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # _save reports a place that cannot be written
-            stack.enter_context(alone(f"{cache}.lock"))  # of several ranks the first decodes for all
+            stack.enter_context(exclusive_lock(f"{cache}.lock"))  # of several ranks the first decodes for all
         return _check_paths(_name(dataset), paths, cache, workers)
 
 
@@ -244,3 +245,23 @@ def _save(path: str, good: set[str]) -> None:
 
 def _name(dataset) -> str:
     return getattr(dataset, "dataset_name", "") or type(dataset).__name__
+
+
+def check_items(items: list, relabel: bool) -> None:
+    """Check (path, pid, camid) of a training set (relabel) or of a query and gallery.
+
+    Raises:
+        ValueError: on no images, text mixed with numbers in training, or anything but Python integers in a test.
+    """
+    split = "training" if relabel else "query and gallery"
+    if not items:
+        raise ValueError(f"Expected at least one {split} image, got none: check the split of the data set.")
+    for column, name in ((1, "pid"), (2, "camid")):
+        expected = (str if isinstance(items[0][column], str) else (int, np.integer)) if relabel else int
+        wrong = next((item for item in items if not isinstance(item[column], expected)), None)
+        if wrong is not None:
+            kind = "either text or integers throughout" if relabel else "a Python int"
+            raise ValueError(
+                f"Expected as {name} of the {split} images {kind}, got {wrong[column]!r} "
+                f"({type(wrong[column]).__name__}) for {wrong[0]}: convert it in the data set."
+            )

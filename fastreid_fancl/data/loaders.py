@@ -88,7 +88,7 @@ class ReIDDataset(Dataset):
         return len(self.cams)
 
     @property
-    def cameras_tell(self) -> bool:
+    def has_usable_cameras(self) -> bool:
         """Whether the camera of every image is known, and not one and the same."""
         return self.num_cameras > 1 and not any(str(camera).endswith(UNKNOWN_CAMERA) for camera in self.cams)
 

@@ -17,8 +17,8 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
-from ..clustering.neighbors.cost import Plan as Search
-from ..clustering.neighbors.cost import choose
+from ..clustering.neighbors.cost import Estimate as Search
+from ..clustering.neighbors.cost import cheapest
 from ..compat.model import own_batch
 from ..data.cache import GIB, image_reader
 from ..data.loaders import ReIDDataset, feature_loader
@@ -47,7 +47,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Estimate:
     """What a run is expected to take: one of its processes, but the disk all.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan:
         )
 
 
-def plan(cfg, processes: int = 1) -> Plan:
+def estimate_run(cfg, processes: int = 1) -> Estimate:
     """Rehearse a run on this process, in a folder that goes away.
 
     Of several processes it is one's share; what they say to each other is left out.
@@ -93,7 +93,7 @@ def plan(cfg, processes: int = 1) -> Plan:
     with tempfile.TemporaryDirectory() as folder:
         rehearsal = Rehearsal(cfg, processes, folder)
         phases = tuple(rehearsal.phases())
-        return Plan(phases, rehearsal.memory(), rehearsal.disk())
+        return Estimate(phases, rehearsal.memory(), rehearsal.disk())
 
 
 class Rehearsal:
@@ -101,7 +101,7 @@ class Rehearsal:
 
     def __init__(self, cfg, processes: int, folder: str):
         self.cfg, self.processes, self.folder = cfg, processes, Path(folder)
-        self.trainer = Trainer(share(cfg, processes, folder))
+        self.trainer = Trainer(config_of_one_process(cfg, processes, folder))
         self.trainer.resume_or_load(resume=False)
         self.model, self.dataset = self.trainer.model, self.trainer.data_loader.dataset
         tests = [protocol(cfg, name) for name in cfg.DATASETS.TESTS]
@@ -194,7 +194,7 @@ class Rehearsal:
         options, device = self.cfg.PSEUDO_LABELS, clustering_device(self.cfg.PSEUDO_LABELS, features.device)
         block = distance_options(options)["block_bytes"]
         return tuple(
-            choose(rows, features.shape[1], options.K1 + 1, device, block) for rows in (self.sample, self.images)
+            cheapest(rows, features.shape[1], options.K1 + 1, device, block) for rows in (self.sample, self.images)
         )
 
     def _cluster(self, features: Tensor) -> float:
@@ -312,7 +312,7 @@ def seconds_each(
     return (clock() - began) / measured(workers)
 
 
-def share(cfg, processes: int, folder: str):
+def config_of_one_process(cfg, processes: int, folder: str):
     """The configuration of one of several processes, which writes to a folder and decodes nothing beforehand."""
     cfg = cfg.clone()
     cfg.defrost()

@@ -29,7 +29,7 @@ from ..data.datasets import load
 from ..data.datasets.photos import Photo
 from ..data.datasets.protocols import Protocol, leave_one_out
 from ..data.keys import image_keys
-from .labels import assign_labels, clustering_device, memory_told
+from .labels import assign_labels, clustering_device, explain_cuda_oom
 from .record import write_queries
 from .seeds import derive
 
@@ -109,9 +109,7 @@ class ProtocolEvaluator(ReidEvaluator):
         )
 
 
-def group_test(
-    features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray | None = None
-) -> dict[str, float]:
+def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray | None = None) -> dict[str, float]:
     """Scores of the groups that test photographs form by PSEUDO_LABELS; empty, and logged, where there are none.
 
     The oracle's groups would be the truth, so in its runs DBSCAN groups. A method's own selection among the clusters,
@@ -128,11 +126,9 @@ def group_test(
     options.ALGORITHM = "dbscan" if options.ALGORITHM == "oracle" else options.ALGORITHM
     unit = F.normalize(features, dim=1).to(clustering_device(options, torch.device(cfg.MODEL.DEVICE)))
     try:
-        with memory_told():
+        with explain_cuda_oom():
             seed = derive(cfg.SEED, 0, CLUSTERING)
-            labels = assign_labels(
-                unit, identities, None, options, lambda labels, *_: labels, seed, keys=keys
-            ).labels
+            labels = assign_labels(unit, identities, None, options, lambda labels, *_: labels, seed, keys=keys).labels
         return log_groups(labels, identities, "test photographs")
     except ValueError as error:
         logger.warning("The %d test photographs form no groups, so these are not scored: %s", len(features), error)

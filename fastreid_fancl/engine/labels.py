@@ -3,15 +3,10 @@
 Shapes: N training images, D feature dimensions, M clusters.
 """
 
-import csv
-import gzip
 import logging
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +17,9 @@ from torch import Tensor
 
 from .. import clustering
 from ..errors import OneProcessError
-from ..files import replacing
-from ..runs.checked import read_rows
 
 logger = logging.getLogger(__name__)
 
-SWEEP, CLUSTERS = "eps_sweep.csv", "clusters"
 NEAR = 0.01  # scores of radii that are as good as equal
 
 
@@ -102,13 +94,13 @@ def distance_options(options) -> dict:
     return {
         "k1": options.K1,
         "k2": options.K2,
-        "max_distance": reach(options),
+        "max_distance": max_distance_needed(options),
         "block_bytes": int(options.BLOCK_GIB * 2**30),
     }
 
 
 @contextmanager
-def memory_told() -> Iterator[None]:
+def explain_cuda_oom() -> Iterator[None]:
     """Turn the end of a GPU's memory, inside, into a ValueError with the cure."""
     try:
         yield
@@ -124,7 +116,7 @@ def clustering_device(options, device: torch.device) -> torch.device:
     return torch.device(options.DEVICE) if options.DEVICE else device
 
 
-def reach(options) -> float:
+def max_distance_needed(options) -> float:
     """The distance up to which a clustering by the options, the PSEUDO_LABELS node, needs pairs.
 
     Farther pairs are most of all, and of no use to DBSCAN: none of the radii that are tried for it is above 0.9.
@@ -152,7 +144,7 @@ def cluster(distance: csr_matrix, options, seed: int, keys: np.ndarray | None = 
     eps, sweep = options.EPS, ()
     if eps == "auto":
         eps, sweep = clustering.choose_eps(distance, options.MIN_SAMPLES, seed=seed, keys=keys)
-        logger.info("%s", explain(eps, sweep))
+        logger.info("%s", explain_eps(eps, sweep))
         if near_ties(eps, sweep):
             logger.info("%s", near_ties(eps, sweep))
     labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
@@ -161,7 +153,7 @@ def cluster(distance: csr_matrix, options, seed: int, keys: np.ndarray | None = 
     return Labels(labels, used, sweep)
 
 
-def explain(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
+def explain_eps(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
     """Why an eps was chosen, in a sentence."""
     chosen = next(row for row in sweep if row.eps == eps)
     near = [f"{row.score:.2f} at {row.eps:.3g}" for row in sweep if 0 < abs(row.eps - eps) < 0.06]
@@ -211,44 +203,3 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
         "ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known)
     )
     return np.where(identities >= 0, np.searchsorted(known, identities), -1)
-
-
-def write_sweep(path: str, epoch: int, labels: Labels) -> None:
-    """Add an epoch's sweep to a table of all radii of all epochs, in place of what an interrupted run left of it."""
-    before = read_rows(Path(path)) if os.path.exists(path) else []
-    rows = [row for row in before if re.fullmatch(r"\d{1,9}", row[0]) and int(row[0]) < epoch]
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("epoch", *clustering.SweepRow._fields, "used"))
-        table.writerows(rows)
-        table.writerows((epoch, *row, int(row.eps == labels.eps)) for row in labels.sweep)
-
-
-def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarray) -> None:
-    """Write the clusters that an epoch begins with to clusters/epoch_<n>.csv.gz, n from 1, and to clusters.csv.
-
-    Tables of later epochs are what an interrupted or an older run left: they go.
-    """
-    kept = Path(folder, CLUSTERS, f"epoch_{epoch + 1}.csv.gz")
-    kept.parent.mkdir(exist_ok=True)
-    write_table(kept, items, labels, gzip.open)
-    write_table(Path(folder, "clusters.csv"), items, labels)
-    for number, path in cluster_tables(folder).items():
-        if number > epoch + 1:
-            path.unlink()
-
-
-def write_table(path: Path, items: list[tuple], labels: np.ndarray, opened: Callable = open) -> None:
-    """Write a table of image and cluster, largest cluster first, images left out at the end."""
-    sizes = Counter(labels.tolist())
-    order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
-    with replacing(path) as temporary, opened(temporary, "wt", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "cluster"))
-        table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)
-
-
-def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:
-    """The tables of clusters in a run's folder by their epoch, from 1, in its order."""
-    found = ((re.fullmatch(r"epoch_(\d{1,9})\.csv\.gz", path.name), path) for path in Path(folder, CLUSTERS).glob("*"))
-    return dict(sorted((int(name[1]), path) for name, path in found if name))

@@ -4,15 +4,15 @@ import numpy as np
 from fastreid.utils import comm
 
 from ..data.loaders import ReIDDataset, train_loader
-from ..memory import turns
+from ..memory import repeat_counts
 from .seeds import derive
 
 
 class EpochLoader:
     """Iterates over the batches of the epoch that was started last.
 
-    A batch also has "targets_turns" and "indices_turns", the `turns` of all ranks' targets and indices, since memories
-    need them on the host.
+    A batch also has "target_repeats" and "index_repeats", the `repeat_counts` of all ranks' targets and indices:
+    memories need them on the host.
 
     Attributes:
         dataset: all training images.
@@ -52,4 +52,4 @@ class EpochLoader:
         if self._batches is None:
             self._batches = zip(self._loader, self._plan, strict=True)
         batch, plan = next(self._batches)
-        return {**batch, "targets_turns": turns(self._targets[plan]), "indices_turns": turns(plan)}
+        return {**batch, "target_repeats": repeat_counts(self._targets[plan]), "index_repeats": repeat_counts(plan)}

@@ -18,15 +18,14 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 from fastreid.engine import default_argument_parser, launch
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
-from torch import nn
 from torch.multiprocessing import ProcessExitedException
 
 from .. import compat
@@ -35,13 +34,13 @@ from ..compat.logs import begin_logs
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..errors import OneProcessError
-from ..files import DiskFullError, explained
-from ..locks import alone
-from ..report.systems import differences, explain
 from ..runs.escape import message
+from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over
 from ..runs.read import last_checkpoint, read_config, read_starts
-from .complete import CompleteCheckpointer, input_size, modules_run
-from .estimate import plan
+from ..runs.settings import differences, explain_differences
+from .estimate import estimate_run
+from .starts import check_start
+from .trained_model import load_model, weights_named
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
@@ -49,12 +48,6 @@ logger = logging.getLogger(__name__)
 ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
 # PyTorch's words for a worker that a signal ended, or that is not there any more.
 LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
-# What optimiser, schedule and weights of a checkpoint hold.
-OF_CHECKPOINT = (
-    *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
-    *("SOLVER.HEADS_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY", "SOLVER.MOMENTUM", "SOLVER.NESTEROV"),
-    *("SOLVER.SCHED", "SOLVER.STEPS", "SOLVER.GAMMA", "SOLVER.WARMUP"),
-)
 
 
 def command_line(argv: list[str] | None = None) -> None:
@@ -69,7 +62,7 @@ def command_line(argv: list[str] | None = None) -> None:
         processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
         check_config(cfg, processes, resume=args.resume and not args.eval_only)
         if args.plan:
-            print(plan(cfg, processes))
+            print(estimate_run(cfg, processes))
             return
     except (ValueError, OSError) as error:
         sys.exit(f"error: {message(error)}")
@@ -155,16 +148,6 @@ def begin(cfg, anew: bool = False, evaluation: bool = False) -> None:
     begin_logs()
 
 
-def check_start(cfg) -> None:
-    """Raise ValueError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
-    path, start = cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.MODEL.WEIGHTS
-    if path and (start or not cfg.MODEL.BACKBONE.PRETRAIN):
-        raise ValueError(
-            f"MODEL.BACKBONE.PRETRAIN_PATH {path} would not be used: with it set MODEL.BACKBONE.PRETRAIN True and "
-            f"MODEL.WEIGHTS '', now {cfg.MODEL.BACKBONE.PRETRAIN} and {start!r}."
-        )
-
-
 def check_resumed(cfg) -> None:
     """Warn of settings that a run goes on with and that its folder's config.yaml has otherwise.
 
@@ -176,47 +159,14 @@ def check_resumed(cfg) -> None:
     if not (folder / "last_checkpoint").exists() or not (folder / "config.yaml").exists():
         return
     found = differences(read_config(folder), yaml.safe_load(cfg.dump()))
-    kept = {key: values for key, values in found.items() if key.startswith(OF_CHECKPOINT)}
+    kept = {key: values for key, values in found.items() if key.startswith(FIXED_BY_CHECKPOINT)}
     if kept:
         raise ValueError(
-            f"The run in {folder} has other settings (there, and now): {explain(kept)}. Its checkpoint would keep "
-            "them: give those of the run, or start anew without --resume."
+            f"The run in {folder} has other settings (there, and now): {explain_differences(kept)}. Its checkpoint "
+            "would keep them: give those of the run, or start anew without --resume."
         )
     if found:
-        logger.warning("The run goes on with other settings (before, and now): %s", explain(found))
-
-
-def start_over(folder: Path) -> None:
-    """Take away what --resume would go on from."""
-    last = folder / "last_checkpoint"
-    if last.exists():
-        logger.warning("An earlier run in %s is written over: --resume would have gone on with it.", folder)
-        last.unlink()
-
-
-@contextmanager
-def sole_writer(folder: str) -> Iterator[None]:
-    """Keep other runs out of an output folder.
-
-    Raises:
-        ValueError: if there is none, or another run is writing to it.
-    """
-    if not folder:
-        raise ValueError("OUTPUT_DIR is empty: name a folder for what the run writes.")
-    with ExitStack() as stack:
-        path = os.path.join(folder, ".lock")
-        try:
-            with explained(path):
-                stack.enter_context(alone(path, wait=False))
-        except DiskFullError:
-            raise
-        except BlockingIOError as error:
-            raise ValueError(
-                f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
-            ) from error
-        except OSError as error:
-            raise ValueError(f"OUTPUT_DIR {folder} cannot be written to ({error}): choose another.") from error
-        yield
+        logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(found))
 
 
 def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
@@ -235,35 +185,3 @@ def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
     begin()
     logger.info("The scores below are of %s.", weights_named(cfg))
     return Trainer.test(cfg, model)
-
-
-def load_model(cfg) -> nn.Module:
-    """The model in evaluation mode with MODEL.WEIGHTS, or else with those that a training would start from.
-
-    Raises:
-        ValueError: if weights lack what the test-time feature is made of, or MODEL.BACKBONE.PRETRAIN_PATH would not be
-            used.
-    """
-    cfg = cfg.clone()
-    cfg.defrost()
-    if cfg.MODEL.WEIGHTS:
-        cfg.MODEL.BACKBONE.PRETRAIN = False
-    else:
-        check_start(cfg)
-        if not cfg.MODEL.BACKBONE.PRETRAIN:
-            logger.warning("These are the scores of random weights: name trained ones by MODEL.WEIGHTS.")
-    model = Trainer.build_model(cfg).eval()
-    if cfg.MODEL.WEIGHTS:
-        CompleteCheckpointer(model, modules_run(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
-    return model
-
-
-def weights_named(cfg) -> str:
-    """The weights that `load_model` takes, in words."""
-    backbone = cfg.MODEL.BACKBONE
-    if cfg.MODEL.WEIGHTS:
-        return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
-    if not backbone.PRETRAIN:
-        return "random weights"
-    start = backbone.PRETRAIN_PATH or f"pretrained {backbone.TIMM or backbone.NAME}"
-    return f"the frozen start, without training: {start}"

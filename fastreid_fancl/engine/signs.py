@@ -3,7 +3,8 @@
 import logging
 
 from .. import clustering
-from .hooks import PseudoLabels, from_main
+from .distributed import broadcast_from_main
+from .pseudo_labels import PseudoLabels
 from .seeds import derive
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,9 @@ class GroupSigns:
         radii = None if options.EPS == "auto" else (options.EPS,)
         seed = derive(self.cfg.SEED, epoch, 2)
         keys = self.labels.trainer.data_loader.dataset.keys
-        eps, sweep = from_main(lambda: clustering.choose_eps(distance, options.MIN_SAMPLES, radii, seed, keys))
+        eps, sweep = broadcast_from_main(
+            lambda: clustering.choose_eps(distance, options.MIN_SAMPLES, radii, seed, keys)
+        )
         row = next(row for row in sweep if row.eps == eps)
         logger.info(
             "The training images after %d epochs: %d groups, %.0f%% left out; sign %.3f (modularity %.2f, stability "

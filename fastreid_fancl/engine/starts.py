@@ -46,3 +46,13 @@ def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
 def only_drawn(names: list[str]) -> bool:
     """Whether all data sets of these names are drawn by this package."""
     return all(name in SYNTHETIC for name in names)
+
+
+def check_start(cfg) -> None:
+    """Raise ValueError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
+    path, start = cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.MODEL.WEIGHTS
+    if path and (start or not cfg.MODEL.BACKBONE.PRETRAIN):
+        raise ValueError(
+            f"MODEL.BACKBONE.PRETRAIN_PATH {path} would not be used: with it set MODEL.BACKBONE.PRETRAIN True and "
+            f"MODEL.WEIGHTS '', now {cfg.MODEL.BACKBONE.PRETRAIN} and {start!r}."
+        )

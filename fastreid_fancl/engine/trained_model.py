@@ -1,22 +1,27 @@
 """The run that a picture is of: its configuration, its weights and how far it came."""
 
 import argparse
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from fastreid.config import CfgNode
+from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..runs.read import last_checkpoint, read_config, system_name
-from .complete import CompleteCheckpointer, input_size, modules_run
+from .starts import check_start
 from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Origin:
+class RunLabel:
     """Where a picture comes from.
 
     Attributes:
@@ -33,7 +38,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrainedModel:
     """A model with trained weights, in evaluation mode.
 
     Attributes:
@@ -42,7 +47,7 @@ class Subject:
         size: (H, W) of the input, in pixels.
     """
 
-    origin: Origin
+    label: RunLabel
     model: nn.Module = field(repr=False)
     backbone: nn.Module = field(repr=False)
     layers: tuple[str, ...] = field(repr=False)
@@ -88,14 +93,14 @@ def configuration_of(args: argparse.Namespace) -> CfgNode:
     return load_config(args.config_file, args.opts)
 
 
-def origin(folder: Path, stage: str, seed: int) -> Origin:
+def run_label(folder: Path, stage: str, seed: int) -> RunLabel:
     """The origin of a picture of what lies in a folder; `seed` is that of a folder without a run's config.yaml."""
     if (folder / "config.yaml").exists():
         seed = read_config(folder)["SEED"]
-    return Origin(system_name(folder, seed), seed, stage)
+    return RunLabel(system_name(folder, seed), seed, stage)
 
 
-def load_subject(cfg) -> Subject:
+def load_trained_model(cfg) -> TrainedModel:
     """Build the model and load MODEL.WEIGHTS into it.
 
     Raises:
@@ -113,12 +118,89 @@ def load_subject(cfg) -> Subject:
     check_config(cfg)
     model = Trainer.build_model(cfg).eval()
     size = input_size(cfg)
-    names = modules_run(model, size)
+    names = executed_modules(model, size)
     weights = Path(cfg.MODEL.WEIGHTS)
-    epoch = CompleteCheckpointer(model, needed=names).load(str(weights)).get("epoch")
-    where = origin(weights.parent, weights.stem if epoch is None else f"epoch {epoch + 1}", cfg.SEED)
+    epoch = StrictCheckpointer(model, needed=names).load(str(weights)).get("epoch")
+    where = run_label(weights.parent, weights.stem if epoch is None else f"epoch {epoch + 1}", cfg.SEED)
     backbone = next((name for name in names if name.rpartition(".")[2] == "backbone"), None)
     if backbone is None:
         raise ValueError(f"Expected {type(model).__name__} to make its feature by a module named backbone: name it so.")
     layers = tuple(name.removeprefix(f"{backbone}.") for name in names if name.startswith(f"{backbone}."))
-    return Subject(where, model, model.get_submodule(backbone), layers, size)
+    return TrainedModel(where, model, model.get_submodule(backbone), layers, size)
+
+
+def input_size(cfg) -> tuple[int, int]:
+    """(H, W) in pixels of what the network is given at test time."""
+    size = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TEST
+    return size[0], size[-1]
+
+
+@torch.no_grad()
+def executed_modules(model: nn.Module, size: tuple[int, int]) -> list[str]:
+    """The names of the modules that take part in the test-time feature, in the order in which they finish."""
+    names: dict[str, None] = {}
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: names.setdefault(name))
+        for name, module in model.named_modules()
+    ]
+    model({"images": torch.zeros(1, 3, *size)})
+    for handle in handles:
+        handle.remove()
+    return list(names)
+
+
+class StrictCheckpointer(Checkpointer):
+    """Refuses weights that lack any of the modules needed; the stock one leaves those as they were built."""
+
+    def __init__(self, model: nn.Module, needed: list[str]):
+        super().__init__(model)
+        self.needed = set(needed)
+
+    def _log_incompatible_keys(self, incompatible) -> None:
+        built = {key: shape for key, _, shape in incompatible.incorrect_shapes}
+        # Classifiers are built for no classes here, and counters of batches came with PyTorch 0.4.
+        excused = {key for key, shape in built.items() if 0 in shape}
+        lost = [
+            key
+            for key in dict.fromkeys([*incompatible.missing_keys, *built])
+            if key.rpartition(".")[0] in self.needed and key not in excused and "num_batches" not in key
+        ]
+        if lost:
+            raise ValueError(
+                f"{self._path} does not fit {type(self.model).__name__}: {len(lost)} weights of the test-time feature "
+                f"are missing or of another shape, such as {lost[0]}.{self._other} Check MODEL.META_ARCHITECTURE, "
+                "MODEL.BACKBONE and MODEL.HEADS, or take the run's own configuration by --run."
+            )
+        self._require_same_network()
+
+
+def load_model(cfg) -> nn.Module:
+    """The model in evaluation mode with MODEL.WEIGHTS, or else with those that a training would start from.
+
+    Raises:
+        ValueError: if weights lack what the test-time feature is made of, or MODEL.BACKBONE.PRETRAIN_PATH would not be
+            used.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    if cfg.MODEL.WEIGHTS:
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+    else:
+        check_start(cfg)
+        if not cfg.MODEL.BACKBONE.PRETRAIN:
+            logger.warning("These are the scores of random weights: name trained ones by MODEL.WEIGHTS.")
+    model = Trainer.build_model(cfg).eval()
+    if cfg.MODEL.WEIGHTS:
+        StrictCheckpointer(model, executed_modules(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
+    return model
+
+
+def weights_named(cfg) -> str:
+    """The weights that `load_model` takes, in words."""
+    backbone = cfg.MODEL.BACKBONE
+    if cfg.MODEL.WEIGHTS:
+        return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
+    if not backbone.PRETRAIN:
+        return "random weights"
+    start = backbone.PRETRAIN_PATH or f"pretrained {backbone.TIMM or backbone.NAME}"
+    return f"the frozen start, without training: {start}"

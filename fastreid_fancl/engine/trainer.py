@@ -15,18 +15,18 @@ from fastreid.utils import comm
 from torch import nn
 
 from ..batchnorm import hold_statistics, virtual_groups
-from ..compat.data import check_items
 from ..config.checks import value_of
 from ..data.cache import image_reader
-from ..data.check import preflight, require_identities
+from ..data.check import check_items, preflight, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
 from ..runs.read import is_transductive
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
-from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, PseudoLabels, identity_batches
+from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, identity_batches
 from .loader import EpochLoader
+from .pseudo_labels import PseudoLabels
 from .record import RunRecord
 from .signs import GroupSigns
 from .starts import start_of, warning_of_start

@@ -10,14 +10,14 @@ from torch import Tensor
 from ..clustering import NoClustersError, grouping_scores
 from ..data.loaders import ReIDDataset, feature_loader
 from ..engine.evaluation import in_words
-from ..engine.hooks import extract_features
-from ..engine.labels import Labels, assign_labels, by_size, clustering_device, memory_told, write_table
-from ..engine.run import load_model, weights_named
+from ..engine.features import extract_features
+from ..engine.labels import Labels, assign_labels, by_size, clustering_device, explain_cuda_oom
 from ..engine.seeds import derive
-from ..engine.trained_model import add_source, configuration_of, load_subject
+from ..engine.trained_model import add_source, configuration_of, load_model, load_trained_model, weights_named
 from ..engine.trainer import check_data, is_unsupervised, training_items
 from ..methods import PseudoLabelMethod
 from ..runs.escape import message, visible
+from ..runs.tables import write_groups
 
 
 def command_line(argv: list[str] | None = None) -> None:
@@ -28,7 +28,7 @@ def command_line(argv: list[str] | None = None) -> None:
         items, found = group(cfg, start=not args.run)
         output = args.output or Path(cfg.OUTPUT_DIR, "groups.csv")
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_table(output, items, found.labels)
+        write_groups(output, items, found.labels)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {message(error)}")
     radius = "" if found.eps is None else f", eps {found.eps:g}"
@@ -71,9 +71,9 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     cfg.DATASETS.COMBINEALL, cfg.DATASETS.TESTS = True, ()
     check_data(cfg)
     images, model, features = encode(cfg, start)
-    cameras, seed = images.cameras if images.cameras_tell else None, derive(cfg.SEED, 0, 2)
+    cameras, seed = images.cameras if images.has_usable_cameras else None, derive(cfg.SEED, 0, 2)
     options = cfg.PSEUDO_LABELS
-    with memory_told():
+    with explain_cuda_oom():
         features = features.to(clustering_device(options, model.device))
         try:
             found = assign_labels(
@@ -99,6 +99,6 @@ def encode(cfg, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Te
     """The training images of DATASETS.NAMES, the method with its weights, the features (N, D) that it clusters."""
     frozen = start and not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.PRETRAIN
     images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
-    model = load_model(cfg) if frozen else load_subject(cfg).model
+    model = load_model(cfg) if frozen else load_trained_model(cfg).model
     features = extract_features(model, feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
     return images, model, features["original"]

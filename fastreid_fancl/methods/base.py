@@ -130,5 +130,5 @@ class PseudoLabelMethod(Encoder):
         Args:
             batch: "images" (B, 3, H, W) in [0, 255] and the VIEWS, each of that shape; "targets" (B,) pseudo-labels, -1
                 for an outlier; "indices" (B,) of the images; "camids" (B,), numbered as in `start_epoch`. The engine's
-                batches have "targets_turns" and "indices_turns" too, for `update` of a memory.
+                batches have "target_repeats" and "index_repeats" too, for `update` of a memory.
         """

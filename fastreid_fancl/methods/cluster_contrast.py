@@ -44,5 +44,5 @@ class ClusterContrast(PseudoLabelMethod):
         """The cluster-level InfoNCE (its Eq. 3), then the momentum update of the bank (Eq. 4 or 5)."""
         queries, targets = self.encode(batch["images"]), batch["targets"]
         loss = self.memory(queries, targets)
-        self.memory.update(queries, targets, batch.get("targets_turns"))
+        self.memory.update(queries, targets, batch.get("target_repeats"))
         return {"loss_cluster": loss}

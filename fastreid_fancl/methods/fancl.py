@@ -141,5 +141,5 @@ class FANCL(PseudoLabelMethod):
                 queries[ORIGINAL], queries[NOISED], self.memory[NOISED].centroids, targets, **self.consistency
             )
         for name in BRANCHES:
-            self.memory[name].update(queries[name], targets, batch.get("targets_turns"))
+            self.memory[name].update(queries[name], targets, batch.get("target_repeats"))
         return losses

@@ -15,7 +15,7 @@ from fastreid.utils import comm
 from torch import Tensor
 
 from ..losses import cosine_matrix, full_precision, proxy_contrast
-from ..memory import camera_proxies, cluster_centroids, of_all_ranks
+from ..memory import camera_proxies, cluster_centroids, gather_ranks
 from ..teacher import MeanTeacher
 from .base import PseudoLabelMethod
 
@@ -194,12 +194,12 @@ class ICE(PseudoLabelMethod):
         Shuffle-BN (MoCo): each process takes a random share of them, so that the teacher's BatchNorm sees other
         neighbours of an image than the student's; on one process MODEL.BATCHNORM_GROUPS are shuffled so.
         """
-        (images,) = of_all_ranks(images)
+        (images,) = gather_ranks(images)
         order = torch.randperm(len(images), device=images.device)
         if comm.get_world_size() > 1:
             dist.broadcast(order, src=0)
         share = order.chunk(comm.get_world_size())[comm.get_rank()]
-        (taught,) = of_all_ranks(self.represent(images[share]))
+        (taught,) = gather_ranks(self.represent(images[share]))
         return taught[order.argsort()]
 
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
@@ -214,7 +214,7 @@ class ICE(PseudoLabelMethod):
         self.teacher.update(self)
         student = self.heads.embed(self.backbone(self.normalise(batch["images"])))
         strong, weak = (self.teach(batch[view]) for view in self.VIEWS)
-        targets, cameras = of_all_ranks(batch["targets"], batch["camids"])
+        targets, cameras = gather_ranks(batch["targets"], batch["camids"])
         first = comm.get_rank() * len(student)
         own = slice(first, first + len(student))
         consistency = similarity_consistency(student, strong, weak, self.consistency_scale, own)

@@ -123,6 +123,6 @@ class JCL(ClusterContrast):
             queries, self.instances.features, self.labels, targets, self.bank["temperature"], self.negatives
         )
         losses = {"loss_cluster": self.memory(queries, targets), "loss_instance": self.weight * instance}
-        self.memory.update(queries, targets, batch.get("targets_turns"))
-        self.instances.update(queries, batch["indices"], batch.get("indices_turns"))
+        self.memory.update(queries, targets, batch.get("target_repeats"))
+        self.instances.update(queries, batch["indices"], batch.get("index_repeats"))
         return losses

@@ -19,13 +19,11 @@ from ..clustering import knn
 from ..clustering.neighbors.device import BLOCK_BYTES
 from ..heads import PartHead
 from ..losses import full_precision, proxy_contrast
-from ..memory import camera_proxies, cluster_centroids, of_all_ranks
+from ..memory import camera_proxies, cluster_centroids, gather_ranks
 from .base import PseudoLabelMethod
 
 
-def cross_agreement(
-    features_global: Tensor, features_parts: Tensor, k: int, block_bytes: int = BLOCK_BYTES
-) -> Tensor:
+def cross_agreement(features_global: Tensor, features_parts: Tensor, k: int, block_bytes: int = BLOCK_BYTES) -> Tensor:
     """The cross agreement score C = |R_g n R_p| / |R_g u R_p| of the k nearest neighbours R, without the image itself.
 
     Args:
@@ -236,7 +234,7 @@ class PPLR(PseudoLabelMethod):
             losses = {
                 "loss_global": part_guided_label_refinement(logits[:, 0], logits[:, 1:], targets, agreement, self.beta),
                 "loss_parts": self.part_loss(logits[:, 1:], targets, agreement),
-                "loss_triplet": soft_triplet(own, targets, gather_with_gradients(own), *of_all_ranks(targets)),
+                "loss_triplet": soft_triplet(own, targets, gather_with_gradients(own), *gather_ranks(targets)),
             }
             if self.proxies is not None:
                 losses["loss_camera"] = self.camera_weight * self.camera_contrast(embeddings, targets, batch["camids"])

@@ -88,5 +88,5 @@ class SpCL(PseudoLabelMethod):
         """The unified contrastive loss (Eq. 1), then the momentum update of the batch's images (Eq. 3)."""
         queries, indices = self.encode(batch["images"]), batch["indices"]
         loss = self.memory(queries, indices)
-        self.memory.update(queries, indices, batch.get("indices_turns"))
+        self.memory.update(queries, indices, batch.get("index_repeats"))
         return {"loss_unified": loss}

@@ -14,10 +14,11 @@ from ..colours import SERIES
 from ..files import replacing
 from ..runs.escape import visible
 from ..runs.read import Run
+from ..runs.settings import differences
 from .album import TITLES, album
 from .curves import PLOTS, Plot, identities, lines
 from .statistics import LEVEL, RESAMPLES, SCORES, Difference, differences_by_baseline
-from .systems import System, check_baseline, describe, differences
+from .systems import System, check_baseline, describe
 from .tables import BUDGET, FURTHER, NOTES, RETRIEVAL, budgets, equal_budgets, failures, rows
 
 logger = logging.getLogger(__name__)
@@ -127,12 +128,12 @@ def data(systems: Sequence[System], baseline: str) -> dict:
         "baseline": baseline,
         "scores": list(SCORES),
         "systems": [
-            {"name": system.name, "seeds": seeds(system), "unfinished": bool(system.unfinished), **look(number)}
+            {"name": system.name, "seeds": seeds(system), "unfinished": bool(system.unfinished), **line_style(number)}
             for number, system in enumerate(systems)
             if system.runs or system.unfinished
         ],
         "differences": {
-            other: {name: {score: worded(each) for score, each in found.items()} for name, found in versus.items()}
+            other: {name: {score: in_words(each) for score, each in found.items()} for name, found in versus.items()}
             for other, versus in differences_by_baseline(systems).items()
         },
         "plots": [plot_data(plot, systems) for plot in PLOTS],
@@ -171,7 +172,7 @@ def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
     }
 
 
-def look(number: int) -> dict[str, str | int]:
+def line_style(number: int) -> dict[str, str | int]:
     """Colour, dash and marker of a system."""
     return {
         "colour": number % len(SERIES),
@@ -180,7 +181,7 @@ def look(number: int) -> dict[str, str | int]:
     }
 
 
-def worded(difference: Difference | str) -> dict:
+def in_words(difference: Difference | str) -> dict:
     """A difference with its text; an arrow says that its interval is on one side of zero."""
     if isinstance(difference, str):
         return {"text": f"none: {difference}"}
@@ -200,20 +201,20 @@ def facts(runs: Sequence[Run]) -> dict[str, str]:
     return {
         "Systems": str(len({run.system for run in runs})),
         "Finished runs": str(len(runs)),
-        "Seeds": listed(sorted({run.seed for run in runs})),
-        "Queries": listed(len(run.queries) for run in runs if run.queries),
-        "Commit": listed(commit for run in runs for commit in run.commits),
-        "Machine": listed(start["machine"] for start in starts),
+        "Seeds": joined(sorted({run.seed for run in runs})),
+        "Queries": joined(len(run.queries) for run in runs if run.queries),
+        "Commit": joined(commit for run in runs for commit in run.commits),
+        "Machine": joined(start["machine"] for start in starts),
         "Versions": versions(starts),
     }
 
 
 def versions(starts: Iterable[dict]) -> str:
     """Packages with the versions that the starts of runs had of them, in words."""
-    return listed("\N{NO-BREAK SPACE}".join(version) for start in starts for version in start["versions"].items())
+    return joined("\N{NO-BREAK SPACE}".join(version) for start in starts for version in start["versions"].items())
 
 
-def listed(values: Iterable) -> str:
+def joined(values: Iterable) -> str:
     """Different values in words."""
     return ", ".join(dict.fromkeys(map(str, values))) or "unknown"
 

@@ -5,18 +5,9 @@ from dataclasses import dataclass
 
 from ..runs.escape import visible
 from ..runs.read import Run
+from ..runs.settings import differences, explain_differences
 
 GROUPS = ("Supervised", "Unsupervised", "Failed or unfinished")
-# Settings in which two runs of one system may differ; the number of classes is that of the data.
-FREE_KEYS = (
-    "SEED",
-    "OUTPUT_DIR",
-    "IMPORTS",
-    "MODEL.DEVICE",
-    "MODEL.HEADS.NUM_CLASSES",
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.CACHE_GIB",
-)
 
 
 @dataclass(frozen=True)
@@ -119,7 +110,7 @@ def check_alike(runs: Sequence[Run]) -> None:
         if found:
             raise ValueError(
                 f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
-                f"{explain(found)}. Name their folders for two systems, as in <system>/seed_<n>."
+                f"{explain_differences(found)}. Name their folders for two systems, as in <system>/seed_<n>."
             )
 
 
@@ -128,25 +119,3 @@ def of_any_seed(setting, seed: int):
     if isinstance(setting, dict):
         return {key: of_any_seed(value, seed) for key, value in setting.items()}
     return setting.replace(f"seed_{seed}/", "seed_{seed}/") if isinstance(setting, str) else setting
-
-
-def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, tuple]:
-    """Keys that all the configurations have and in which they differ, with the value of each, but for `free` ones."""
-    flat = [dict(_leaves(config)) for config in configs]
-    shared = [key for key in flat[0] if key not in free and all(key in other for other in flat)]
-    values = {key: tuple(config[key] for config in flat) for key in shared}
-    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
-
-
-def _leaves(node: dict, prefix: str = ""):
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def explain(found: dict[str, tuple]) -> str:
-    """Differences of settings in words, the first few."""
-    words = [f"{visible(key)} ({' and '.join(map(visible, values))})" for key, values in list(found.items())[:4]]
-    return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")

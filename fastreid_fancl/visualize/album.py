@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..engine.trained_model import Origin
+from ..engine.trained_model import RunLabel
 from ..report.album import add_picture
 from .drawing import DPI
 
@@ -23,7 +23,7 @@ class Picture:
     """
 
     kind: str
-    origin: Origin
+    label: RunLabel
     figure: Figure = field(repr=False)
     caption: str
     alt: str
@@ -32,7 +32,7 @@ class Picture:
     @property
     def file(self) -> str:
         """Such as retrieval_hardest_fancl_seed_0_epoch_8.png."""
-        words = (self.kind, self.variant, self.origin.system, f"seed {self.origin.seed}", self.origin.stage)
+        words = (self.kind, self.variant, self.label.system, f"seed {self.label.seed}", self.label.stage)
         return re.sub(r"[^\w.-]+", "_", "_".join(filter(None, words))) + ".png"
 
 

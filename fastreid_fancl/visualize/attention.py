@@ -24,7 +24,7 @@ from matplotlib import colormaps
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..engine.trained_model import Subject, load_subject
+from ..engine.trained_model import TrainedModel, load_trained_model
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
@@ -55,7 +55,7 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     Raises:
         ValueError: without identities, or for a layer that is not there or whose output is no map.
     """
-    subject = load_subject(cfg)
+    subject = load_trained_model(cfg)
     search = search_tests(cfg, subject.model)
     if search.ranking is None:
         raise ValueError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
@@ -66,7 +66,7 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     maps = grad_cam(subject, find(subject, layer), images, *means)
     height, width = subject.size
     caption = (
-        f"Grad-CAM of {subject.origin} for {len(shown)} of the {len(search.queries)} queries of "
+        f"Grad-CAM of {subject.label} for {len(shown)} of the {len(search.queries)} queries of "
         f"{cfg.DATASETS.TESTS[0]}: what in the image makes its feature more similar to the mean of its true matches in "
         "the gallery than to the mean of all other identities, from least (dark) to most (bright) of each image. The "
         f"{layer or 'last'} feature map of the backbone, {maps.shape[1]} x {maps.shape[2]} for an input of {height} x "
@@ -74,7 +74,7 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     )
     alt = f"{len(shown)} query photographs, each above the same photograph with a map of where the feature comes from."
     figure = layout(photographs(cfg, items, images), maps, [search.name(query) for query in shown])
-    return Picture("attention", subject.origin, figure, caption, alt, layer)
+    return Picture("attention", subject.label, figure, caption, alt, layer)
 
 
 def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
     return mean_feature(gallery[same & ~own_camera]), mean_feature(gallery[~same])
 
 
-def find(subject: Subject, layer: str) -> nn.Module:
+def find(subject: TrainedModel, layer: str) -> nn.Module:
     """A module of the backbone by its name, the backbone for an empty one.
 
     Raises:
@@ -98,7 +98,7 @@ def find(subject: Subject, layer: str) -> nn.Module:
     return subject.backbone.get_submodule(layer)
 
 
-def grad_cam(subject: Subject, layer: nn.Module, images: Tensor, positive: Tensor, negative: Tensor) -> np.ndarray:
+def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: Tensor, negative: Tensor) -> np.ndarray:
     """Grad-CAM of cos(f, m+) - cos(f, m-), without ReLU.
 
     Args:

@@ -9,15 +9,14 @@ import numpy as np
 from ..clustering import quality
 from ..data import UNLABELLED
 from ..data.loaders import ReIDDataset
-from ..engine.labels import CLUSTERS, cluster_tables
-from ..engine.trained_model import origin
+from ..engine.trained_model import run_label
 from ..engine.trainer import training_items
-from ..runs.checked import cell_of, read_table, whole, word
+from ..runs.checked import read_table
+from ..runs.tables import CLUSTER_COLUMNS, find_cluster_table
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
 
-COLUMNS_OF_TABLE = {"path": word, "cluster": cell_of(whole, empty=True)}
 COLUMNS = 9
 LEGEND = ((RIGHT, "the cluster's commonest identity"), (WRONG, "another identity"))
 
@@ -52,11 +51,11 @@ def draw(cfg, number: int, epoch: int | None = None) -> Picture:
         ValueError: if the run has no clusters of that epoch, or its images are not those of DATASETS.NAMES.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    epoch, path = find(folder, epoch)
+    epoch, path = find_cluster_table(folder, epoch)
     groups = read_clusters(path, identities(cfg))
     clusters, left_out = [g for g in groups if g.cluster], [g for g in groups if not g.cluster]
     numbers = summary(groups)
-    where = origin(folder, f"epoch {epoch}", cfg.SEED)
+    where = run_label(folder, f"epoch {epoch}", cfg.SEED)
     shown = clusters[:number]
     hidden = clusters[number:]
     text = (
@@ -85,27 +84,9 @@ def identities(cfg) -> dict[str, str]:
     return known
 
 
-def find(folder: Path, epoch: int | None) -> tuple[int, Path]:
-    """An epoch of a run, the last for None, and the table of its clusters.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    tables = cluster_tables(folder)
-    if not tables:
-        raise ValueError(
-            f"There are no clusters in {folder / CLUSTERS}: methods that learn from identities do not cluster, others "
-            "write them at each epoch. Choose the run of an unsupervised method."
-        )
-    epoch = epoch or max(tables)
-    if epoch not in tables:
-        raise ValueError(f"Expected --epoch to be one of {', '.join(map(str, tables))}, got {epoch}.")
-    return epoch, tables[epoch]
-
-
 def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
     """The clusters in the file's order, largest first, images left out at the end."""
-    rows = [(row["path"], row["cluster"]) for row in read_table(path, COLUMNS_OF_TABLE)]
+    rows = [(row["path"], row["cluster"]) for row in read_table(path, CLUSTER_COLUMNS)]
     strangers = [image for image, _ in rows if image not in identities]
     if strangers:
         raise ValueError(

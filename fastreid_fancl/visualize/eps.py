@@ -1,19 +1,18 @@
 """The radii among which PSEUDO_LABELS.EPS auto chose, epoch by epoch, as a run's eps_sweep.csv has them."""
 
-from collections import defaultdict
 from pathlib import Path
 
 from matplotlib import colormaps
 
-from ..engine.labels import SWEEP
-from ..engine.trained_model import origin
-from ..runs.checked import DamagedError, cell_of, finite, read_table, whole
+from ..engine.trained_model import run_label
+from ..runs.tables import SWEEP, read_sweeps
 from . import drawing
 from .album import Picture
 from .drawing import Sheet
 
 HEIGHT = 5.2  # cm
-COLUMNS = {"epoch": cell_of(whole), **dict.fromkeys(("eps", "score", "clusters", "left_out", "used"), cell_of(finite))}
+
+
 PANELS = {"score": "score", "clusters": "clusters", "left_out": "share left out"}
 
 
@@ -25,7 +24,7 @@ def draw(cfg, number: int) -> Picture:
     """
     folder = Path(cfg.OUTPUT_DIR)
     epochs = read_sweeps(folder / SWEEP)
-    where = origin(folder, f"epoch {max(epochs) + 1}", cfg.SEED)
+    where = run_label(folder, f"epoch {max(epochs) + 1}", cfg.SEED)
     picked = sorted(epochs)[:: -(-len(epochs) // number)]
     sheet = Sheet(HEIGHT)
     axes = sheet.figure.subplots(1, len(PANELS), gridspec_kw={"left": 0.07, "right": 0.92, "bottom": 0.17, "top": 0.97})
@@ -54,19 +53,3 @@ def draw(cfg, number: int) -> Picture:
     )
     alt = f"Three plots over eps with {len(picked)} lines each, one an epoch, and a ring on each."
     return Picture("eps", where, sheet.figure, text, alt)
-
-
-def read_sweeps(path: Path) -> dict[int, list[dict[str, float]]]:
-    """The rows of each epoch, from 0.
-
-    Raises:
-        ValueError: if there is no such table, or it is damaged.
-    """
-    if not path.exists():
-        raise ValueError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")
-    epochs = defaultdict(list)
-    for row in read_table(path, COLUMNS):
-        epochs[row["epoch"]].append(row)
-    if not any(row["used"] for rows in epochs.values() for row in rows):
-        raise DamagedError(path, "no radius in it was used")
-    return dict(epochs)

@@ -6,7 +6,7 @@ from torch import nn
 
 from .. import fana
 from ..config.load import load_config
-from ..engine.trained_model import Subject, load_subject
+from ..engine.trained_model import TrainedModel, load_trained_model
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
@@ -25,7 +25,7 @@ def draw(cfg, number: int) -> Picture:
     Raises:
         ValueError: if the backbone has no such layer, or one of which only the parts run.
     """
-    subject = load_subject(cfg)
+    subject = load_trained_model(cfg)
     items = checked_training_items(cfg)
     shown = [items[index] for index in spread([item[1] for item in items], number, cfg.SEED)]
     images = inputs(cfg, shown)
@@ -34,7 +34,7 @@ def draw(cfg, number: int) -> Picture:
     height, width = subject.size
     names, data = " and ".join(layers), " and ".join(cfg.DATASETS.NAMES)
     caption = (
-        f"Feature-Aware Noise Addition after {names} of {subject.origin}: {len(shown)} of the {len(items)} training "
+        f"Feature-Aware Noise Addition after {names} of {subject.label}: {len(shown)} of the {len(items)} training "
         f"images of {data}. Image; activation A(x), ReLU and mean over the channels, from least (dark) to greatest "
         f"(bright) of each image; region P(x) in white, the {100 * cfg.FANA.RATIO:g}% of the area with the greatest "
         f"activation; noised image. Maps and noise are those of the network's input of {height} x {width} pixels, "
@@ -45,7 +45,7 @@ def draw(cfg, number: int) -> Picture:
         "greatest, and the image with this region black."
     )
     figure = layout(photographs(cfg, shown, images), panels)
-    return Picture("fana", subject.origin, figure, caption, alt, variant(layers, cfg.FANA.RATIO))
+    return Picture("fana", subject.label, figure, caption, alt, variant(layers, cfg.FANA.RATIO))
 
 
 def shown_layers(backbone: nn.Module, layer: str) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def variant(layers: tuple[str, ...], ratio: float) -> str:
 
 
 @torch.no_grad()
-def noise(subject: Subject, images: torch.Tensor, layer: str, ratio: float) -> list[tuple[np.ndarray, ...]]:
+def noise(subject: TrainedModel, images: torch.Tensor, layer: str, ratio: float) -> list[tuple[np.ndarray, ...]]:
     """A(x) (H, W), P(x) (H, W) and x~ (H, W, 3) of each of the images (B, 3, H, W), after one layer."""
     transform = fana.FANA(layer, ratio)
     with transform.watch(subject.backbone, subject.size) as activations:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..engine.trained_model import load_subject
+from ..engine.trained_model import load_trained_model
 from . import drawing
 from .album import Picture
 from .drawing import GAP, IGNORED, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
@@ -21,7 +21,7 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
     Raises:
         ValueError: on `hardest` without identities.
     """
-    subject = load_subject(cfg)
+    subject = load_trained_model(cfg)
     tested = bool(cfg.DATASETS.TESTS)
     search = search_tests(cfg, subject.model) if tested else search_training(cfg, subject.model, number)
     rows = [(query, search.nearest(query, top)) for query in choose(search, number, cfg.SEED, hardest)]
@@ -32,10 +32,10 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
         what = f"{len(rows)} training images of {' and '.join(cfg.DATASETS.NAMES)}"
         among = f"{len(search.gallery) - 1} others"
     how = "those with the lowest average precision" if hardest else "chosen by the seed"
-    shown = f"Search by {subject.origin}: {what}, {how}, each with the {top} nearest of the {among}."
-    caption = f"{shown} {explain(search, rows)}"
+    shown = f"Search by {subject.label}: {what}, {how}, each with the {top} nearest of the {among}."
+    caption = f"{shown} {explain_ranks(search, rows)}"
     variant = "hardest" if hardest else ""
-    return Picture("retrieval", subject.origin, layout(search, rows), caption, describe(search, rows), variant)
+    return Picture("retrieval", subject.label, layout(search, rows), caption, describe(search, rows), variant)
 
 
 def mark_of(match: Match) -> Mark:
@@ -47,7 +47,7 @@ def mark_of(match: Match) -> Mark:
     return RIGHT if match.same else WRONG
 
 
-def explain(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
+def explain_ranks(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
     """What the frames and numbers mean."""
     if search.ranking is None:
         return "Identities are not known: no frame says whether a match is right."

@@ -11,7 +11,7 @@ from numba import njit
 from torch import Tensor
 
 from ..neighbors.threads import over_rows
-from .rows import Kernel, Rows, room, stack, transpose
+from .rows import Kernel, Rows, ensure_capacity, stack, transpose
 
 STEP = np.float32(2**-19)  # 2e-6, of the distances; their float32 sums are right to about a quarter of it
 
@@ -95,7 +95,7 @@ def _encode_rows(features, norms, squared, neighbors, full, full_count, half, ha
     values = np.empty(most, dtype=np.float32)
     used = 0
     for i in range(begin, end):
-        columns, values = room(columns, used, most), room(values, used, most)
+        columns, values = ensure_capacity(columns, used, most), ensure_capacity(values, used, most)
         for n, j in enumerate(neighbors[i]):
             known[j] = i
             twice_product[j] = norms[i] + norms[j] - squared[i, n]
@@ -154,7 +154,7 @@ def _expand_rows(start, column, value, neighbors, begin, end):
                     touched[found] = column[e]
                     found += 1
                 total[column[e]] += value[e]
-        columns, values = room(columns, used, found), room(values, used, found)
+        columns, values = ensure_capacity(columns, used, found), ensure_capacity(values, used, found)
         for n in range(found):
             columns[used + n] = touched[n]
             values[used + n] = total[touched[n]] / k2
@@ -184,7 +184,7 @@ def _overlap_rows(start, column, value, column_start, row, transposed, place, ma
                     touched[found] = j
                     found += 1
                 overlap[j] += shared
-        columns, values = room(columns, used, found + 1), room(values, used, found + 1)
+        columns, values = ensure_capacity(columns, used, found + 1), ensure_capacity(values, used, found + 1)
         first = used
         columns[used], values[used] = i, 0
         used += 1

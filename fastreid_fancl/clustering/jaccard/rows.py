@@ -19,7 +19,7 @@ Kernel = Callable[[int, int], Rows]  # of a range of rows; row i of the result i
 
 
 @njit(cache=True, nogil=True)
-def room(array, used, more):
+def ensure_capacity(array, used, more):
     """The array, or a longer copy if fewer than `more` entries are free after the first `used`."""
     if used + more <= len(array):
         return array

@@ -20,7 +20,7 @@ from numba import njit
 from torch import Tensor
 
 from .operands import Operand
-from .threads import over_rows, share
+from .threads import over_rows, run_on_threads
 
 TILE = 1024  # rows and columns
 CHUNK = 64  # columns that are tested at once
@@ -78,7 +78,7 @@ def tile_candidates(operand: Operand, count: int, tile: int | None = None) -> Ca
             with locks[left], locks[top] if top != left else nullcontext():
                 _offer_tile(products, scale, norm, *lists, lists.key.view(np.float32), top, left)
 
-    share(tiles, work)
+    run_on_threads(tiles, work)
     over_rows(0, rows, lambda begin, end: _finish_rows(*lists, begin, end))
     halves = lists.key[:, :count].view(np.int32)
     return Candidates(halves[:, ::2], halves[:, 1::2].view(np.float32))

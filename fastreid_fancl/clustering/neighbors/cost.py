@@ -24,7 +24,7 @@ BYTES_PER_SECOND = 8e9  # of their features
 SIZE = {"int8": 1, "float32": 4}
 
 
-class Plan(NamedTuple):
+class SearchCost(NamedTuple):
     """A search: backend, seconds expected, bytes expected beyond the features."""
 
     backend: str
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
         return f"by {self.backend}, expected to take {self.seconds:.2g} s and {self.bytes / 2**30:.2g} GiB"
 
 
-def choose(rows: int, dimensions: int, k: int, device: torch.device, block_bytes: int = BLOCK_BYTES) -> Plan:
+def cheapest(rows: int, dimensions: int, k: int, device: torch.device, block_bytes: int = BLOCK_BYTES) -> SearchCost:
     """The fastest exact backend on this machine, by timing a small product of each kind; `block_bytes` as for `knn`."""
     backends = ("int8", "float32") if device.type == "cpu" else ("float32",)
     plans = [estimate(backend, rows, dimensions, k, device, block_bytes) for backend in backends]
@@ -44,17 +44,17 @@ def choose(rows: int, dimensions: int, k: int, device: torch.device, block_bytes
 
 def estimate(
     backend: str, rows: int, dimensions: int, k: int, device: torch.device, block_bytes: int = BLOCK_BYTES
-) -> Plan:
+) -> SearchCost:
     """Expected seconds and bytes of a search by "int8" or "float32"."""
     count = min(rows, candidate_count(k))
     product, kept = seconds_a_pair(backend, dimensions, device), rows * (12 * k + dimensions * SIZE[backend])
     if device.type != "cpu":
-        return Plan(backend, rows**2 * product, kept + 2 * block_bytes)
+        return SearchCost(backend, rows**2 * product, kept + 2 * block_bytes)
     threads = torch.get_num_threads()
     rounds = 2 + max(0, log2(rows / (2 * count)))  # a round fills the second half of a list
     seconds_a_candidate = rounds * APPEND_SECONDS + 4 * dimensions * MEASURED / BYTES_PER_SECOND
     seconds = rows**2 / 2 * (product + TEST_SECONDS) + rows * count * seconds_a_candidate
-    return Plan(backend, seconds / threads, kept + rows * 16 * count + threads * 4 * TILE**2)
+    return SearchCost(backend, seconds / threads, kept + rows * 16 * count + threads * 4 * TILE**2)
 
 
 @lru_cache

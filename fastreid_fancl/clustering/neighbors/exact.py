@@ -14,9 +14,9 @@ from torch import Tensor
 
 from .candidates import CHUNK, TILE, Candidates, any_within, product_into, product_room
 from .operands import Operand, rounding
-from .threads import over_rows, share
+from .threads import over_rows, run_on_threads
 
-NOBODY = np.iinfo(np.int64).max  # in an empty place: any row at the same distance comes before it
+NO_ROW = np.iinfo(np.int64).max  # in an empty place: any row at the same distance comes before it
 ROWS = 256  # of a tile of `improve`; few, so that the threads share them
 
 
@@ -43,7 +43,7 @@ def candidate_count(k: int) -> int:
 def empty_lists(number: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Lists (M, k) of each row itself; the other places are infinitely far and give way to any row."""
     distance = np.full((len(number), k), np.inf, dtype=np.float32)
-    index = np.full((len(number), k), NOBODY)
+    index = np.full((len(number), k), NO_ROW)
     distance[:, 0], index[:, 0] = 0, number.cpu().numpy()
     return distance, index
 
@@ -113,13 +113,13 @@ def improve(queries: Side, base: Side, distance: np.ndarray, index: np.ndarray) 
                 products = product_into(left.operand.values, right.operand.values, room)
                 _improve_tile(products, *_arrays(left), *_arrays(right), distance[mine], index[mine])
 
-    share(range(0, len(queries.number), ROWS), work)
+    run_on_threads(range(0, len(queries.number), ROWS), work)
 
 
 def look_again(queries: Side, base: Side, distance: np.ndarray, index: np.ndarray, farthest: np.ndarray) -> None:
     """As `improve`, where it is known that no neighbour is farther than `farthest` (M,), be it rounded otherwise."""
     limit = (1 + rounding(base.features.shape[1])) * farthest[:, None]
-    index[distance > limit] = NOBODY
+    index[distance > limit] = NO_ROW
     np.minimum(distance, limit, out=distance)
     improve(queries, base, distance, index)
 

@@ -19,7 +19,7 @@ from scipy.linalg import hadamard
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .threads import share
+from .threads import run_on_threads
 
 MIXED = 128  # dimensions that the rotation mixes; a power of two
 T = 128.0  # about |x| / e_x of rotated rows, where the bound is tightest
@@ -83,7 +83,7 @@ def int8_operand(features: Tensor, origin: Tensor) -> Operand:
             operand.values[part], operand.scale[part] = codes, 2**0.5 * step[:, 0]
             operand.norm[part] = _lowered_norms(centred, rotated, codes.mul_(step))
 
-    share(range(0, rows, ROWS), convert)
+    run_on_threads(range(0, rows, ROWS), convert)
     return operand
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch.distributed as dist
 from torch import Tensor
 
-from .cost import choose
+from .cost import cheapest
 from .device import BLOCK_BYTES, improve_on_device
 from .exact import empty_lists, improve
 from .search import as_features, as_side, knn
@@ -39,7 +39,7 @@ def ring_knn(
     shard, sizes = _agree(shard, group)
     rank, k = dist.get_rank(), min(k, sum(sizes))
     first = [sum(sizes[:owner]) for owner in range(len(sizes))]
-    origin, kind = shard.mean(dim=0), choose(*shard.shape, k, shard.device).backend
+    origin, kind = shard.mean(dim=0), cheapest(*shard.shape, k, shard.device).backend
     mine = as_side(shard, origin, kind, first[rank])
     distance, index = empty_lists(mine.number, k)
     offer = improve if shard.device.type == "cpu" else partial(improve_on_device, block_bytes=block_bytes)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...logs import log_once
 from .candidates import TILE, tile_candidates
-from .cost import choose
+from .cost import cheapest
 from .device import BLOCK_BYTES, improve_on_device
 from .exact import Side, candidate_count, empty_lists, look_again, refine
 from .faiss import flat_candidates, has_faiss, ivf_candidates
@@ -59,7 +59,7 @@ def knn(
     if k == 1:
         return np.zeros((rows, 1), dtype=np.float32), np.arange(rows)[:, None]
     if backend == "auto":
-        plan = choose(*features.shape, k, features.device, block_bytes)
+        plan = cheapest(*features.shape, k, features.device, block_bytes)
         backend = plan.backend
         log_once(logger, logging.INFO, f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
     if backend == "float32" and features.device.type != "cpu":

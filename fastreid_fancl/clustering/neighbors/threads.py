@@ -27,7 +27,7 @@ def over_rows(begin: int, end: int, kernel: Callable[[int, int], Any]) -> list:
         return list(pool.map(kernel, edges[:-1], edges[1:]))
 
 
-def share(tasks: Iterable, work: Callable[[Iterator], None]) -> None:
+def run_on_threads(tasks: Iterable, work: Callable[[Iterator], None]) -> None:
     """Call `work(tasks)` on every thread, with one iterator that hands each task to one of them.
 
     PyTorch's operations inside take one thread each. With many small products that is faster than one product on all

@@ -13,7 +13,16 @@ UNKNOWN = frozenset(("", "unknown", "unlabelled", "unlabeled"))
 MISSING = UNKNOWN | frozenset(
     (
         *("na", "<na>", "n/a", "n.a.", "n.a", "n/k", "#n/a", "#na", "#n/a n/a", "-nan", "+nan", "1.#qnan", "-1.#ind"),
-        *("nan", "none", "null", "(null)", "<null>", "#null!", "nil", "undefined",),
+        *(
+            "nan",
+            "none",
+            "null",
+            "(null)",
+            "<null>",
+            "#null!",
+            "nil",
+            "undefined",
+        ),
         *("missing", "not available", "unidentified", "not identified"),
         *("#ref!", "#value!", "#name?", "#div/0!", "#num!", "\\n"),
         *(".", "?", "??", "???", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}"),

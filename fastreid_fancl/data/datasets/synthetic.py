@@ -7,7 +7,7 @@ import time
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from ...locks import alone
+from ...locks import exclusive_lock
 from ..synthetic import NAMES, build
 from .folder import FolderDataset
 
@@ -21,7 +21,7 @@ class SyntheticDataset(FolderDataset):
         try:
             with contextlib.ExitStack() as stack:
                 with contextlib.suppress(OSError):  # a folder that is only read needs no lock
-                    stack.enter_context(alone(os.path.join(root, f".{self.dataset_name}.lock")))
+                    stack.enter_context(exclusive_lock(os.path.join(root, f".{self.dataset_name}.lock")))
                 return self._drawn(root)
         except OSError as error:
             raise ValueError(

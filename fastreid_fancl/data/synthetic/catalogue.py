@@ -19,7 +19,7 @@ SOURCE_CAMERA = Camera(warmth=0.06, exposure=0.3, contrast=0.1, shade=0.4, blur=
 
 
 @dataclass(frozen=True)
-class Plan:
+class Recipe:
     """A data set: whom it shows, how often, where, and with which camera.
 
     Attributes:
@@ -75,7 +75,7 @@ class Plan:
 class Shot:
     """One photograph to be taken; its number alone decides what is random in it."""
 
-    plan: Plan
+    plan: Recipe
     number: int
     split: str
     animal: int
@@ -101,17 +101,17 @@ def _deal(rng: np.random.Generator, images: int, animals: int) -> np.ndarray:
 
 
 PLANS = {
-    "SyntheticPandas": Plan(
+    "SyntheticPandas": Recipe(
         "panda", 20, 1967, 23, 6, 1382, (256, 128), seed=43, camera=PANDA_CAMERA, travellers=10
     ),
-    "SyntheticPandasSmall": Plan(
+    "SyntheticPandasSmall": Recipe(
         "panda", 20, 1000, 46, 4, 800, (128, 64), seed=43, camera=PANDA_CAMERA
     ),
-    "SyntheticTiny": Plan("panda", 6, 48, 4, 2, 16, (64, 32), seed=43, camera=PANDA_CAMERA, travellers=3),
-    "SyntheticSource": Plan(
+    "SyntheticTiny": Recipe("panda", 6, 48, 4, 2, 16, (64, 32), seed=43, camera=PANDA_CAMERA, travellers=3),
+    "SyntheticSource": Recipe(
         "other", 160, 6400, 20, 4, 400, (256, 128), seed=7, camera=SOURCE_CAMERA, places=("plain",)
     ),
-    "SyntheticSourceSmall": Plan(
+    "SyntheticSourceSmall": Recipe(
         "other", 120, 2400, 20, 3, 240, (128, 64), seed=7, camera=SOURCE_CAMERA, places=("plain",)
     ),
 }  # fmt: skip

@@ -21,13 +21,13 @@ import shutil
 import time
 from pathlib import Path
 
-from .catalogue import PLANS, Plan, Shot
+from .catalogue import RECIPES, Recipe, Shot
 from .photograph import take_photograph
 
 VERSION = 1
 """Of the pictures: raise it with every change that draws other pixels, and data sets are drawn anew."""
 
-NAMES = tuple(PLANS)
+NAMES = tuple(RECIPES)
 STAMP = "drawn.json"
 MOST_WORKERS = 8
 ABANDONED = 3600.0  # seconds; no drawing takes this long
@@ -44,10 +44,10 @@ def build(name: str, root: str, workers: int | None = None) -> str:
     Raises:
         ValueError: an unknown name, or a folder of that name that this package has not drawn.
     """
-    if name not in PLANS:
+    if name not in RECIPES:
         raise ValueError(f"no drawn data set is called {name!r}; there are {', '.join(NAMES)}")
     target = Path(root, name)
-    stamp = _stamp(PLANS[name])
+    stamp = _stamp(RECIPES[name])
     if _is_current(target, stamp):
         return str(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def build(name: str, root: str, workers: int | None = None) -> str:
     temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        draw(PLANS[name], temporary, workers or _cores())
+        draw(RECIPES[name], temporary, workers or _cores())
         (temporary / STAMP).write_text(json.dumps(stamp))
         _replace(target, temporary, stamp)
     finally:
@@ -63,7 +63,7 @@ def build(name: str, root: str, workers: int | None = None) -> str:
     return str(target)
 
 
-def draw(plan: Plan, folder: Path, workers: int) -> None:
+def draw(plan: Recipe, folder: Path, workers: int) -> None:
     """Write the photographs and the metadata.csv of a plan into a folder."""
     shots = plan.shots()
     for parent in sorted({os.path.dirname(shot.path) for shot in shots}):
@@ -92,7 +92,7 @@ def _cores() -> int:
     return min(cores, MOST_WORKERS)
 
 
-def _stamp(plan: Plan) -> dict[str, str | int]:
+def _stamp(plan: Recipe) -> dict[str, str | int]:
     return {"version": VERSION, "plan": repr(plan)}
 
 

@@ -1,0 +1,42 @@
+"""What the processes of a run tell each other."""
+
+import torch
+import torch.distributed as dist
+from fastreid.utils import comm
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The module inside DistributedDataParallel, or the model itself."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def gather_rows_on_host(own: Tensor) -> Tensor:
+    """The rows (n, D) of each process, on the CPU, one after the other on all: one copy of them, written in place."""
+    if comm.get_world_size() == 1:
+        return own
+    sizes = comm.all_gather(len(own))
+    whole = own.new_empty(sum(sizes), *own.shape[1:])
+    for rank, part in enumerate(whole.split(sizes)):
+        if rank == comm.get_rank():
+            part.copy_(own)
+        dist.broadcast(part, src=rank, group=comm._get_global_gloo_group())
+    return whole
+
+
+def broadcast_from_main(compute):
+    """The result of `compute()` on the main process, on every rank; its ValueError is raised on every rank too."""
+    if comm.get_world_size() == 1:
+        return compute()
+    outcome = [None, None]
+    if comm.is_main_process():
+        try:
+            outcome[0] = compute()
+        except ValueError as error:
+            outcome[1] = error
+    # By gloo: NCCL keeps the GPUs busy while it waits.
+    dist.broadcast_object_list(outcome, src=0, group=comm._get_global_gloo_group())
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

@@ -1,0 +1,62 @@
+"""Features of images: extracted in batches, copied while the next batch is computed."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .distributed import gather_rows_on_host
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_REPORTS = 10
+
+
+@torch.no_grad()
+def extract_features(method, loader) -> dict[str, Tensor]:
+    """The method's `cluster_features` of every image, in evaluation mode, in the order of the data set.
+
+    A GPU has the next batch before the features of one are waited for; it holds those of two at most.
+
+    Args:
+        method: a `PseudoLabelMethod`; left in the mode that it came in.
+        loader: this rank's consecutive share of the data set.
+
+    Returns:
+        Features by name, each (N, D) on the CPU, equal on all ranks.
+    """
+    training, collected, arriving = method.training, [], []
+    method.eval()
+    began = reported = time.perf_counter()
+    for number, batch in enumerate(loader, start=1):
+        batch["images"] = batch["images"].to(method.device, non_blocking=True)
+        arriving.append(send(method.cluster_features(batch)))
+        if number > 1:
+            collected.append(arriving.pop(0)())
+        now = time.perf_counter()
+        if now - reported > SECONDS_BETWEEN_REPORTS:
+            reported, left = now, (now - began) / number * (len(loader) - number)
+            logger.info("Features: batch %d of %d, %.0f s left", number, len(loader), left)
+    collected += [arrived() for arrived in arriving]
+    method.train(training)
+    return {name: gather_rows_on_host(torch.cat([part[name] for part in collected])) for name in collected[0]}
+
+
+def send(features: dict[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
+    """Begin to copy features from their device to the host; the function that is returned waits until they are there.
+
+    The copies on the way lie in pinned memory, what is returned does not.
+    """
+    on_gpu = any(values.is_cuda for values in features.values())
+    copies = {name: values.to("cpu", non_blocking=True) for name, values in features.items()}
+    done = torch.cuda.current_stream().record_event() if on_gpu else None
+
+    def arrived() -> dict[str, Tensor]:
+        if done is None:
+            return copies
+        done.synchronize()
+        return {name: values.clone() for name, values in copies.items()}
+
+    return arrived

@@ -1,0 +1,192 @@
+"""Before each epoch: features, clusters, memory banks and batches.
+
+Shapes: N training images, D feature dimensions, M clusters.
+"""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from fastreid.data.transforms import build_transforms
+from fastreid.engine.hooks import HookBase
+from fastreid.utils import comm
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from .. import clustering
+from ..data.loaders import ReIDDataset, feature_loader
+from ..data.samplers import cluster_and_outlier_batches, cluster_batches
+from ..runs.tables import SWEEP, write_clusters, write_sweep
+from .distributed import broadcast_from_main, unwrap
+from .features import extract_features
+from .labels import assign_labels, clustering_device, distance_options, distance_together, explain_cuda_oom
+from .seeds import derive
+
+logger = logging.getLogger(__name__)
+
+
+class Look(NamedTuple):
+    """How the model sees the training images before an epoch.
+
+    Attributes:
+        epoch: its number.
+        features: the method's `cluster_features`, each (N, D), on the CPU.
+        original: (N, D) those that are clustered, on the device of the clustering.
+        distance: (N, N) their Jaccard distance on the main process; None elsewhere, and for the oracle.
+        seconds_features, seconds_distance: what these took.
+    """
+
+    epoch: int
+    features: dict[str, Tensor]
+    original: Tensor
+    distance: csr_matrix | None
+    seconds_features: float
+    seconds_distance: float
+
+
+class PseudoLabels(HookBase):
+    """Before each epoch: features of all training images, their clusters, the method's memory banks, the batches.
+
+    Identities are read for the quality that is logged (ARI, NMI, purity), and by the "oracle" that trains on them.
+
+    Raises:
+        ValueError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images, or with TEST.PRECISE_BN.
+    """
+
+    def __init__(self, cfg):
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            raise ValueError(
+                "TEST.PRECISE_BN runs training steps, which would move the memories of an unsupervised method: switch "
+                "TEST.PRECISE_BN.ENABLED off."
+            )
+        if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
+            raise ValueError(
+                f"Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images a cluster, got "
+                f"{cfg.SOLVER.IMS_PER_BATCH} and {cfg.DATALOADER.NUM_INSTANCE}."
+            )
+        self.cfg = cfg
+        self.transform = build_transforms(cfg, is_train=False)
+        self.restored: str | None = None
+        self.seen: Look | None = None
+
+    def state_dict(self) -> dict[str, str]:
+        """Which images, in which order: a method's memory of them is of no use to others."""
+        return {"images": digest(self.trainer.data_loader.dataset.img_items)}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        self.restored = state["images"]
+
+    def look(self, epoch: int) -> "Look":
+        """How the model sees the training images before an epoch. A second call for an epoch costs nothing."""
+        if self.seen is not None and self.seen.epoch == epoch:
+            return self.seen
+        dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
+        method.epoch = epoch
+        began = time.perf_counter()
+        features = method.stored_features()
+        if self.restored is not None and self.restored != digest(dataset.img_items):
+            if features is not None:
+                raise ValueError(
+                    "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
+                    "order of them: resume with the same images, or start anew without --resume."
+                )
+            logger.warning("The run goes on with other training images than its checkpoint was trained on.")
+        self.restored = None
+        if features is None:
+            features = self._features(dataset)
+        extracted = time.perf_counter()
+        options = self.cfg.PSEUDO_LABELS
+        with explain_cuda_oom():
+            original = features["original"].to(clustering_device(options, method.device))
+            distance = distance_together(original, options)
+            if comm.get_world_size() == 1 and options.ALGORITHM != "oracle":
+                distance = clustering.jaccard_distance(original, **distance_options(options))
+        self.seen = Look(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
+        return self.seen
+
+    def before_epoch(self):
+        dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
+        identities, cameras = dataset.targets, dataset.cameras if dataset.has_usable_cameras else None
+        seen, self.seen = self.look(self.trainer.epoch), None
+        options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
+        began = time.perf_counter()
+        with explain_cuda_oom():
+            found = broadcast_from_main(
+                lambda: assign_labels(
+                    seen.original,
+                    identities,
+                    cameras,
+                    options,
+                    method.refine_labels,
+                    seed,
+                    seen.distance,
+                    dataset.keys,
+                )
+            )
+        labels = found.labels
+        clustered = time.perf_counter()
+        method.start_epoch(
+            {name: values.to(method.device) for name, values in seen.features.items()},
+            torch.from_numpy(labels).to(method.device),
+            None if cameras is None else torch.from_numpy(cameras).to(method.device),
+        )
+        self._start_batches(labels, method.TRAINS_OUTLIERS)
+        seconds = {
+            "seconds_features": seen.seconds_features,
+            "seconds_clustering": seen.seconds_distance + (clustered - began),
+            "seconds_memory": time.perf_counter() - clustered,
+        }
+        if comm.is_main_process():
+            self._log(clustering.quality(labels, identities), found.eps, seconds)
+            if found.sweep:
+                write_sweep(os.path.join(self.cfg.OUTPUT_DIR, SWEEP), method.epoch, found.eps, found.sweep)
+            write_clusters(self.cfg.OUTPUT_DIR, method.epoch, dataset.img_items, labels)
+
+    def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
+        if len(dataset) < comm.get_world_size():
+            raise ValueError(f"Expected an image a process at least, got {len(dataset)} images: lower --num-gpus.")
+        plain = ReIDDataset(dataset.img_items, self.transform, read=dataset.read)
+        loader = feature_loader(
+            plain,
+            batch_size=self.cfg.TEST.IMS_PER_BATCH // comm.get_world_size(),
+            num_workers=self.cfg.DATALOADER.NUM_WORKERS,
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+        )
+        return extract_features(unwrap(self.trainer.model), loader)
+
+    def _start_batches(self, labels: np.ndarray, outliers: bool) -> None:
+        cfg, epoch = self.cfg, self.trainer.epoch
+        plan = cluster_and_outlier_batches if outliers else cluster_batches
+        batches = plan(
+            labels,
+            cfg.SOLVER.IMS_PER_BATCH,
+            cfg.DATALOADER.NUM_INSTANCE,
+            self.trainer.iters_per_epoch,
+            derive(cfg.SEED, epoch, 1),
+        )
+        self.trainer.data_loader.start(batches, epoch, labels)
+
+    def _log(self, quality: dict[str, float], eps: float | None, seconds: dict[str, float]) -> None:
+        numbers = {**quality, **seconds} | ({"eps": eps} if eps is not None else {})
+        self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
+        logger.info(
+            "Epoch %d: %s", self.trainer.epoch, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        )
+
+
+def digest(items: list[tuple]) -> str:
+    """A fingerprint of the names of images (path, pid, camid) and their order, wherever their folder is."""
+    paths = [item[0] for item in items]
+    root = os.path.commonpath({os.path.dirname(path) for path in paths})
+    return fingerprint(path[len(root) :] for path in paths)
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """A fingerprint of names and their order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()

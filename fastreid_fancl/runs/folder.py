@@ -1,0 +1,52 @@
+"""A run's folder: one writer at a time, one run at a time."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ..files import DiskFullError, explained
+from ..locks import exclusive_lock
+
+logger = logging.getLogger(__name__)
+
+# What optimiser, schedule and weights of a checkpoint hold.
+FIXED_BY_CHECKPOINT = (
+    *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
+    *("SOLVER.HEADS_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY", "SOLVER.MOMENTUM", "SOLVER.NESTEROV"),
+    *("SOLVER.SCHED", "SOLVER.STEPS", "SOLVER.GAMMA", "SOLVER.WARMUP"),
+)
+
+
+def start_over(folder: Path) -> None:
+    """Take away what --resume would go on from."""
+    last = folder / "last_checkpoint"
+    if last.exists():
+        logger.warning("An earlier run in %s is written over: --resume would have gone on with it.", folder)
+        last.unlink()
+
+
+@contextmanager
+def sole_writer(folder: str) -> Iterator[None]:
+    """Keep other runs out of an output folder.
+
+    Raises:
+        ValueError: if there is none, or another run is writing to it.
+    """
+    if not folder:
+        raise ValueError("OUTPUT_DIR is empty: name a folder for what the run writes.")
+    with ExitStack() as stack:
+        path = os.path.join(folder, ".lock")
+        try:
+            with explained(path):
+                stack.enter_context(exclusive_lock(path, wait=False))
+        except DiskFullError:
+            raise
+        except BlockingIOError as error:
+            raise ValueError(
+                f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
+            ) from error
+        except OSError as error:
+            raise ValueError(f"OUTPUT_DIR {folder} cannot be written to ({error}): choose another.") from error
+        yield

@@ -1,0 +1,36 @@
+"""Settings of runs: what differs between two of them."""
+
+from .escape import visible
+
+# Settings in which two runs of one system may differ; the number of classes is that of the data.
+FREE_KEYS = (
+    "SEED",
+    "OUTPUT_DIR",
+    "IMPORTS",
+    "MODEL.DEVICE",
+    "MODEL.HEADS.NUM_CLASSES",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.CACHE_GIB",
+)
+
+
+def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, tuple]:
+    """Keys that all the configurations have and in which they differ, with the value of each, but for `free` ones."""
+    flat = [dict(_leaves(config)) for config in configs]
+    shared = [key for key in flat[0] if key not in free and all(key in other for other in flat)]
+    values = {key: tuple(config[key] for config in flat) for key in shared}
+    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
+
+
+def _leaves(node: dict, prefix: str = ""):
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def explain_differences(found: dict[str, tuple]) -> str:
+    """Differences of settings in words, the first few."""
+    words = [f"{visible(key)} ({' and '.join(map(visible, values))})" for key, values in list(found.items())[:4]]
+    return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
