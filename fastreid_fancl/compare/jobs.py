@@ -11,7 +11,7 @@ import yaml
 
 from ..config.checks import check_config
 from ..config.load import load_config
-from ..engine.estimate import estimate_run as rehearse
+from ..engine.estimate import estimate_run
 from ..report.systems import check_datasets
 from ..runs.escape import visible
 from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, read_run
@@ -45,7 +45,7 @@ class Job:
         return f"{self.system} seed {self.seed}"
 
 
-def estimate_run(
+def list_jobs(
     config_files: Sequence[Path],
     seeds: Sequence[int],
     output: Path,
@@ -183,4 +183,4 @@ def seconds_an_epoch(job: Job, threads: int) -> tuple[float, str]:
 def _rehearse(words: Sequence[str], threads: int) -> float:
     torch.set_num_threads(threads)
     _, config_file, _, *opts = words
-    return rehearse(load_config(config_file, opts)).seconds
+    return estimate_run(load_config(config_file, opts)).seconds

@@ -17,8 +17,7 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.utils.events import EventStorage
 from torch import Tensor
 
-from ..clustering.neighbors.cost import Estimate as Search
-from ..clustering.neighbors.cost import cheapest
+from ..clustering.neighbors.cost import SearchCost, cheapest
 from ..compat.model import own_batch
 from ..data.cache import GIB, image_reader
 from ..data.loaders import ReIDDataset, feature_loader
@@ -189,7 +188,7 @@ class Rehearsal:
         known, whole = (self.model.searches * search.seconds for search in self._searches(features["original"]))
         return whole + max(0.0, seconds(run) - known) * self.images / self.sample
 
-    def _searches(self, features: Tensor) -> tuple[Search, Search]:
+    def _searches(self, features: Tensor) -> tuple[SearchCost, SearchCost]:
         """What a search of neighbours takes among the sample, and among all images."""
         options, device = self.cfg.PSEUDO_LABELS, clustering_device(self.cfg.PSEUDO_LABELS, features.device)
         block = distance_options(options)["block_bytes"]

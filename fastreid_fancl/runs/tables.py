@@ -58,7 +58,7 @@ def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:
     return dict(sorted((int(name[1]), path) for name, path in found if name))
 
 
-COLUMNS_OF_TABLE = {"path": word, "cluster": cell_of(whole, empty=True)}
+CLUSTER_COLUMNS = {"path": word, "cluster": cell_of(whole, empty=True)}
 
 
 def find_cluster_table(folder: Path, epoch: int | None) -> tuple[int, Path]:

@@ -100,7 +100,7 @@ def _deal(rng: np.random.Generator, images: int, animals: int) -> np.ndarray:
     return np.diff(ends, prepend=0)
 
 
-PLANS = {
+RECIPES = {
     "SyntheticPandas": Recipe(
         "panda", 20, 1967, 23, 6, 1382, (256, 128), seed=43, camera=PANDA_CAMERA, travellers=10
     ),

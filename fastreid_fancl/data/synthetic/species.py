@@ -9,7 +9,7 @@ PLAN_FIELDS = (
     "girth", "neck", "carriage", "head", "head_long", "muzzle", "ear", "ear_long",
     "leg", "leg_girth", "tail", "tail_girth", "tail_bush", "tail_set",
 )  # fmt: skip
-PLANS = {
+BODY_PLANS = {
     "antelope": (0.22, 0.42, 0.7, 0.17, 1.35, 0.5, 0.5, 2.2, 0.85, 0.05, 0.4, 0.03, 1.2, -1.0),
     "cat": (0.19, 0.2, 0.25, 0.18, 1.0, 0.42, 0.4, 0.9, 0.6, 0.07, 0.95, 0.035, 1.0, -0.4),
     "hound": (0.2, 0.28, 0.5, 0.17, 1.2, 0.55, 0.55, 1.3, 0.72, 0.055, 0.55, 0.03, 0.7, 0.5),
@@ -49,7 +49,7 @@ def other_animal(rng: np.random.Generator) -> Animal:
 
 def _build(rng: np.random.Generator) -> Build:
     u = rng.uniform
-    plan = PLANS[rng.choice(list(PLANS))]
+    plan = BODY_PLANS[rng.choice(list(BODY_PLANS))]
     own = {name: value * u(0.88, 1.14) for name, value in zip(PLAN_FIELDS, plan, strict=True)}
     return Build(
         **own, hip=u(0.85, 1.1), shoulder=u(0.85, 1.1), neck_girth=own["girth"] * u(0.45, 0.6), ear_splay=u(0.4, 1.2)
