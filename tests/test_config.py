@@ -7,6 +7,8 @@ from fastreid_fancl import load_config
 from fastreid_fancl.compare.study import read_study
 from fastreid_fancl.config import load
 
+from fastreid.config import get_cfg  # isort: skip
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -252,3 +254,73 @@ def test_a_study_with_a_variant_twice_is_refused(tmp_path):
     (tmp_path / "own.yml").write_text("VARIANTS:\n  a: {SEED: 1}\n  a: {SEED: 2}\n")
     with pytest.raises(ValueError, match=r"VARIANTS\.a .lines 2 and 3."):
         read_study(tmp_path / "own.yml")
+
+
+def write_files(folder: Path, **contents: str) -> None:
+    for name, text in contents.items():
+        (folder / f"{name}.yml").write_text(text)
+
+
+def test_bases_merge_in_their_order_and_the_file_wins(tmp_path):
+    write_files(
+        tmp_path,
+        first="SEED: 1\nFANA: {RATIO: 0.2, LAYER: conv1}\nMEMORY: {UPDATE: hard}\n",
+        below="SEED: 7\nSPCL: {GAP: 0.01}\n",
+        second="_BASE_: below.yml\nSEED: 2\nFANA: {RATIO: 0.3}\n",
+        own="_BASE_: [first.yml, second.yml]\nSEED: 3\n",
+    )
+    cfg = load_config(str(tmp_path / "own.yml"))
+    # SEED 1 < 7 < 2 < 3; RATIO 0.2 < 0.3; LAYER and UPDATE are the first's alone, GAP the one's below the second.
+    assert (cfg.SEED, cfg.FANA.RATIO, cfg.FANA.LAYER, cfg.MEMORY.UPDATE, cfg.SPCL.GAP) == (
+        3,
+        0.3,
+        "conv1",
+        "hard",
+        0.01,
+    )
+
+
+def test_bases_lie_relative_to_the_file_that_names_them(tmp_path, monkeypatch):
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "lynxes").mkdir()
+    write_files(tmp_path, shared="SEED: 4\n")
+    write_files(tmp_path / "systems", own="_BASE_: [../shared.yml]\nFANA: {RATIO: 0.4}\n")
+    write_files(tmp_path / "lynxes", own="_BASE_: [../systems/own.yml]\n")
+    monkeypatch.chdir(tmp_path / "lynxes")
+    assert (load_config("own.yml").SEED, load_config("own.yml").FANA.RATIO) == (4, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        ({"own": "_BASE_: [a.yml, own.yml]\n", "a": "SEED: 1\n"}, r"own\.yml is a _BASE_ of itself"),
+        ({"own": "_BASE_: [a.yml]\n", "a": "_BASE_: own.yml\n"}, r"itself: .*own\.yml -> .*a\.yml -> .*own\.yml"),
+        ({"own": "_BASE_: [gone.yml]\n"}, r"There is no configuration file .*gone\.yml.*_BASE_ of .*own\.yml"),
+        ({"own": "_BASE_: 3\n"}, r"_BASE_ of .*own\.yml to be a path or a list of paths, got 3"),
+        ({"own": "_BASE_: [a.yml, 3]\n", "a": ""}, "a path or a list of paths"),
+        ({"own": "_BASE_: [a.yml, b.yml]\n", "a": "SEED: 1\n", "b": ""}, r"b\.yml is no configuration file"),
+        ({"own": "_BASE_: [a.yml, b.yml]\n", "a": "SEED: 1\n", "b": "SEED: 1\nSEED: 2\n"}, r"b\.yml has keys twice"),
+        (
+            {"own": "_BASE_: [a.yml, b.yml]\n", "a": "FANA: 1\n", "b": "FANA: {RATIO: 1}\n"},
+            r"b\.yml has a section FANA",
+        ),
+    ],
+)
+def test_bases_that_cannot_be_merged_are_named(tmp_path, contents, said):
+    write_files(tmp_path, **contents)
+    with pytest.raises(ValueError, match=said):
+        load_config(str(tmp_path / "own.yml"))
+
+
+def test_a_base_may_be_reached_by_two_ways(tmp_path):
+    write_files(
+        tmp_path, root="SEED: 5\n", a="_BASE_: root.yml\n", b="_BASE_: root.yml\n", own="_BASE_: [a.yml, b.yml]\n"
+    )
+    assert load_config(str(tmp_path / "own.yml")).SEED == 5
+
+
+def test_a_stock_configuration_of_fast_reid_may_have_several_bases_too(tmp_path):
+    write_files(tmp_path, a="SOLVER: {MAX_EPOCH: 7}\n", own="_BASE_: [a.yml]\nSOLVER: {OPT: SGD}\n")
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "own.yml"))
+    assert (cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.OPT) == (7, "SGD")

@@ -6,7 +6,7 @@ class whose docstring names the symptom, the cause in fast-reid's source and wha
 
 # isort: off
 from . import imports  # noqa: F401  (first: the others import fast-reid)
-from . import registry, data, samplers, pretrained, model, evaluation, checkpoint, hooks, logs, engine, launch  # noqa: F401
+from . import config, registry, data, samplers, pretrained, model, evaluation, checkpoint, hooks, logs, engine, launch  # noqa: F401
 from .engine import stateful
 from .launch import choose_backend, torchrun_processes
 

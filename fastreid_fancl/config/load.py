@@ -11,21 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-import yacs.config
 import yaml
 from fastreid.config import CfgNode, get_cfg
 from llvmlite.binding import get_host_cpu_features
 
+from ..compat.config import NUMBER_OR_WORD, holds_words
 from ..files import looked_for
 from .checks import FEATURE_DIMENSIONS, _keys, check_values, value_of
 from .defaults import add_fancl_config, forget_encoder
 from .repeated_keys import refuse_repeated_keys_with_bases
 
 logger = logging.getLogger(__name__)
-
-# Keys that hold a number or a word; yacs knows keys of one type only.
-NUMBER_OR_WORD = {"PSEUDO_LABELS.EPS"}
-
 
 NUMBER = re.compile(r"[\d_.+-]+")
 
@@ -65,8 +61,7 @@ def load_config(
         cfg.merge_from_list(_words_kept(cfg, opts))
     except FileNotFoundError as error:
         raise ValueError(
-            f"There is no configuration file {error.filename}{looked_for(error.filename)}: check --config-file and its "
-            "_BASE_."
+            f"There is no configuration file {error.filename}{looked_for(error.filename)}: check --config-file."
         ) from error
     except (KeyError, AssertionError) as error:
         raise ValueError(_explain_key(cfg, str(error))) from error
@@ -164,31 +159,7 @@ def _words_kept(cfg: CfgNode, opts: list[str]) -> list[str]:
     for n in range(0, len(opts), 2):
         with suppress(KeyError, TypeError):  # an unknown key, which yacs tells
             default = value_of(cfg, opts[n])
-            words = opts[n] not in NUMBER_OR_WORD and (isinstance(default, str) or _holds_words(default))
+            words = opts[n] not in NUMBER_OR_WORD and (isinstance(default, str) or holds_words(default))
             if words and NUMBER.fullmatch(str(opts[n + 1])):
                 kept[n + 1] = repr(str(opts[n + 1]))
     return kept
-
-
-def _holds_words(default) -> bool:
-    return isinstance(default, (tuple, list)) and all(isinstance(entry, str) for entry in default)
-
-
-def _coerce(replacement, original, key, full_key, strict=yacs.config._check_and_coerce_cfg_value_type):
-    """yacs' type check, which refuses `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1 and `TESTS: mine` over ("a", "b").
-
-    Names of data sets that are numbers, such as 2024, are words, too.
-    """
-    if full_key in NUMBER_OR_WORD and isinstance(replacement, (int, float, str)):
-        return replacement
-    if isinstance(original, float) and type(replacement) is int:
-        return float(replacement)
-    if _holds_words(original) and isinstance(replacement, str) and not replacement.startswith(("(", "[")):
-        return type(original)((replacement,))
-    if original and _holds_words(original) and not isinstance(replacement, str):
-        entries = replacement if isinstance(replacement, (tuple, list)) else (replacement,)
-        replacement = type(original)(str(entry) if type(entry) is int else entry for entry in entries)
-    return strict(replacement, original, key, full_key)
-
-
-yacs.config._check_and_coerce_cfg_value_type = _coerce

@@ -1,8 +1,11 @@
 """What YAML readers pass over in a configuration file."""
 
+import os
 from pathlib import Path
 
 import yaml
+
+from ..compat.config import bases_of
 
 MERGE = "tag:yaml.org,2002:merge"
 
@@ -27,23 +30,25 @@ def refuse_repeated_keys(path: str) -> None:
 
 
 def refuse_repeated_keys_with_bases(path: str) -> None:
-    """`refuse_repeated_keys` of a configuration file and of its bases, which _BASE_ names relative to each file."""
-    seen: set[Path] = set()
-    place: Path | None = Path(path).expanduser()
-    while place is not None and place.resolve() not in seen:
-        seen.add(place.resolve())
-        refuse_repeated_keys(str(place))
-        place = _base(place)
+    """`refuse_repeated_keys` for a configuration file, its bases and theirs."""
+    seen: set[str] = set()
+    waiting = [os.path.expanduser(path)]
+    while waiting:
+        file = waiting.pop()
+        if os.path.realpath(file) not in seen:
+            seen.add(os.path.realpath(file))
+            refuse_repeated_keys(file)
+            waiting += reversed(_bases(file))
 
 
-def _base(path: Path) -> Path | None:
-    if not path.is_file():
-        return None
+def _bases(file: str) -> list[str]:
+    """The bases that a file names; none where reading it as a configuration will fail, which says why."""
+    if not os.path.isfile(file):
+        return []
     try:
-        base = yaml.safe_load(path.read_text(encoding="utf-8")).get("_BASE_")
-        return path.parent / Path(base).expanduser()
+        return bases_of(yaml.safe_load(Path(file).read_text(encoding="utf-8")), file)
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError, AttributeError, TypeError, ValueError):
-        return None
+        return []
 
 
 def _repeated(root: yaml.Node | None) -> list[str]:

@@ -67,11 +67,6 @@ def load(name: str) -> ImageDataset:
     return _load(resolve(name), datasets_root())
 
 
-def use_folders() -> None:
-    """Make fast-reid find folder data sets: its loaders ask the registry for the class of a name (data/build.py:37)."""
-    DATASET_REGISTRY.get = resolve
-
-
 @functools.lru_cache(maxsize=256)
 def _folder_class(name: str) -> type[FolderDataset]:
     return type(name, (FolderDataset,), {"dataset_name": name, "__doc__": f"The folder {name}."})
@@ -105,6 +100,3 @@ def _folders(root: str) -> list[str]:
         return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     except OSError:
         return []
-
-
-use_folders()
