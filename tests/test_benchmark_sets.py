@@ -18,7 +18,7 @@ from fastreid_fancl.engine.run import command_line
 
 CONFIGS = REPO / "configs"
 FOLDERS = ("Market1501", "MSMT17", "VeRi")
-SYSTEMS = sorted(path.stem for path in (CONFIGS / "RedPanda").glob("*.yml"))
+SYSTEMS = sorted(path.stem for path in (CONFIGS / "RedPanda").glob("*.yml") if path.stem != "Base")
 # (identity, camera from 1) of each photograph. Identity 6 is in the gallery by the camera of its query only.
 TRAIN = [(identity, camera) for identity in (0, 1, 2, 3) for camera in (1, 2, 2, 3)]
 QUERY = [(4, 1), (5, 2), (6, 3)]
@@ -163,7 +163,7 @@ def test_every_system_starts_on_one_process_and_on_four(folder, system):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folder_has_every_system(folder):
     found = sorted(path.stem for path in (CONFIGS / folder).glob("*.yml"))
-    assert found == sorted(["Base-Supervised", "Base-USL", *SYSTEMS])
+    assert found == sorted(["Base", "Base-Supervised", "Base-USL", *SYSTEMS])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ def test_every_configuration_loads(path):
     load_config(str(path))
 
 
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES if path.parent.name != "systems"}))
+def test_every_folder_of_configurations_has_its_base(folder):
+    assert (folder / "Base.yml").exists()
+
+
 @pytest.mark.parametrize("name", ["fancl", "cluster_contrast", "resnet50"])
 def test_red_panda_is_trained_in_the_settings_of_the_paper(name):
     # Section IV-B: ResNet-50, 128 x 256 (H x W), Adam, 60 epochs, 3.5e-4 divided by 10 every 20, batch 64.

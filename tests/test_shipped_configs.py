@@ -17,8 +17,9 @@ from torch import nn
 from fastreid_fancl import load_config, weights
 from fastreid_fancl.engine.trainer import Trainer, is_unsupervised
 
+PARTS = ("studies", "systems")
 CONFIGS = sorted(
-    path for path in (REPO / "configs").glob("*/*.yml") if path.parent.name != "studies" and "Base" not in path.name
+    path for path in (REPO / "configs").glob("*/*.yml") if path.parent.name not in PARTS and "Base" not in path.name
 )
 SMALL = {
     "MODEL.DEVICE": "cpu",

@@ -21,7 +21,7 @@ def holds_words(value) -> bool:
 
 
 def coerce(replacement, original, key, full_key, stock=yacs.config._check_and_coerce_cfg_value_type):
-    """Symptom: ``ValueError: Type mismatch`` for `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1, `TESTS: mine` over a list.
+    """Symptom: ``Type mismatch`` for `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1 and `TESTS: mine` over a list.
 
     Cause: yacs/config.py knows one type per key, and takes neither an integer for a float nor a word for a list of one.
     Mend: it takes these. Entries of lists of words may be numbers, such as data sets named 2024.
