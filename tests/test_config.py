@@ -3,9 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastreid_fancl import load_config
+from fastreid_fancl import add_fancl_config, load_config
 from fastreid_fancl.compare.study import read_study
-from fastreid_fancl.config import load
+from fastreid_fancl.config import load, page
+from fastreid_fancl.config.keys import KEYS
+from fastreid_fancl.config.ranges import OneOf, Range, Text, WordOr
+from fastreid_fancl.config.values import value_of
 
 from fastreid.config import get_cfg  # isort: skip
 
@@ -329,3 +332,64 @@ def test_a_stock_configuration_of_fast_reid_may_have_several_bases_too(tmp_path)
     cfg = get_cfg()
     cfg.merge_from_file(str(tmp_path / "own.yml"))
     assert (cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.OPT) == (7, "SGD")
+
+
+def test_the_page_of_the_docs_has_the_keys_as_they_are():
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert text == page.with_tables(text), "run python -m fastreid_fancl.config.page"
+
+
+def test_a_page_without_its_markers_is_refused():
+    with pytest.raises(ValueError, match="Expected the lines <!-- keys: begin -->"):
+        page.with_tables("# Configuration\n")
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_every_default_is_valid_and_is_the_configuration(key):
+    cfg = get_cfg()
+    add_fancl_config(cfg)
+    assert key.valid.holds(key.default)
+    assert value_of(cfg, key.name) == key.default
+    assert sum(other.name == key.name for other in KEYS) == 1
+
+
+def test_defaults_of_two_configurations_are_not_shared():
+    first, second = get_cfg(), get_cfg()
+    add_fancl_config(first)
+    add_fancl_config(second)
+    first.INPUT.BLUR.SIGMA.append(3.0)
+    assert second.INPUT.BLUR.SIGMA == [0.1, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "right", "wrong", "words"),
+    [
+        (Range(0, 0.05, open_high=True), [0, 0.02], [0.05, -1, "0"], "at least 0, below 0.05"),
+        (Range(0, 1, open=True, open_high=True), [0.5], [0, 1], "above 0, below 1"),
+        (OneOf("a", "b", "c"), ["a", "c"], ["d", ["a"]], "a, b or c"),
+        (WordOr("auto", Range(1)), ["auto", 1], ["other", 0], "auto or at least 1"),
+        (Text("a name"), ["x", ()], [1, None], "a name"),
+    ],
+    ids=str,
+)
+def test_a_rule_holds_what_it_says(rule, right, wrong, words):
+    assert all(map(rule.holds, right)) and not any(map(rule.holds, wrong))
+    assert str(rule) == words
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("SPCL.GAP", "0.05", "at least 0, below 0.05"),
+        ("PARTS.AXIS", "depth", "height or width"),
+        ("PPLR.CAMERA_WEIGHT", "-1.0", r"0 \(no contrast between cameras\) or more"),
+        ("PSEUDO_LABELS.EPS", "1", "auto or between 0 and 1"),
+        ("PSEUDO_LABELS.DEVICE", "cuda:7", "empty, cpu or MODEL.DEVICE"),
+        ("MODEL.BACKBONE.TIMM", "resnet18", "empty, or with NAME build_timm_backbone"),
+        ("ICE.CAMERA_NEGATIVES", "-1", "at least 0"),
+        ("DATALOADER.NUM_INSTANCE", "0", "at least 1"),
+    ],
+)
+def test_a_value_out_of_its_range_is_named_with_what_was_expected(key, value, said):
+    with pytest.raises(ValueError, match=f"{key} .*: expected {said}"):
+        load_config(opts=["MODEL.DEVICE", "cpu", key, value])

@@ -9,7 +9,7 @@ from fastreid.utils.file_io import PathManager
 
 from ..files import looked_for
 
-NUMBER_OR_WORD: set[str] = {"PSEUDO_LABELS.EPS"}
+NUMBER_OR_WORD: set[str] = set()
 """Keys that hold a number or a word, by their full names; `config.keys` enters those of this package."""
 
 URLS = ("https://", "http://")

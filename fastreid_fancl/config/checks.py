@@ -1,15 +1,14 @@
 """Settings with which fast-reid would hang, fail late or quietly do something else: stopped before training."""
 
 import os
-import posixpath
 
 import torch
-from fastreid.config import CfgNode
 from fastreid.layers import any_softmax, pooling
 
-from ..batchnorm import MODES
 from ..files import looked_for
-from .ranges import LARGEST, Range, out_of_range, unbounded
+from .encoder import FEATURE_DIMENSIONS
+from .ranges import out_of_range
+from .values import value_of
 
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -35,22 +34,6 @@ HEAD_CHOICES = {"MODEL.HEADS.POOL_LAYER": pooling.__all__, "MODEL.HEADS.CLS_LAYE
 AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH")
 # Of the flat parameters that fast-reid hands over, these train nothing or fail.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
-# Channels of the last feature map; a wrong FEAT_DIM is a RuntimeError of BatchNorm at the first step.
-RESNET = {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048}
-FEATURE_DIMENSIONS = {
-    "build_resnet_backbone": RESNET,
-    "build_waveblock_resnet_backbone": RESNET,
-    "build_resnext_backbone": {"50x": 2048, "101x": 2048, "152x": 2048},
-    "build_resnest_backbone": {"50x": 2048, "101x": 2048, "200x": 2048, "269x": 2048},
-    "build_osnet_backbone": {"x1_0": 512, "x0_75": 384, "x0_5": 256, "x0_25": 128},
-    "build_regnet_backbone": {"800x": 672, "800y": 768, "400x": 384},
-    "build_effnet_backbone": {"b0": 1280},
-    "build_vit_backbone": {"small": 768, "base": 768},
-    "build_mobilenetv2_backbone": {"1.0x": 1280},
-    "build_mobilenetv3_backbone": {"Large": 1280, "Small": 1024},
-    "build_shufflenetv2_backbone": {"1.0x": 1024},
-    "build_repvgg_backbone": {"A0": 1280, "B1g2": 2048},
-}
 
 
 def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
@@ -78,13 +61,6 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
         problems += _weights(cfg)
     if problems:
         raise ValueError("Correct these settings:\n  " + "\n  ".join(problems))
-
-
-def value_of(cfg, key: str):
-    """The value at a key of several parts, such as "MODEL.HEADS.NORM"."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def _values(cfg, world_size):
@@ -181,103 +157,3 @@ def _files(cfg, world_size):
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.exists(path):
         yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file{looked_for(path)}"
-
-
-# Keys that hold a list of names, and those where a name twice would count twice.
-EACH_ONCE = ("DATASETS.NAMES", "DATASETS.TESTS", "MODEL.LOSSES.NAME")
-NAMES = (*EACH_ONCE, "IMPORTS", "MODEL.FREEZE_LAYERS", "KD.MODEL_CONFIG", "KD.MODEL_WEIGHTS")
-
-
-def check_values(cfg: CfgNode) -> None:
-    """Check this package's keys.
-
-    Raises:
-        ValueError: with every wrong key, its value and what was expected.
-    """
-    empty = [key for key in _keys(cfg) if value_of(cfg, key) is None]
-    if empty:
-        raise ValueError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
-    _check_lists_and_numbers(cfg)
-    labels, memory, pplr = cfg.PSEUDO_LABELS, cfg.MEMORY, cfg.PPLR
-    ice, blur = cfg.ICE, cfg.INPUT.BLUR
-    eps, precision, least = labels.EPS, cfg.MODEL.PRECISION, 2 if labels.ALGORITHM == "hdbscan" else 1
-    backbone = cfg.MODEL.BACKBONE
-    uses_timm = backbone.NAME.endswith("_timm_backbone")
-    fits = cfg.MODEL.META_ARCHITECTURE != "SpCL" or isinstance(eps, str) or min(eps, 1 - eps) > cfg.SPCL.GAP
-    checks = [
-        ("MODEL.PRECISION", precision in ("float32", "bfloat16"), "auto, float32 or bfloat16"),
-        ("MODEL.PRECISION", not (cfg.SOLVER.AMP.ENABLED and precision == "bfloat16"), "float32 beside SOLVER.AMP"),
-        ("MODEL.BACKBONE.TIMM", uses_timm or not backbone.TIMM, "empty, or with NAME build_timm_backbone"),
-        ("MODEL.BACKBONE.TIMM", not uses_timm or backbone.TIMM, f"timm's name of a model, with {backbone.NAME}"),
-        ("MODEL.BACKBONE.BATCHNORM", backbone.BATCHNORM in MODES, " or ".join(MODES)),
-        ("MODEL.BATCHNORM_GROUPS", cfg.MODEL.BATCHNORM_GROUPS >= 1, "at least 1"),
-        ("SOLVER.MICRO_BATCHES", cfg.SOLVER.MICRO_BATCHES >= 1, "at least 1"),
-        ("PSEUDO_LABELS.ALGORITHM", labels.ALGORITHM in ("dbscan", "hdbscan", "oracle"), "dbscan, hdbscan or oracle"),
-        ("PSEUDO_LABELS.K1", labels.K1 >= 1, "at least 1"),
-        ("PSEUDO_LABELS.K2", labels.K2 >= 1, "at least 1"),
-        ("PSEUDO_LABELS.EPS", eps == "auto" if isinstance(eps, str) else 0 < eps < 1, "auto or between 0 and 1"),
-        ("PSEUDO_LABELS.MIN_SAMPLES", least <= labels.MIN_SAMPLES, f"at least {least}"),
-        ("PSEUDO_LABELS.DEVICE", labels.DEVICE in ("", "cpu", cfg.MODEL.DEVICE), "empty, cpu or MODEL.DEVICE"),
-        ("PSEUDO_LABELS.BLOCK_GIB", 2**-20 <= labels.BLOCK_GIB <= 2**20, "a KiB (2**-20) at least, 2**20 at most"),
-        ("MEMORY.TEMPERATURE", memory.TEMPERATURE > 0, "above 0"),
-        ("MEMORY.MOMENTUM", 0 <= memory.MOMENTUM <= 1, "between 0 and 1"),
-        ("MEMORY.UPDATE", memory.UPDATE in ("mean", "hard"), "mean or hard"),
-        ("DATALOADER.NUM_INSTANCE", cfg.DATALOADER.NUM_INSTANCE >= 1, "at least 1"),
-        ("FANA.RATIO", 0 <= cfg.FANA.RATIO <= 1, "between 0 and 1"),
-        # Around any radius of the sweep, for EPS auto or the guard, it stays where distances are stored.
-        ("SPCL.GAP", 0 <= cfg.SPCL.GAP < 0.05, "at least 0 and below 0.05"),
-        ("SPCL.GAP", fits, "less than PSEUDO_LABELS.EPS and than 1 - EPS"),
-        ("JCL.INSTANCE_WEIGHT", cfg.JCL.INSTANCE_WEIGHT >= 0, "at least 0"),
-        ("JCL.NEGATIVES", cfg.JCL.NEGATIVES >= 1, "at least 1"),
-        ("ICE.MOMENTUM", 0 <= ice.MOMENTUM <= 1, "between 0 and 1"),
-        ("ICE.LABEL_SMOOTHING", 0 <= ice.LABEL_SMOOTHING <= 1, "between 0 and 1"),
-        *((f"ICE.{key}", ice[key] > 0, "above 0") for key in ice if key.endswith(("TEMPERATURE", "SCALE"))),
-        *((f"ICE.{key}", ice[key] >= 0, "0 or more") for key in ice if key.endswith(("WEIGHT", "NEGATIVES"))),
-        ("INPUT.BLUR.PROB", 0 <= blur.PROB <= 1, "between 0 and 1"),
-        ("INPUT.BLUR.SIGMA", Range(0, length=2, rising=True).holds(blur.SIGMA), "[lowest, highest], from 0"),
-        ("PPLR.K", pplr.K >= 1, "at least 1"),
-        ("PPLR.BETA", 0 <= pplr.BETA <= 1, "between 0 and 1"),
-        ("PPLR.AALS_EPOCH", pplr.AALS_EPOCH >= 0, "0 or more"),
-        ("PPLR.LABEL_SMOOTHING", 0 <= pplr.LABEL_SMOOTHING <= 1, "between 0 and 1"),
-        ("PPLR.MAX_CLUSTERS", pplr.MAX_CLUSTERS >= 1, "at least 1"),
-        ("PPLR.CAMERA_WEIGHT", pplr.CAMERA_WEIGHT >= 0, "0 (no contrast between cameras) or more"),
-        ("PPLR.CAMERA_TEMPERATURE", pplr.CAMERA_TEMPERATURE > 0, "above 0"),
-        ("PPLR.CAMERA_NEGATIVES", pplr.CAMERA_NEGATIVES >= 1, "at least 1"),
-        ("PARTS.NUMBER", cfg.PARTS.NUMBER >= 1, "at least 1"),
-        ("PARTS.AXIS", cfg.PARTS.AXIS in ("height", "width"), "height or width"),
-        ("PARTS.DIM", cfg.PARTS.DIM >= 0, "0 (no reduction) or more"),
-        ("DATALOADER.CACHE_GIB", cfg.DATALOADER.CACHE_GIB >= 0, "0 (decode each time) or more"),
-        ("DATASETS.ON_BAD_IMAGE", cfg.DATASETS.ON_BAD_IMAGE in ("stop", "skip"), "stop or skip"),
-        ("SOLVER.ITERS_PER_EPOCH", cfg.SOLVER.ITERS_PER_EPOCH >= 0, "0 (one pass over the images) or more"),
-        ("SEED", cfg.SEED >= 0, "0 or more"),
-    ]
-    wrong = [f"{key} {value_of(cfg, key)!r}: expected {expected}" for key, right, expected in checks if not right]
-    if wrong:
-        raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
-
-
-def _check_lists_and_numbers(cfg: CfgNode) -> None:
-    """Check what holds for every key of a kind: numbers are finite, lists of names hold names, each once.
-
-    Raises:
-        ValueError: with every wrong key.
-    """
-    wrong = [
-        f"{key} {value_of(cfg, key)}: expected numbers of at most {LARGEST}, and finite ones"
-        for key in _keys(cfg)
-        if key != "SOLVER.CLIP_GRADIENTS.NORM_TYPE" and unbounded(value_of(cfg, key))
-    ]
-    for key in NAMES:
-        names = value_of(cfg, key)
-        if not all(isinstance(name, str) and name.strip() for name in names):
-            wrong.append(f"{key} {tuple(names)}: expected names, each of one letter or more")
-        elif key in EACH_ONCE and len({posixpath.normpath(name) for name in names}) < len(names):
-            wrong.append(f"{key} {tuple(names)}: expected each name once")
-    if wrong:
-        raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
-
-
-def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:
-    own = [prefix + key for key in cfg]
-    below = [_keys(value, f"{prefix}{key}.") for key, value in cfg.items() if isinstance(value, CfgNode)]
-    return own + [key for keys in below for key in keys]

@@ -1,4 +1,4 @@
-"""Every key that this package adds to fast-reid's configuration, and the loading of configuration files."""
+"""The loading of configuration files."""
 
 import difflib
 import importlib.util
@@ -17,9 +17,10 @@ from llvmlite.binding import get_host_cpu_features
 
 from ..compat.config import NUMBER_OR_WORD, holds_words
 from ..files import looked_for
-from .checks import FEATURE_DIMENSIONS, _keys, check_values, value_of
-from .defaults import add_fancl_config, forget_encoder
+from .defaults import add_fancl_config
+from .encoder import describe_encoder, forget_encoder
 from .repeated_keys import refuse_repeated_keys_with_bases
+from .values import all_keys, check_values, value_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,28 +83,6 @@ def load_config(
     return cfg
 
 
-def describe_encoder(cfg: CfgNode) -> None:
-    """Set FEAT_DIM, PIXEL_MEAN and PIXEL_STD by the backbone's own description where they are open.
-
-    Raises:
-        ValueError: if MODEL.BACKBONE.TIMM names no model, or one with another FEAT_DIM.
-    """
-    stock, model, backbone = get_cfg().MODEL, cfg.MODEL, cfg.MODEL.BACKBONE
-    channels = FEATURE_DIMENSIONS.get(backbone.NAME, {}).get(backbone.DEPTH, stock.BACKBONE.FEAT_DIM)
-    mean, std = stock.PIXEL_MEAN, stock.PIXEL_STD
-    if backbone.TIMM:
-        from ..backbones.timm import describe  # registers backbones, which IMPORTS may have replaced
-
-        channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
-        if backbone.FEAT_DIM not in (0, channels):
-            raise ValueError(
-                f"Expected MODEL.BACKBONE.FEAT_DIM {channels} with {backbone.TIMM}, got {backbone.FEAT_DIM}: "
-                "leave it out."
-            )
-    backbone.FEAT_DIM = backbone.FEAT_DIM or channels
-    model.PIXEL_MEAN, model.PIXEL_STD = list(model.PIXEL_MEAN or mean), list(model.PIXEL_STD or std)
-
-
 def has_bfloat16(device: str) -> bool:
     """Whether the hardware multiplies in bfloat16: GPUs from NVIDIA's Ampere on, CPUs with AVX512_BF16 or AMX."""
     if device.startswith("cuda"):
@@ -149,7 +128,7 @@ def _import(name: str) -> None:
 
 def _explain_key(cfg: CfgNode, message: str) -> str:
     key = message.rpartition(":")[2].strip(" '\"")
-    near = difflib.get_close_matches(key.upper(), _keys(cfg), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(key.upper(), all_keys(cfg), n=3, cutoff=0.5)
     return f"Unknown configuration key {key!r}." + (f" Nearest known: {', '.join(near)}." if near else "")
 
 

@@ -1,26 +1,38 @@
-"""The ranges of fast-reid's own numbers: it takes any, and trains on what a value out of its range does."""
+"""Which values a key may have, and the ranges of fast-reid's own numbers: it takes any, and trains with it."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 LARGEST = 2**32 - 1  # of seeds; nothing that is counted comes near it
 
 
+class Rule(Protocol):
+    """What is valid for a key; as text it completes the words "expected ..."."""
+
+    def holds(self, value) -> bool:
+        """Whether a value, of any type, is valid."""
+
+
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from `low` to `high`, `low` itself left out where it is `open`.
+    """Finite numbers from `low` to `high`.
 
     Attributes:
+        open, open_high: whether `low` and `high` themselves are left out.
         length: of a list of such numbers; None for a number alone.
         rising: whether none of the list is below the one before.
+        words: to describe the range by, in place of the ones made of its numbers.
     """
 
     low: float = -math.inf
     high: float = math.inf
     open: bool = False
+    open_high: bool = False
     length: int | None = None
     rising: bool = False
+    words: str = ""
 
     def holds(self, value) -> bool:
         """Whether a value, of any type, is in the range."""
@@ -33,19 +45,68 @@ class Range:
     def _has(self, number) -> bool:
         if type(number) not in (int, float) or not math.isfinite(number):
             return False
-        return self.low <= number <= self.high and not (self.open and number == self.low)
+        left_out = self.open and number == self.low or self.open_high and number == self.high
+        return self.low <= number <= self.high and not left_out
 
     def __str__(self) -> str:
+        if self.words:
+            return self.words
         numbers = "" if self.length is None else f"{self.length} numbers "
         numbers += "in rising order, " if self.rising else ""
         if self.low == -math.inf:
             return f"{numbers}that are finite".strip()
+        if self.high != math.inf and not self.open and not self.open_high:
+            return f"{numbers}between {self.low:g} and {self.high:g}"
         low = f"above {self.low:g}" if self.open else f"at least {self.low:g}"
-        if self.high == math.inf:
-            return numbers + low
-        return numbers + (f"{low}, at most {self.high:g}" if self.open else f"between {self.low:g} and {self.high:g}")
+        high = f"below {self.high:g}" if self.open_high else f"at most {self.high:g}"
+        return numbers + low + ("" if self.high == math.inf else f", {high}")
 
 
+class OneOf:
+    """One of some values."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def holds(self, value) -> bool:
+        """Whether it is one of them."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        *others, last = map(str, self.values)
+        return f"{', '.join(others)} or {last}"
+
+
+@dataclass(frozen=True)
+class WordOr:
+    """A word, or a number in a range."""
+
+    word: str
+    range: Range
+
+    def holds(self, value) -> bool:
+        """Whether it is the word or in the range."""
+        return value == self.word or self.range.holds(value)
+
+    def __str__(self) -> str:
+        return f"{self.word} or {self.range}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words that are checked elsewhere, if at all; the configuration takes nothing else for such a key."""
+
+    words: str
+
+    def holds(self, value) -> bool:
+        """Whether it is a word or a list."""
+        return isinstance(value, (str, tuple, list))
+
+    def __str__(self) -> str:
+        return self.words
+
+
+SWITCH = OneOf(True, False)
 SHARE = Range(0, 1)
 NOT_NEGATIVE = Range(0)
 POSITIVE = Range(0, open=True)
