@@ -5,6 +5,7 @@ import os
 import torch
 from fastreid.layers import any_softmax, pooling
 
+from ..clustering.neighbors.faiss import INSTALL, has_faiss
 from ..files import looked_for
 from .encoder import FEATURE_DIMENSIONS
 from .ranges import out_of_range
@@ -54,7 +55,7 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
         )
     problems = [
         problem
-        for check in (_values, _device, _optimizer, _batches, _architecture, _files)
+        for check in (_values, _device, _optimizer, _batches, _architecture, _neighbours, _files)
         for problem in check(cfg, world_size)
     ]
     if not (resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
@@ -143,6 +144,12 @@ def _architecture(cfg, world_size):
     expected = FEATURE_DIMENSIONS.get(backbone.NAME, {}).get(backbone.DEPTH)
     if expected and expected != backbone.FEAT_DIM:
         yield f"MODEL.BACKBONE.FEAT_DIM {backbone.FEAT_DIM}: {backbone.NAME} {backbone.DEPTH} has {expected}"
+
+
+def _neighbours(cfg, world_size):
+    search = cfg.PSEUDO_LABELS.NEIGHBOURS if "PSEUDO_LABELS" in cfg else "auto"
+    if search.startswith("faiss") and not has_faiss():
+        yield f"PSEUDO_LABELS.NEIGHBOURS {search}: faiss is not installed; {INSTALL}, or use auto"
 
 
 def _weights(cfg):

@@ -6,6 +6,7 @@ Values, symbols and equations are those of the FANCL paper, and in the section o
 from dataclasses import dataclass
 
 from ..batchnorm import MODES
+from ..clustering.neighbors.search import SEARCHES
 from ..compat.config import NUMBER_OR_WORD
 from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, SWITCH, OneOf, Range, Rule, Text, WordOr
 
@@ -154,10 +155,10 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.NEIGHBOURS",
             "auto",
-            "how neighbours are found; all but the last find the same ones. `auto` is the faster of the searches of this "
-            "package, `exact` its float32 search; `faiss` is faiss's flat index, on the GPU with faiss-gpu. `faiss_ivf` "
-            "is approximate, for more images than the others can take, and logs its recall",
-            OneOf("auto", "exact", "faiss", "faiss_ivf"),
+            "how neighbours are found. `auto` is the faster of this package's own searches, `exact` the one in float32, "
+            "`faiss` the flat index of faiss; these three find the same neighbours. `faiss_ivf` is approximate, for "
+            "more images than the others can take, and logs its recall",
+            OneOf(*SEARCHES),
         ),
         Key(
             "PSEUDO_LABELS.BLOCK_GIB",

@@ -16,7 +16,10 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from .. import clustering
+from ..clustering.neighbors.search import SEARCHES
 from ..errors import OneProcessError
+from ..logs import log_once
+from .distributed import broadcast_from_main
 
 logger = logging.getLogger(__name__)
 
@@ -79,14 +82,26 @@ def distance_together(features: Tensor, options) -> csr_matrix | None:
     world = comm.get_world_size()
     if world == 1 or options.ALGORITHM == "oracle" or len(features) < world:
         return None
-    gloo, wanted = comm._get_global_gloo_group(), distance_options(options)
     # Checked as a whole, so that an error has the rows' numbers among all and is every process's.
     features = clustering.as_features(features)
-    ring = gloo if features.device.type == "cpu" else None  # NCCL
-    share = features.tensor_split(world)[comm.get_rank()]
-    lists = comm.all_gather(clustering.ring_knn(share, options.K1, ring, wanted["block_bytes"]))
-    neighbors = tuple(map(np.concatenate, zip(*lists, strict=True)))
-    return clustering.jaccard_distance(features, **wanted, neighbors=neighbors, group=gloo)
+    neighbors, group = _neighbors_together(features, options), comm._get_global_gloo_group()
+    return clustering.jaccard_distance(features, **distance_options(options), neighbors=neighbors, group=group)
+
+
+def _neighbors_together(features: Tensor, options) -> tuple[np.ndarray, np.ndarray]:
+    """What `knn` returns for all images (N, D), on each of several processes.
+
+    They share the searches of this package; faiss needs all images in one index, so the main process searches alone.
+    """
+    wanted = distance_options(options)
+    search = {"backend": wanted["backend"], "block_bytes": wanted["block_bytes"]}
+    if options.NEIGHBOURS.startswith("faiss"):
+        log_once(logger, logging.INFO, "faiss searches on the main process, and the other processes wait for it.")
+        return broadcast_from_main(lambda: clustering.knn(features, options.K1, **search))
+    ring = comm._get_global_gloo_group() if features.device.type == "cpu" else None  # NCCL
+    share = features.tensor_split(comm.get_world_size())[comm.get_rank()]
+    lists = comm.all_gather(clustering.ring_knn(share, options.K1, ring, **search))
+    return tuple(map(np.concatenate, zip(*lists, strict=True)))
 
 
 def distance_options(options) -> dict:
@@ -96,6 +111,7 @@ def distance_options(options) -> dict:
         "k2": options.K2,
         "max_distance": max_distance_needed(options),
         "block_bytes": int(options.BLOCK_GIB * 2**30),
+        "backend": SEARCHES[options.NEIGHBOURS],
     }
 
 

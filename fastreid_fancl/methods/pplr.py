@@ -17,26 +17,29 @@ from torch.distributed.nn.functional import all_gather
 
 from ..clustering import knn
 from ..clustering.neighbors.device import BLOCK_BYTES
+from ..clustering.neighbors.search import SEARCHES
 from ..heads import PartHead
 from ..losses import full_precision, proxy_contrast
 from ..memory import camera_proxies, cluster_centroids, gather_ranks
 from .base import PseudoLabelMethod
 
 
-def cross_agreement(features_global: Tensor, features_parts: Tensor, k: int, block_bytes: int = BLOCK_BYTES) -> Tensor:
+def cross_agreement(
+    features_global: Tensor, features_parts: Tensor, k: int, block_bytes: int = BLOCK_BYTES, backend: str = "auto"
+) -> Tensor:
     """The cross agreement score C = |R_g n R_p| / |R_g u R_p| of the k nearest neighbours R, without the image itself.
 
     Args:
         features_global: (N, D).
         features_parts: (N, P, D).
         k: neighbours; above N - 1 it is taken as N - 1.
-        block_bytes: of `knn`.
+        block_bytes, backend: of `knn`.
 
     Returns:
         (N, P) in [0, 1], on the device of the features.
     """
     spaces = (features_global, *features_parts.unbind(1))
-    own, *parts = (knn(space, k + 1, block_bytes=block_bytes)[1][:, 1:] for space in spaces)
+    own, *parts = (knn(space, k + 1, backend, block_bytes)[1][:, 1:] for space in spaces)
     # No list holds an image twice: where two lists are sorted as one, equals in a row are what they share.
     shared = np.stack([(np.diff(np.sort(np.hstack([own, part]))) == 0).sum(axis=1) for part in parts], axis=1)
     return torch.from_numpy(shared / (2 * own.shape[1] - shared)).to(features_global)
@@ -126,6 +129,7 @@ class PPLR(PseudoLabelMethod):
         k: int,
         search_device: str = "",
         search_gib: float = 1.0,
+        neighbours: str = "auto",
         beta: float,
         aals_epoch: int,
         label_smoothing: float,
@@ -139,7 +143,8 @@ class PPLR(PseudoLabelMethod):
         Args:
             part_head: feature map -> (B, P, D).
             k: of `cross_agreement`.
-            search_device, search_gib: where and in which blocks it searches, PSEUDO_LABELS.DEVICE and BLOCK_GIB.
+            search_device, search_gib, neighbours: where, in which blocks and how it searches, PSEUDO_LABELS.DEVICE,
+                BLOCK_GIB and NEIGHBOURS.
             beta: of `part_guided_label_refinement`.
             aals_epoch: the first epoch of `agreement_aware_label_smoothing`.
             label_smoothing: of the parts in the epochs before.
@@ -155,7 +160,7 @@ class PPLR(PseudoLabelMethod):
         if part_head.dim != part_head.feat_dim:
             raise ValueError(f"Expected PARTS.DIM 0, since PPLR's stripes keep all dimensions, got {part_head.dim}.")
         self.part_head = part_head
-        self.search = search_device, int(search_gib * 2**30)
+        self.search = search_device, int(search_gib * 2**30), SEARCHES[neighbours]
         self.k, self.beta, self.aals_epoch, self.label_smoothing = k, beta, aals_epoch, label_smoothing
         self.camera_weight, self.contrast = camera_weight, (camera_temperature, camera_negatives)
         self.spaces = ("original", *(f"part_{number}" for number in range(part_head.parts)))
@@ -171,6 +176,7 @@ class PPLR(PseudoLabelMethod):
             "k": cfg.PPLR.K,
             "search_device": cfg.PSEUDO_LABELS.DEVICE,
             "search_gib": cfg.PSEUDO_LABELS.BLOCK_GIB,
+            "neighbours": cfg.PSEUDO_LABELS.NEIGHBOURS,
             "beta": cfg.PPLR.BETA,
             "aals_epoch": cfg.PPLR.AALS_EPOCH,
             "label_smoothing": cfg.PPLR.LABEL_SMOOTHING,
@@ -212,9 +218,9 @@ class PPLR(PseudoLabelMethod):
             )
         self.clusters = clusters
         spaces = [features[name] for name in self.spaces]
-        device, block_bytes = self.search
+        device, *search = self.search
         searched = [space.to(device or self.device) for space in spaces]
-        agreement = cross_agreement(searched[0], torch.stack(searched[1:], dim=1), self.k, block_bytes)
+        agreement = cross_agreement(searched[0], torch.stack(searched[1:], dim=1), self.k, *search)
         self.agreement = agreement.to(self.device)
         centroids = torch.stack([cluster_centroids(space, labels) for space in spaces])
         # In place, since the optimiser sees all weights as one flat buffer.

@@ -40,6 +40,7 @@ def jaccard_distance(
     neighbors: tuple[np.ndarray, np.ndarray] | None = None,
     group: dist.ProcessGroup | None = None,
     block_bytes: int = BLOCK_BYTES,
+    backend: str = "auto",
 ) -> csr_matrix | None:
     """The k-reciprocal Jaccard distance of all pairs that are nearer than `max_distance`.
 
@@ -53,6 +54,7 @@ def jaccard_distance(
         neighbors: what `knn(features, k1)` returns, where it is known already.
         group: of processes that share the work after the neighbours; all of them call this, with equal arguments.
         block_bytes: of what is in memory of a GPU at once besides the features, the lists and a step's result.
+        backend: of `knn`, where neighbors are not known yet.
 
     Returns:
         (N, N) symmetric float32 with sorted columns. Every pair nearer than `max_distance` is stored, even at
@@ -73,7 +75,7 @@ def jaccard_distance(
         logger.warning(
             "k1 %d of %d images makes all of them neighbours: take k1 near the images of one animal", k1, len(features)
         )
-    squared, neighbors = neighbors or knn(features, k1, block_bytes=block_bytes)
+    squared, neighbors = neighbors or knn(features, k1, backend, block_bytes)
     if neighbors.shape != (len(features), min(k1, len(features))):
         raise ValueError(
             f"Expected {k1} neighbors of {len(features)} rows, got {neighbors.shape}: pass those of knn(features, k1)."

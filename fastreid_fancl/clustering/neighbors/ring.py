@@ -20,7 +20,11 @@ from .search import as_features, as_side, knn
 
 
 def ring_knn(
-    shard: Tensor, k: int, group: dist.ProcessGroup | None = None, block_bytes: int = BLOCK_BYTES
+    shard: Tensor,
+    k: int,
+    group: dist.ProcessGroup | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    backend: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
     """`knn` for the rows of this process among those of all; called by all of them, with torch.distributed initialised.
 
@@ -29,6 +33,7 @@ def ring_knn(
         k: neighbours, the row itself included.
         group: of all processes, with a backend for the device (gloo for the CPU, NCCL for GPUs); None for the default.
         block_bytes: as for `knn`.
+        backend: "float32", "int8" or "auto", as for `knn`; faiss searches all rows in one process only.
 
     Returns:
         Squared distances and row numbers of all N, both (n, min(k, N)), as `knn` of all rows gives them.
@@ -39,7 +44,8 @@ def ring_knn(
     shard, sizes = _agree(shard, group)
     rank, k = dist.get_rank(), min(k, sum(sizes))
     first = [sum(sizes[:owner]) for owner in range(len(sizes))]
-    origin, kind = shard.mean(dim=0), cheapest(*shard.shape, k, shard.device).backend
+    origin = shard.mean(dim=0)
+    kind = cheapest(*shard.shape, k, shard.device).backend if backend == "auto" else backend
     mine = as_side(shard, origin, kind, first[rank])
     distance, index = empty_lists(mine.number, k)
     offer = improve if shard.device.type == "cpu" else partial(improve_on_device, block_bytes=block_bytes)

@@ -19,12 +19,14 @@ from .candidates import TILE, tile_candidates
 from .cost import cheapest
 from .device import BLOCK_BYTES, improve_on_device
 from .exact import Side, candidate_count, empty_lists, look_again, refine
-from .faiss import flat_candidates, has_faiss, ivf_candidates
+from .faiss import INSTALL, flat_candidates, has_faiss, ivf_candidates
 from .operands import float32_operand, int8_operand, squared_norms
 
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "float32", "int8", "faiss", "faiss_ivf")
+SEARCHES = {"auto": "auto", "exact": "float32", "faiss": "faiss", "faiss_ivf": "faiss_ivf"}
+"""Backends by the values of PSEUDO_LABELS.NEIGHBOURS."""
 LARGEST_SQUARED_NORM = 1e36  # sums of four such numbers are still float32
 RECALL_SAMPLE = 200
 
@@ -41,8 +43,8 @@ def knn(
         features: (N, D) array or tensor.
         k: neighbours, the row itself included; above N it is taken as N.
         backend: where candidates come from. "float32", products on the features' device, "int8", quantised products on
-            the CPU, and "faiss", its flat index on the CPU, are exact; "auto" is the faster of the first two and logs
-            the seconds and bytes that it expects. "faiss_ivf" is not exact: it looks into the nearest cells only, for
+            the CPU, and "faiss", its flat index, are exact; "auto" is the faster of the first two and logs the seconds
+            and bytes that it expects. "faiss_ivf" is not exact: it looks into the nearest cells only, on the CPU, for
             more rows than the others can take, and logs the recall of a sample.
         block_bytes: of the products, and of the features of candidates, that are in memory at once.
 
@@ -64,7 +66,7 @@ def knn(
         log_once(logger, logging.INFO, f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
     if backend == "float32" and features.device.type != "cpu":
         return _search_on_device(features, k, block_bytes)
-    return _search_on_cpu(features.cpu(), k, backend, block_bytes)
+    return _search_on_cpu(features.cpu(), k, backend, block_bytes, features.device)
 
 
 def as_features(features: np.ndarray | Tensor) -> Tensor:
@@ -97,12 +99,15 @@ def _check(k: int, backend: str, block_bytes: int) -> None:
     if backend not in BACKENDS:
         raise ValueError(f"Expected a backend out of {', '.join(BACKENDS)}, got {backend!r}.")
     if backend.startswith("faiss") and not has_faiss():
-        raise ValueError(f"Expected faiss to be installed for backend {backend!r}: install faiss-cpu, or take 'auto'.")
+        raise ValueError(f"Expected faiss to be installed for backend {backend!r}: {INSTALL}, or take 'auto'.")
     if block_bytes < 1:
         raise ValueError(f"Expected block_bytes of at least 1, got {block_bytes}: leave it out for 1 GiB.")
 
 
-def _search_on_cpu(features: Tensor, k: int, backend: str, block_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+def _search_on_cpu(
+    features: Tensor, k: int, backend: str, block_bytes: int, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """The search of rows on the CPU; faiss's flat index may lie on the device that they came from."""
     rows = as_side(features, features.mean(dim=0), "int8" if backend == "int8" else "float32")
     count = candidate_count(k)
     if backend == "faiss_ivf":
@@ -111,7 +116,7 @@ def _search_on_cpu(features: Tensor, k: int, backend: str, block_bytes: int) -> 
         _log_recall(rows, distance, index)
         return distance, index
     if backend == "faiss":
-        candidates = flat_candidates(rows.operand, count)
+        candidates = flat_candidates(rows.operand, count, device)
     else:
         side = isqrt(block_bytes // (4 * torch.get_num_threads()))
         candidates = tile_candidates(rows.operand, count, max(1, min(TILE, side)))
