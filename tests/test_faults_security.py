@@ -67,8 +67,16 @@ def add_imports_below(run: Path, code: Path) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump({"_BASE_": "base.yaml", **config}))
 
 
+def add_imports_in_one_of_two_bases(run: Path, code: Path) -> None:
+    """By the first of several bases."""
+    add_imports_below(run, code)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "other.yaml").write_text("SEED: 0\n")
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "_BASE_": ["base.yaml", "other.yaml"]}))
+
+
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
-@pytest.mark.parametrize("add", [add_imports, add_imports_below])
+@pytest.mark.parametrize("add", [add_imports, add_imports_below, add_imports_in_one_of_two_bases])
 def test_code_of_somebody_elses_run_is_refused_until_the_printed_flag_allows_it(run, code, tmp_path, command, add):
     add(run, code)
     trace = tmp_path / "it ran"

@@ -155,7 +155,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.NEIGHBOURS",
             "auto",
-            "how neighbours are found. `auto` is the faster of this package's own searches, `exact` the one in float32, "
+            "how neighbours are found. `auto` is the faster of this package's searches, `exact` the one in float32, "
             "`faiss` the flat index of faiss; these three find the same neighbours. `faiss_ivf` is approximate, for "
             "more images than the others can take, and logs its recall",
             OneOf(*SEARCHES),
