@@ -14,6 +14,7 @@ from fastreid_fancl.clustering.jaccard.device import OnDevice
 from fastreid_fancl.clustering.neighbors import ring
 from fastreid_fancl.clustering.neighbors.cost import SearchCost
 from fastreid_fancl.clustering.neighbors.device import improve_on_device
+from fastreid_fancl.clustering.neighbors.faiss import has_faiss
 from fastreid_fancl.engine.labels import distance_together
 
 SHARDS = slice(0, 130), slice(130, 200)
@@ -32,8 +33,8 @@ def data_sets():
     }
 
 
-def options(algorithm="dbscan"):
-    return SimpleNamespace(ALGORITHM=algorithm, K1=K, K2=3, EPS=0.5, BLOCK_GIB=1.0)
+def options(algorithm="dbscan", search="auto"):
+    return SimpleNamespace(ALGORITHM=algorithm, K1=K, K2=3, EPS=0.5, BLOCK_GIB=1.0, NEIGHBOURS=search)
 
 
 def parts(distance):
@@ -47,6 +48,8 @@ def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
     found["all"], found["self"] = (ring_knn(whole[part], k) for k in (500, 1))
     assert distance_together(whole, options("oracle")) is None
     found["of an epoch"] = parts(distance_together(whole, options()))
+    for search in ("exact", "faiss") if has_faiss() else ("exact",):
+        found[f"of an epoch by {search}"] = parts(distance_together(whole, options(search=search)))
     found["of two images"] = parts(distance_together(whole[:2], options()))
     broken = whole[part].clone()
     broken[3] += torch.nan if rank == 1 else 0
@@ -101,6 +104,16 @@ def test_two_processes_share_an_epochs_distance_and_the_main_one_gets_what_one_f
     *places, distance = (values.numpy() for values in ranks[0][f"{name} on devices"])
     assert all((place == wanted).all() for place, wanted in zip(places, parts(expected), strict=False))
     np.testing.assert_allclose(distance, expected.data, atol=1e-5)
+
+
+@pytest.mark.parametrize("search", ["exact", "faiss"])
+def test_two_processes_get_the_same_distance_by_every_exact_search(ranks, search):
+    if search == "faiss":
+        pytest.importorskip("faiss")
+    expected = parts(jaccard_distance(data_sets()["features"], K, 3, 0.95))
+    assert ranks[1][f"of an epoch by {search}"] == []
+    for values, wanted in zip(ranks[0][f"of an epoch by {search}"], expected, strict=True):
+        assert (values.numpy() == wanted).all()
 
 
 def test_one_process_shares_nothing():

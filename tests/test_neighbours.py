@@ -8,15 +8,12 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from conftest import on_two_ranks
-from fastreid.config import CfgNode
 from test_engine import arguments
 
 from fastreid_fancl import load_config
-from fastreid_fancl.clustering import jaccard_distance, knn
+from fastreid_fancl.clustering import knn
 from fastreid_fancl.clustering.neighbors import faiss as faiss_search
 from fastreid_fancl.config import checks
-from fastreid_fancl.engine.labels import distance_options, distance_together
 from fastreid_fancl.engine.run import command_line as train
 from fastreid_fancl.individuals.grouping import command_line as group
 
@@ -71,24 +68,6 @@ def test_faiss_that_is_not_installed_is_named_with_the_line_that_installs_it(sea
 def rows(number: int = 40) -> np.ndarray:
     features = np.random.default_rng(0).normal(size=(number, 8)).astype(np.float32)
     return features / np.linalg.norm(features, axis=1, keepdims=True)
-
-
-def options(search: str) -> CfgNode:
-    return load_config(opts=["PSEUDO_LABELS.K1", "6", "PSEUDO_LABELS.NEIGHBOURS", search]).PSEUDO_LABELS
-
-
-def one_of_two(rank: int) -> dict:
-    features = torch.from_numpy(rows())
-    distances = {search: distance_together(features, options(search)) for search in ("exact", "faiss")}
-    return {search: None if d is None else torch.from_numpy(d.toarray()) for search, d in distances.items()}
-
-
-def test_two_processes_have_the_distances_of_one(tmp_path):
-    main, other = on_two_ranks(one_of_two, tmp_path)
-    expected = jaccard_distance(rows(), **distance_options(options("auto"))).toarray()
-    for search in ("exact", "faiss"):
-        np.testing.assert_array_equal(main[search], expected)
-        assert other[search] is None
 
 
 def operand_of(features: np.ndarray):

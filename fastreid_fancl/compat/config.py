@@ -100,7 +100,7 @@ def _merge(upper: dict, lower: dict, filename: str) -> None:
         elif isinstance(lower[key], dict):
             _merge(value, lower[key], filename)
         else:
-            raise ValueError(f"{filename} has a section {key}, which is the value {lower[key]!r:.40} in its _BASE_.")
+            raise ValueError(f"{filename} has a section {key}, which an earlier file sets to {lower[key]!r:.40}.")
 
 
 yacs.config._check_and_coerce_cfg_value_type = coerce
