@@ -51,6 +51,8 @@ class ClusterMemory(nn.Module):
     Contrast's released code the centroids have unit length, at the start and after every update.
     """
 
+    centroids: Tensor
+
     def __init__(self, centroids: Tensor, temperature: float = 0.05, momentum: float = 0.1, update: str = "mean"):
         """
         Args:
@@ -98,7 +100,7 @@ class ClusterMemory(nn.Module):
         """The index of the least similar query of each of the clusters that are present; of equals, the first."""
         similarity = (queries * self.centroids[targets]).sum(1)
         by_similarity = similarity.argsort(stable=True)
-        return by_similarity[_by_rank(targets[by_similarity])[:clusters]]
+        return by_similarity[_by_occurrence(targets[by_similarity])[:clusters]]
 
 
 class InstanceMemory(nn.Module):
@@ -107,6 +109,8 @@ class InstanceMemory(nn.Module):
     Attributes:
         features: (N, D) v_i, of unit length. A buffer that checkpoints hold where `persistent`.
     """
+
+    features: Tensor
 
     def __init__(self, features: Tensor, momentum: float, persistent: bool = False):
         """
@@ -144,6 +148,8 @@ class HybridMemory(InstanceMemory):
         labels: (N,) class of each image, numbered 0.. without gaps: clusters, and an own class for each outlier. To be
             assigned; at first every image is alone.
     """
+
+    labels: Tensor
 
     def __init__(self, features: Tensor, temperature: float = 0.05, momentum: float = 0.2):
         """
@@ -206,7 +212,7 @@ def move(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float, repeat_co
     Eq. 9 with its normalisation depends on the order within a row and on nothing outside it, so all rows can take their
     n-th query at once: as many turns as the most frequent row has queries, `repeat_counts` of the rows.
     """
-    for turn in _by_rank(rows).split(list(repeat_counts)):
+    for turn in _by_occurrence(rows).split(list(repeat_counts)):
         moved = momentum * bank[rows[turn]] + (1 - momentum) * queries[turn]
         bank[rows[turn]] = F.normalize(moved, dim=1)
 
@@ -227,7 +233,7 @@ def _means(features: Tensor, members: Tensor, begins: Tensor) -> Tensor:
     return F.embedding_bag(members, features, begins, mode="mean")
 
 
-def _by_rank(targets: Tensor) -> Tensor:
+def _by_occurrence(targets: Tensor) -> Tensor:
     """The queries in the order of how many earlier ones share their cluster: [7, 3, 7, 7, 3] -> [0, 1, 2, 4, 3].
 
     On a GPU nothing here waits for it.

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from test_methods import BANK, COMMON, Backbone, batch, head, start
 
 from fastreid_fancl.methods import JCL
-from fastreid_fancl.methods.jcl import hard_instances, without_single_cameras
+from fastreid_fancl.methods.jcl import drop_single_camera_clusters, hard_instances
 
 
 def jcl():
@@ -36,7 +36,7 @@ def test_the_instance_loss_equals_the_loop(negatives):
 def test_clusters_of_one_camera_are_left_out():
     # Cluster 0 was seen by cameras 0 and 1, cluster 1 by camera 2 only, cluster 2 by 0 and 2.
     labels, cameras = np.array([0, 1, 2, 0, 1, 2, -1]), np.array([0, 2, 0, 1, 2, 2, 1])
-    assert without_single_cameras(labels, cameras).tolist() == [0, -1, 1, 0, -1, 1, -1]
+    assert drop_single_camera_clusters(labels, cameras).tolist() == [0, -1, 1, 0, -1, 1, -1]
 
 
 def test_cameras_filter_clusters_only_where_they_are_known_and_leave_two(caplog):

@@ -63,7 +63,7 @@ def hard_instances(
         return F.cross_entropy(logits.masked_fill(missing, -torch.inf), torch.zeros_like(targets))
 
 
-def without_single_cameras(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+def drop_single_camera_clusters(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
     """Leave out the clusters whose images all come from one camera.
 
     Args:
@@ -103,7 +103,7 @@ class JCL(ClusterContrast):
         """Clusters seen by two cameras or more, where cameras are known; all if those may not be trained on."""
         if cameras is None:
             return labels
-        kept = without_single_cameras(labels, cameras)
+        kept = drop_single_camera_clusters(labels, cameras)
         reason = degenerate(kept)
         if reason:
             logger.warning("The camera filter is left out, its clusters would be degenerate: %s.", reason)

@@ -15,7 +15,7 @@ from fastreid.utils import comm
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from ..clustering import noise_alone, reliable_labels
+from ..clustering import noise_as_singletons, reliable_labels
 from ..memory import HybridMemory
 from .base import PseudoLabelMethod
 
@@ -82,7 +82,7 @@ class SpCL(PseudoLabelMethod):
             dist.broadcast(self.threshold, src=0)
         if self.epoch == 0 or self.memory is None:
             self.memory = HybridMemory(features["original"], **self.bank)
-        self.memory.labels = torch.from_numpy(noise_alone(labels.cpu().numpy())).to(labels.device)
+        self.memory.labels = torch.from_numpy(noise_as_singletons(labels.cpu().numpy())).to(labels.device)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The unified contrastive loss (Eq. 1), then the momentum update of the batch's images (Eq. 3)."""
