@@ -44,7 +44,7 @@ def test_cameras_filter_clusters_only_where_they_are_known_and_leave_two(caplog)
     assert model.refine_labels(labels, None, 0.5, 4, None) is labels
     assert model.refine_labels(labels, None, 0.5, 4, np.array([0, 1, 0, 1, 0, 0])).tolist() == [0, 0, 1, 1, -1, -1]
     assert model.refine_labels(labels, None, 0.5, 4, np.array([0, 1, 0, 0, 0, 0])) is labels
-    assert "camera filter is left out" in caplog.text
+    assert "camera filter is skipped" in caplog.text
 
 
 def test_the_camera_filter_does_not_leave_what_may_not_be_trained_on():
