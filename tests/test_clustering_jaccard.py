@@ -169,7 +169,7 @@ def test_lists_as_long_as_the_data_set_are_warned_about(caplog):
     features, _ = oracles.hard_features(20, 16)
     with caplog.at_level(logging.WARNING):
         jaccard_distance(features, 30, 6)
-    assert "k1 30 of 20 images" in caplog.text
+    assert "k1 = 30 makes all 20 images neighbours" in caplog.text
 
 
 def test_features_that_are_not_normalised_are_warned_about(caplog):

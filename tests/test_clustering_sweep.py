@@ -225,7 +225,7 @@ def test_radii_beyond_the_distances_that_are_stored_are_not_tried():
 
 @pytest.mark.parametrize("distance", [groups([1] * 9), groups([12]), groups([1])])
 def test_without_a_usable_radius_the_run_stops_with_the_cure(distance):
-    with pytest.raises(ValueError, match=r"none at eps 0\.5 .*pre-trained weights.*min_samples"):
+    with pytest.raises(ValueError, match=r"none at eps 0\.5 .*pre-trained weights.*PSEUDO_LABELS.MIN_SAMPLES"):
         guarded_labels(distance, 0.5)
 
 

@@ -198,7 +198,7 @@ def test_names_that_are_nearly_equal_are_warned_of(root, caplog, pair, column):
     "pair", [("10", "100"), ("1", "01x"), ("1.05", "1.5"), ("Bob", "Bop"), ("0", "00x"), ("2", "20.0")]
 )
 def test_names_that_are_different_are_not_warned_of(pair):
-    assert names.alike(pair) == []
+    assert names.near_duplicates(pair) == []
 
 
 @pytest.mark.parametrize("on_disk", [0, 1])

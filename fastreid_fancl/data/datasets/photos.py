@@ -1,8 +1,8 @@
-"""One photograph of a data set, and the ways in which a data set may lie on disk."""
+"""One photograph of a data set, and the possible layouts of a data set on disk."""
 
 from dataclasses import dataclass
 
-# "test" is scored by leave-one-out; query and gallery are the other way to test.
+# A test is either "test", scored by leave-one-out, or "query" and "gallery".
 SPLITS = ("train", "query", "gallery", "test")
 
 LAYOUT = """Expected one of
@@ -17,9 +17,10 @@ LAYOUT = """Expected one of
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph of a data set; ``None`` is not known, ``where`` is the place that says so.
+    """One photograph of a data set; ``None`` means unknown.
 
-    Photographs of one ``sequence`` are of one burst.
+    Photographs of one ``sequence`` belong to one burst. ``where`` is the line or the path that describes the
+    photograph, for messages.
     """
 
     path: str
