@@ -95,7 +95,8 @@ class FANA(nn.Module):
     """
 
     def __init__(self, layer: str, ratio: float):
-        """
+        """Choose the layer, and the share of the area.
+
         Args:
             layer: name, as in `named_modules()`, of the backbone's module whose output is W * x + b; "auto" is the
                 first convolution.
@@ -145,4 +146,5 @@ class FANA(nn.Module):
         return add_noise(images, noise_mask(activation, self.ratio))
 
     def extra_repr(self) -> str:
+        """Show the settings when the model is printed."""
         return f"layer={self.layer!r}, ratio={self.ratio}"

@@ -19,7 +19,8 @@ class ClusterContrastHead(nn.Module):
 
     @configurable
     def __init__(self, *, feat_dim: int, pool_type: str, norm_type: str):
-        """
+        """Create the pooling and the BatchNorm.
+
         Args:
             feat_dim: channels D of the feature map.
             pool_type: name of a class in fastreid.layers.pooling.
@@ -36,6 +37,7 @@ class ClusterContrastHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
             "pool_type": cfg.MODEL.HEADS.POOL_LAYER,
@@ -74,7 +76,8 @@ class PartHead(nn.Module):
 
     @configurable
     def __init__(self, feat_dim: int, parts: int, axis: str = "height", reduced_dim: int = 0, norm_type: str = "BN"):
-        """
+        """Create the reductions and the BatchNorm of all parts.
+
         Args:
             feat_dim: channels D of the feature map.
             parts: number P of stripes.
@@ -98,6 +101,7 @@ class PartHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
             "parts": cfg.PARTS.NUMBER,

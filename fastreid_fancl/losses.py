@@ -17,7 +17,8 @@ def cosine(u: Tensor, v: Tensor) -> Tensor:
     """Cosine similarity, Eq. 5 of FANCL, row by row: sim(u, v) = u.v / (|u| |v|).
 
     Args:
-        u, v: (B, D).
+        u: (B, D).
+        v: (B, D).
 
     Returns:
         (B,) in float32, whatever precision autocast has chosen for the features.

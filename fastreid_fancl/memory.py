@@ -58,7 +58,8 @@ class ClusterMemory(nn.Module):
     centroids: Tensor
 
     def __init__(self, centroids: Tensor, temperature: float = 0.05, momentum: float = 0.1, update: str = "mean"):
-        """
+        """Fill the bank.
+
         Args:
             centroids: (M, D), normalised here.
             temperature: tau of Eq. 4.
@@ -118,7 +119,8 @@ class InstanceMemory(nn.Module):
     features: Tensor
 
     def __init__(self, features: Tensor, momentum: float, persistent: bool = False):
-        """
+        """Fill the bank.
+
         Args:
             features: (N, D), normalised here.
             momentum: m, the weight of the old feature.
@@ -159,7 +161,8 @@ class HybridMemory(InstanceMemory):
     labels: Tensor
 
     def __init__(self, features: Tensor, temperature: float = 0.05, momentum: float = 0.2):
-        """
+        """Fill the bank; at first every image is a class of its own.
+
         Args:
             features: (N, D), normalised here.
             temperature: tau of Eq. 1.

@@ -17,7 +17,8 @@ class MeanTeacher(nn.Module):
     """
 
     def __init__(self, momentum: float, **modules: nn.Module):
-        """
+        """Copy the modules of the student.
+
         Args:
             momentum: alpha, the weight of the old teacher.
             **modules: the student's modules, under the names that they have in the student.

@@ -430,7 +430,9 @@ def test_the_filter_of_timm_resizes_position_embeddings():
 
     options = {"embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 0, "patch_size": 16}
     large, small = (timm.models.VisionTransformer(img_size=size, **options) for size in (64, 32))
-    weights.load_backbone(small, prefixed("module.teacher.backbone.", large.state_dict()), "w.pth", checkpoint_filter_fn)
+    weights.load_backbone(
+        small, prefixed("module.teacher.backbone.", large.state_dict()), "w.pth", checkpoint_filter_fn
+    )
     assert torch.equal(small.blocks[1].mlp.fc1.weight, large.blocks[1].mlp.fc1.weight)
     assert small.pos_embed.shape == (1, 5, 12)
 

@@ -19,7 +19,8 @@ class WaveBlock(nn.Module):
     """
 
     def __init__(self, band: float = 0.3, rate: float = 1.5):
-        """
+        """Set the height of the band and the factor.
+
         Args:
             band: height of the band that keeps its values, as a share of the map's height.
             rate: factor of all other rows.
@@ -43,7 +44,8 @@ class CBAM(nn.Module):
     """Channel, then spatial attention: x -> x * a_c(x) * a_s(x * a_c(x)), both in (0, 1)."""
 
     def __init__(self, channels: int, reduction: int = 16, kernel: int = 7):
-        """
+        """Create the layers of both attentions.
+
         Args:
             channels: C.
             reduction: C divided by the width of the hidden layer of the channel attention.

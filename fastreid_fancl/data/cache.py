@@ -45,6 +45,7 @@ class ResizedImages:
         _readers.add(self)
 
     def __call__(self, path: str) -> Image.Image:
+        """Read one of the photographs."""
         return Image.fromarray(self._pixels[self._rows[path]])
 
     def __getstate__(self):

@@ -81,10 +81,12 @@ class ReIDDataset(Dataset):
 
     @property
     def num_classes(self) -> int:
+        """Number of identities or clusters."""
         return len(self.pids)
 
     @property
     def num_cameras(self) -> int:
+        """Number of different camids."""
         return len(self.cams)
 
     @property

@@ -15,6 +15,7 @@ class GaussianBlur:
         self.sigma = sigma
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Blur an image."""
         return image.filter(ImageFilter.GaussianBlur(random.uniform(*self.sigma)))
 
 

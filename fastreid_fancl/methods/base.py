@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
+import torch
 from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads import build_heads
@@ -19,7 +20,8 @@ class Encoder(nn.Module, ABC):
 
     @configurable
     def __init__(self, *, backbone: nn.Module, heads: nn.Module, pixel_mean: list[float], pixel_std: list[float]):
-        """
+        """Assemble the model.
+
         Args:
             backbone: images (B, 3, H, W) -> feature map (B, D, h, w).
             heads: feature map -> (B, D) of unit length, or whatever the `encode` of a method expects.
@@ -33,6 +35,7 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             "backbone": build_backbone(cfg),
             "heads": build_heads(cfg),
@@ -41,7 +44,8 @@ class Encoder(nn.Module, ABC):
         }
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
+        """Device of the model."""
         return self.pixel_mean.device
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -135,8 +139,8 @@ class PseudoLabelMethod(Encoder):
         """Compute the losses by name, and update the banks.
 
         Args:
-            batch: "images" (B, 3, H, W) in [0, 255] and the VIEWS, each of the same shape; "targets" (B,) pseudo-labels,
-                -1 for an outlier; "indices" (B,) of the images in the training set; "camids" (B,), numbered as in
-                `start_epoch`. Batches of the engine also have "target_repeats" and "index_repeats", the `repeat_counts`
-                that the `update` of a memory takes.
+            batch: "images" (B, 3, H, W) in [0, 255] and the VIEWS, each of the same shape; "targets" (B,), pseudo-
+                labels, -1 for an outlier; "indices" (B,) of the images in the training set; "camids" (B,), numbered as
+                in `start_epoch`. Batches of the engine also have "target_repeats" and "index_repeats", the
+                `repeat_counts` that the `update` of a memory takes.
         """

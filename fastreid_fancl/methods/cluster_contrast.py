@@ -19,7 +19,8 @@ class ClusterContrast(PseudoLabelMethod):
 
     @configurable
     def __init__(self, *, temperature: float, momentum: float, update: str, **kwargs):
-        """
+        """Set the properties of the memory, which `start_epoch` fills.
+
         Args:
             temperature: tau of `ClusterMemory`.
             momentum: as for `ClusterMemory`.
@@ -31,6 +32,7 @@ class ClusterContrast(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "temperature": cfg.MEMORY.TEMPERATURE,

@@ -82,7 +82,8 @@ class FANCL(PseudoLabelMethod):
         cluster: bool,
         **kwargs,
     ):
-        """
+        """Assemble the two encoders and the fusion layer.
+
         Args:
             noised_backbone: backbone of f_theta', built like `backbone`.
             noised_heads: head of f_theta', built like `heads`.
@@ -103,6 +104,7 @@ class FANCL(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "noised_backbone": build_backbone(cfg),

@@ -153,7 +153,8 @@ class ICE(PseudoLabelMethod):
         camera_weight: float,
         **kwargs,
     ):
-        """
+        """Assemble the student and its teacher, and set the weights of the losses.
+
         Args:
             momentum: alpha of the teacher.
             cluster: "temperature" and "smoothing" of `cluster_proxy_contrast`.
@@ -174,6 +175,7 @@ class ICE(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         ice = cfg.ICE
         return {
             **super().from_config(cfg),

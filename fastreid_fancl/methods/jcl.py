@@ -84,7 +84,8 @@ class JCL(ClusterContrast):
 
     @configurable
     def __init__(self, *, weight: float, negatives: int, **kwargs):
-        """
+        """Set the weight and the number of negatives of the instance loss.
+
         Args:
             weight: weight of the instance loss; that of the cluster loss is 1.
             negatives: number of hard negatives per query.
@@ -95,6 +96,7 @@ class JCL(ClusterContrast):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {**super().from_config(cfg), "weight": cfg.JCL.INSTANCE_WEIGHT, "negatives": cfg.JCL.NEGATIVES}
 
     def refine_labels(

@@ -52,7 +52,8 @@ class IdentityClassifiers(nn.Module):
     """One linear classifier per part."""
 
     def __init__(self, parts: int, dim: int, num_classes: int):
-        """
+        """Create the weights of the classifiers of all parts.
+
         Args:
             parts: P.
             dim: d.
@@ -83,7 +84,8 @@ class PCB(Encoder):
 
     @configurable
     def __init__(self, *, heads: PartHead, num_classes: int, refined: bool, **kwargs):
-        """
+        """Add the classifiers to the encoder.
+
         Args:
             heads: the head of `Encoder`, which must be a `PartHead`.
             num_classes: C.
@@ -101,6 +103,7 @@ class PCB(Encoder):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,

@@ -138,7 +138,8 @@ class PPLR(PseudoLabelMethod):
         camera_negatives: int,
         **kwargs,
     ):
-        """
+        """Add the part head and the classifiers to the encoder.
+
         Args:
             part_head: feature map -> (B, P, D).
             k: number of neighbours for `cross_agreement`.
@@ -170,6 +171,7 @@ class PPLR(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "part_head": PartHead(cfg),

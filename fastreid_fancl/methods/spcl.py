@@ -32,7 +32,8 @@ class SpCL(PseudoLabelMethod):
 
     @configurable
     def __init__(self, *, temperature: float, momentum: float, gap: float, **kwargs):
-        """
+        """Set the properties of the memory and of the reliability test.
+
         Args:
             temperature: tau of `HybridMemory`.
             momentum: m of `HybridMemory`.
@@ -47,6 +48,7 @@ class SpCL(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         if cfg.PSEUDO_LABELS.ALGORITHM == "hdbscan":
             raise ValueError("SpCL tests its clusters at three radii of DBSCAN: set PSEUDO_LABELS.ALGORITHM dbscan.")
         return {

@@ -31,9 +31,9 @@ class FolderDataset(ImageDataset):
     identities everything is for training, and ``show_test`` says why nothing can be evaluated.
 
     Items are ``(path, pid, camid)``. For training both are str and begin with the name of the data set; pid is
-    ``UNLABELLED`` and camid ``<name>_unknown`` if unknown. For query and gallery both are int. ``protocols`` makes query
-    and gallery from the split "test". With the splits query and gallery, an unknown camera has one number in the query
-    and another in the gallery: the Market-1501 rule drops matches of the same camera, but must not drop these.
+    ``UNLABELLED`` and camid ``<name>_unknown`` if unknown. For query and gallery both are int. ``protocols`` makes
+    query and gallery from the split "test". With the splits query and gallery, an unknown camera has one number in the
+    query and another in the gallery: the Market-1501 rule drops matches of the same camera, but must not drop these.
 
     Attributes:
         dataset_dir: the folder.

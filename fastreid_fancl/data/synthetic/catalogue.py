@@ -88,13 +88,16 @@ class PlannedPhotograph:
 
     @property
     def identity(self) -> str:
+        """Name of the animal."""
         return f"{self.recipe.species}{self.animal:03d}"
 
     @property
     def path(self) -> str:
+        """Path below the folder of the data set."""
         return f"images/{self.split}/{self.identity}_{self.number:05d}.jpg"
 
     def rng(self) -> np.random.Generator:
+        """Make the generator of everything random in this photograph."""
         return np.random.default_rng([self.recipe.seed, 2, self.number])
 
 
