@@ -46,7 +46,7 @@ def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
 
 def _warn(name: str, pairs: list[str], what: str) -> None:
     if pairs:
-        message = f"{len(pairs)} pairs of {what} are the same, byte for byte, so scores will flatter"
+        message = f"{len(pairs)} pairs of {what} are identical files, so scores will be too high"
         log_once(logger, logging.WARNING, f"data set {name}: {message}\n{shorten(pairs, limit=2)}\nKeep one of each.")
 
 

@@ -131,8 +131,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _warn_if_dark(image: Image.Image, path: str) -> None:
     """Warn of 16-bit colour whose values need at most 14 bits: Pillow has dropped the lower 8 bits, which are lost."""
     if max(high for _, high in image.convert("RGB").getextrema()) <= PARTIAL[-1] // 257:
-        cure = "write its values over the whole range, or with 8 bits a channel"
-        log_once(logger, logging.WARNING, f"{path}: nearly black, as its 16 bits a channel hold small values; {cure}")
+        cure = "write its values over the whole range, or with 8 bits per channel"
+        log_once(logger, logging.WARNING, f"{path}: nearly black, as its 16 bits per channel hold small values; {cure}")
 
 
 def _largest(high: float) -> int:
@@ -177,5 +177,5 @@ def _diagnose(path: str, error: Exception) -> tuple[str, str]:
         cure = f"convert it to JPEG or PNG, or remove it (supported: {', '.join(FORMATS)})"
         return "it is not an image, or of an unknown format", cure
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has too many pixels ({error})", "make it smaller: networks see a few hundred pixels a side"
+        return f"it has too many pixels ({error})", "make it smaller: networks use a few hundred pixels per side"
     return f"corrupt or truncated ({type(error).__name__}: {error})", "copy it again, or remove it from the data set"

@@ -60,7 +60,7 @@ def explain_unused(header: Sequence[str], known: Sequence[str]) -> tuple[list[st
     ]
     if placed:
         warnings.append(
-            f"the boxes in {', '.join(placed)} are not used: each photograph is taken whole. If some show several "
+            f"the boxes in {', '.join(placed)} are not used: whole photographs are used. If some show several "
             "animals, cut these out first, a file for each"
         )
     plain = [name or "(without a name)" for name, other in likely.items() if not other]

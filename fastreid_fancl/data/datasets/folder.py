@@ -138,11 +138,13 @@ class FolderDataset(ImageDataset):
             if groups:
                 written = [", ".join(map(repr, group)) for group in groups]
                 only = "differ only in letter case, leading zeros or spaces"
-                self._warn(f"{len(groups)} groups of {kind} names {only}; each name counts as another one", written)
+                self._warn(
+                    f"{len(groups)} groups of {kind} names {only}; each spelling counts as a different {kind}", written
+                )
         train = {photo.identity for photo in self.photos if photo.split == "train"}
         shared = [name for name in self.test_identities if name in train]
         if shared:
-            self._warn(f"{len(shared)} identities are in training and test, so scores will flatter", shared)
+            self._warn(f"{len(shared)} identities are in training and test, so scores will be too high", shared)
         if self.query and self.gallery:
             alone = unmatched_queries(self)
             if alone:

@@ -76,7 +76,7 @@ def _unusable(columns: list[str], row: list[str], line: int, last: int) -> str |
 def _warn_of_unknown(path: str, unknown: Counter[str]) -> None:
     if unknown:
         written = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(10))
-        message = f"identities and cameras that are written {written} are taken as not known; rename any that are meant"
+        message = f"identities and cameras written as {written} count as unknown; rename those that are real names"
         log_once(logger, logging.WARNING, f"{path}: {message}")
 
 
@@ -98,7 +98,7 @@ def _rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
         where = f"{path} line {last + 1} is not CSV"
         raise ValueError(f"{where}: {error}; close its quotes, or save the table again as CSV") from error
     if spread:
-        message = f"{path}: {len(spread)} rows go over several lines, which a quote joins; see that each is one row"
+        message = f"{path}: {len(spread)} rows span several lines, which a quote joins; check that each is one row"
         log_once(logger, logging.WARNING, f"{message}\n{shorten(spread)}")
 
 

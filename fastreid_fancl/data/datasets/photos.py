@@ -9,9 +9,9 @@ LAYOUT = """Expected one of
   <name>/metadata.csv                            columns path, identity and, if known, split (train and test, or train,
                                                  query and gallery), camera, sequence (or date and time, for bursts of
                                                  a camera), orientation; paths relative to the csv
-  <name>/{train,test}/<identity>/*.jpg           split by folders; photographs lying in train/ itself are unlabelled
-  <name>/{train,query,gallery}/<identity>/*.jpg  the same with queries and a gallery of their own
-  <name>/<identity>/*.jpg                        a folder an identity, split by fastreid_fancl.data.datasets.split
+  <name>/{train,test}/<identity>/*.jpg           split by folders; photographs directly in train/ are unlabelled
+  <name>/{train,query,gallery}/<identity>/*.jpg  the same with query and gallery
+  <name>/<identity>/*.jpg                        one folder per identity, split by fastreid_fancl.data.datasets.split
   <name>/*.jpg                                   unlabelled photographs, all for training"""
 
 

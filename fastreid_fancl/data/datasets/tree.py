@@ -44,12 +44,12 @@ def read_folders(folder: str) -> list[Photo]:
     if any(top.lower() in SPLITS for top in tops):
         return _split_folders(folder, parts, tops)
     if len(tops) > 1 and all(len(path) == 2 for path in parts):
-        message = f"{folder}: its {len(tops)} folders are taken as identities; write a metadata.csv if they are not"
+        message = f"{folder}: its {len(tops)} folders are used as identities; write a metadata.csv if they are not"
         log_once(logger, logging.INFO, message)
         return [_folder_photo(folder, path, path[0], None) for path in parts]
     _warn_of_strays(folder, parts)
     if parts:
-        message = f"{folder}: its photographs are taken as unlabelled; write a metadata.csv if their animals are known"
+        message = f"{folder}: its photographs are used as unlabelled; write a metadata.csv if their animals are known"
         log_once(logger, logging.INFO, message)
     return [_folder_photo(folder, path, None, "train") for path in parts]
 
@@ -60,7 +60,7 @@ def _warn_of_strays(folder: str, parts: list[tuple[str, ...]]) -> None:
     tops = {path[0] for path in parts if len(path) == 2}
     if len(tops) > 1 and len(strays) < len(parts) / 2:
         message = (
-            f"{len(tops)} folders look like identities, but all {len(parts)} photographs are taken as unlabelled, as "
+            f"{len(tops)} folders look like identities, but all {len(parts)} photographs are used as unlabelled, because "
             f"{len(strays)} lie elsewhere, such as {strays[0]}; move or remove these, or write a metadata.csv"
         )
         log_once(logger, logging.WARNING, f"{folder}: {message}")
@@ -88,7 +88,9 @@ def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) ->
 def _folder_photo(folder: str, parts: tuple[str, ...], name: str | None, split: str | None) -> Photo:
     identity = None if name is None else clean_name(name)
     if name is not None and is_guessed_missing(name):
-        message = f"the photographs in a folder {name!r} are taken as of unknown animals; rename it if it is a name"
+        message = (
+            f"the photographs in the folder {name!r} count as unknown animals; rename the folder if this is a name"
+        )
         log_once(logger, logging.WARNING, f"{folder}: {message}")
     return Photo(os.path.join(folder, *parts), identity, split, where=os.path.join(*parts))
 
@@ -112,16 +114,16 @@ def _walk(folder: str) -> Iterator[tuple[str, ...]]:
 
 
 def _raise_unreadable(error: OSError) -> None:
-    raise ValueError(f"The folder {error.filename} cannot be read ({error.strerror}): mend that, or move it.")
+    raise ValueError(f"The folder {error.filename} cannot be read ({error.strerror}): make it readable, or move it.")
 
 
 def _check_name(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"The name of {path!r} is not UTF-8, and no table could hold it: rename it.") from None
+        raise ValueError(f"The name of {path!r} is not UTF-8, so no table can hold it: rename it.") from None
     if has_break(path):
-        raise ValueError(f"The name of {path!r} has a line break, and no table could hold it: rename it.")
+        raise ValueError(f"The name of {path!r} has a line break, so no table can hold it: rename it.")
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:
