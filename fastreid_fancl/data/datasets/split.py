@@ -43,9 +43,8 @@ def no_test_reason(photos: list[Photo]) -> str | None:
     testable = sum(_can_be_tested(own) for own in by_identity.values())
     return (
         "without splits, half of the identities that have two photographs or more (from two sequences, "
-        f"if these are known) are for testing, if there are at least {MIN_IDENTITIES} of them: {testable} of {len(by_identity)} "
-        "identities qualify. "
-        "Add photographs or a split column, or leave it out of DATASETS.TESTS"
+        f"if these are known) are for testing, if there are at least {MIN_IDENTITIES} of them: {testable} of "
+        f"{len(by_identity)} identities qualify. Add photographs or a split column, or leave it out of DATASETS.TESTS"
     )
 
 

@@ -60,8 +60,8 @@ def _warn_of_strays(folder: str, parts: list[tuple[str, ...]]) -> None:
     tops = {path[0] for path in parts if len(path) == 2}
     if len(tops) > 1 and len(strays) < len(parts) / 2:
         message = (
-            f"{len(tops)} folders look like identities, but all {len(parts)} photographs are used as unlabelled, because "
-            f"{len(strays)} lie elsewhere, such as {strays[0]}; move or remove these, or write a metadata.csv"
+            f"{len(tops)} folders look like identities, but all {len(parts)} photographs are used as unlabelled, "
+            f"because {len(strays)} lie elsewhere, such as {strays[0]}; move or remove these, or write a metadata.csv"
         )
         log_once(logger, logging.WARNING, f"{folder}: {message}")
 
