@@ -372,14 +372,14 @@ def test_weights_of_another_depth_are_called_by_their_network(depth, name):
         weights.load_backbone(backbone(), prefixed("module.encoder_q.", other.state_dict()), "w.pth")
 
 
-def test_a_whole_method_is_told_of_the_other_depth_too(tmp_path):
+def test_a_whole_model_refuses_weights_of_another_depth_too(tmp_path):
     torch.save(prefixed("module."), tmp_path / "w.pth")
     model = build_model(stock_cfg(MODEL__BACKBONE__DEPTH="34x", MODEL__HEADS__NUM_CLASSES=3))
     with pytest.raises(ValueError, match="another backbone: .* The file has a ResNet-18, the model a ResNet-34"):
         Checkpointer(model).load(str(tmp_path / "w.pth"))
 
 
-def test_a_whole_method_is_told_of_a_deeper_network_of_which_it_has_a_part(tmp_path):
+def test_a_whole_model_refuses_a_deeper_network(tmp_path):
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "w.pth")
     model = build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))
     with pytest.raises(ValueError, match="another backbone.* The file has a ResNet-34, the model a ResNet-18"):
