@@ -44,7 +44,7 @@ def wild(name="Wild"):
 
 
 def names(items):
-    """{file name: (pid, camid)}"""
+    """{file name: (pid, camid)}."""
     return {os.path.basename(path): (pid, camid) for path, pid, camid in items}
 
 
@@ -131,7 +131,7 @@ def test_paths_written_on_windows_or_with_detours_or_absolute_are_found(root):
 
 
 def test_a_misspelt_column_is_pointed_at(root, caplog):
-    table(root, "path,identiy,weather", "a.png,1,rain")
+    table(root, "path,identiy,weather", "a.png,1,rain")  # codespell:ignore
     assert wild().train[0][1] == UNLABELLED
     assert "column 'identiy' is ignored; rename it if it is meant to be 'identity'" in caplog.text
     assert "columns that are not used: weather" in caplog.text

@@ -22,6 +22,8 @@ class Line:
 
 @dataclass
 class Pose:
+    """The lines of a skeleton, and the centre and axes of its head."""
+
     name: str
     trunk: Line
     tail: Line
