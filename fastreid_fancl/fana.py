@@ -112,7 +112,7 @@ class FANA(nn.Module):
         """
         activations: list[Tensor] = []
 
-        def read(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        def read(module, inputs, output):
             # At once, since the next layer may work in place on the output.
             with torch.no_grad():
                 activations.append(activation_map(output, size))

@@ -51,8 +51,6 @@ class ClusterMemory(nn.Module):
     Contrast's released code the centroids have unit length, at the start and after every update.
     """
 
-    centroids: Tensor
-
     def __init__(self, centroids: Tensor, temperature: float = 0.05, momentum: float = 0.1, update: str = "mean"):
         """
         Args:
@@ -110,8 +108,6 @@ class InstanceMemory(nn.Module):
         features: (N, D) v_i, of unit length. A buffer that checkpoints hold where `persistent`.
     """
 
-    features: Tensor
-
     def __init__(self, features: Tensor, momentum: float, persistent: bool = False):
         """
         Args:
@@ -148,8 +144,6 @@ class HybridMemory(InstanceMemory):
         labels: (N,) class of each image, numbered 0.. without gaps: clusters, and an own class for each outlier. To be
             assigned; at first every image is alone.
     """
-
-    labels: Tensor
 
     def __init__(self, features: Tensor, temperature: float = 0.05, momentum: float = 0.2):
         """

@@ -4,7 +4,7 @@ Both look at a sweep of radii on the one sparse distance, where each further rad
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -52,7 +52,7 @@ def choose_eps(
     candidates: Sequence[float] | None = None,
     seed: int = 0,
     keys: np.ndarray | None = None,
-    **limits: Any,
+    **limits: float,
 ) -> EpsChoice:
     """DBSCAN's radius by data, without labels.
 

@@ -1,7 +1,6 @@
 """The guard against clusterings that no training should see."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -61,7 +60,7 @@ def guarded_labels(
     eps: float,
     min_samples: int = 4,
     candidates: Sequence[float] | None = None,
-    **limits: Any,
+    **limits: float,
 ) -> tuple[np.ndarray, float, str | None]:
     """DBSCAN's labels at `eps`, or at the nearest candidate where they are not degenerate (of two, the tighter).
 
@@ -102,7 +101,6 @@ CANDIDATES = tuple(n / 40 for n in range(8, 37))  # 0.2, 0.225, ..., 0.9
 
 
 def radii_of(candidates: Sequence[float] | None) -> list[float]:
-    """The candidates for eps, ascending and each once; CANDIDATES for None."""
     radii = sorted({float(eps) for eps in (CANDIDATES if candidates is None else candidates)})
     if not radii:
         raise ValueError("Expected at least one candidate for eps, got none: leave them out for 0.2 to 0.9.")

@@ -152,7 +152,7 @@ def listed(names: Iterable[str], most: int = 20) -> str:
 
 
 def architectures(weights: dict, state: dict) -> str:
-    """A sentence with both architectures, such as ResNet-50 and ResNet-18, where both are known and differ; or ""."""
+    """ " The file has a ResNet-50, the model a ResNet-18." where both can be told and differ, else nothing."""
     found, expected = architecture(weights), architecture(state)
     if found and expected and found != expected:
         return f" The file has a {found}, the model a {expected}."

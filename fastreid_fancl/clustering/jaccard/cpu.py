@@ -21,11 +21,11 @@ class OnThreads:
 
     def encode(self, features: Tensor, squared: np.ndarray, neighbors: np.ndarray, k1: int) -> Kernel:
         """V of step 3, by rows."""
-        rows = features.numpy()
-        norms = np.einsum("nd,nd->n", rows, rows)
+        features = features.numpy()
+        norms = np.einsum("nd,nd->n", features, features)
         full = _reciprocal(neighbors, k1 + 1)
         half = _reciprocal(neighbors, round(k1 / 2) + 1)
-        return _on_threads(partial(_encode_rows, rows, norms, squared, neighbors, *full, *half))
+        return _on_threads(partial(_encode_rows, features, norms, squared, neighbors, *full, *half))
 
     def expand_queries(self, encoding: Rows, neighbors: np.ndarray) -> Kernel:
         """Step 4: the mean of the encodings of each row's neighbours, (N, k2)."""

@@ -30,19 +30,19 @@ class OnDevice:
 
     def encode(self, features: Tensor, squared: np.ndarray, neighbors: np.ndarray, k1: int) -> Kernel:
         """V of step 3, by rows."""
-        near, nearest = self._tensors(squared, neighbors)
-        length, half = (min(count, nearest.shape[1]) for count in (k1 + 1, round(k1 / 2) + 1))
-        full, halved = (_reciprocal(nearest, count, self.block_bytes) for count in (length, half))
-        entries = torch.full((len(nearest),), length * (1 + half))
+        squared, neighbors = (torch.from_numpy(values).to(self.device) for values in (squared, neighbors))
+        length, half = (min(count, neighbors.shape[1]) for count in (k1 + 1, round(k1 / 2) + 1))
+        lists = neighbors, *(_reciprocal(neighbors, count, self.block_bytes) for count in (length, half))
+        entries = torch.full((len(neighbors),), length * (1 + half))
         pairs = max(1, self.block_bytes // (12 * features.shape[1]))
-        kernel = partial(_encode_rows, features, squared_norms(features), near, nearest, full, halved, pairs)
+        kernel = partial(_encode_rows, features, squared_norms(features), squared, *lists, pairs)
         return self._in_blocks(kernel, entries)
 
     def expand_queries(self, encoding: Rows, neighbors: np.ndarray) -> Kernel:
         """Step 4: the mean of the encodings of each row's neighbours, (N, k2)."""
-        nearest, start, column, value = self._tensors(neighbors, *encoding)
-        entries = torch.diff(start)[nearest].sum(dim=1)
-        return self._in_blocks(partial(_expand_rows, start, column, value, nearest), entries)
+        neighbors, start, column, value = self._tensors(neighbors, *encoding)
+        entries = torch.diff(start)[neighbors].sum(dim=1)
+        return self._in_blocks(partial(_expand_rows, start, column, value, neighbors), entries)
 
     def overlaps(self, encoding: Rows, max_distance: float) -> Kernel:
         """Step 5, of each row and the later ones."""

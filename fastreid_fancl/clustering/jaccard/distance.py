@@ -73,16 +73,16 @@ def jaccard_distance(
         logger.warning(
             "k1 %d of %d images makes all of them neighbours: take k1 near the images of one animal", k1, len(features)
         )
-    squared, nearest = neighbors or knn(features, k1, block_bytes=block_bytes)
-    if nearest.shape != (len(features), min(k1, len(features))):
+    squared, neighbors = neighbors or knn(features, k1, block_bytes=block_bytes)
+    if neighbors.shape != (len(features), min(k1, len(features))):
         raise ValueError(
-            f"Expected {k1} neighbors of {len(features)} rows, got {nearest.shape}: pass those of knn(features, k1)."
+            f"Expected {k1} neighbors of {len(features)} rows, got {neighbors.shape}: pass those of knn(features, k1)."
         )
     _warn_unless_normalised(features)
     steps = OnThreads() if features.device.type == "cpu" else OnDevice(features.device, block_bytes)
-    encoding = _rows_of_all(steps.encode(features, squared, nearest, k1), len(features), group)
+    encoding = _rows_of_all(steps.encode(features, squared, neighbors, k1), len(features), group)
     if k2 > 1:
-        encoding = _rows_of_all(steps.expand_queries(encoding, nearest[:, :k2]), len(features), group)
+        encoding = _rows_of_all(steps.expand_queries(encoding, neighbors[:, :k2]), len(features), group)
     upper = _upper_rows(steps.overlaps(encoding, max_distance), len(features), group)
     del encoding
     if upper is None:
@@ -111,7 +111,7 @@ def _rows_of_all(kernel: Kernel, rows: int, group: dist.ProcessGroup | None) -> 
     if group is None:
         return kernel(0, rows)
     rank, world = dist.get_rank(group), dist.get_world_size(group)
-    parts: list = [None] * world
+    parts = [None] * world
     dist.all_gather_object(parts, kernel(rows * rank // world, rows * (rank + 1) // world), group)
     return _joined(parts)
 
@@ -122,8 +122,8 @@ def _upper_rows(kernel: Kernel, rows: int, group: dist.ProcessGroup | None) -> R
         return kernel(0, rows)
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     begin, end = (round(rows * (1 - (1 - share / world) ** 0.5)) for share in (rank, rank + 1))
-    parts: list = [None] * world if rank == 0 else []
-    dist.gather_object(kernel(begin, end), parts or None, dst=dist.get_global_rank(group, 0), group=group)
+    parts = [None] * world if rank == 0 else None
+    dist.gather_object(kernel(begin, end), parts, dst=dist.get_global_rank(group, 0), group=group)
     return _joined(parts) if rank == 0 else None
 
 

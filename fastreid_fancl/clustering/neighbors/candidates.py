@@ -10,7 +10,6 @@ all threads. Which thread is first changes nothing, as the C smallest are the sa
 Shapes: N rows, D dimensions, C candidates a row.
 """
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from threading import Lock
 from typing import NamedTuple
@@ -35,7 +34,7 @@ class Candidates(NamedTuple):
         bound: (N, C) lower bounds of their squared distances, ascending. The last is one for the rows not listed, too.
     """
 
-    index: np.ndarray | Tensor  # type: ignore[assignment]  # hides tuple.index
+    index: np.ndarray | Tensor
     bound: np.ndarray | Tensor
 
 
@@ -72,7 +71,7 @@ def tile_candidates(operand: Operand, count: int, tile: int | None = None) -> Ca
     # By diagonals, so that tiles of the same time rarely share rows.
     tiles = ((top, top - shift) for shift in blocks for top in blocks[shift // tile :])
 
-    def work(tiles: Iterator[tuple[int, int]]) -> None:
+    def work(tiles) -> None:
         room = product_room(operand, tile * tile)
         for top, left in tiles:
             products = product_into(operand.values[top : top + tile], operand.values[left : left + tile], room)

@@ -31,7 +31,7 @@ class SearchCost(NamedTuple):
     seconds: float
     bytes: int
 
-    def __str__(self) -> str:
+    def __str__(self):
         return f"by {self.backend}, expected to take {self.seconds:.2g} s and {self.bytes / 2**30:.2g} GiB"
 
 

@@ -4,7 +4,6 @@ Shapes: M queries, N rows of the base, D dimensions, k neighbours, C candidates 
 """
 
 import logging
-from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,13 +23,13 @@ def improve_on_device(
 ) -> None:
     """As `exact.improve`, on the features' device but for the rows whose neighbours are too close to tell there."""
     lists = [torch.tensor(values, device=queries.features.device) for values in (distance, index)]
-    unproven = _offer_nearest(queries, base, lists[0], lists[1], block_bytes)
+    unproven = _offer_nearest(queries, base, *lists, block_bytes)
     rows = unproven.cpu().numpy()
     again = distance[rows], index[rows]
     distance[:], index[:] = (values.cpu().numpy() for values in lists)
     if len(rows):
         logger.info("%d of %d rows are searched again on the CPU: their neighbours are close", len(rows), len(distance))
-        look_again(queries.take(unproven).cpu(), base.cpu(), *again, distance[rows, -1])
+        look_again(queries[unproven].cpu(), base.cpu(), *again, distance[rows, -1])
         distance[rows], index[rows] = again
 
 
@@ -42,8 +41,8 @@ def _offer_nearest(queries: Side, base: Side, distance: Tensor, index: Tensor, b
     with _full_float32():
         for begin in range(0, len(queries.number), rows):
             part = slice(begin, begin + rows)
-            bound, candidates = _lower_bounds(queries.operand.take(part), base.operand).topk(count, largest=False)
-            _merge(queries.take(part), base.features[candidates], base.number[candidates], distance[part], index[part])
+            bound, candidates = _lower_bounds(queries.operand[part], base.operand).topk(count, largest=False)
+            _merge(queries[part], base.features[candidates], base.number[candidates], distance[part], index[part])
             unproven[part] = (distance[part, -1] >= bound[:, -1]) & (count < len(base.number))
     return torch.nonzero(unproven).flatten()
 
@@ -65,7 +64,7 @@ def _merge(queries: Side, features: Tensor, number: Tensor, distance: Tensor, in
 
 
 @contextmanager
-def _full_float32() -> Iterator[None]:
+def _full_float32():
     """Products of all 24 bits on GPUs that would take TensorFloat-32's 11."""
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -5,7 +5,6 @@ Lists of neighbours are (distance, index) arrays (N, k), ascending by both; the 
 Shapes: N rows, D dimensions, k neighbours, C candidates a row.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +27,8 @@ class Side(NamedTuple):
     operand: Operand
     number: Tensor
 
-    def take(self, rows: slice | Tensor) -> "Side":
-        """Some of the rows."""
-        return Side(self.features[rows], self.operand.take(rows), self.number[rows])
+    def __getitem__(self, rows) -> "Side":
+        return Side(self.features[rows], self.operand[rows], self.number[rows])
 
     def cpu(self) -> "Side":
         """The same on the CPU."""
@@ -105,13 +103,13 @@ def improve(queries: Side, base: Side, distance: np.ndarray, index: np.ndarray) 
     Afterwards no list holds a row of the base twice if none held one before, but for the query itself.
     """
 
-    def work(ranges: Iterator[int]) -> None:
+    def work(ranges) -> None:
         room = product_room(base.operand, ROWS * TILE)
         for begin in ranges:
             mine = slice(begin, begin + ROWS)
-            left = queries.take(mine)
+            left = queries[mine]
             for start in range(0, len(base.number), TILE):
-                right = base.take(slice(start, start + TILE))
+                right = base[start : start + TILE]
                 products = product_into(left.operand.values, right.operand.values, room)
                 _improve_tile(products, *_arrays(left), *_arrays(right), distance[mine], index[mine])
 

@@ -11,7 +11,6 @@ goes into the row's norm. A rotation spreads large coordinates first: distances 
 Shapes: N rows, D dimensions.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +38,7 @@ class Operand(NamedTuple):
     scale: Tensor
     norm: Tensor
 
-    def take(self, rows: slice | Tensor) -> "Operand":
-        """Some of the rows."""
+    def __getitem__(self, rows) -> "Operand":
         return Operand(self.values[rows], self.scale[rows], self.norm[rows])
 
 
@@ -74,7 +72,7 @@ def int8_operand(features: Tensor, origin: Tensor) -> Operand:
     blocks, mixer = -(-dimensions // MIXED), _mixer()
     operand = Operand(torch.empty(rows, blocks * MIXED, dtype=torch.int8), torch.empty(rows), torch.empty(rows))
 
-    def convert(ranges: Iterator[int]) -> None:
+    def convert(ranges) -> None:
         for begin in ranges:
             part = slice(begin, begin + ROWS)
             centred = pad(features[part] - origin, (0, blocks * MIXED - dimensions))

@@ -39,7 +39,7 @@ def ring_knn(
     shard, sizes = _agree(shard, group)
     rank, k = dist.get_rank(), min(k, sum(sizes))
     first = [sum(sizes[:owner]) for owner in range(len(sizes))]
-    origin, kind = shard.mean(dim=0), cheapest(len(shard), shard.shape[1], k, shard.device).backend
+    origin, kind = shard.mean(dim=0), cheapest(*shard.shape, k, shard.device).backend
     mine = as_side(shard, origin, kind, first[rank])
     distance, index = empty_lists(mine.number, k)
     offer = improve if shard.device.type == "cpu" else partial(improve_on_device, block_bytes=block_bytes)
@@ -55,12 +55,11 @@ def ring_knn(
 
 def _agree(shard: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, list[int]]:
     """The shard as features, and the rows of all shards; a ValueError of one process is raised on all."""
-    problem = ""
     try:
-        shard = as_features(shard)
+        shard, problem = as_features(shard), None
     except ValueError as error:
         problem = str(error)
-    said: list = [None] * dist.get_world_size()
+    said = [None] * dist.get_world_size()
     dist.all_gather_object(said, (problem, *shard.shape), group)
     problems = [f"process {rank}: {problem}" for rank, (problem, *_) in enumerate(said) if problem]
     if problems:

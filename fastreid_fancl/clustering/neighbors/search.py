@@ -59,7 +59,7 @@ def knn(
     if k == 1:
         return np.zeros((rows, 1), dtype=np.float32), np.arange(rows)[:, None]
     if backend == "auto":
-        plan = cheapest(rows, features.shape[1], k, features.device, block_bytes)
+        plan = cheapest(*features.shape, k, features.device, block_bytes)
         backend = plan.backend
         log_once(logger, logging.INFO, f"Nearest neighbours of {rows} x {features.shape[1]}: {plan}.")
     if backend == "float32" and features.device.type != "cpu":
@@ -138,7 +138,7 @@ def _search_again(rows: Side, distance: np.ndarray, index: np.ndarray, chosen: n
     if not len(chosen):
         return
     logger.debug("%d of %d rows are searched again: their neighbours are close", len(chosen), len(distance))
-    queries = rows.take(torch.from_numpy(chosen))
+    queries = rows[torch.from_numpy(chosen)]
     distances, indices = empty_lists(queries.number, distance.shape[1])
     look_again(queries, rows, distances, indices, distance[chosen, -1])
     distance[chosen], index[chosen] = distances, indices
