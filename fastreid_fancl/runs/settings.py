@@ -1,8 +1,5 @@
 """Settings of runs: what differs between two of them."""
 
-from collections.abc import Iterator
-from typing import Any
-
 from .escape import visible
 
 # Settings in which two runs of one system may differ; the number of classes is that of the data.
@@ -25,7 +22,7 @@ def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, 
     return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
 
 
-def _leaves(node: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(node: dict, prefix: str = ""):
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from .checked import DamagedError, cell_of, finite, read_rows, read_table, whole
 SWEEP, CLUSTERS = "eps_sweep.csv", "clusters"
 
 
-def write_sweep(path: str, epoch: int, eps: float, sweep: Sequence[Any]) -> None:
+def write_sweep(path: str, epoch: int, eps: float, sweep: Sequence[NamedTuple]) -> None:
     """Add an epoch's sweep to a table of all radii of all epochs, in place of what an interrupted run left of it."""
     before = read_rows(Path(path)) if os.path.exists(path) else []
     rows = [row for row in before if re.fullmatch(r"\d{1,9}", row[0]) and int(row[0]) < epoch]
@@ -25,7 +25,7 @@ def write_sweep(path: str, epoch: int, eps: float, sweep: Sequence[Any]) -> None
         table = csv.writer(file)
         table.writerow(("epoch", *sweep[0]._fields, "used"))
         table.writerows(rows)
-        table.writerows((epoch, *row, int(row.eps == eps)) for row in sweep)
+        table.writerows((epoch, *row, int(row.eps == eps)) for row in sweep)  # type: ignore[attr-defined]
 
 
 def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarray) -> None:
