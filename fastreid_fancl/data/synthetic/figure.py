@@ -12,8 +12,7 @@ from .pose import Line, Pose
 @dataclass(frozen=True)
 class View:
     """Where the camera stands: ``yaw`` the animal's heading in the picture (0 right, pi left, -pi/2 at the viewer),
-    ``tilt`` how far the camera looks down; then ``scale`` pixels a trunk length and ``origin`` the hip's pixel.
-    """
+    ``tilt`` how far the camera looks down; then ``scale`` pixels a trunk length and ``origin`` the hip's pixel."""
 
     yaw: float
     tilt: float

@@ -22,8 +22,6 @@ class Line:
 
 @dataclass
 class Pose:
-    """The lines of a skeleton, and the centre and axes of its head."""
-
     name: str
     trunk: Line
     tail: Line
