@@ -62,7 +62,7 @@ lint: $(ENV)
 
 # The site, to site/index.html.
 docs: .venv/docs
-	.venv/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .venv/docs: requirements-docs.txt | $(ENV)
 	.venv/bin/pip install --quiet --requirement requirements-docs.txt
