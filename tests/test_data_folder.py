@@ -44,7 +44,7 @@ def wild(name="Wild"):
 
 
 def names(items):
-    """{file name: (pid, camid)}"""
+    """{file name: (pid, camid)}."""
     return {os.path.basename(path): (pid, camid) for path, pid, camid in items}
 
 
