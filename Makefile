@@ -5,7 +5,7 @@ TRAIN := $(RUN) tools/train_net.py --config-file configs/SyntheticSmall
 
 export FASTREID_DATASETS ?= datasets
 
-.PHONY: demo compare benchmarks gpu-pack test lint
+.PHONY: demo compare benchmarks gpu-pack test lint docs
 
 demo: $(ENV)
 	$(RUN) tools/demo.py
@@ -50,12 +50,23 @@ benchmarks: demo
 gpu-pack: $(ENV)
 	$(RUN) benchmarks/gpu_pack.py .gpu
 
-test: $(ENV)
-	.venv/bin/ruff check .
+test: lint
 	$(RUN) -m pytest tests --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(ENV)
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	.venv/bin/mypy
+	.venv/bin/codespell
+
+# The site, to site/index.html.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+.venv/docs: requirements-docs.txt | $(ENV)
+	.venv/bin/pip install --quiet --requirement requirements-docs.txt
+	touch $@
 
 $(ENV): requirements.txt setup.py
 	$(PYTHON) -m venv .venv

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
-from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_alone  # noqa: E402
+from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_as_singletons  # noqa: E402
 from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
 from fastreid_fancl.clustering.guard import CANDIDATES  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
@@ -78,7 +78,7 @@ def agreements(case: Case) -> tuple[np.ndarray, float]:
     """The adjusted Rand index of each candidate, not a number where it is degenerate, and the eps chosen."""
     distance, known = jaccard_distance(case.features, case.k1, case.k2), case.identities >= 0
     labels = dbscan_sweep(distance, CANDIDATES)
-    found = [adjusted_rand_score(case.identities[known], noise_alone(own)[known]) for own in labels]
+    found = [adjusted_rand_score(case.identities[known], noise_as_singletons(own)[known]) for own in labels]
     usable = [degenerate(own) is None for own in labels]
     return np.where(usable, found, np.nan), choose_eps(distance).eps
 

@@ -1,4 +1,4 @@
-"""BatchNorm as several processes see it: virtual groups of one batch, and what the processes' statistics become.
+"""BatchNorm options: frozen statistics, groups within a batch, and statistics averaged over processes.
 
 Shapes: B images of a process, C channels.
 """
@@ -13,18 +13,19 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# Values of MODEL.BACKBONE.BATCHNORM.
+# The values that MODEL.BACKBONE.BATCHNORM can have.
 MODES = ("train", "eval", "frozen")
 
 
 def hold_statistics(backbone: nn.Module, mode: str) -> None:
-    """Keep the BatchNorm layers of a backbone in evaluation mode, also while the backbone trains.
+    """Keep the BatchNorm layers of a backbone in evaluation mode, even while the backbone trains.
 
-    Small sets of photographs need it: the statistics of batches of a few animals each destroy pre-trained weights.
+    Small data sets need this: batches with few animals have statistics that destroy pre-trained weights.
 
     Args:
         backbone: changed in place.
-        mode: of `MODES`: "train" changes nothing, "eval" holds the running statistics, "frozen" scale and shift too.
+        mode: one of `MODES`. "train" changes nothing, "eval" keeps the running statistics fixed, "frozen" keeps scale
+            and shift fixed as well.
     """
     if mode == "train":
         return
@@ -40,16 +41,17 @@ def _stay_in_evaluation(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
 
 
 def virtual_groups(model: nn.Module, size: int) -> nn.Module:
-    """Let every BatchNorm layer of a model normalise `size` images by themselves (Ghost BatchNorm, Hoffer et al. 2017).
+    """Make every BatchNorm layer of a model normalise groups of `size` images (Ghost BatchNorm, Hoffer et al. 2017).
 
-    The r-th `size` images of a batch are normalised as they would be on process r of several, in the encoders and in
-    the heads, so that one device trains as those do. Running statistics are the mean of what the groups' own would be:
-    what `average_statistics` makes of the processes'. fast-reid's "GhostBN" deals images out to its groups in turn,
-    takes maps only and has no key for their number, hence this. State and evaluation are the layers' own.
+    Group r of a batch is normalised as it would be on process r of several, in the encoders and the heads, so one
+    device trains like several. The running statistics become the mean of those of the groups, which is also what
+    `average_statistics` does for processes. State and evaluation mode are unchanged. fast-reid's "GhostBN" does not
+    serve here: it distributes the images over its groups in turn, accepts feature maps only, and has no key for the
+    number of groups.
 
     Args:
         model: changed in place; frozen BatchNorm stays as it is.
-        size: images in a group; the last one of a batch may have fewer.
+        size: images in a group; the last group of a batch may have fewer.
     """
     for norm in batchnorms(model):
         norm.forward = partial(_normalise_groups, norm.forward, norm, size)
@@ -57,12 +59,12 @@ def virtual_groups(model: nn.Module, size: int) -> nn.Module:
 
 
 def batchnorms(model: nn.Module) -> list[_BatchNorm]:
-    """The BatchNorm layers of a model that take statistics of a batch."""
+    """List the BatchNorm layers of a model that compute batch statistics."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
 def _normalise_groups(forward, norm: _BatchNorm, size: int, batch: Tensor) -> Tensor:
-    """(B, C, ...) -> the same shape."""
+    """Replace a layer's `forward`: normalise each group of a batch (B, C, ...), which keeps its shape."""
     if not norm.training or len(batch) <= size:
         return forward(batch)
     groups = batch.split(size)
@@ -75,17 +77,17 @@ def _normalise_groups(forward, norm: _BatchNorm, size: int, batch: Tensor) -> Te
     norm.running_var.copy_(variances.mean(0))
     norm.num_batches_tracked.add_(1)
     whole = torch.cat(normalised)
-    for name in ("drop", "act"):  # timm's BatchNormAct2d does these as well
+    for name in ("drop", "act"):  # timm's BatchNormAct2d includes drop-out and activation
         whole = getattr(norm, name)(whole) if hasattr(norm, name) else whole
     return whole
 
 
 @torch.no_grad()
 def average_statistics(model: nn.Module) -> None:
-    """Give every process the mean of all processes' running statistics.
+    """Replace the running statistics of every process by their mean over all processes.
 
-    DistributedDataParallel leaves each process its own, of which a checkpoint keeps one: features and a resumed run
-    would depend on who computes them.
+    DistributedDataParallel leaves each process its own statistics, and a checkpoint keeps those of one. Without this,
+    features would depend on the process that computes them, and so would a resumed run.
     """
     if comm.get_world_size() == 1:
         return

@@ -1,4 +1,4 @@
-"""Feature-Aware Noise Addition (FANA), Section III-A of FANCL: hide what the first layers respond to most.
+"""Feature-Aware Noise Addition (FANA), Section III-A of FANCL: hide the pixels to which the first layers respond most.
 
 Shapes: B images of 3 x H x W pixels in [0, 255]; C channels of h x w in a feature map.
 """
@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 BATCH_TRANSFORM_REGISTRY = Registry("BATCH_TRANSFORM")
 BATCH_TRANSFORM_REGISTRY.__doc__ = """
-Transforms of a whole batch on the model's device: called as `transform(images, activation)` with (B, 3, H, W) pixels in
-[0, 255] and a (B, H, W) activation map, returning new images. fast-reid has no registry for transforms of any kind.
+Transforms of a whole batch on the model's device. `transform(images, activation)` takes (B, 3, H, W) pixels in
+[0, 255] and a (B, H, W) activation map, and returns new images. fast-reid has no registry for transforms.
 """
 
 
 def activation_map(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
     """Eq. 1: A(x) = Resize(sigma(W * x + b), size(x)).
 
-    The paper leaves open how the channels of W * x + b become one map; here sigma is ReLU and A their mean.
+    The paper does not say how the channels of W * x + b become one map. Here sigma is ReLU, and A is the mean of the
+    channels.
 
     Args:
         feature_map: (B, C, h, w), the output of a convolution or BatchNorm layer.
@@ -35,29 +36,29 @@ def activation_map(feature_map: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def noise_mask(activation: Tensor, ratio: float) -> Tensor:
-    """Eq. 2: P(x) = 1 where A(x) >= gamma, with gamma set for each image by the area that is to be noised.
+    """Eq. 2: P(x) = 1 where A(x) >= gamma; gamma is chosen per image so that a given share of the area is noised.
 
     Args:
         activation: (B, H, W).
-        ratio: noised share of the area, in [0, 1].
+        ratio: share of the area to noise, in [0, 1].
 
     Returns:
-        (B, H, W) bool with exactly round(ratio * H * W) ones an image; among pixels equal to gamma the first ones,
-        row by row, are taken.
+        (B, H, W) bool with exactly round(ratio * H * W) ones per image; among pixels equal to gamma, the first ones in
+        row order are taken.
 
     Raises:
-        ValueError: on a ratio outside [0, 1].
+        ValueError: if the ratio is outside [0, 1].
     """
     if not 0 <= ratio <= 1:
-        raise ValueError(f"Expected a noised share of the area in [0, 1], got {ratio}: correct FANA.RATIO.")
+        raise ValueError(f"Expected the share of the area to noise in [0, 1], got {ratio}: correct FANA.RATIO.")
     flat = activation.flatten(1)
     count = round(ratio * flat.shape[1])
     if count == 0:
         return torch.zeros_like(activation, dtype=torch.bool)
     gamma = flat.kthvalue(flat.shape[1] - count + 1, dim=1, keepdim=True).values
-    above, at = flat > gamma, flat == gamma
-    room = count - above.sum(1, keepdim=True)
-    return (above | (at & (at.cumsum(1) <= room))).view_as(activation)
+    above, equal = flat > gamma, flat == gamma
+    remaining = count - above.sum(1, keepdim=True)
+    return (above | (equal & (equal.cumsum(1) <= remaining))).view_as(activation)
 
 
 def add_noise(images: Tensor, mask: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def add_noise(images: Tensor, mask: Tensor) -> Tensor:
 
 
 def first_convolution(backbone: nn.Module) -> str:
-    """Name a backbone's first convolution: conv1 of a ResNet, the patch embedding of a vision transformer.
+    """Return the name of a backbone's first convolution: conv1 of a ResNet, the patch embedding of a transformer.
 
     Raises:
         ValueError: if there is none.
@@ -82,38 +83,39 @@ def first_convolution(backbone: nn.Module) -> str:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
             return name
-    raise ValueError("Expected a convolution in the backbone, found none: name a module of it by FANA.LAYER.")
+    raise ValueError("Expected a convolution in the backbone, got none: name one of its modules with FANA.LAYER.")
 
 
 @BATCH_TRANSFORM_REGISTRY.register()
 class FANA(nn.Module):
-    """Eq. 1-3 with the original branch's own first layers as W and b.
+    """Eq. 1-3, where W and b are those of the first layers of the original branch.
 
-    The activation is read off the layer while the original branch encodes the batch, so FANA costs no second pass and
-    no BatchNorm layer sees a batch twice.
+    FANA reads the activation from a layer while the original branch encodes the batch. So it needs no second forward
+    pass, and no BatchNorm layer sees a batch twice.
     """
 
     def __init__(self, layer: str, ratio: float):
-        """
+        """Choose the layer, and the share of the area.
+
         Args:
-            layer: name of the backbone's module whose output is W * x + b, as in `named_modules()`; "auto" is the
+            layer: name, as in `named_modules()`, of the backbone's module whose output is W * x + b; "auto" is the
                 first convolution.
-            ratio: noised share of the area, in [0, 1].
+            ratio: share of the area to noise, in [0, 1].
         """
         super().__init__()
         self.layer, self.ratio = layer, ratio
 
     @contextmanager
     def watch(self, backbone: nn.Module, size: tuple[int, int]) -> Iterator[list[Tensor]]:
-        """While open, append A(x) (B, H, W) to the yielded list whenever `backbone` encodes a batch or a part of it.
+        """Collect A(x), (B, H, W), in the yielded list for every batch or part of one that `backbone` encodes.
 
         Raises:
-            ValueError: if the backbone has no such layer, or encoded without running it.
+            ValueError: if the backbone has no such layer, or did not run it.
         """
         activations: list[Tensor] = []
 
         def read(module, inputs, output):
-            # At once, since the next layer may work in place on the output.
+            # Compute it now, since the next layer may change the output in place.
             with torch.no_grad():
                 activations.append(activation_map(output, size))
 
@@ -133,8 +135,8 @@ class FANA(nn.Module):
         if layer not in modules or not layer:
             names = [name for name in modules if name and name.count(".") == 0]
             raise ValueError(
-                f"Expected FANA.LAYER to name a module of the backbone, got {self.layer!r}. At the top it has: "
-                f"{', '.join(names)}; modules below them count too."
+                f"Expected FANA.LAYER to name a module of the backbone, got {self.layer!r}. Its top modules are "
+                f"{', '.join(names)}; you can also name a module inside them."
             )
         return modules[layer]
 
@@ -144,4 +146,5 @@ class FANA(nn.Module):
         return add_noise(images, noise_mask(activation, self.ratio))
 
     def extra_repr(self) -> str:
+        """Show the settings when the model is printed."""
         return f"layer={self.layer!r}, ratio={self.ratio}"

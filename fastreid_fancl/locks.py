@@ -7,7 +7,7 @@ from collections.abc import Iterator
 try:
     import fcntl
 except ImportError:  # not on Windows, where several processes may then do the same work
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

@@ -6,25 +6,29 @@ from torch import Tensor
 
 
 def full_precision(device: torch.device) -> torch.autocast:
-    """Switch autocast off: a cosine divided by a temperature of 0.05 needs more than half precision's three digits."""
+    """Context that switches autocast off.
+
+    A cosine divided by a temperature of 0.05 needs more than the three digits of half precision.
+    """
     return torch.autocast(device.type, enabled=False)
 
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:
-    """Eq. 5 of FANCL, row by row: sim(u, v) = u.v / (|u| |v|).
+    """Cosine similarity, Eq. 5 of FANCL, row by row: sim(u, v) = u.v / (|u| |v|).
 
     Args:
-        u, v: (B, D).
+        u: (B, D).
+        v: (B, D).
 
     Returns:
-        (B,) in float32, whatever the precision that autocast chose for the features.
+        (B,) in float32, whatever precision autocast has chosen for the features.
     """
     with full_precision(u.device):
         return F.cosine_similarity(u.float(), v.float(), dim=1)
 
 
 def cosine_matrix(u: Tensor, v: Tensor) -> Tensor:
-    """Eq. 5 of FANCL, every row of u (B, D) with every row of v (K, D): (B, K) in float32."""
+    """Cosine similarity, Eq. 5 of FANCL, of every row of u (B, D) with every row of v (K, D): (B, K) in float32."""
     with full_precision(u.device):
         return F.normalize(u.float(), dim=1) @ F.normalize(v.float(), dim=1).T
 
@@ -45,16 +49,16 @@ def cluster_nce(queries: Tensor, centroids: Tensor, targets: Tensor, temperature
 
 
 def proxy_contrast(similarity: Tensor, positives: Tensor, negatives: Tensor, temperature: float, hard: int) -> Tensor:
-    """Contrast each query with all its positive proxies and the most similar of its negative ones.
+    """Contrast each query with all its positive proxies and with the most similar of its negative proxies.
 
     The cross-camera loss of ICE and of PPLR: -1/|P| sum_{p in P} log(exp(s_p / tau) / sum_{P + H} exp(s_j / tau)).
 
     Args:
         similarity: (B, K) s of each query to each of K proxies.
         positives: (B, K) bool, P.
-        negatives: (B, K) bool, of which the `hard` most similar make H, or all where there are fewer.
+        negatives: (B, K) bool; the `hard` most similar of them form H, or all of them if there are fewer.
         temperature: tau.
-        hard: |H|.
+        hard: number of hard negatives, |H|.
 
     Returns:
         (B,) float32; zero for a query without a positive.

@@ -1,4 +1,4 @@
-"""A second encoder that follows the first as a running mean."""
+"""A mean teacher: a second encoder whose weights are the running mean of the first one's."""
 
 import copy
 
@@ -10,20 +10,21 @@ from .memory import check_momentum
 
 
 class MeanTeacher(nn.Module):
-    """A copy, without gradients, of modules that are trained (Mean Teacher, Tarvainen and Valpola, NeurIPS 2017; MoCo).
+    """A gradient-free copy of trained modules (Mean Teacher, Tarvainen and Valpola, NeurIPS 2017; MoCo).
 
-    Only parameters are averaged. BatchNorm's running statistics are the teacher's own, of what it sees when training,
-    as in the released code of ICE: a mean of statistics would belong to no network's activations.
+    Only parameters are averaged. As in the released code of ICE, the running statistics of BatchNorm come from what the
+    teacher itself sees in training: averaged statistics would fit the activations of neither network.
     """
 
     def __init__(self, momentum: float, **modules: nn.Module):
-        """
+        """Copy the modules of the student.
+
         Args:
-            momentum: alpha, the share of the old teacher that stays.
-            **modules: the student's, by the names that they have there.
+            momentum: alpha, the weight of the old teacher.
+            **modules: the student's modules, under the names that they have in the student.
 
         Raises:
-            ValueError: on a momentum outside [0, 1].
+            ValueError: if the momentum is outside [0, 1].
         """
         super().__init__()
         check_momentum(momentum, "a teacher's momentum")
@@ -34,6 +35,6 @@ class MeanTeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
-        """theta_T <- alpha theta_T + (1 - alpha) theta, with the parameters of the same names of `student`."""
+        """Average: theta_T <- alpha theta_T + (1 - alpha) theta, theta the student's parameters of the same names."""
         names, own = zip(*self.named_parameters(), strict=True)
         self.average(own, [student.get_parameter(name) for name in names], None)

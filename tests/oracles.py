@@ -36,13 +36,13 @@ def hard_features(
 
 
 def squared_distances(features: np.ndarray) -> np.ndarray:
-    """(N, N)."""
+    """Squared Euclidean distances of all pairs, (N, N)."""
     features = features.astype(np.float64)
     return np.stack([np.square(features - row).sum(axis=1) for row in features])
 
 
 def nearest(features: np.ndarray, k: int) -> np.ndarray:
-    """(N, min(k, N)) rows by (distance, number), the row itself first."""
+    """The nearest rows, (N, min(k, N)), sorted by (distance, number), the row itself first."""
     distance = squared_distances(features)
     np.fill_diagonal(distance, -1)
     return np.argsort(distance, axis=1, kind="stable")[:, :k]
@@ -177,7 +177,7 @@ def cross_agreement(features_global, features_parts, k):
 
 
 def softmax(logits):
-    """Of a vector."""
+    """Softmax of a vector."""
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
 

@@ -7,7 +7,7 @@ import torch
 
 from fastreid_fancl.clustering import jaccard_distance, knn
 from fastreid_fancl.clustering.jaccard import distance as distance_module
-from fastreid_fancl.clustering.jaccard.device import OnDevice
+from fastreid_fancl.clustering.jaccard.device import DeviceSteps
 
 
 def dense(distance):
@@ -64,7 +64,7 @@ def test_odd_data_give_the_distances_of_dense_loops(features, k1):
 @pytest.fixture(params=[2**10, 2**30], ids=["a row at once", "all at once"])
 def as_on_devices(request, monkeypatch):
     """The steps of other devices, run on the CPU."""
-    monkeypatch.setattr(distance_module, "OnThreads", lambda: OnDevice(torch.device("cpu"), request.param))
+    monkeypatch.setattr(distance_module, "CpuSteps", lambda: DeviceSteps(torch.device("cpu"), request.param))
 
 
 @pytest.mark.parametrize("features", odd_data_sets().values(), ids=odd_data_sets().keys())
@@ -161,7 +161,7 @@ def test_neighbours_that_are_known_are_not_searched():
     assert (jaccard_distance(features, 15, 4, neighbors=known) != jaccard_distance(features, 15, 4)).nnz == 0
     others = known[0], known[1][:, ::-1].copy()
     assert (jaccard_distance(features, 15, 4, neighbors=others) != jaccard_distance(features, 15, 4)).nnz > 0
-    with pytest.raises(ValueError, match=r"Expected 14 neighbors of 100 rows, got \(100, 15\)"):
+    with pytest.raises(ValueError, match=r"Expected 14 neighbors of 100 rows, got shape \(100, 15\)"):
         jaccard_distance(features, 14, 4, neighbors=known)
 
 
@@ -169,7 +169,7 @@ def test_lists_as_long_as_the_data_set_are_warned_about(caplog):
     features, _ = oracles.hard_features(20, 16)
     with caplog.at_level(logging.WARNING):
         jaccard_distance(features, 30, 6)
-    assert "k1 30 of 20 images" in caplog.text
+    assert "k1 = 30 makes all 20 images neighbours" in caplog.text
 
 
 def test_features_that_are_not_normalised_are_warned_about(caplog):

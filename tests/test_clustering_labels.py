@@ -5,7 +5,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN
 from sklearn.metrics import adjusted_rand_score
 
-from fastreid_fancl.clustering import dbscan, jaccard_distance, noise_alone, reliable_labels, renumber
+from fastreid_fancl.clustering import dbscan, jaccard_distance, noise_as_singletons, reliable_labels, renumber
 from fastreid_fancl.clustering.labels import dbscan_sweep
 
 
@@ -84,7 +84,7 @@ def test_farther_pairs_change_no_label(eps):
 def test_a_radius_beyond_the_stored_distances_is_refused():
     distance = jaccard_distance(oracles.hard_features(50, 32)[0], 15, 4, max_distance=0.6)
     dbscan(distance, 0.59)
-    with pytest.raises(ValueError, match="Expected eps below 0.6, up to where distances are stored, got 0.6"):
+    with pytest.raises(ValueError, match="Expected eps below 0.6, up to which distances are stored, got 0.6"):
         dbscan(distance, 0.6)
 
 
@@ -140,9 +140,11 @@ def test_wrong_arguments_are_refused(distance, eps, min_samples, message):
 def test_reliable_labels_are_those_of_the_published_reference(golden, gap):
     reference = golden("spcl_refinement")
     distance = jaccard_distance(reference["features"], 30, 6)
-    assert (noise_alone(dbscan(distance, float(reference["eps"]))) == reference[f"labels_before_gap_{gap}"]).all()
+    assert (
+        noise_as_singletons(dbscan(distance, float(reference["eps"]))) == reference[f"labels_before_gap_{gap}"]
+    ).all()
     labels, threshold = reliable_labels(distance, float(reference["eps"]), gap)
-    assert adjusted_rand_score(noise_alone(labels), reference[f"labels_after_gap_{gap}"]) == 1
+    assert adjusted_rand_score(noise_as_singletons(labels), reference[f"labels_after_gap_{gap}"]) == 1
     assert threshold == reference[f"threshold_gap_{gap}"]
 
 
@@ -151,10 +153,10 @@ def test_reliable_labels_are_those_of_the_published_reference(golden, gap):
 @pytest.mark.parametrize("threshold", [None, 0.3])
 def test_reliable_labels_are_those_of_dense_label_matrices(gap, spread, threshold):
     distance = jaccard_distance(oracles.hard_features(300, 32, spread=spread, seed=3)[0], 15, 4)
-    three = (noise_alone(dbscan(distance, radius)) for radius in (0.5, 0.5 - gap, 0.5 + gap))
+    three = (noise_as_singletons(dbscan(distance, radius)) for radius in (0.5, 0.5 - gap, 0.5 + gap))
     expected, expected_threshold = oracles.reliable_partition(*three, threshold)
     labels, used = reliable_labels(distance, 0.5, gap, threshold=threshold)
-    assert adjusted_rand_score(noise_alone(labels), expected) == 1
+    assert adjusted_rand_score(noise_as_singletons(labels), expected) == 1
     assert used == expected_threshold
 
 
@@ -186,8 +188,8 @@ def test_a_negative_gap_is_refused():
 
 
 def test_noise_becomes_classes_after_the_clusters():
-    assert noise_alone(np.array([1, -1, 0, 1, -1])).tolist() == [1, 2, 0, 1, 3]
-    assert noise_alone(np.array([-1, -1])).tolist() == [0, 1]
+    assert noise_as_singletons(np.array([1, -1, 0, 1, -1])).tolist() == [1, 2, 0, 1, 3]
+    assert noise_as_singletons(np.array([-1, -1])).tolist() == [0, 1]
 
 
 def test_clusters_are_numbered_without_gaps_and_small_ones_left_out():

@@ -159,8 +159,8 @@ def test_most_rows_are_proven_by_eight_bits(caplog):
     features, _ = oracles.hard_features(3000, 256, identities=150)
     with caplog.at_level(logging.DEBUG, logger="fastreid_fancl"):
         by_int8(features, 30)
-    searched_again = [int(record.args[0]) for record in caplog.records if "searched again" in record.msg]
-    assert sum(searched_again) < 60
+    searched_exactly = [int(record.args[0]) for record in caplog.records if "searched exactly" in record.msg]
+    assert sum(searched_exactly) < 60
 
 
 def test_candidates_without_proof_do_not_reach_the_result(monkeypatch):
@@ -254,7 +254,7 @@ def test_a_missing_faiss_is_named_with_the_cure(monkeypatch, backend):
 
 @pytest.mark.parametrize(("int8", "float32", "chosen"), [(1e-9, 4e-9, "int8"), (4e-9, 1e-9, "float32")])
 def test_auto_takes_the_faster_products_and_says_so_once(monkeypatch, caplog, int8, float32, chosen):
-    monkeypatch.setattr(cost, "seconds_a_pair", lambda backend, *_: {"int8": int8, "float32": float32}[backend])
+    monkeypatch.setattr(cost, "seconds_per_pair", lambda backend, *_: {"int8": int8, "float32": float32}[backend])
     log_once.cache_clear()
     features, _ = oracles.hard_features(3000, 16)
     with caplog.at_level(logging.INFO, logger="fastreid_fancl"):
@@ -269,9 +269,9 @@ def test_a_machine_without_eight_bit_products_takes_float32(monkeypatch):
         raise RuntimeError("not implemented for 'Char'")
 
     monkeypatch.setattr(torch, "_int_mm", missing)
-    cost.seconds_a_pair.cache_clear()
+    cost.seconds_per_pair.cache_clear()
     assert cost.cheapest(3000, 64, 30, torch.device("cpu")).backend == "float32"
-    cost.seconds_a_pair.cache_clear()
+    cost.seconds_per_pair.cache_clear()
 
 
 def test_ten_times_the_rows_are_expected_to_take_a_hundred_times_the_products():

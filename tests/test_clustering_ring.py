@@ -10,10 +10,10 @@ from conftest import on_two_ranks
 
 from fastreid_fancl.clustering import jaccard_distance, knn, ring_knn
 from fastreid_fancl.clustering.jaccard import distance
-from fastreid_fancl.clustering.jaccard.device import OnDevice
+from fastreid_fancl.clustering.jaccard.device import DeviceSteps
 from fastreid_fancl.clustering.neighbors import ring
 from fastreid_fancl.clustering.neighbors.cost import SearchCost
-from fastreid_fancl.clustering.neighbors.device import improve_on_device
+from fastreid_fancl.clustering.neighbors.device import update_nearest_on_device
 from fastreid_fancl.clustering.neighbors.faiss import has_faiss
 from fastreid_fancl.engine.labels import distance_together
 
@@ -57,9 +57,12 @@ def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
         ring_knn(broken, K)
     with pytest.raises(ValueError, match=r"shards of one D, got \[\[130, 48\], \[70, 47\]\]"):
         ring_knn(whole[part][:, : 48 - rank], K)
-    ring.improve, ring.choose = improve_on_device, lambda *_: SearchCost("float32", 0, 0)  # what GPUs do
+    ring.update_nearest, ring.cheapest = (
+        update_nearest_on_device,
+        lambda *_: SearchCost("float32", 0, 0),
+    )  # what GPUs do
     found["on a device"] = ring_knn(whole[part], K)
-    distance.OnThreads = lambda: OnDevice(torch.device("cpu"), 2**14)
+    distance.CpuSteps = lambda: DeviceSteps(torch.device("cpu"), 2**14)
     found["of an epoch on devices"] = parts(distance_together(whole, options()))
     found["of two images on devices"] = parts(distance_together(whole[:2], options()))
     return {name: list(map(torch.from_numpy, lists)) for name, lists in found.items()}

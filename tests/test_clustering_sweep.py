@@ -4,7 +4,14 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
-from fastreid_fancl.clustering import choose_eps, dbscan, degenerate, guarded_labels, jaccard_distance, noise_alone
+from fastreid_fancl.clustering import (
+    choose_eps,
+    dbscan,
+    degenerate,
+    guarded_labels,
+    jaccard_distance,
+    noise_as_singletons,
+)
 from fastreid_fancl.clustering.eps import _draws, _rand_index, modularities
 from fastreid_fancl.clustering.guard import CANDIDATES
 
@@ -43,7 +50,9 @@ def agreements():
         features, identities = oracles.hard_features(seed=seed, **options)
         distance = jaccard_distance(features, 20, 6)
         labels = [dbscan(distance, eps) for eps in CANDIDATES]
-        fixed = [adjusted_rand_score(identities, noise_alone(own)) if not degenerate(own) else 0 for own in labels]
+        fixed = [
+            adjusted_rand_score(identities, noise_as_singletons(own)) if not degenerate(own) else 0 for own in labels
+        ]
         return fixed, fixed[CANDIDATES.index(choose_eps(distance).eps)]
 
     results = {name: [of(options, seed) for seed in SEEDS] for name, options in HARD.items()}
@@ -83,7 +92,7 @@ def test_modularity_is_what_pairs_of_a_cluster_weigh_more_than_by_chance():
     weight[distance.tocoo().coords] = (1 - distance.data.astype(np.float64)) ** 3
     np.fill_diagonal(weight, 0)
     strength = weight.sum(axis=1)
-    for found, own in zip(modularities(distance, labels), map(noise_alone, labels), strict=True):
+    for found, own in zip(modularities(distance, labels), map(noise_as_singletons, labels), strict=True):
         above = weight - np.outer(strength, strength) / weight.sum()
         assert found == pytest.approx(above[own[:, None] == own].sum() / weight.sum())
     assert modularities(csr_matrix((3, 3), dtype=np.float32), np.array([[0, 0, 0], [-1, -1, -1]])).tolist() == [0, 0]
@@ -116,7 +125,7 @@ def test_agreement_is_the_adjusted_rand_index_with_each_image_left_out_alone(lef
         one = np.where(rng.random(200) < left_out, -1, rng.integers(clusters, size=200))
         other = np.where(rng.random(200) < 0.5, one, rng.integers(-1, 5, size=200))
         for pair in ((one, other), (other, one), (one, one)):
-            assert _rand_index(*pair) == adjusted_rand_score(*map(noise_alone, pair))
+            assert _rand_index(*pair) == adjusted_rand_score(*map(noise_as_singletons, pair))
 
 
 def test_the_seed_decides_the_draws():
@@ -216,7 +225,7 @@ def test_radii_beyond_the_distances_that_are_stored_are_not_tried():
 
 @pytest.mark.parametrize("distance", [groups([1] * 9), groups([12]), groups([1])])
 def test_without_a_usable_radius_the_run_stops_with_the_cure(distance):
-    with pytest.raises(ValueError, match=r"none at eps 0\.5 .*pre-trained weights.*min_samples"):
+    with pytest.raises(ValueError, match=r"none at eps 0\.5 .*pre-trained weights.*PSEUDO_LABELS.MIN_SAMPLES"):
         guarded_labels(distance, 0.5)
 
 

@@ -44,7 +44,7 @@ def wild(name="Wild"):
 
 
 def names(items):
-    """{file name: (pid, camid)}"""
+    """{file name: (pid, camid)}."""
     return {os.path.basename(path): (pid, camid) for path, pid, camid in items}
 
 
@@ -237,14 +237,14 @@ def test_folders_without_splits_are_identities_and_split_by_rule(root, caplog):
     with caplog.at_level(logging.INFO):
         data = wild()
     assert (len(data.train), len(data.query), len(data.gallery)) == (9, 9, 9)
-    assert "6 folders are taken as identities" in caplog.text
+    assert "6 folders are used as identities" in caplog.text
 
 
 @pytest.mark.parametrize("stray", ["map.jpg", "ann/2024/c.jpg"])
 def test_a_stray_photograph_beside_folders_of_identities_is_named(root, caplog, stray):
     tree(root, "ann/a.jpg", "bob/b.jpg", stray)
     assert {pid for _, pid, _ in wild().train} == {UNLABELLED}
-    assert "2 folders look like identities, but all 3 photographs are taken as unlabelled" in caplog.text
+    assert "2 folders look like identities, but all 3 photographs are used as unlabelled" in caplog.text
     assert f"1 lie elsewhere, such as {stray}; move or remove these, or write a metadata.csv" in caplog.text
 
 
@@ -288,7 +288,7 @@ def test_an_empty_folder_explains_the_layouts(root):
 def test_identities_in_training_and_test_are_warned_of(root, caplog):
     table(root, "path,identity,split", "a.png,1,train", "b.png,1,query", "c.png,1,gallery")
     wild()
-    assert "1 identities are in training and test, so scores will flatter\n  1" in caplog.text
+    assert "1 identities are in training and test, so scores will be too high\n  1" in caplog.text
 
 
 def test_queries_without_a_match_are_named_and_only_they(root, caplog):

@@ -60,7 +60,7 @@ def test_missing_values_of_any_program_are_empty_fields(root, caplog, spelling):
     data = wild(root, *quoted(["path", "identity", "camera"], *([f"{n}.png", spelling, spelling] for n in "ab")))
     assert [pid for _, pid, _ in data.train] == [UNLABELLED] * 2
     assert [photo.camera for photo in data.photos] == [None, None] and not data.has_cameras
-    assert f"written {spelling!r} (4) are taken as not known" in caplog.text
+    assert f"written as {spelling!r} (4) count as unknown" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Nana", "Nora", "NA1", "0", "-7", "Nat", "nonesuch", "A"])
@@ -91,7 +91,7 @@ def test_folders_are_named_as_tables_are(root, caplog, folder):
     for place in ("Ada/a.png", f"{folder}/b.png"):
         photograph(root / "Wild" / place)
     assert identities(resolve("Wild")()) == {"a": "Ada", "b": None}
-    assert f"in a folder {folder!r} are taken as of unknown animals" in caplog.text
+    assert f"in the folder {folder!r} count as unknown animals" in caplog.text
     photograph(root / "Tests" / "query" / folder / "c.png")
     with pytest.raises(ValueError, match="lies in no folder of an identity"):
         resolve("Tests")()
@@ -129,7 +129,7 @@ def test_a_quote_that_swallows_more_than_a_field_holds_is_named(root):
 def test_a_quote_that_swallows_rows_in_a_column_that_is_not_used_is_warned_of(root, caplog):
     data = wild(root, "path,identity,notes", 'a.png,1,"nice', "b.png,2,", 'c.png,3,"old', "d.png,4,")
     assert identities(data) == {"a": "1", "d": "4"}
-    assert "1 rows go over several lines, which a quote joins" in caplog.text and "lines 2 to 4" in caplog.text
+    assert "1 rows span several lines, which a quote joins" in caplog.text and "lines 2 to 4" in caplog.text
 
 
 def test_the_line_is_that_where_a_row_begins(root):
@@ -139,7 +139,7 @@ def test_the_line_is_that_where_a_row_begins(root):
 
 def test_a_file_whose_name_has_a_line_break_is_named(root):
     photograph(root / "Wild" / "Ann" / "a\nb.png")
-    with pytest.raises(ValueError, match="has a line break, and no table could hold it: rename it"):
+    with pytest.raises(ValueError, match="has a line break, so no table can hold it: rename it"):
         resolve("Wild")()
 
 
@@ -198,7 +198,7 @@ def test_names_that_are_nearly_equal_are_warned_of(root, caplog, pair, column):
     "pair", [("10", "100"), ("1", "01x"), ("1.05", "1.5"), ("Bob", "Bop"), ("0", "00x"), ("2", "20.0")]
 )
 def test_names_that_are_different_are_not_warned_of(pair):
-    assert names.alike(pair) == []
+    assert names.near_duplicates(pair) == []
 
 
 @pytest.mark.parametrize("on_disk", [0, 1])
@@ -250,7 +250,7 @@ BOXES = [
 def test_boxes_are_named_as_not_used(root, caplog, box):
     zeros = "," + ",".join("0" * len(box))
     wild(root, f"path,identity,{','.join(box)}", f"a.png,1{zeros}", f"b.png,2{zeros}")
-    assert f"the boxes in {', '.join(box)} are not used: each photograph is taken whole" in caplog.text
+    assert f"the boxes in {', '.join(box)} are not used: whole photographs are used" in caplog.text
 
 
 @pytest.mark.parametrize("box", BOXES)

@@ -40,7 +40,9 @@ def said(tmp_path, caplog):
 def test_a_query_that_lies_in_the_gallery_is_warned_of(said, tmp_path):
     gallery = [("g0.png", 0, 0, 1), ("g1.png", 1, 1, 1), ("g2.png", 7, 0, 1)]
     (message,) = said(query=[("q0.png", 0, 0, 0), ("q1.png", 1, 1, 0), ("q2.png", 2, 0, 0)], gallery=gallery)
-    assert message.startswith("data set Wild: 2 pairs of photographs that are compared with each other are the same")
+    assert message.startswith(
+        "data set Wild: 2 pairs of photographs that are compared with each other are identical files"
+    )
     assert f"{tmp_path / 'q0.png'} = {tmp_path / 'g0.png'}" in message
     assert said(query=[("q0.png", 5, 0, 0)], gallery=gallery) == []
 
@@ -61,7 +63,9 @@ def test_a_test_photograph_that_is_trained_on_is_warned_of(said, tmp_path):
     (message,) = said(
         train=[("t.png", 3, "Wild_x", "Wild_0")], query=[("q.png", 3, 0, 0)], gallery=[("g.png", 4, 0, 1)]
     )
-    assert message.startswith("data set Wild: 1 pairs of photographs, one trained on and one tested, are the same")
+    assert message.startswith(
+        "data set Wild: 1 pairs of photographs, one trained on and one tested, are identical files"
+    )
     assert str(tmp_path / "t.png") in message and str(tmp_path / "q.png") in message
 
 

@@ -74,5 +74,5 @@ def test_a_part_head_is_built_from_its_keys():
 
 @pytest.mark.parametrize(("axis", "parts"), [("depth", 2), ("width", 0)])
 def test_parts_along_no_axis_or_fewer_than_one_are_refused(axis, parts):
-    with pytest.raises(ValueError, match=f"PARTS.AXIS of .* got {axis}, {parts}"):
+    with pytest.raises(ValueError, match=f"PARTS.AXIS to be one of .* got {axis} and {parts}"):
         PartHead(4, parts, axis)

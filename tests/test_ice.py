@@ -272,9 +272,9 @@ def one_of_two(rank):
     part = slice(4 * rank, 4 * rank + 4)
     torch.manual_seed(rank)  # ranks that drew different orders would not agree
     model, images = ice().eval(), views()["images_teacher"]
-    found = {"taught": model.teach(images[part])}
+    found = {"taught": model.teacher_features(images[part])}
     torch.manual_seed(rank)
-    found["shuffled"] = [model.train().teach(images[part]) for _ in range(4)]
+    found["shuffled"] = [model.train().teacher_features(images[part]) for _ in range(4)]
     found["gradients"] = step(part)
     return found
 
@@ -301,7 +301,7 @@ def test_shuffled_images_come_back_in_order_on_every_rank(ranks):
 def test_virtual_groups_of_one_process_are_shuffled_too():
     torch.manual_seed(0)
     model, images = virtual_groups(ice(), 4).train(), views()["images_teacher"]
-    found = [model.teach(images) for _ in range(4)]
+    found = [model.teacher_features(images) for _ in range(4)]
     assert any(not torch.allclose(found[0], later) for later in found[1:])
 
 

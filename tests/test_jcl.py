@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from test_methods import BANK, COMMON, Backbone, batch, head, start
 
 from fastreid_fancl.methods import JCL
-from fastreid_fancl.methods.jcl import hard_instances, without_single_cameras
+from fastreid_fancl.methods.jcl import drop_single_camera_clusters, hard_instances
 
 
 def jcl():
@@ -36,7 +36,7 @@ def test_the_instance_loss_equals_the_loop(negatives):
 def test_clusters_of_one_camera_are_left_out():
     # Cluster 0 was seen by cameras 0 and 1, cluster 1 by camera 2 only, cluster 2 by 0 and 2.
     labels, cameras = np.array([0, 1, 2, 0, 1, 2, -1]), np.array([0, 2, 0, 1, 2, 2, 1])
-    assert without_single_cameras(labels, cameras).tolist() == [0, -1, 1, 0, -1, 1, -1]
+    assert drop_single_camera_clusters(labels, cameras).tolist() == [0, -1, 1, 0, -1, 1, -1]
 
 
 def test_cameras_filter_clusters_only_where_they_are_known_and_leave_two(caplog):
@@ -44,7 +44,7 @@ def test_cameras_filter_clusters_only_where_they_are_known_and_leave_two(caplog)
     assert model.refine_labels(labels, None, 0.5, 4, None) is labels
     assert model.refine_labels(labels, None, 0.5, 4, np.array([0, 1, 0, 1, 0, 0])).tolist() == [0, 0, 1, 1, -1, -1]
     assert model.refine_labels(labels, None, 0.5, 4, np.array([0, 1, 0, 0, 0, 0])) is labels
-    assert "camera filter is left out" in caplog.text
+    assert "camera filter is skipped" in caplog.text
 
 
 def test_the_camera_filter_does_not_leave_what_may_not_be_trained_on():

@@ -85,7 +85,7 @@ def test_pseudo_labels_become_the_targets(items):
     dataset = ReIDDataset(items, ToTensor(), labels)
     assert [dataset[n]["targets"] for n in range(NUMBER)] == labels.tolist()
     assert dataset.num_classes == 3
-    with pytest.raises(ValueError, match=r"expected 10 labels, one an image, got \(9,\)"):
+    with pytest.raises(ValueError, match=r"expected 10 labels, one per image, got \(9,\)"):
         ReIDDataset(items, ToTensor(), labels[:9])
 
 

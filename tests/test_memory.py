@@ -58,13 +58,13 @@ def test_update_equals_the_loop_over_queries(update, clusters):
     np.testing.assert_allclose(memory.centroids, ORACLES[update](centroids, queries, targets, 0.2), atol=1e-5)
 
 
-def test_turns_by_hand():
+def test_repeat_counts_by_hand():
     # 7 comes three times, 3 twice, 5 once: three rows have a first turn, two a second, one a third.
     assert repeat_counts(np.array([7, 3, 7, 5, 7, 3])) == [3, 2, 1]
 
 
 @pytest.mark.parametrize("update", ["mean", "hard"])
-def test_turns_that_are_given_change_nothing(update):
+def test_repeat_counts_that_are_given_change_nothing(update):
     queries, targets = torch.randn(32, 6), torch.randint(5, (32,))
     banks = [ClusterMemory(torch.eye(5, 6), update=update), InstanceMemory(torch.eye(5, 6), momentum=0.3)]
     for bank, values in zip(banks, ("centroids", "features"), strict=True):

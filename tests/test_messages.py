@@ -25,8 +25,8 @@ def root(tmp_path, monkeypatch):
     ("rows", "counts"),
     [
         # eight animals of one photograph; three of two; four of two photographs of one sequence each
-        (["path,identity", *(f"{n}.png,{n}" for n in "abcdefgh")], "0 of 8 identities have"),
-        (["path,identity", *(f"{n}.png,{i % 3}" for i, n in enumerate("abcdef"))], "3 of 3 identities have"),
+        (["path,identity", *(f"{n}.png,{n}" for n in "abcdefgh")], "0 of 8 identities qualify"),
+        (["path,identity", *(f"{n}.png,{i % 3}" for i, n in enumerate("abcdef"))], "3 of 3 identities qualify"),
         (["path,identity,sequence", *(f"{n}.png,{i // 2},x" for i, n in enumerate("abcdefgh"))], "0 of 4 identities"),
     ],
 )

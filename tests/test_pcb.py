@@ -88,7 +88,7 @@ def test_every_weight_gets_a_gradient(refined):
 
 
 def test_another_head_is_refused():
-    with pytest.raises(ValueError, match="HEADS.NAME PartHead with PCB, got ClusterContrastHead"):
+    with pytest.raises(ValueError, match="HEADS.NAME PartHead for PCB, got ClusterContrastHead"):
         head = ClusterContrastHead(feat_dim=8, pool_type="GlobalAvgPool", norm_type="BN")
         PCB(backbone=nn.Identity(), heads=head, num_classes=2, refined=False, **PIXELS)
 

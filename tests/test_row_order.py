@@ -112,5 +112,5 @@ def test_the_draws_of_pairs_go_by_keys_and_not_by_rows():
 
 def test_keys_of_other_images_are_refused():
     distance = jaccard_distance(oracles.hard_features(20, 8, identities=2, seed=0)[0], 5, 2)
-    with pytest.raises(ValueError, match="Expected 20 keys, one an image, got shape"):
+    with pytest.raises(ValueError, match="Expected 20 keys, one per image, got shape"):
         choose_eps(distance, keys=np.arange(19))

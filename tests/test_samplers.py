@@ -86,7 +86,7 @@ def test_the_plan_leaves_the_global_random_state_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros(4, dtype=int), 30, 4, 5, 0), "multiple of the images a cluster, got 30 and 4"),
+        ((np.zeros(4, dtype=int), 30, 4, 5, 0), "multiple of the images per cluster, got 30 and 4"),
         ((np.zeros(4, dtype=int), 4, 0, 5, 0), "got 4 and 0"),
         ((np.full(6, -1), 8, 4, 5, 0), "no cluster to sample from: all of the 6 labels are -1"),
         ((np.zeros(0, dtype=int), 8, 4, 5, 0), "all of the 0 labels"),

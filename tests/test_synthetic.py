@@ -44,14 +44,14 @@ def test_the_same_files_come_from_any_number_of_processes(tiny, tmp_path):
 
 def test_a_photograph_depends_on_its_own_number_alone(tiny):
     plan = RECIPES[TINY]
-    last = plan.shots()[-1]
+    last = plan.photographs()[-1]
     data, _ = take_photograph(plan.animal(last.animal), last.place, plan.camera, plan.size, last.rng())
     assert data == Path(tiny, last.path).read_bytes()
 
 
 def test_another_seed_draws_other_animals_and_moments():
     def first(plan: Recipe) -> bytes:
-        shot = plan.shots()[0]
+        shot = plan.photographs()[0]
         return take_photograph(plan.animal(shot.animal), shot.place, plan.camera, plan.size, shot.rng())[0]
 
     plan = RECIPES[TINY]
@@ -67,7 +67,7 @@ def test_the_metadata_name_every_photograph_and_all_have_the_size(tiny):
 
 
 def test_synthetic_pandas_have_the_numbers_of_table_1():
-    shots = RECIPES["SyntheticPandas"].shots()
+    shots = RECIPES["SyntheticPandas"].photographs()
     images = Counter(shot.split for shot in shots)
     animals = {split: {shot.identity for shot in shots if shot.split == split} for split in images}
     assert images == {"train": 1967, "query": 138, "gallery": 1382}
@@ -78,7 +78,7 @@ def test_synthetic_pandas_have_the_numbers_of_table_1():
 
 def test_ten_training_pandas_live_indoors_and_outdoors_and_all_others_indoors():
     places = {}
-    for shot in RECIPES["SyntheticPandas"].shots():
+    for shot in RECIPES["SyntheticPandas"].photographs():
         places.setdefault(shot.identity, set()).add((shot.split, shot.place))
     both = [name for name, seen in places.items() if seen == {("train", "indoor"), ("train", "outdoor")}]
     assert len(both) == 10
@@ -88,14 +88,14 @@ def test_ten_training_pandas_live_indoors_and_outdoors_and_all_others_indoors():
 @pytest.mark.parametrize("name", synthetic.NAMES)
 def test_nobody_is_in_training_and_in_test_and_every_query_has_a_match(name):
     splits = {"train": set(), "query": set(), "gallery": set()}
-    for shot in RECIPES[name].shots():
+    for shot in RECIPES[name].photographs():
         splits[shot.split].add(shot.identity)
     assert not splits["train"] & (splits["query"] | splits["gallery"])
     assert splits["query"] == splits["gallery"]
 
 
 def test_source_and_target_share_no_animal_and_no_place():
-    source, target = (RECIPES[name].shots() for name in ("SyntheticSourceSmall", "SyntheticPandasSmall"))
+    source, target = (RECIPES[name].photographs() for name in ("SyntheticSourceSmall", "SyntheticPandasSmall"))
     for trait in ("identity", "place"):
         assert not {getattr(s, trait) for s in source} & {getattr(t, trait) for t in target}
 

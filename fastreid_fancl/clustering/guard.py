@@ -1,6 +1,7 @@
-"""The guard against clusterings that no training should see."""
+"""Detect degenerate clusterings, on which nothing can be trained, and move to a radius that avoids them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -9,7 +10,7 @@ from .labels import dbscan, dbscan_sweep
 
 
 class NoClustersError(ValueError):
-    """No radius, or HDBSCAN, gives clusters that can be used; `reason` says in numbers what they fall short of."""
+    """Neither DBSCAN at any radius nor HDBSCAN gives usable clusters; `reason` says in numbers why."""
 
     def __init__(self, message: str, reason: str = ""):
         super().__init__(message)
@@ -17,7 +18,7 @@ class NoClustersError(ValueError):
 
 
 def cluster_shares(labels: np.ndarray) -> np.ndarray:
-    """(M,) share of the clustered images that each cluster holds."""
+    """Share of the clustered images that each cluster holds, (M,)."""
     sizes = np.bincount(labels[labels >= 0])
     return sizes / max(1, sizes.sum())
 
@@ -25,23 +26,23 @@ def cluster_shares(labels: np.ndarray) -> np.ndarray:
 def degenerate(
     labels: np.ndarray, min_clusters: int = 2, max_share: float = 0.5, max_left_out: float = 0.9
 ) -> str | None:
-    """Why a clustering must not be trained on, or None.
+    """Say why a clustering is degenerate, so that nothing can be trained on it; None if it is not.
 
-    The rule, in this order:
+    These rules are checked in order:
 
-    1. fewer than `min_clusters` clusters;
-    2. more than `max_left_out` of all images left out;
-    3. one cluster holds more than `max_share` of the clustered images, or, where an even split comes near to that, more
-       than 1.6 times an even share: 0.8 of two clusters, 0.53 of three. Ten images of two animals, 6 and 4, may pass.
+    1. it has fewer than `min_clusters` clusters;
+    2. more than the share `max_left_out` of the images is left out;
+    3. one cluster holds more than the share `max_share` of the clustered images. Few clusters may hold up to 1.6 times
+       an even share each: 0.8 of two clusters, 0.53 of three. So ten images of two animals, 6 and 4, may pass.
 
     Args:
         labels: (N,), -1 for images left out.
-        min_clusters: 2, as one class teaches nothing.
+        min_clusters: 2 by default, since a single class teaches nothing.
         max_share: in (0, 1].
         max_left_out: in [0, 1].
 
     Returns:
-        A sentence's end with the numbers, such as "1 cluster of 600 images, at least 2 are needed".
+        The reason with its numbers, such as "1 cluster of 600 images, at least 2 are needed", or None.
     """
     shares = cluster_shares(labels)
     clusters, left_out = len(shares), (labels < 0).mean()
@@ -60,19 +61,21 @@ def guarded_labels(
     eps: float,
     min_samples: int = 4,
     candidates: Sequence[float] | None = None,
-    **limits: float,
+    **limits: Any,
 ) -> tuple[np.ndarray, float, str | None]:
-    """DBSCAN's labels at `eps`, or at the nearest candidate where they are not degenerate (of two, the tighter).
+    """Run DBSCAN at `eps`, or, if that is degenerate, at the nearest candidate that is not.
+
+    Of two candidates that are equally near, the smaller is taken.
 
     Args:
-        distance: (N, N) of `jaccard_distance`.
-        eps: the radius wished for.
-        min_samples: of DBSCAN.
-        candidates: radii to move to, as far as distances are stored; None for 0.2 to 0.9 in steps of 0.025.
-        **limits: of `degenerate`.
+        distance: (N, N) from `jaccard_distance`.
+        eps: the preferred radius.
+        min_samples: as for `dbscan`.
+        candidates: radii to move to, up to the largest stored distance; None for 0.2 to 0.9 in steps of 0.025.
+        **limits: keyword arguments of `degenerate`.
 
     Returns:
-        Labels (N,), the eps used, and why it is not the one wished for; None if it is.
+        Labels (N,), the eps used, and the reason why it is not the preferred one, None if it is.
 
     Raises:
         NoClustersError: (a ValueError) if the clustering is degenerate at every radius.
@@ -82,7 +85,7 @@ def guarded_labels(
     reason = degenerate(labels, **limits)
     if reason is None:
         return labels, eps, None
-    radii = radii_of(candidates)
+    radii = sorted_radii(candidates)
     stored = [radius for radius in radii if radius < getattr(distance, "max_distance", 1)]
     tried = zip(stored, dbscan_sweep(distance, stored, min_samples), strict=True)
     for other, labels in sorted(tried, key=lambda pair: (abs(pair[0] - eps), pair[0])):
@@ -90,9 +93,9 @@ def guarded_labels(
             return labels, other, reason
     raise NoClustersError(
         f"Expected clusters to train on, got none at eps {eps} ({reason}) nor at any of {len(radii)} radii from "
-        f"{radii[0]} to {radii[-1]}: the features tell too little. Start from pre-trained weights, lower the learning "
-        "rate, take k1 (PSEUDO_LABELS.K1) near the images of one identity, or lower min_samples "
-        "(PSEUDO_LABELS.MIN_SAMPLES) for few images.",
+        f"{radii[0]} to {radii[-1]}: the features do not separate the images. Start from pre-trained weights, lower "
+        "the learning rate, set PSEUDO_LABELS.K1 near the number of images of one identity, or, with few images, lower "
+        "PSEUDO_LABELS.MIN_SAMPLES.",
         reason,
     )
 
@@ -100,8 +103,13 @@ def guarded_labels(
 CANDIDATES = tuple(n / 40 for n in range(8, 37))  # 0.2, 0.225, ..., 0.9
 
 
-def radii_of(candidates: Sequence[float] | None) -> list[float]:
+def sorted_radii(candidates: Sequence[float] | None) -> list[float]:
+    """Sort the candidates for eps without repeats; None for the default ones.
+
+    Raises:
+        ValueError: if there are none.
+    """
     radii = sorted({float(eps) for eps in (CANDIDATES if candidates is None else candidates)})
     if not radii:
-        raise ValueError("Expected at least one candidate for eps, got none: leave them out for 0.2 to 0.9.")
+        raise ValueError("Expected at least one candidate for eps, got none: pass None for the default, 0.2 to 0.9.")
     return radii

@@ -1,4 +1,4 @@
-"""HDBSCAN on a sparse distance: clusters of several densities, without a radius to choose."""
+"""HDBSCAN on a sparse distance: it finds clusters of different densities and needs no radius."""
 
 import numpy as np
 from scipy.sparse import block_array, csr_matrix
@@ -8,26 +8,28 @@ from sklearn.cluster import HDBSCAN
 from .labels import check_distance
 
 FARTHEST = 1.0
-"""The Jaccard distance of a pair that shares no neighbour, and so is not stored."""
+"""The Jaccard distance of a pair that shares no neighbour and is therefore not stored."""
 
 
 def hdbscan(distance: csr_matrix, min_samples: int = 4) -> np.ndarray:
-    """HDBSCAN (Campello et al., 2015) by scikit-learn, with the labels of the dense matrix whose other pairs are at 1.
+    """Run scikit-learn's HDBSCAN (Campello et al., 2015).
+
+    The labels are those of the dense matrix in which every pair that is not stored is at distance 1.
 
     Args:
-        distance: (N, N) symmetric, of `jaccard_distance` with its `max_distance` of 1.
-        min_samples: images within the core distance, the image itself included, and the size of the smallest cluster;
-            2 or more.
+        distance: (N, N) symmetric, from `jaccard_distance` with `max_distance` 1.
+        min_samples: number of images within the core distance, the image itself included, and also the size of the
+            smallest cluster; 2 or more.
 
     Returns:
         (N,) int64, clusters 0..M-1, and -1 for noise.
 
     Raises:
-        ValueError: on a distance that is not sparse and square, or on fewer than two of `min_samples`.
+        ValueError: if the distance is not sparse and square, or `min_samples` is below 2.
     """
     check_distance(distance)
     if min_samples < 2:
-        raise ValueError(f"Expected min_samples of at least 2 for HDBSCAN, got {min_samples}: the usual is 4.")
+        raise ValueError(f"Expected min_samples of at least 2 for HDBSCAN, got {min_samples}: the usual value is 4.")
     if distance.shape[0] < min_samples:
         return np.full(distance.shape[0], -1)
     model = HDBSCAN(min_cluster_size=min_samples, min_samples=min_samples, metric="precomputed", copy=False)
@@ -35,10 +37,10 @@ def hdbscan(distance: csr_matrix, min_samples: int = 4) -> np.ndarray:
 
 
 def _connected(distance: csr_matrix, neighbours: int) -> csr_matrix:
-    """The distance with `neighbours` further images, far from all others and noise therefore.
+    """Add `neighbours` artificial images at distance `FARTHEST` from all others, so that they become noise.
 
-    They link what scikit-learn refuses: components of the graph, and images with fewer stored distances than
-    `neighbours`. All of these are `FARTHEST` from each other anyway.
+    scikit-learn refuses a graph of several components and images with fewer stored distances than `neighbours`. The
+    artificial images link these, and change no label, since those pairs are at distance `FARTHEST` anyway.
     """
     _, component = connected_components(distance, directed=False)
     linked = np.diff(distance.indptr) < neighbours
@@ -46,7 +48,7 @@ def _connected(distance: csr_matrix, neighbours: int) -> csr_matrix:
     rows = np.flatnonzero(linked).repeat(neighbours)
     columns = np.tile(np.arange(neighbours), len(rows) // neighbours)
     links = csr_matrix((np.full(len(rows), FARTHEST), (rows, columns)), shape=(len(linked), neighbours))
-    apart = distance.astype(np.float64)
-    # scipy's graphs have no edge where a zero is stored: copies of an image are a little apart.
-    apart.data = np.maximum(apart.data, np.finfo(np.float32).tiny)
-    return block_array([[apart, links], [links.T, np.full((neighbours, neighbours), FARTHEST)]], format="csr")
+    positive = distance.astype(np.float64)
+    # scipy's graphs ignore stored zeros as edges: give identical images a tiny distance instead.
+    positive.data = np.maximum(positive.data, np.finfo(np.float32).tiny)
+    return block_array([[positive, links], [links.T, np.full((neighbours, neighbours), FARTHEST)]], format="csr")

@@ -1,4 +1,4 @@
-"""Clusters on a sparse distance: DBSCAN, and SpCL's test of which of its clusters can be relied on.
+"""DBSCAN on a sparse distance, at one radius or at many, and the numbering of labels.
 
 Shapes: N images, M clusters.
 """
@@ -9,21 +9,21 @@ import numpy as np
 from numba import njit
 from scipy.sparse import csr_matrix, issparse
 
-from .neighbors.exact import offer
+from .neighbors.exact import insert_sorted
 
 
 def dbscan(distance: csr_matrix, eps: float, min_samples: int = 4) -> np.ndarray:
-    """DBSCAN (Ester et al., KDD 1996), with the labels of scikit-learn on the dense matrix.
+    """Run DBSCAN (Ester et al., KDD 1996); the labels are those of scikit-learn on the dense matrix.
 
-    A core image has `min_samples` images within `eps`, itself included; core images within `eps` of each other share a
-    cluster. Clusters are numbered by their first core image. Another image within `eps` of a core image joins its
-    cluster, the lowest numbered of several; all others are noise.
+    A core image has at least `min_samples` images within `eps`, itself included. Core images within `eps` of each other
+    share a cluster, and clusters are numbered by their first core image. Any other image within `eps` of a core image
+    joins the cluster of that core image, the lowest numbered one of several. All remaining images are noise.
 
-    So the order of the images decides the numbers of clusters, and which of several clusters an image at the border of
-    them joins. Give images in an order of their own, as the data sets do by their paths.
+    So the order of the images decides how clusters are numbered, and which cluster an image on the border of several
+    joins. Pass images in a fixed order, as the data sets do, which sort them by path.
 
     Args:
-        distance: (N, N) symmetric, of `jaccard_distance`; pairs that are not stored are farther than `eps`.
+        distance: (N, N) symmetric, from `jaccard_distance`; pairs that are not stored are farther than `eps`.
         eps: in (0, 1), compared in the precision of the distances.
         min_samples: 1 or more.
 
@@ -31,8 +31,8 @@ def dbscan(distance: csr_matrix, eps: float, min_samples: int = 4) -> np.ndarray
         (N,) int64, clusters 0..M-1, and -1 for noise.
 
     Raises:
-        ValueError: on a distance that is not sparse and square, on values out of these ranges, or on an eps above the
-            `max_distance` that the distance was stored up to.
+        ValueError: if the distance is not sparse and square, if a value is out of its range, or if eps is not below the
+            `max_distance` up to which the distances are stored.
     """
     return dbscan_sweep(distance, [eps], min_samples)[0]
 
@@ -40,16 +40,18 @@ def dbscan(distance: csr_matrix, eps: float, min_samples: int = 4) -> np.ndarray
 def dbscan_sweep(
     distance: csr_matrix, radii: Sequence[float], min_samples: int = 4, kept: np.ndarray | None = None
 ) -> np.ndarray:
-    """`dbscan` at several radii at the price of about one.
+    """Run `dbscan` at several radii, at about the cost of one.
 
-    Core images first share a cluster at the radius where both are core and as near: their mutual reachability (Campello
-    et al., PAKDD 2013). So pairs are united once, in the order of that, and each radius only numbers what there is.
+    Two images share a cluster from the radius at which both are core and within that radius of each other, their mutual
+    reachability distance (Campello et al., PAKDD 2013). So each pair is united once, in ascending order of this
+    distance, and each radius only numbers the sets united so far.
 
     Args:
-        distance, min_samples: as for `dbscan`.
-        radii: ascending.
-        kept: (stored entries,) booleans, equal for both entries of a pair; others are as if they were not stored. None
-            for all.
+        distance: as for `dbscan`.
+        radii: in ascending order.
+        min_samples: as for `dbscan`.
+        kept: mask (stored entries,), equal for both entries of a pair; the other entries count as not stored. None
+            keeps all.
 
     Returns:
         (radii, N) labels.
@@ -60,14 +62,16 @@ def dbscan_sweep(
     check_distance(distance)
     for eps in radii:
         if not 0 < eps < 1:
-            raise ValueError(f"Expected eps between 0 and 1, as the Jaccard distance is, got {eps}: take 0.4 to 0.7.")
+            raise ValueError(
+                f"Expected eps between 0 and 1, the range of the Jaccard distance, got {eps}: take 0.4 to 0.7."
+            )
         if eps >= getattr(distance, "max_distance", 1):
             raise ValueError(
-                f"Expected eps below {distance.max_distance}, up to where distances are stored, got {eps}: take a "
-                "smaller eps, or a larger max_distance of jaccard_distance."
+                f"Expected eps below {distance.max_distance}, up to which distances are stored, got {eps}: take a "
+                "smaller eps, or pass a larger max_distance to jaccard_distance."
             )
     if min_samples < 1:
-        raise ValueError(f"Expected min_samples of at least 1, got {min_samples}: the usual is 4.")
+        raise ValueError(f"Expected min_samples of at least 1, got {min_samples}: the usual value is 4.")
     distance = distance.tocsr()
     if kept is None:
         kept = np.ones(distance.nnz, dtype=bool)
@@ -77,15 +81,21 @@ def dbscan_sweep(
 
 
 def check_distance(distance: csr_matrix) -> None:
-    """Raise ValueError unless a distance is a sparse square matrix."""
+    """Check that a distance is a sparse square matrix.
+
+    Raises:
+        ValueError: if it is not.
+    """
     if not issparse(distance) or distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
         what = f"{type(distance).__name__} of shape {getattr(distance, 'shape', None)}"
         raise ValueError(f"Expected a square sparse distance, got {what}: pass what jaccard_distance returns.")
 
 
 @njit(cache=True, nogil=True)
-def _sweep(start, column, value, kept, radii, others):
-    """Labels at each radius; a core image has so many others within it."""
+def _sweep(
+    start: np.ndarray, column: np.ndarray, value: np.ndarray, kept: np.ndarray, radii: np.ndarray, others: int
+) -> np.ndarray:
+    """Labels at each radius, (R, N); a core image has at least `others` other images within the radius."""
     rows = len(start) - 1
     nearest, near = _nearest(start, column, value, kept, others)
     core_from = np.zeros(rows, dtype=np.int64)  # the first radius at which an image is core
@@ -101,8 +111,10 @@ def _sweep(start, column, value, kept, radii, others):
 
 
 @njit(cache=True, nogil=True)
-def _nearest(start, column, value, kept, others):
-    """The nearest others of each image and their distances, (N, others); infinite where there are fewer."""
+def _nearest(
+    start: np.ndarray, column: np.ndarray, value: np.ndarray, kept: np.ndarray, others: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest other images of each image and their distances, both (N, others); inf where there are fewer."""
     rows = len(start) - 1
     nearest, near = np.zeros((rows, others), dtype=np.int64), np.full((rows, others), np.inf, dtype=value.dtype)
     if others == 0:
@@ -110,13 +122,15 @@ def _nearest(start, column, value, kept, others):
     for i in range(rows):
         for e in range(start[i], start[i + 1]):
             if kept[e] and column[e] != i and value[e] < near[i, -1]:
-                offer(near[i], nearest[i], value[e], column[e])
+                insert_sorted(near[i], nearest[i], value[e], column[e])
     return nearest, near
 
 
 @njit(cache=True, nogil=True)
-def _by_reachability(start, column, value, kept, radii, core_from):
-    """Pairs of images by the first radius at which they share a cluster, and where the pairs of each radius end."""
+def _by_reachability(
+    start: np.ndarray, column: np.ndarray, value: np.ndarray, kept: np.ndarray, radii: np.ndarray, core_from: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort the pairs of images by the first radius that joins them; also return where the pairs of each radius end."""
     rows, last = len(start) - 1, len(radii)
     end = np.zeros(last + 1, dtype=np.int64)
     for i in range(rows):
@@ -137,16 +151,16 @@ def _by_reachability(start, column, value, kept, radii, core_from):
 
 
 @njit(cache=True, nogil=True)
-def _reached(value, core, other_core, radii):
-    """The first radius that is not below a distance, and at which two images are core."""
+def _reached(value: float, core: int, other_core: int, radii: np.ndarray) -> int:
+    """Index of the first radius that is at least a pair's distance, and at which both of its images are core."""
     r = max(core, other_core)
     if r < len(radii) and radii[r] < value:
-        r = np.searchsorted(radii, value)
+        r = int(np.searchsorted(radii, value))
     return r
 
 
 @njit(cache=True, nogil=True)
-def _root(parent, i):
+def _root(parent: np.ndarray, i: int) -> int:
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -154,15 +168,17 @@ def _root(parent, i):
 
 
 @njit(cache=True, nogil=True)
-def _unite(parent, i, j):
-    """Join two trees; the root of a tree stays its smallest member."""
+def _unite(parent: np.ndarray, i: int, j: int) -> None:
+    """Unite two trees of a disjoint-set forest; the root of a tree is its smallest member."""
     i, j = _root(parent, i), _root(parent, j)
     parent[max(i, j)] = min(i, j)
 
 
 @njit(cache=True, nogil=True)
-def _number(nearest, near, eps, core, parent, labels):
-    """Label the trees of core images, in the order of their roots, and what is near them; in place."""
+def _number(
+    nearest: np.ndarray, near: np.ndarray, eps: float, core: np.ndarray, parent: np.ndarray, labels: np.ndarray
+) -> None:
+    """Label, in place, the trees of core images in the order of their roots, and then the images near core images."""
     clusters = 0
     for i in range(len(core)):
         if core[i]:
@@ -174,22 +190,22 @@ def _number(nearest, near, eps, core, parent, labels):
     for i in range(len(core)):
         if core[i]:
             continue
-        for n in range(near.shape[1]):  # others within eps are among these, or the image would be core
+        for n in range(near.shape[1]):  # these include every image within eps, since this image is not core
             j = nearest[i, n]
             if near[i, n] <= eps and core[j] and (labels[i] < 0 or labels[j] < labels[i]):
                 labels[i] = labels[j]
 
 
-def noise_alone(labels: np.ndarray) -> np.ndarray:
-    """Labels (N,) with each image of -1 in a class of its own, numbered after the clusters."""
+def noise_as_singletons(labels: np.ndarray) -> np.ndarray:
+    """Give each image labelled -1 a class of its own, numbered after the clusters: labels (N,) -> (N,)."""
     noise = labels < 0
-    alone = labels.copy()
-    alone[noise] = labels.max(initial=-1) + 1 + np.arange(noise.sum())
-    return alone
+    singletons = labels.copy()
+    singletons[noise] = labels.max(initial=-1) + 1 + np.arange(noise.sum())
+    return singletons
 
 
 def renumber(labels: np.ndarray, smallest: int = 1) -> np.ndarray:
-    """Labels (N,) with clusters of fewer than `smallest` images left out (-1), the others numbered 0..M-1 in order."""
+    """Label clusters of fewer than `smallest` images -1 and renumber the others 0..M-1 in order: (N,) -> (N,)."""
     sizes = np.bincount(labels[labels >= 0])
     number = np.where(sizes >= smallest, np.cumsum(sizes >= smallest) - 1, -1)
     return np.where(labels >= 0, np.append(number, -1)[labels], -1)

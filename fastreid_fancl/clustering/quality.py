@@ -1,4 +1,4 @@
-"""How well clusters match known identities: for the log only, no training reads it."""
+"""How well clusters match known identities: numbers for logs and reports, which training never reads."""
 
 import numpy as np
 from sklearn.metrics import (
@@ -9,23 +9,24 @@ from sklearn.metrics import (
 )
 from sklearn.metrics.cluster import contingency_matrix
 
-from .labels import noise_alone
+from .labels import noise_as_singletons
 
 
 def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
-    """Numbers that describe a clustering, and compare it with the identities where they are known.
+    """Describe a clustering in numbers, and compare it with the identities where they are known.
 
     Args:
         labels: (N,) clusters, -1 for images left out.
         identities: (N,) true identities, integers; -1 where unknown.
 
     Returns:
-        Always: `clusters`; `left_out`, images in no cluster; `mean_cluster_size`; `identities`, known ones.
-        Where some clustered image has a known identity, over such images, so that the images left out do not count:
-        `ari`, the adjusted Rand index; `nmi`, normalised mutual information (arithmetic mean); `purity`, the share of
-        images with the commonest identity of their cluster.
-        Where any identity is known: `ari_all`, the adjusted Rand index with each image left out in a cluster of its
-        own. Unlike `ari` it does not rise by leaving out the hard images.
+        Always: `clusters`, their number; `left_out`, the number of images in no cluster; `mean_cluster_size`;
+        `identities`, the number of known ones.
+        If some clustered image has a known identity, over these images only: `ari`, the adjusted Rand index; `nmi`,
+        normalised mutual information (arithmetic mean); `purity`, the share of images that have the most common
+        identity of their cluster.
+        If any identity is known: `ari_all`, the adjusted Rand index that counts each image left out as a cluster of its
+        own. Unlike `ari`, it does not rise when hard images are left out.
 
     Raises:
         ValueError: if labels and identities differ in shape.
@@ -34,7 +35,7 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     if labels.shape != identities.shape or labels.ndim != 1:
         raise ValueError(
             f"Expected labels and identities of one shape (N,), got {labels.shape} and {identities.shape}: pass one "
-            "of each an image, in the same order."
+            "of each per image, in the same order."
         )
     clustered, known = labels >= 0, identities >= 0
     clusters = len(np.unique(labels[clustered]))
@@ -47,23 +48,23 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     if (clustered & known).any():
         numbers |= _agreement(labels[clustered & known], identities[clustered & known])
     if known.any():
-        numbers["ari_all"] = float(adjusted_rand_score(identities[known], noise_alone(labels)[known]))
+        numbers["ari_all"] = float(adjusted_rand_score(identities[known], noise_as_singletons(labels)[known]))
     return numbers
 
 
 def grouping_scores(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
-    """Scores of groups of photographs against their animals, over the photographs whose animal is known.
+    """Score groups of photographs against the animals on them, over the photographs whose animal is known.
 
-    Each image left out counts as a group of its own, so no score rises by leaving out the hard images.
+    Each image left out counts as a group of its own, so no score rises when hard images are left out.
 
     Args:
         labels: (N,) groups, -1 for images left out.
         identities: (N,) true identities, integers; -1 where unknown.
 
     Returns:
-        `ARI`, the adjusted Rand index: 1 for the true groups, 0 on average for random ones. `homogeneity`, 1 where no
-        group mixes animals, and `completeness`, 1 where no animal is in two groups (Rosenberg and Hirschberg, 2007).
-        Of all photographs: `groups` found, `animals` known, `ungrouped` images left out.
+        `ARI`, the adjusted Rand index: 1 for the true groups, 0 on average for random ones. `homogeneity`: 1 if no
+        group mixes animals. `completeness`: 1 if no animal is in two groups (Rosenberg and Hirschberg, 2007).
+        Counted over all photographs: `groups`, known `animals`, and `ungrouped`, the images left out.
 
     Raises:
         ValueError: if labels and identities differ in shape, or no identity is known.
@@ -74,11 +75,11 @@ def grouping_scores(labels: np.ndarray, identities: np.ndarray) -> dict[str, flo
         raise ValueError(
             "Expected photographs whose animal is known, got none: label some, or do not score the groups."
         )
-    truth, found = np.asarray(identities)[known], noise_alone(np.asarray(labels))[known]
+    animals, groups = np.asarray(identities)[known], noise_as_singletons(np.asarray(labels))[known]
     return {
         "ARI": numbers["ari_all"],
-        "homogeneity": float(homogeneity_score(truth, found)),
-        "completeness": float(completeness_score(truth, found)),
+        "homogeneity": float(homogeneity_score(animals, groups)),
+        "completeness": float(completeness_score(animals, groups)),
         "groups": numbers["clusters"],
         "animals": numbers["identities"],
         "ungrouped": numbers["left_out"],

@@ -110,7 +110,7 @@ class Checkpointer(checkpoint.Checkpointer):
                 f"{list(state)[:3]}....{self._other} Check MODEL.META_ARCHITECTURE and MODEL.BACKBONE."
             )
         if found.removed or found.added:
-            logger.info("Of %s: %s; not used of it: %s", self._path, found, weights.listed(found.unused))
+            logger.info("Of %s: %s; not used of it: %s", self._path, found, weights.summarise_names(found.unused))
         self._fresh = weights.fresh_parts(self.model, fitting)
         return super()._load_model(checkpoint)
 

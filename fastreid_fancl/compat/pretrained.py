@@ -36,17 +36,17 @@ def build_backbone(stock, cfg) -> nn.Module:
 
     Cause: each backbone has its own loader (modeling/backbones/resnet.py:248, :339, ...), which imports gdown even
     when the file is there, runs `torch.load` unsafely before PyTorch 2.6 and takes a file of which nothing fits.
-    Mend: the backbone is built without weights and `weights.start` fills it. Non-local blocks start fresh from a plain
-    ResNet. An unknown DEPTH or NORM is a ValueError.
+    Mend: the backbone is built without weights and `weights.load_backbone` fills it. Non-local blocks start fresh from
+    a plain ResNet. An unknown DEPTH or NORM is a ValueError.
     """
     options = cfg.MODEL.BACKBONE
     if not options.PRETRAIN:
         return _build(stock, cfg)
     if options.NAME.endswith("_timm_backbone"):
-        from ..backbones.timm import load_start  # its module needs fast-reid mended
+        from ..backbones.timm import load_pretrained_weights  # its module needs fast-reid mended
 
         backbone = _build(stock, cfg)
-        load_start(backbone, cfg)
+        load_pretrained_weights(backbone, cfg)
         return backbone
     path = options.PRETRAIN_PATH or _cached_weights(cfg)
     content = weights.read(path)
@@ -54,7 +54,7 @@ def build_backbone(stock, cfg) -> nn.Module:
     bare.defrost()
     bare.MODEL.BACKBONE.PRETRAIN = False
     backbone = _build(stock, bare)
-    weights.start(backbone, content, path, _resized if options.NAME == "build_vit_backbone" else None)
+    weights.load_backbone(backbone, content, path, _resized if options.NAME == "build_vit_backbone" else None)
     return backbone
 
 

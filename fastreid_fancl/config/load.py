@@ -117,6 +117,7 @@ def _import(name: str) -> None:
             importlib.import_module(name)
         elif str(path) not in sys.modules:
             spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None and spec.loader is not None  # as for every .py file
             module = sys.modules[str(path)] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
     except (FileNotFoundError, ModuleNotFoundError) as error:

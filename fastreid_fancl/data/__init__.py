@@ -1,17 +1,17 @@
 """Data sets, reading of photographs, sampling and loading.
 
-Imports nothing of fast-reid: `compat` takes `images` from here while it mends fast-reid.
+This file imports nothing from fast-reid: `compat` uses `images` while it mends fast-reid.
 """
 
 UNLABELLED = "unlabelled"
-"""The pid of a training image whose identity is not known."""
+"""The pid of a training image whose identity is unknown."""
 
 UNKNOWN_CAMERA = "_unknown"
-"""How the camid of a training image ends whose camera is not known."""
+"""The suffix of the camid of a training image whose camera is unknown."""
 
 
 def shorten(lines: list[str], limit: int = 10) -> str:
-    """The first ``limit`` lines, indented, and how many more there are."""
+    """Join the first ``limit`` lines, indented, and say how many more there are."""
     shown = [f"  {line}" for line in lines[:limit]]
     if len(lines) > limit:
         shown.append(f"  ... and {len(lines) - limit} more")

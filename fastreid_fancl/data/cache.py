@@ -1,8 +1,8 @@
-"""Photographs decoded and resized once, for all epochs, processes and runs.
+"""Cache of decoded and resized photographs, for all epochs, processes and runs.
 
-A training run reads every image twice an epoch, to cluster and to train, and begins each time by making it as small as
-the network wants it. Files hold N images of 3 x H x W pixels as (N, H, W, 3) uint8 in NumPy's format, memory-mapped, so
-that processes share them and pages that nobody reads take no memory.
+A training run reads every image twice per epoch, for clustering and for training, and each time it first decodes the
+image and resizes it to the input size of the network. A cache file holds N images of H x W pixels as (N, H, W, 3) uint8
+in NumPy's format. It is memory-mapped, so processes share it and unread pages take no memory.
 """
 
 import hashlib
@@ -32,9 +32,10 @@ _readers: WeakSet["ResizedImages"] = WeakSet()
 
 
 class ResizedImages:
-    """Reads photographs from a file of `write_resized`, in the place of `read_image`."""
+    """Reads photographs from a file of `write_resized`, in place of `read_image`."""
 
     def __init__(self, file: Path, paths: Sequence[str]):
+        """Open a cache file; `paths` are the photographs in the order of its rows."""
         self.file, self.paths = file, paths
         self._open()
 
@@ -44,10 +45,11 @@ class ResizedImages:
         _readers.add(self)
 
     def __call__(self, path: str) -> Image.Image:
+        """Read one of the photographs."""
         return Image.fromarray(self._pixels[self._rows[path]])
 
     def __getstate__(self):
-        return self.file, self.paths  # a pickled memory map would be the pixels themselves
+        return self.file, self.paths  # pickling the memory map would copy all pixels
 
     def __setstate__(self, state):
         self.file, self.paths = state
@@ -57,38 +59,38 @@ class ResizedImages:
 def image_reader(
     paths: Iterable[str], transforms: Sequence[Compose], limit_gib: float, folder: str | os.PathLike | None = None
 ) -> Callable[[str], Image.Image]:
-    """What reads the photographs for these transforms: from a file of resized ones where there can be one.
+    """Return a function that reads photographs for these transforms: from a cache file if possible, else `read_image`.
 
-    There can where all transforms begin with the same resizing to a fixed height and width, which leaves an image of
-    that size as it is: results stay equal to the bit. The file is named by the paths, sizes and times of the
-    photographs and by the resizing, so that another one is written when any of them has changed.
+    Caching is possible if all transforms begin with the same resizing to a fixed height and width. That resizing leaves
+    a cached image as it is, so results stay bitwise equal. The file's name depends on the paths, sizes and times of the
+    photographs and on the resizing, so a new file is written when any of them changes.
 
     Args:
-        paths: of readable photographs.
-        transforms: all that will be applied to them.
-        limit_gib: of all such files together, in GiB; those used longest ago go first, but for those that this process
-            reads. 0 switches this off.
-        folder: by default that of `check.cache_folder`.
+        paths: paths of readable photographs.
+        transforms: all transforms that will be applied to them.
+        limit_gib: limit for all cache files together, in GiB. The files used longest ago are removed first; those that
+            this process reads are kept. 0 switches the cache off.
+        folder: folder of the cache, by default `check.cache_folder`.
     """
     paths, resize = list(dict.fromkeys(paths)), common_resize(transforms)
     if resize is None or not paths:
         return read_image
     height, width = resize.size
     size = 3 * len(paths) * height * width
-    room = limit_gib * GIB - size
-    if room >= 0:  # else the photographs need not be looked at
+    budget = limit_gib * GIB - size
+    if budget >= 0:  # otherwise the photographs need not be read
         file = Path(folder or cache_folder(), f"resized-{fingerprint(paths, resize)}.npy")
         in_use = {reader.file for reader in _readers if reader.file.parent == file.parent and reader.file.exists()}
-        room -= sum(other.stat().st_size for other in in_use - {file})
-    if room < 0:
+        budget -= sum(other.stat().st_size for other in in_use - {file})
+    if budget < 0:
         if limit_gib:
             reason = f"{len(paths)} resized images take {size / GIB:.2g} GiB, DATALOADER.CACHE_GIB is {limit_gib:g}"
             log_once(logger, logging.INFO, f"{reason} for all: photographs are decoded each time")
         return read_image
     try:
-        with exclusive_lock(file.with_name("resized.lock")):  # of several ranks and runs the first writes for all
+        with exclusive_lock(file.with_name("resized.lock")):  # the first of several ranks and runs writes for all
             if not file.exists():
-                make_room(file.parent, room, in_use)
+                evict_oldest(file.parent, budget, in_use)
                 write_resized(file, paths, resize)
             os.utime(file)
             try:
@@ -103,21 +105,21 @@ def image_reader(
 
 
 def fingerprint(paths: Sequence[str], resize: Resize) -> str:
-    """Of the paths, sizes and times of photographs and how they are resized."""
+    """Hash the paths, sizes and times of photographs and the way they are resized."""
     return hashlib.blake2b("\0".join([repr(resize), *map(str, map(stamp, paths))]).encode(), digest_size=16).hexdigest()
 
 
 def common_resize(transforms: Sequence[Compose]) -> Resize | None:
-    """The resizing to a fixed height and width that all transforms begin with, if they do."""
+    """Return the resizing to a fixed height and width with which all transforms begin, or None."""
     first, *others = [transform.transforms[0] for transform in transforms]
     fixed = isinstance(first, Resize) and not isinstance(first.size, int) and len(first.size) == 2
     return first if fixed and all(repr(step) == repr(first) for step in others) else None
 
 
 def write_resized(file: Path, paths: Sequence[str], resize: Resize) -> None:
-    """Write the resized photographs in the order of `paths`; nothing is left of a writing that was interrupted.
+    """Write the resized photographs in the order of `paths`; an interruption leaves no file behind.
 
-    Written, not mapped: a full disk is then an OSError.
+    It writes the file instead of mapping it, so a full disk raises an OSError.
     """
     began = time.monotonic()
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *resize.size, 3)}
@@ -131,12 +133,12 @@ def write_resized(file: Path, paths: Sequence[str], resize: Resize) -> None:
     logger.info("Decoded and resized %d photographs in %.1f s into %s", len(paths), seconds, file)
 
 
-def make_room(folder: Path, room: float, kept: set[Path]) -> None:
-    """Remove the resized photographs that were used longest ago, until those that are not `kept` take `room` bytes."""
+def evict_oldest(folder: Path, limit: float, kept: set[Path]) -> None:
+    """Remove the files used longest ago until the files that are not `kept` take at most `limit` bytes."""
     files = sorted(set(folder.glob("resized-*.npy")) - kept, key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in files)
     for file in files:
-        if total <= room:
+        if total <= limit:
             return
         total -= file.stat().st_size
         with suppress(OSError):  # in use, on Windows

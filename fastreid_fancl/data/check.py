@@ -1,4 +1,4 @@
-"""What must hold before training starts: every photograph decodes, and the splits that are asked for exist."""
+"""Checks before training starts: every photograph decodes, and the required splits exist."""
 
 import contextlib
 import hashlib
@@ -41,24 +41,26 @@ def preflight(
     on_bad_image: str = "stop",
     cache_dir: str | os.PathLike | None = None,
 ) -> list[BadImage]:
-    """Decode every photograph once, so that a bad one is found now and not in the middle of training.
+    """Decode every photograph once, to detect a bad one now and not in the middle of training.
 
-    A photograph found good is not decoded again until its size, time or the version of Pillow changes: a JSON file
-    a data set in ``cache_dir`` keeps 16 characters for each. Without a place to write, everything is decoded each
-    time, and that is logged.
+    A good photograph is not decoded again until its size, its time or the version of Pillow changes. For this, one JSON
+    file per data set in ``cache_dir`` keeps 16 characters per photograph. If it cannot be written, a warning is logged
+    and everything is decoded at every start.
 
     Args:
-        needed: fast-reid ``ImageDataset`` objects, each with those of train, query and gallery that are needed.
-        workers: decoding threads (Pillow decodes outside Python's lock); by default one a core, 16 at most.
-        on_bad_image: "stop", or "skip" to take bad photographs out of ``train``, ``query`` and ``gallery`` of the data
-            sets given and to log them once (DATASETS.ON_BAD_IMAGE).
+        needed: fast-reid ``ImageDataset`` objects, each with the names of the splits that are needed: "train", "query"
+            and "gallery".
+        workers: decoding threads (Pillow decodes without Python's lock); by default one per core, at most 16.
+        on_bad_image: "stop", or "skip" to remove bad photographs from the splits of these data sets and log them once
+            (DATASETS.ON_BAD_IMAGE).
         cache_dir: by default ``$XDG_CACHE_HOME/fastreid_fancl`` or ``~/.cache/fastreid_fancl``.
 
     Returns:
-        The photographs taken out, in order; empty if all are good.
+        The removed photographs, in order; empty if all are good.
 
     Raises:
-        ValueError: bad photographs (with "stop"), all in one; or a split that is empty or cannot be evaluated.
+        ValueError: with "stop", if photographs are bad, all in one message; or if a split is empty or cannot be
+            evaluated.
     """
     if on_bad_image not in ("stop", "skip"):
         raise ValueError(f"DATASETS.ON_BAD_IMAGE must be 'stop' or 'skip', got {on_bad_image!r}")
@@ -81,16 +83,16 @@ def preflight(
 
 
 def drop(dataset, paths: set[str]) -> None:
-    """Take photographs out of a data set's splits."""
+    """Remove photographs from the splits of a data set."""
     for split in SPLITS if paths else ():
         setattr(dataset, f"_{split}", [item for item in getattr(dataset, split) if item[0] not in paths])
 
 
 def require(dataset, splits: Sequence[str]) -> None:
-    """Check that a data set has what training (``train``) or evaluation (``query``, ``gallery``) needs.
+    """Check that a data set has the photographs that training ("train") or evaluation ("query", "gallery") needs.
 
     Raises:
-        ValueError: a split asked for is empty, or no query has a match in the gallery.
+        ValueError: if one of the splits is empty, or no query has a match in the gallery.
     """
     empty = [split for split in splits if not getattr(dataset, split)]
     if empty:
@@ -98,7 +100,7 @@ def require(dataset, splits: Sequence[str]) -> None:
         if "train" in empty:
             cure = "give some photographs the split train"
         else:
-            cure = getattr(dataset, "why_untested", None) or (
+            cure = getattr(dataset, "no_test_reason", None) or (
                 "evaluation needs identities, and a split test or query/gallery; without them leave it out of "
                 "DATASETS.TESTS"
             )
@@ -108,14 +110,14 @@ def require(dataset, splits: Sequence[str]) -> None:
 
 
 def require_matches(name: str, test) -> None:
-    """Check that some query can be found.
+    """Check that at least one query has a match in the gallery.
 
     Args:
-        name: of the data set.
-        test: what has a ``query`` and a ``gallery``: a data set or a ``Protocol``.
+        name: name of the data set.
+        test: a data set or a ``Protocol``, with a ``query`` and a ``gallery``.
 
     Raises:
-        ValueError: no query has a match in the gallery.
+        ValueError: if no query has a match in the gallery.
     """
     if len(unmatched_queries(test)) == len(test.query):
         raise ValueError(
@@ -128,7 +130,7 @@ def require_identities(dataset) -> None:
     """Check that every training photograph has an identity, as supervised training needs.
 
     Raises:
-        ValueError: with the number of those that have none.
+        ValueError: if some have none; the message gives their number.
     """
     unknown = [path for path, pid, _ in dataset.train if pid == UNLABELLED]
     if unknown:
@@ -139,7 +141,10 @@ def require_identities(dataset) -> None:
 
 
 def unmatched_queries(dataset) -> list[str]:
-    """The queries whose identity no other camera's (or sequence's) gallery photograph shows: they are not scored."""
+    """Return the queries without a gallery photograph of their identity from another camera (or sequence).
+
+    They cannot be scored.
+    """
     cameras: dict[int, set[int]] = {}
     for _, pid, camid in dataset.gallery:
         cameras.setdefault(pid, set()).add(camid)
@@ -153,7 +158,7 @@ def _check_dataset(dataset, splits: Sequence[str], workers: int, cache_dir: str 
     cache = _cache_path(dataset, cache_dir)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # _save reports a place that cannot be written
-            stack.enter_context(exclusive_lock(f"{cache}.lock"))  # of several ranks the first decodes for all
+            stack.enter_context(exclusive_lock(f"{cache}.lock"))  # the first of several ranks decodes for all
         return _check_paths(_name(dataset), paths, cache, workers)
 
 
@@ -168,14 +173,14 @@ def _check_paths(name: str, paths: list[str], cache: str, workers: int) -> list[
                 bad.append(BadImage(path, problem))
             else:
                 good.add(stamps[path])
-    finally:  # an interrupted check goes on where it was
+    finally:  # an interrupted check continues where it stopped
         if unseen:
             _save(cache, good)
     return bad
 
 
 def _decode_all(name: str, paths: list[str], workers: int) -> Iterable[tuple[str, str]]:
-    """Yield (path, problem or ""), in order; logs progress with the time left."""
+    """Yield (path, problem or "") in order, and log the progress with the remaining time."""
     began = reported = time.monotonic()
     rest, done = iter(paths), 0
     with ThreadPoolExecutor(workers) as pool:
@@ -199,7 +204,7 @@ def _problem(path: str) -> str:
 
 
 def stamp(path: str) -> str | None:
-    """What a file found good is known by; None if there is no file."""
+    """Hash what identifies a version of a file: path, size, time and the versions of the readers; None if missing."""
     try:
         status = os.stat(path)
     except OSError:
@@ -209,13 +214,13 @@ def stamp(path: str) -> str | None:
 
 
 def cache_folder() -> str:
-    """Where this package keeps what it can make again: ``$XDG_CACHE_HOME/fastreid_fancl`` or ``~/.cache/...``."""
+    """Return the folder for files that can be made again: ``$XDG_CACHE_HOME/fastreid_fancl`` or ``~/.cache/...``."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(home, "fastreid_fancl")
 
 
 def _cache_path(dataset, cache_dir: str | os.PathLike | None) -> str:
-    """One file for each data set and place on disk."""
+    """Return the cache file of a data set, one for each name and place on disk."""
     cache_dir = cache_dir or cache_folder()
     folders = {os.path.dirname(os.path.abspath(item[0])) for split in SPLITS for item in getattr(dataset, split)}
     digest = hashlib.blake2b(os.path.commonpath(folders).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
@@ -248,10 +253,11 @@ def _name(dataset) -> str:
 
 
 def check_items(items: list, relabel: bool) -> None:
-    """Check (path, pid, camid) of a training set (relabel) or of a query and gallery.
+    """Check the (path, pid, camid) of a training set (`relabel`) or of a query and gallery.
 
     Raises:
-        ValueError: on no images, text mixed with numbers in training, or anything but Python integers in a test.
+        ValueError: if there are no images, if a training set mixes text and numbers, or if a test set has anything
+            other than Python integers.
     """
     split = "training" if relabel else "query and gallery"
     if not items:

@@ -1,4 +1,4 @@
-"""Photographs that are equal byte for byte: a search that finds the query's own copy says nothing."""
+"""Detect photographs that are equal byte for byte: a query that retrieves its own copy proves nothing."""
 
 import hashlib
 import logging
@@ -12,17 +12,17 @@ from . import shorten
 from .images import open_regular
 
 logger = logging.getLogger(__name__)
-TAIL = 4096  # bytes: the ends of different photographs differ, if not their headers
+TAIL = 4096  # bytes at the end of a file, where different photographs differ even if their headers are equal
 
 
 def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
-    """Warn of copies among what a test compares, and between its photographs and those trained on.
+    """Warn of copies between query and gallery, and between test and training photographs.
 
-    Copies that the test leaves out, those of one identity and one camera or sequence, are none.
+    Copies with the same identity and the same camera or sequence are ignored, as the evaluation ignores them.
 
     Args:
-        needed: data sets and their splits, as for `check.preflight`: those of query and gallery together are scored,
-            all others are trained on.
+        needed: data sets and their splits, as for `check.preflight`. Data sets with query and gallery are test data,
+            all others are training data.
     """
     scored = [dataset for dataset, splits in needed if {"query", "gallery"} <= set(splits)]
     others = [(dataset, splits) for dataset, splits in needed if not {"query", "gallery"} <= set(splits)]
@@ -31,53 +31,53 @@ def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
         name = getattr(dataset, "dataset_name", "") or type(dataset).__name__
         query, gallery = ({item[0]: item[1:] for item in items} for items in (dataset.query, dataset.gallery))
         tested = query | gallery
-        compared, learnt = [], []
+        compared, leaked = [], []
         for group in copies([*tested, *trained - tested.keys()]):
             for one, other in combinations(group, 2):
                 if one in tested and other in tested:
-                    of_split = (one in query and other in gallery) or (other in query and one in gallery)
-                    if of_split and tested[one] != tested[other]:
+                    is_pair = (one in query and other in gallery) or (other in query and one in gallery)
+                    if is_pair and tested[one] != tested[other]:
                         compared.append(f"{one} = {other}")
                 elif one in tested or other in tested:
-                    learnt.append(f"{one} = {other}")
+                    leaked.append(f"{one} = {other}")
         _warn(name, compared, "photographs that are compared with each other")
-        _warn(name, learnt, "photographs, one trained on and one tested,")
+        _warn(name, leaked, "photographs, one trained on and one tested,")
 
 
 def _warn(name: str, pairs: list[str], what: str) -> None:
     if pairs:
-        message = f"{len(pairs)} pairs of {what} are the same, byte for byte, so scores will flatter"
+        message = f"{len(pairs)} pairs of {what} are identical files, so scores will be too high"
         log_once(logger, logging.WARNING, f"data set {name}: {message}\n{shorten(pairs, limit=2)}\nKeep one of each.")
 
 
 def copies(paths: Iterable[str]) -> list[list[str]]:
-    """Groups of paths whose files are equal byte for byte; files that cannot be read are in none.
+    """Group paths whose files are equal byte for byte; files that cannot be read are left out.
 
-    Only files of one size are opened, and only those whose ends are equal, too, are read.
+    It opens only files of equal size, and reads whole files only if their ends are equal too.
     """
     groups = [list(paths)]
-    for kind in (os.path.getsize, _end, _whole):
-        groups = [part for group in groups for part in _parted(group, kind)]
+    for kind in (os.path.getsize, _digest_of_end, _digest_of_file):
+        groups = [part for group in groups for part in _group_by(group, kind)]
     return groups
 
 
-def _parted(paths: list[str], kind: Callable[[str], Hashable]) -> list[list[str]]:
-    """Groups of two paths or more that are of one kind."""
-    found = defaultdict(list)
+def _group_by(paths: list[str], kind: Callable[[str], Hashable]) -> list[list[str]]:
+    """Group paths by `kind`; groups of a single path are left out."""
+    groups = defaultdict(list)
     for path in paths:
         try:
-            found[kind(path)].append(path)
-        except OSError:  # the check of all photographs names it
+            groups[kind(path)].append(path)
+        except OSError:  # the check of all photographs reports it
             continue
-    return [group for group in found.values() if len(group) > 1]
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def _end(path: str) -> bytes:
+def _digest_of_end(path: str) -> bytes:
     with open_regular(path) as file:
         file.seek(-min(TAIL, os.path.getsize(path)), os.SEEK_END)
         return hashlib.blake2b(file.read(), digest_size=16).digest()
 
 
-def _whole(path: str) -> bytes:
+def _digest_of_file(path: str) -> bytes:
     with open_regular(path) as file:
         return hashlib.blake2b(file.read(), digest_size=16).digest()

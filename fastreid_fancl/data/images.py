@@ -1,4 +1,4 @@
-"""Reading one photograph, whatever its format, as 8-bit RGB."""
+"""Read a photograph of any supported format as 8-bit RGB."""
 
 import functools
 import logging
@@ -15,11 +15,11 @@ from ..logs import log_once
 logger = logging.getLogger(__name__)
 
 RAW_SUFFIXES = (".heic", ".heif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf")
-# Raise it when other files become readable or decode to other pixels: cached checks and pixels are then made again.
+# Increase it when other files become readable or decode to other pixels; caches are then made again.
 READER_VERSION = 3
-# Pillow knows more, and runs Ghostscript for one of them: a file's name says nothing about its format.
+# Pillow knows more formats, and runs Ghostscript for one of them, whatever the file's name.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
-FULL, PARTIAL = 65535, (1023, 4095, 16383)  # the largest values of 16 bits, and of those that sensors have
+FULL, PARTIAL = 65535, (1023, 4095, 16383)  # largest value of 16 bits, and of the 10, 12 and 14 bits of sensors
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,34 +37,36 @@ class NotRegularFileError(OSError):
 
 
 class UnreadableImage(OneProcessError):  # noqa: N818 - named for the photograph, not for the error
-    """A photograph that cannot be used; ``path`` and ``problem`` say which and why.
+    """A photograph that cannot be read; ``path`` and ``problem`` say which one and why.
 
-    The message is the only required argument, because DataLoader workers rebuild an error from its message.
+    Only the message is required, because DataLoader workers rebuild an error from its message.
     """
 
     def __init__(self, message: str, path: str = "", problem: str = ""):
+        """Keep the path and the problem beside the message."""
         super().__init__(message)
         self.path = path
         self.problem = problem
 
 
 def read_image(path: str | os.PathLike) -> Image.Image:
-    """Read a photograph as an upright RGB image of 8 bits a channel.
+    """Read a photograph as an upright RGB image with 8 bits per channel.
 
-    - EXIF orientation is applied; of animations and multi-page files the first frame is read.
-    - Transparent pixels are composited on black, the colour of fast-reid's padding; a colour key is dropped.
-    - 16-bit greyscale is divided by 257, so 65535 becomes 255. Cameras write 10, 12 or 14 bits into such files: where
-      no value of a photograph is above 1023, 4095 or 16383, this becomes 255, which is logged once. 32-bit integers
-      likewise; where they leave 0..65535, they are stretched from their least to their greatest value.
-    - 16-bit colour is read by Pillow as its upper 8 bits; a photograph that leaves the upper 2 of these dark is named
-      in a warning.
-    - Floats in [0, 1] are multiplied by 255, floats in [0, 255] kept, others stretched; NaN becomes 0.
-    - CMYK, YCbCr, LAB, HSV, palettes, greyscale and 1-bit images are converted by Pillow.
+    - The EXIF orientation is applied. Animations and multi-page files give their first frame.
+    - Transparent pixels are composited on black, the colour of fast-reid's padding. A colour key is ignored.
+    - 16-bit greyscale is divided by 257, so 65535 becomes 255. Cameras may store 10, 12 or 14 bits in such files: if no
+      value of a photograph exceeds 1023, 4095 or 16383, this limit becomes 255, which is logged once. The same holds
+      for 32-bit integers; if they exceed 0..65535, they are stretched from their minimum to their maximum.
+    - Pillow reads only the upper 8 bits of 16-bit colour. If a photograph does not use the upper 2 bits, a warning
+      names it.
+    - Floats in [0, 1] are multiplied by 255, floats in [0, 255] are kept, others are stretched. NaN becomes 0.
+    - Pillow converts CMYK, YCbCr, LAB, HSV, palettes, greyscale and 1-bit images.
 
-    Only regular files are opened, and only as one of ``FORMATS``.
+    Only regular files of one of the ``FORMATS`` are read.
 
     Raises:
-        UnreadableImage: (a ValueError) missing, empty, truncated, corrupt or not an image; names file and cure.
+        UnreadableImage: (a ValueError) if the file is missing, empty, truncated, corrupt or not an image; the message
+            names the file and the cure.
     """
     path = os.fspath(path)
     try:
@@ -74,17 +76,17 @@ def read_image(path: str | os.PathLike) -> Image.Image:
             if deep and image.mode in ("RGB", "RGBA", "LA"):
                 _warn_if_dark(image, path)
             return _to_rgb(_upright(image, path))
-    except Exception as error:  # Pillow's decoders raise nearly anything on corrupt bytes
+    except Exception as error:  # Pillow's decoders can raise almost any error on corrupt bytes
         problem, cure = _diagnose(path, error)
         raise UnreadableImage(f"cannot read the photograph {path}: {problem}; {cure}", path, problem) from error
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """Open a file to read its bytes, without waiting for what is no file: a FIFO has no end until somebody writes one.
+    """Open a regular file to read its bytes; opening a FIFO would wait until somebody writes to it.
 
     Raises:
-        NotRegularFileError: a FIFO, a socket or a device, by its name.
-        OSError: as `open`.
+        NotRegularFileError: if it is a FIFO, a socket or a device; the message says which.
+        OSError: as `open` does.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -99,16 +101,16 @@ def _kind(mode: int) -> str:
 
 @functools.cache
 def _known_formats() -> list[str]:
-    """Those of ``FORMATS`` that this build of Pillow reads: it raises a KeyError on others."""
+    """Return the ``FORMATS`` that this build of Pillow can read; it raises a KeyError for others."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _upright(image: Image.Image, path: str) -> Image.Image:
-    """Apply the EXIF orientation. Read after loading: Pillow turns TIFFs itself and then removes the tag."""
+    """Apply the EXIF orientation of a loaded image. Loading matters: Pillow turns TIFFs itself and removes the tag."""
     try:
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception as error:  # damaged EXIF beside good pixels is common
+    except Exception as error:  # good pixels with damaged EXIF data are common
         log_once(logger, logging.WARNING, f"{path}: its EXIF data are damaged ({error}); read without turning it")
         return image
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
@@ -127,14 +129,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _warn_if_dark(image: Image.Image, path: str) -> None:
-    """Warn of 16-bit colour whose values need 14 bits at most: Pillow has dropped the lower 8, no scale gives them."""
+    """Warn of 16-bit colour whose values need at most 14 bits: Pillow has dropped the lower 8 bits, which are lost."""
     if max(high for _, high in image.convert("RGB").getextrema()) <= PARTIAL[-1] // 257:
-        cure = "write its values over the whole range, or with 8 bits a channel"
-        log_once(logger, logging.WARNING, f"{path}: nearly black, as its 16 bits a channel hold small values; {cure}")
+        cure = "write its values over the whole range, or with 8 bits per channel"
+        log_once(logger, logging.WARNING, f"{path}: nearly black, as its 16 bits per channel hold small values; {cure}")
 
 
 def _largest(high: float) -> int:
-    """What becomes 255 of 16-bit values whose greatest is `high`."""
+    """Choose the 16-bit value that becomes 255, given the largest value `high` of a photograph."""
     most = next((value for value in PARTIAL if high <= value), FULL)
     if most < FULL:
         bits = most.bit_length()
@@ -144,7 +146,7 @@ def _largest(high: float) -> int:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """(H, W) integers or floats to uint8, by the rule in :func:`read_image`."""
+    """Convert integers or floats (H, W) to uint8, by the rule in :func:`read_image`."""
     is_float = values.dtype.kind == "f"
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
@@ -158,7 +160,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _diagnose(path: str, error: Exception) -> tuple[str, str]:
-    """(what is wrong, what to do) of a failed read."""
+    """Explain a failed read: what is wrong, and what to do about it."""
     if not os.path.exists(path):
         return "there is no such file", "restore it, or remove it from the data set"
     if os.path.isdir(path):
@@ -175,5 +177,5 @@ def _diagnose(path: str, error: Exception) -> tuple[str, str]:
         cure = f"convert it to JPEG or PNG, or remove it (supported: {', '.join(FORMATS)})"
         return "it is not an image, or of an unknown format", cure
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has too many pixels ({error})", "make it smaller: networks see a few hundred pixels a side"
+        return f"it has too many pixels ({error})", "make it smaller: networks use a few hundred pixels per side"
     return f"corrupt or truncated ({type(error).__name__}: {error})", "copy it again, or remove it from the data set"

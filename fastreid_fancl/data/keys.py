@@ -1,4 +1,4 @@
-"""What a photograph is known by, wherever the data sets lie and whichever others there are."""
+"""Keys that identify photographs independently of where the data sets are and of which other photographs exist."""
 
 import hashlib
 import os
@@ -8,12 +8,12 @@ import numpy as np
 
 
 def image_keys(paths: Iterable[str]) -> np.ndarray:
-    """(N,) uint64, hashes of the paths below the folder of the data sets, so of a data set's name and what follows.
+    """Hash the paths of photographs, relative to the folder of all data sets: (N,) uint64.
 
     Args:
-        paths: of photographs. What lies elsewhere is known by its whole path.
+        paths: paths of photographs. Outside the folder of all data sets, the absolute path is hashed.
     """
-    # fast-reid's own rule, and that of `datasets_root`.
+    # The same rule as in fast-reid and in `datasets_root`.
     root = os.path.join(os.path.abspath(os.environ.get("FASTREID_DATASETS") or "datasets"), "")
     names = (os.path.abspath(path).removeprefix(root).replace(os.sep, "/") for path in paths)
     digests = b"".join(hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names)

@@ -1,4 +1,4 @@
-"""From a data set's items to batches: dicts of images, targets, camids, indices and img_paths."""
+"""Load batches from the items of a data set: dicts of images, targets, camids, indices and img_paths."""
 
 import contextlib
 import multiprocessing
@@ -21,25 +21,25 @@ Item = tuple[str, str | int, str | int]
 
 
 class ReIDDataset(Dataset):
-    """Images with targets, in the place of fast-reid's ``CommDataset`` (data/common.py).
+    """Images with targets, in place of fast-reid's ``CommDataset`` (data/common.py).
 
-    ``dataset[index]`` and ``dataset[index, seed]`` give a dict of ``images`` (what ``transform`` makes of the
-    photograph; with fast-reid's transforms (3, H, W) float32 in [0, 255]), ``targets``, ``camids``, ``indices``
-    (ints) and ``img_paths``. A seed makes the random transforms of this one item a function of it, and leaves the
-    process's random states as they were.
+    ``dataset[index]`` and ``dataset[index, seed]`` give a dict of ``images`` (the transformed photograph, with
+    fast-reid's transforms (3, H, W) float32 in [0, 255]), ``targets``, ``camids``, ``indices`` (ints) and
+    ``img_paths``. With a seed, the random transforms of the item depend on the seed alone, and the random states of the
+    process stay as they are.
 
     Args:
         items: ``(path, pid, camid)`` of each image.
-        transform: applied to the RGB image.
-        labels: (N,) pseudo-labels to use as targets; without them the targets are the pids.
-        relabel: number pids and cameras 0, 1, ... in sorted order (training); otherwise they are ints already
-            (query and gallery). Unlabelled images get target -1 and are no class.
-        views: further transforms of the same photograph, each under its own key of the item.
-        read: from a path to an RGB image.
+        transform: transform of the RGB image.
+        labels: (N,) pseudo-labels to use as targets; if None, the targets are the pids.
+        relabel: whether to number pids and cameras 0, 1, ... in sorted order (training). Otherwise they must be ints
+            (query and gallery). Unlabelled images get the target -1 and belong to no class.
+        views: further transforms of the same photograph, each with its key in the item.
+        read: function from a path to an RGB image.
 
     Attributes:
         targets: (N,) int64.
-        cameras: (N,) int64; the numbers of the cameras.
+        cameras: (N,) int64 camera numbers.
         img_items, pids, cams, num_classes, num_cameras: as fast-reid's code expects them.
     """
 
@@ -63,12 +63,12 @@ class ReIDDataset(Dataset):
         else:
             self.targets = np.asarray(labels, dtype=np.int64)
             if self.targets.shape != (len(self.img_items),):
-                raise ValueError(f"expected {len(self.img_items)} labels, one an image, got {self.targets.shape}")
+                raise ValueError(f"expected {len(self.img_items)} labels, one per image, got {self.targets.shape}")
             self.pids = np.unique(self.targets[self.targets >= 0]).tolist()
         self.cameras = self._numbers(2, self.cams, relabel)
 
     def _numbers(self, column: int, names: list, relabel: bool) -> np.ndarray:
-        """(N,) int64 of one column of the items; -1 for what is not among ``names``."""
+        """Numbers (N,) int64 of one column of the items; -1 for values that are not among ``names``."""
         if not relabel:
             return np.array([item[column] for item in self.img_items], dtype=np.int64)
         numbers = {name: number for number, name in enumerate(names)}
@@ -76,20 +76,22 @@ class ReIDDataset(Dataset):
 
     @cached_property
     def keys(self) -> np.ndarray:
-        """(N,) uint64 of `image_keys`."""
+        """The `image_keys` of all images, (N,) uint64."""
         return image_keys(path for path, _, _ in self.img_items)
 
     @property
     def num_classes(self) -> int:
+        """Number of identities or clusters."""
         return len(self.pids)
 
     @property
     def num_cameras(self) -> int:
+        """Number of different camids."""
         return len(self.cams)
 
     @property
     def has_usable_cameras(self) -> bool:
-        """Whether the camera of every image is known, and not one and the same."""
+        """Whether the camera of every image is known and there are at least two cameras."""
         return self.num_cameras > 1 and not any(str(camera).endswith(UNKNOWN_CAMERA) for camera in self.cams)
 
     def __len__(self) -> int:
@@ -114,9 +116,9 @@ class ReIDDataset(Dataset):
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's CPU generators, and put their states back at the end.
+    """Seed the CPU generators of Python, NumPy and torch, and restore their states at the end.
 
-    ``torch.manual_seed`` would also reset the generators of the GPUs, hence torch's CPU generator alone.
+    ``torch.manual_seed`` is not used because it would also reset the generators of the GPUs.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
@@ -138,15 +140,15 @@ def train_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader:
-    """Load one epoch: this rank's slice of each planned global batch, with every item seeded.
+    """Load one epoch: this rank's slice of each planned global batch, with a seed for every item.
 
     Args:
         dataset: a :class:`ReIDDataset`.
-        batches: (iterations, batch_size) indices, from ``samplers``; batch_size is that of all ranks together.
-        seed: of the epoch's augmentation.
+        batches: (iterations, batch_size) indices, from ``samplers``; batch_size counts the images of all ranks.
+        seed: seed of the epoch's augmentation.
         num_workers: processes that read and transform; the batches do not depend on it.
-        rank: this process among ``world_size``.
-        world_size: see ``rank``.
+        rank: rank of this process.
+        world_size: number of processes.
     """
     return _loader(dataset, GlobalBatchSampler(batches, seed, rank, world_size), num_workers)
 
@@ -158,15 +160,17 @@ def feature_loader(
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader:
-    """Load this rank's contiguous share of the data set, in order and once; shares differ by one image at most.
+    """Load this rank's contiguous share of the data set, once and in order; shares differ by at most one image.
 
     Args:
         dataset: a :class:`ReIDDataset` with test-time transforms.
-        batch_size: images a batch of this process; the last batch may be smaller.
-        num_workers, rank, world_size: as in :func:`train_loader`.
+        batch_size: images per batch of this process; the last batch may be smaller.
+        num_workers: as for :func:`train_loader`.
+        rank: as for :func:`train_loader`.
+        world_size: as for :func:`train_loader`.
     """
     if batch_size < 1:
-        raise ValueError(f"expected at least 1 image a batch, got {batch_size}")
+        raise ValueError(f"expected at least 1 image per batch, got {batch_size}")
     start, stop = (len(dataset) * part // world_size for part in (rank, rank + 1))
     batches = [range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
     return _loader(dataset, batches, num_workers)
@@ -179,11 +183,11 @@ def _loader(dataset: Dataset, batch_sampler: Sequence, num_workers: int) -> Data
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=worker_context() if num_workers > 0 else None,
-        # a loader without a generator of its own draws from torch's global one at each start
+        # without its own generator, a loader draws from torch's global one at each start
         generator=torch.Generator().manual_seed(0),
     )
 
 
 def worker_context() -> str | None:
-    """Fork on Linux, also inside spawned processes, whose workers would import torch anew (tens of seconds)."""
+    """Choose fork on Linux, also in spawned processes, whose workers would otherwise import torch again (slow)."""
     return "fork" if sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods() else None

@@ -1,8 +1,8 @@
-"""Which images make up each batch of an epoch: pure functions of a seed, and the sampler that hands them to a rank.
+"""Plan which images form each batch of an epoch, by pure functions of a seed, and give each rank its part.
 
-An epoch is planned as a whole, as GLOBAL batches. Rank r of W takes the r-th of W equal slices of each, so several
-processes together see exactly the batches of one. Every position of every batch has its own random seed for
-augmentation, so the number of workers and of processes changes nothing.
+An epoch is planned as a whole, as global batches. Rank r of W takes the r-th of W equal slices of each batch, so
+several processes together see exactly the batches that one process would see. Every position of every batch has its
+own random seed for augmentation, so the numbers of workers and processes change nothing.
 """
 
 from collections.abc import Iterator
@@ -14,28 +14,28 @@ from torch.utils.data import Sampler
 def cluster_batches(labels: np.ndarray, batch_size: int, num_instances: int, iterations: int, seed: int) -> np.ndarray:
     """Plan batches of ``batch_size / num_instances`` clusters with ``num_instances`` images each.
 
-    Clusters are visited equally often (counts differ by one at most), and the images of a cluster likewise. A batch
-    repeats a cluster only if there are fewer clusters than it needs; a visit repeats an image only if the cluster has
-    fewer images than it needs.
+    All clusters are visited equally often (counts differ by at most one), and so are the images within a cluster. A
+    batch repeats a cluster only if there are fewer clusters than it needs; a visit repeats an image only if the cluster
+    has fewer images than it needs.
 
     Args:
-        labels: (N,) integers; images labelled -1 (any negative) are left out.
-        batch_size: images a global batch, divisible by ``num_instances``.
-        num_instances: images of a cluster at each visit.
+        labels: (N,) integers; images with a negative label are left out.
+        batch_size: images per global batch, divisible by ``num_instances``.
+        num_instances: images of a cluster per visit.
         iterations: number of batches.
-        seed: the plan is a function of it and of the other arguments.
+        seed: the plan is a function of the seed and the other arguments.
 
     Returns:
-        (iterations, batch_size) int64 indices into ``labels``; the images of a cluster lie together.
+        (iterations, batch_size) int64 indices into ``labels``; the images of a cluster are next to each other.
 
     Raises:
-        ValueError: sizes that do not fit, or no labelled image.
+        ValueError: if the sizes do not fit, or no image has a label.
     """
     labels = np.asarray(labels)
     _check_sizes(batch_size, iterations)
     if num_instances < 1 or batch_size % num_instances:
         raise ValueError(
-            f"the batch size must be a multiple of the images a cluster, got {batch_size} and {num_instances}; "
+            f"the batch size must be a multiple of the images per cluster, got {batch_size} and {num_instances}; "
             "set SOLVER.IMS_PER_BATCH to a multiple of DATALOADER.NUM_INSTANCE"
         )
     _, members = _group(labels)
@@ -58,11 +58,11 @@ def cluster_and_outlier_batches(
 ) -> np.ndarray:
     """Plan batches of all images: each image labelled -1 is a class of its own, visited as often as a cluster is.
 
-    Rounds over all classes in random order, ``num_instances`` images of a cluster and the one image of an outlier, are
-    laid end to end and cut into batches; a visit to a cluster may straddle two of them.
+    A round visits all classes in random order, with ``num_instances`` images of a cluster and the one image of an
+    outlier. Rounds are concatenated and cut into batches, so a visit to a cluster may be spread over two batches.
 
-    Args, returns and raises as :func:`cluster_batches`, but that a batch need not hold whole visits and that images
-    may all be outliers.
+    Arguments, return value and errors are those of :func:`cluster_batches`, except that ``batch_size`` need not be a
+    multiple of ``num_instances``, and that all images may be outliers.
     """
     _check_sizes(batch_size, iterations)
     labels = np.asarray(labels)
@@ -75,7 +75,7 @@ def cluster_and_outlier_batches(
     rounds = -(-iterations * batch_size // size_of_round)
     visits = [images[_balanced_groups(len(images), num_instances, rounds, rng)] for images in members]
     plan = np.hstack([*visits, np.tile(outliers, (rounds, 1))])
-    # The class of each column: the classes of a round change their order, the columns of a visit keep together.
+    # The class of each column: a round shuffles its classes and keeps the columns of a visit together.
     classes = np.concatenate([np.arange(len(members)).repeat(num_instances), len(members) + np.arange(len(outliers))])
     places = rng.permuted(np.tile(np.arange(len(members) + len(outliers)), (rounds, 1)), axis=1)
     order = places[:, classes].argsort(axis=1, kind="stable")
@@ -83,12 +83,12 @@ def cluster_and_outlier_batches(
 
 
 def shuffled_batches(n: int, batch_size: int, iterations: int, seed: int) -> np.ndarray:
-    """Plan (iterations, batch_size) batches of ``range(n)``, without labels: every image before any is repeated.
+    """Plan batches (iterations, batch_size) of ``range(n)`` without labels; no image repeats before all have been used.
 
     A batch repeats an image only if ``n < batch_size``.
 
     Raises:
-        ValueError: no images, or sizes below one.
+        ValueError: if there are no images, or a size is below one.
     """
     _check_sizes(batch_size, iterations)
     if n < 1:
@@ -97,16 +97,16 @@ def shuffled_batches(n: int, batch_size: int, iterations: int, seed: int) -> np.
 
 
 class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
-    """Hand one rank its slice of planned global batches, as lists of ``(index, item seed)``.
+    """Yield one rank's slice of planned global batches, as lists of ``(index, item seed)``.
 
     Args:
-        batches: (iterations, batch_size) indices, from :func:`cluster_batches` or :func:`shuffled_batches`.
-        seed: with the batch number and the position in the global batch it fixes the item seeds.
+        batches: (iterations, batch_size) indices, from one of the functions above.
+        seed: together with the batch number and the position in the global batch, it determines the item seeds.
         rank: this process takes the ``rank``-th of ``world_size`` contiguous slices of every batch.
-        world_size: number of processes; must divide the batch size.
+        world_size: number of processes; it must divide the batch size.
 
     Raises:
-        ValueError: the batch cannot be cut into ``world_size`` equal slices.
+        ValueError: if the batches cannot be divided into ``world_size`` equal slices.
     """
 
     def __init__(self, batches: np.ndarray, seed: int, rank: int = 0, world_size: int = 1):
@@ -136,11 +136,11 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
 
 def _check_sizes(batch_size: int, iterations: int) -> None:
     if batch_size < 1 or iterations < 1:
-        raise ValueError(f"expected at least 1 image a batch and 1 batch, got {batch_size} and {iterations}")
+        raise ValueError(f"expected at least 1 image per batch and 1 batch, got {batch_size} and {iterations}")
 
 
 def _group(values: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
-    """The distinct values that are not negative, in order, and the positions of each, in order."""
+    """Return the distinct non-negative values, in order, and the positions of each, in order."""
     order = np.argsort(values, kind="stable")
     order = order[np.searchsorted(values[order], 0) :]
     distinct, first = np.unique(values[order], return_index=True)
@@ -148,10 +148,10 @@ def _group(values: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
 
 
 def _balanced_groups(n: int, size: int, groups: int, rng: np.random.Generator) -> np.ndarray:
-    """(groups, size) draws from ``range(n)``, all values equally often overall (counts differ by one at most).
+    """Draw (groups, size) values from ``range(n)``, all equally often overall (counts differ by at most one).
 
-    Shuffled rounds of all n are laid end to end and cut into groups; no group repeats a value, also where it
-    straddles two rounds. With ``size > n`` every group holds all n as often as they fit, and the rest so drawn.
+    Shuffled rounds of all n values are concatenated and cut into groups. No group repeats a value, even if it spans two
+    rounds. With ``size > n``, every group holds all n values as often as they fit, and the rest is drawn as above.
     """
     whole, rest = divmod(size, n)
     if whole:
@@ -169,6 +169,6 @@ def _balanced_groups(n: int, size: int, groups: int, rng: np.random.Generator) -
 
 
 def _avoid(order: np.ndarray, taken: np.ndarray, count: int) -> np.ndarray:
-    """``order`` with its first ``count`` values not in ``taken`` moved to the front."""
+    """Move the first ``count`` values that are not in ``taken`` to the front of ``order``."""
     first = np.flatnonzero(~np.isin(order, taken))[:count]
     return np.concatenate([order[first], np.delete(order, first)])

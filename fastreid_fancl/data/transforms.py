@@ -1,4 +1,4 @@
-"""What training does to a photograph beside fast-reid's own transforms."""
+"""Transforms of training images in addition to fast-reid's."""
 
 import random
 
@@ -8,19 +8,21 @@ from torchvision.transforms import Compose, RandomApply
 
 
 class GaussianBlur:
-    """Blur a PIL image with a deviation drawn evenly from `sigma`, in pixels (SimCLR, Chen et al., ICML 2020)."""
+    """Blur a PIL image with a random standard deviation (SimCLR, Chen et al., ICML 2020)."""
 
     def __init__(self, sigma: tuple[float, float]):
+        """Draw the standard deviation, in pixels, uniformly from the range `sigma`."""
         self.sigma = sigma
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Blur an image."""
         return image.filter(ImageFilter.GaussianBlur(random.uniform(*self.sigma)))
 
 
 def train_transforms(cfg) -> Compose:
-    """fast-reid's transforms of a training image, with INPUT.BLUR before the image becomes a tensor.
+    """Build fast-reid's transforms of a training image, with INPUT.BLUR just before the image becomes a tensor.
 
-    There the image has the size that the network sees, in whose pixels the deviation is given.
+    At that point the image has the input size of the network, so the deviation is in pixels of that size.
     """
     stock = build_transforms(cfg, is_train=True)
     if cfg.INPUT.BLUR.ENABLED:

@@ -1,4 +1,4 @@
-"""One paper a file: importing this package registers every meta-architecture."""
+"""The methods, one paper per file. Importing this package registers their meta-architectures."""
 
 from .base import PseudoLabelMethod
 from .cluster_contrast import ClusterContrast

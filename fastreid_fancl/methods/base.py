@@ -1,9 +1,13 @@
-"""What every method shares, and what those from pseudo-labels do. Shapes: B images, N images in all, D dimensions."""
+"""Base classes of all methods and of those that learn from pseudo-labels.
+
+Shapes: B images of a batch, N training images, D dimensions.
+"""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
+import torch
 from fastreid.config import configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads import build_heads
@@ -12,15 +16,17 @@ from torch import Tensor, nn, tensor
 
 
 class Encoder(nn.Module, ABC):
-    """A backbone and a head behind fast-reid's seam: a batch in, losses in training or the test-time feature out."""
+    """A backbone and a head with fast-reid's interface: a batch gives losses in training and features at test time."""
 
     @configurable
     def __init__(self, *, backbone: nn.Module, heads: nn.Module, pixel_mean: list[float], pixel_std: list[float]):
-        """
+        """Assemble the model.
+
         Args:
             backbone: images (B, 3, H, W) -> feature map (B, D, h, w).
-            heads: feature map -> (B, D) of unit length, or what else a method's own `encode` takes.
-            pixel_mean, pixel_std: of the three channels, in units of [0, 255].
+            heads: feature map -> (B, D) of unit length, or whatever the `encode` of a method expects.
+            pixel_mean: mean of each of the three channels, for pixels in [0, 255].
+            pixel_std: standard deviation of each channel, for pixels in [0, 255].
         """
         super().__init__()
         self.backbone, self.heads = backbone, heads
@@ -29,6 +35,7 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             "backbone": build_backbone(cfg),
             "heads": build_heads(cfg),
@@ -37,42 +44,45 @@ class Encoder(nn.Module, ABC):
         }
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
+        """Device of the model."""
         return self.pixel_mean.device
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels in [0, 255] -> zero mean and unit variance over ImageNet, as a new tensor."""
+        """Normalise pixels (B, 3, H, W) in [0, 255] by the mean and standard deviation, into a new tensor."""
         return (images - self.pixel_mean) / self.pixel_std
 
     def encode(self, images: Tensor) -> Tensor:
-        """f_theta: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
+        """f_theta: encode images (B, 3, H, W) in [0, 255] as features (B, D) of unit length."""
         return self.heads(self.backbone(self.normalise(images)))
 
     def represent(self, images: Tensor) -> Tensor:
-        """The test-time feature, also what gets clustered: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
+        """Compute the feature that is tested and clustered: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
         return self.encode(images)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor] | Tensor:
-        """In training the losses by name; otherwise the features (B, D) that fast-reid's evaluator compares."""
+        """Return the losses by name in training, and otherwise features (B, D) for fast-reid's evaluator."""
         return self.losses(batch) if self.training else self.represent(batch["images"])
 
     @abstractmethod
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses by name of a batch with "images" (B, 3, H, W) in [0, 255] and "targets" (B,)."""
+        """Compute the losses, by name, of a batch with "images" (B, 3, H, W) in [0, 255] and "targets" (B,)."""
 
 
 class PseudoLabelMethod(Encoder):
-    """One encoder, the seams that the engine calls once an epoch, and the test-time feature.
+    """A method that alternates between clustering all training images and training on the pseudo-labels.
 
-    An epoch: `stored_features`, or `cluster_features` on every training image; the engine's clustering of those called
-    "original"; `refine_labels` on it; `start_epoch` with features and pseudo-labels; then `losses` of each batch.
+    In each epoch the engine calls `stored_features`, or, if that gives None, `cluster_features` for every training
+    image; it clusters the features called "original"; it calls `refine_labels` with the clusters and `start_epoch` with
+    features and pseudo-labels; then it calls `losses` for each batch.
 
     Attributes:
-        VIEWS: further views of each training image: key of the batch -> "train" or "test", which transform makes it.
-        TWINS: prefixes of further encoders, which start as copies of the first where a checkpoint holds only that.
-        TRAINS_OUTLIERS: whether images that clustering left out are in the batches, each a class of its own.
-        searches: searches of neighbours among all images in `start_epoch`, the growth of which `--plan` needs to know.
-        epoch: number of the epoch, set by the engine before anything else in it.
+        VIEWS: further views of each training image: key in the batch -> "train" or "test", the transform to use.
+        TWINS: prefixes of further encoders. They start as copies of the first encoder if a checkpoint lacks them.
+        TRAINS_OUTLIERS: whether batches include the images that are in no cluster, each as a class of its own.
+        searches: number of neighbour searches among all images in `start_epoch`; `--plan` needs it to predict how the
+            time grows with the number of images.
+        epoch: number of the current epoch, which the engine sets at its start.
     """
 
     VIEWS: ClassVar[dict[str, str]] = {}
@@ -82,7 +92,7 @@ class PseudoLabelMethod(Encoder):
     epoch = 0
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """Load a checkpoint; a twin that it does not hold starts from the weights of the first encoder."""
+        """Load a checkpoint; a twin that is not in it starts from the weights of the first encoder."""
         encoder = {key: state_dict[key] for key in state_dict if key.startswith(("backbone.", "heads."))}
         for twin in self.TWINS:
             if not any(key.startswith(twin) for key in state_dict):
@@ -90,23 +100,24 @@ class PseudoLabelMethod(Encoder):
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Features by name, each (B, D); "original" is what gets clustered. Called in evaluation mode."""
+        """Compute features by name, each (B, D); "original" gets clustered. Called in evaluation mode."""
         return {"original": self.represent(batch["images"])}
 
     def stored_features(self) -> dict[str, Tensor] | None:
-        """What `cluster_features` would give for every training image, each (N, D), where the method keeps it."""
+        """Return the `cluster_features` of all training images, each (N, D), if the method keeps them, else None."""
         return None
 
     def refine_labels(
         self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
     ) -> np.ndarray:
-        """The method's own selection among the clusters. Called on the main process only.
+        """Select clusters by the method's own criterion. Called on the main process only.
 
         Args:
-            labels: (N,) of DBSCAN, clusters 0..M-1 and -1.
-            distance: (N, N) Jaccard distance that DBSCAN saw.
-            eps, min_samples: of DBSCAN.
-            cameras: (N,) numbers 0.., None where they are not known.
+            labels: (N,) from DBSCAN, clusters 0..M-1 and -1.
+            distance: (N, N) Jaccard distance that DBSCAN used.
+            eps: DBSCAN's radius.
+            min_samples: DBSCAN's minimum number of images within eps of a core image.
+            cameras: (N,) camera numbers from 0, or None if the cameras are unknown.
 
         Returns:
             (N,) labels 0..M'-1 and -1.
@@ -118,17 +129,18 @@ class PseudoLabelMethod(Encoder):
         """Fill the memory banks.
 
         Args:
-            features: `cluster_features` of every training image, each (N, D), equal on all ranks.
-            labels: (N,) clusters 0..M-1, -1 for an image left out.
-            cameras: (N,) numbers 0.., None where they are not known.
+            features: `cluster_features` of all training images, each (N, D), equal on all ranks.
+            labels: (N,) clusters 0..M-1, -1 for images in no cluster.
+            cameras: (N,) camera numbers from 0, or None if the cameras are unknown.
         """
 
     @abstractmethod
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses by name, and the update of the banks.
+        """Compute the losses by name, and update the banks.
 
         Args:
-            batch: "images" (B, 3, H, W) in [0, 255] and the VIEWS, each of that shape; "targets" (B,) pseudo-labels, -1
-                for an outlier; "indices" (B,) of the images; "camids" (B,), numbered as in `start_epoch`. The engine's
-                batches have "target_repeats" and "index_repeats" too, for `update` of a memory.
+            batch: "images" (B, 3, H, W) in [0, 255] and the VIEWS, each of the same shape; "targets" (B,), pseudo-
+                labels, -1 for an outlier; "indices" (B,) of the images in the training set; "camids" (B,), numbered as
+                in `start_epoch`. Batches of the engine also have "target_repeats" and "index_repeats", the
+                `repeat_counts` that the `update` of a memory takes.
         """

@@ -10,25 +10,29 @@ from .base import PseudoLabelMethod
 
 @META_ARCH_REGISTRY.register()
 class ClusterContrast(PseudoLabelMethod):
-    """Contrast each query with one feature a cluster, and let the queries move these features.
+    """Contrast each query with one momentum-updated feature per cluster.
 
-    Their update is the running mean of the paper's first version ("mean") or follows the hardest query ("hard"). The
-    head, the augmentation and the batches are those of the FANCL paper, which compares with it: the released code also
-    erases rectangles, pools by generalised means on request and prefers images of several cameras in a batch.
+    The update is either the running mean of the paper's first version ("mean") or uses the hardest query only ("hard").
+    Head, augmentation and batches are those of the FANCL paper, which compares with this method. The released code also
+    erases random rectangles, can pool by generalised means, and prefers images of several cameras in a batch.
     """
 
     @configurable
     def __init__(self, *, temperature: float, momentum: float, update: str, **kwargs):
-        """
+        """Set the properties of the memory, which `start_epoch` fills.
+
         Args:
-            temperature, momentum, update: of `ClusterMemory`.
-            **kwargs: of `PseudoLabelMethod`.
+            temperature: tau of `ClusterMemory`.
+            momentum: as for `ClusterMemory`.
+            update: as for `ClusterMemory`.
+            **kwargs: arguments of `PseudoLabelMethod`.
         """
         super().__init__(**kwargs)
         self.bank = {"temperature": temperature, "momentum": momentum, "update": update}
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "temperature": cfg.MEMORY.TEMPERATURE,
@@ -37,11 +41,11 @@ class ClusterContrast(PseudoLabelMethod):
         }
 
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
-        """Start the bank from the mean feature of each cluster (its Eq. 2)."""
+        """Fill the bank with the mean feature of each cluster (the paper's Eq. 2)."""
         self.memory = ClusterMemory(cluster_centroids(features["original"], labels), **self.bank)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The cluster-level InfoNCE (its Eq. 3), then the momentum update of the bank (Eq. 4 or 5)."""
+        """Compute the cluster-level InfoNCE (the paper's Eq. 3), then update the bank (its Eq. 4 or 5)."""
         queries, targets = self.encode(batch["images"]), batch["targets"]
         loss = self.memory(queries, targets)
         self.memory.update(queries, targets, batch.get("target_repeats"))

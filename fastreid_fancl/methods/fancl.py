@@ -1,8 +1,14 @@
 """Feature-Aware Noise Contrastive Learning for Unsupervised Red Panda Re-Identification (Zhang, Zhao and Liu).
 
-The paper's symbols and their names here: x, x~ images, noised images; f, f~, f^ original, noised, fused features;
-f_theta, f_theta', f_phi encode, encode_noised, fuse; M, M~, M^ the banks of ORIGINAL, NOISED, FUSED; tau temperature;
-alpha momentum. Shapes: B queries, N images, M clusters, D dimensions.
+The paper's symbols and their names here:
+
+- x, x~: images and noised images;
+- f, f~, f^: original, noised and fused features;
+- f_theta, f_theta', f_phi: `encode`, `encode_noised` and `fuse`;
+- M, M~, M^: the memory banks of ORIGINAL, NOISED and FUSED;
+- tau: temperature; alpha: momentum.
+
+Shapes: B queries, N images, M clusters, D dimensions.
 """
 
 import torch
@@ -35,8 +41,9 @@ def consistency_loss(
         original: (B, D) f_q.
         noised: (B, D) f~_q.
         noised_centroids: (M, D), the bank M~.
-        targets: (B,) cluster of each query, which picks m~_+.
-        instance, cluster: keep the second, the first term (Table II).
+        targets: (B,) cluster of each query, which selects m~_+.
+        instance: whether to include the term sim(f_q, f~_q) (Table II).
+        cluster: whether to include the term sim(f_q, m~_+) (Table II).
 
     Returns:
         The mean over the batch, in [-2, 2]; zero without either term.
@@ -51,11 +58,11 @@ def consistency_loss(
 
 @META_ARCH_REGISTRY.register()
 class FANCL(PseudoLabelMethod):
-    """Two independent encoders, of the image and of its noised copy, a fusion layer 2D -> D and three cluster memories.
+    """Two independent encoders (of the image and its noised copy), a fusion layer 2D -> D and three cluster memories.
 
-    Where the paper is silent: the fusion layer sees the two features at unit length, and its output is brought back to
-    unit length as theirs is; the gradient of Eq. 7 reaches both encoders. The test feature is the original branch's.
-    f_theta' starts from f_theta's starting weights, where there are some (Algorithm 1, "Initialize").
+    The paper leaves some details open. Here the fusion layer takes the two features at unit length, and its output is
+    normalised to unit length too; the gradient of Eq. 7 reaches both encoders; the test-time feature is that of the
+    original branch; f_theta' starts from the starting weights of f_theta, if there are any (Algorithm 1, "Initialize").
     """
 
     TWINS = ("noised_",)
@@ -75,14 +82,19 @@ class FANCL(PseudoLabelMethod):
         cluster: bool,
         **kwargs,
     ):
-        """
+        """Assemble the two encoders and the fusion layer.
+
         Args:
-            noised_backbone, noised_heads: f_theta', shaped as `backbone` and `heads`.
-            fana: the noise transform, with `watch` as in `fana.FANA`.
+            noised_backbone: backbone of f_theta', built like `backbone`.
+            noised_heads: head of f_theta', built like `heads`.
+            fana: the noise transform, with a method `watch` as in `fana.FANA`.
             feat_dim: D.
-            temperature, momentum, update: of the three `ClusterMemory`.
-            instance, cluster: the terms of Eq. 7.
-            **kwargs: of `PseudoLabelMethod`.
+            temperature: tau of the three `ClusterMemory`.
+            momentum: alpha of the three `ClusterMemory`.
+            update: "mean" or "hard", as for `ClusterMemory`.
+            instance: whether Eq. 7 includes its instance term.
+            cluster: whether Eq. 7 includes its cluster term.
+            **kwargs: arguments of `PseudoLabelMethod`.
         """
         super().__init__(**kwargs)
         self.noised_backbone, self.noised_heads, self.fana = noised_backbone, noised_heads, fana
@@ -92,6 +104,7 @@ class FANCL(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "noised_backbone": build_backbone(cfg),
@@ -106,34 +119,37 @@ class FANCL(PseudoLabelMethod):
         }
 
     def encode_noised(self, images: Tensor) -> Tensor:
-        """f_theta': (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
+        """f_theta': encode noised images (B, 3, H, W) in [0, 255] as features (B, D) of unit length."""
         return self.noised_heads(self.noised_backbone(self.normalise(images)))
 
     def fuse(self, original: Tensor, noised: Tensor) -> Tensor:
-        """f_phi: two (B, D) -> (B, D) of unit length."""
+        """f_phi: fuse two features (B, D) into one (B, D) of unit length."""
         fused = self.fusion(torch.cat([original, noised], dim=1))
         with full_precision(fused.device):
             return F.normalize(fused.float(), dim=1)
 
     def encode_branches(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) in [0, 255] -> f, f~, f^, each (B, D); FANA (Eq. 1-3) makes x~ from f_theta's first layers."""
+        """Encode images (B, 3, H, W) in [0, 255] as f, f~ and f^, each (B, D).
+
+        FANA (Eq. 1-3) makes x~ from the output of f_theta's first layers.
+        """
         with self.fana.watch(self.backbone, images.shape[-2:]) as activations:
             original = self.encode(images)
         noised = self.encode_noised(self.fana(images, torch.cat(activations)))
         return {ORIGINAL: original, NOISED: noised, FUSED: self.fuse(original, noised)}
 
     def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """f, f~ and f^ (Algorithm 1, lines 2-3); the first is what gets clustered."""
+        """Compute f, f~ and f^ (Algorithm 1, lines 2-3); f gets clustered."""
         return self.encode_branches(batch["images"])
 
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
-        """Start the banks M, M~ and M^ by Eq. 8, all three with the labels of the original features."""
+        """Fill the banks M, M~ and M^ by Eq. 8, all three with the labels of the original features."""
         self.memory = nn.ModuleDict(
             {name: ClusterMemory(cluster_centroids(features[name], labels), **self.bank) for name in BRANCHES}
         )
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Eq. 10: L_total = L_cluster-all (Eq. 6, one entry each) + L_consistency (Eq. 7); then Eq. 9 on the banks."""
+        """Compute Eq. 10, L_cluster-all (Eq. 6, an entry per branch) + L_consistency (Eq. 7), then update by Eq. 9."""
         queries, targets = self.encode_branches(batch["images"]), batch["targets"]
         losses = {f"loss_cluster_{name}": self.memory[name](queries[name], targets) for name in BRANCHES}
         if any(self.consistency.values()):

@@ -1,7 +1,7 @@
 """ICE: Inter-instance Contrastive Encoding for Unsupervised Person Re-identification (Chen et al., ICCV 2021).
 
-Shapes: B images, S images of all processes (B of one), N training images, M clusters, K camera proxies, D dimensions.
-Where a loss takes features of S images, `own` says which of them are the student's B.
+Shapes: B images of one process, S images of all processes, N training images, M clusters, K camera proxies, D
+dimensions. Where a loss takes features of S images, the slice `own` selects the B images of this process.
 """
 
 from typing import ClassVar
@@ -25,16 +25,16 @@ ALL = slice(None)
 def cluster_proxy_contrast(
     student: Tensor, centroids: Tensor, targets: Tensor, temperature: float, smoothing: float
 ) -> Tensor:
-    """The proxy loss: cross-entropy of the logits f.p_j / tau_c against label-smoothed targets.
+    """Proxy loss: cross-entropy of the logits f.p_j / tau_c with label-smoothed targets.
 
-    As in the released code f is taken before its L2 normalisation, and p_j is a mean that is not normalised.
+    As in the released code, f is the feature before L2 normalisation, and p_j is a mean that is not normalised.
 
     Args:
         student: (B, D) f.
         centroids: (M, D) p.
         targets: (B,) cluster of each image.
         temperature: tau_c.
-        smoothing: share of a target that is spread over all clusters.
+        smoothing: share of the target's probability that is spread over all clusters.
 
     Returns:
         The mean over the batch.
@@ -47,17 +47,17 @@ def cluster_proxy_contrast(
 def hard_instance_contrast(
     student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, own: slice = ALL
 ) -> Tensor:
-    """The hard instance loss: match each image with the least similar of its cluster, against all other clusters'.
+    """Hard instance loss: contrast each image with the least similar one of its cluster, against all other clusters.
 
-    -log(exp(s_h / tau_v) / (exp(s_h / tau_v) + sum_n exp(s_n / tau_v))), s the cosines of a student's feature with the
-    teacher's, s_h the smallest in the cluster, s_n those outside it.
+    -log(exp(s_h / tau_v) / (exp(s_h / tau_v) + sum_n exp(s_n / tau_v))), where s are the cosines of a student's feature
+    with the teacher's features, s_h is the smallest one inside the cluster, and s_n are those outside it.
 
     Args:
         student: (B, D), of any length.
         teacher: (S, D) of the second view, of any length.
         targets: (S,) cluster of each image.
         temperature: tau_v.
-        own: see the module.
+        own: which of the S images are the student's B.
 
     Returns:
         The mean over the B images.
@@ -72,17 +72,17 @@ def hard_instance_contrast(
 def similarity_consistency(
     student: Tensor, teacher: Tensor, teacher_weak: Tensor, scale: float, own: slice = ALL
 ) -> Tensor:
-    """The soft instance loss: KL(Q || P) of how an image resembles the others in weak and in strong views.
+    """Soft instance loss: KL(Q || P) between an image's similarities to all others in weak and in strong views.
 
-    P = softmax_j(cos(f_i, f'_j) / scale) of the student and the teacher's strong view, Q = softmax_j(cos(w_i, w_j) /
-    scale) of the teacher's weak view with itself.
+    P = softmax_j(cos(f_i, f'_j) / scale) compares the student with the teacher's strong view, and
+    Q = softmax_j(cos(w_i, w_j) / scale) compares the teacher's weak view with itself.
 
     Args:
         student: (B, D) f, of any length.
         teacher: (S, D) f', of any length.
         teacher_weak: (S, D) w, of any length.
-        scale: a temperature.
-        own: see the module.
+        scale: the temperature of both distributions.
+        own: which of the S images are the student's B.
 
     Returns:
         The mean over the B images.
@@ -102,22 +102,23 @@ def camera_contrast(
     hard: int,
     own: slice = ALL,
 ) -> Tensor:
-    """The cross-camera loss: `proxy_contrast` with the image's cluster in every camera, summed over cameras' means.
+    """Cross-camera loss: `proxy_contrast` with the proxies of an image's cluster, averaged per camera and then summed.
 
-    Departs from the released code in two slips of it: that normalises the proxies over the wrong axis, and where fewer
-    than `hard` negatives exist it counts positives among them.
+    This corrects two errors of the released code: it normalises the proxies over the wrong axis, and it counts
+    positives among the negatives if there are fewer than `hard` of them.
 
     Args:
         student: (B, D), of any length.
-        targets, cameras: (S,) of each image.
+        targets: (S,) cluster of each image.
+        cameras: (S,) camera of each image.
         proxies: (K, D), of any length.
         proxy_clusters: (K,) cluster of each proxy.
         temperature: beta.
-        hard: most similar proxies of other clusters that count.
-        own: see the module.
+        hard: number of hard negatives, the most similar proxies of other clusters.
+        own: which of the S images are the student's B.
 
     Returns:
-        The sum over the cameras; of several processes that is the mean of what they return.
+        The sum over the cameras. With several processes, the mean over their return values is this sum.
     """
     positives = targets[own, None] == proxy_clusters
     losses = proxy_contrast(cosine_matrix(student, proxies), positives, ~positives, temperature, hard)
@@ -127,12 +128,13 @@ def camera_contrast(
 
 @META_ARCH_REGISTRY.register()
 class ICE(PseudoLabelMethod):
-    """A student contrasted with cluster and camera proxies and with a mean teacher's features of other views.
+    """Contrast a student with cluster proxies, camera proxies, and a mean teacher's features of other views.
 
-    The teacher is what is clustered and tested. It moves at the beginning of a step by the weights that the step before
-    left, as MoCo's does; the released code moves it after the step, so its features before an epoch are one step newer.
-    That code also runs both networks on further views whose features enter no loss, prefers batches in which a
-    cluster's images come from many cameras, and clusters at eps 0.55; none of that is done here.
+    The teacher's features are clustered and tested. The teacher is updated at the beginning of a step, with the
+    student's weights after the previous step, as in MoCo. The released code updates it at the end of a step, so the
+    features that it clusters are one step newer. That code also runs both networks on views whose features enter no
+    loss, prefers batches in which the images of a cluster come from many cameras, and clusters at eps 0.55; this
+    implementation does none of that.
     """
 
     VIEWS: ClassVar = {"images_teacher": "train", "images_weak": "test"}
@@ -151,15 +153,17 @@ class ICE(PseudoLabelMethod):
         camera_weight: float,
         **kwargs,
     ):
-        """
+        """Assemble the student and its teacher, and set the weights of the losses.
+
         Args:
             momentum: alpha of the teacher.
             cluster: "temperature" and "smoothing" of `cluster_proxy_contrast`.
-            instance_temperature: of `hard_instance_contrast`.
-            consistency_scale, consistency_weight: of `similarity_consistency`, and its factor in the sum.
+            instance_temperature: temperature of `hard_instance_contrast`.
+            consistency_scale: scale of `similarity_consistency`.
+            consistency_weight: weight of `similarity_consistency` in the total loss.
             camera: "temperature" and "hard" of `camera_contrast`.
-            camera_weight: its factor in the sum.
-            **kwargs: of `PseudoLabelMethod`.
+            camera_weight: weight of `camera_contrast` in the total loss.
+            **kwargs: arguments of `PseudoLabelMethod`.
         """
         super().__init__(**kwargs)
         self.teacher = MeanTeacher(momentum, backbone=self.backbone, heads=self.heads)
@@ -171,6 +175,7 @@ class ICE(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         ice = cfg.ICE
         return {
             **super().from_config(cfg),
@@ -184,36 +189,37 @@ class ICE(PseudoLabelMethod):
         }
 
     def represent(self, images: Tensor) -> Tensor:
-        """The teacher's feature: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
+        """Compute the teacher's feature: (B, 3, H, W) in [0, 255] -> (B, D) of unit length."""
         return self.teacher.heads(self.teacher.backbone(self.normalise(images)))
 
     @torch.no_grad()
-    def teach(self, images: Tensor) -> Tensor:
-        """The teacher's features of the images of all processes: (B, 3, H, W) -> (S, D), in the order of the ranks.
+    def teacher_features(self, images: Tensor) -> Tensor:
+        """Compute the teacher's features of the images of all processes: (B, 3, H, W) -> (S, D), in rank order.
 
-        Shuffle-BN (MoCo): each process takes a random share of them, so that the teacher's BatchNorm sees other
-        neighbours of an image than the student's; on one process MODEL.BATCHNORM_GROUPS are shuffled so.
+        Shuffle-BN (MoCo): each process encodes a random share of all images, so the teacher's BatchNorm normalises an
+        image together with other images than the student's does. On one process the shuffling applies to the groups of
+        MODEL.BATCHNORM_GROUPS.
         """
         (images,) = gather_ranks(images)
         order = torch.randperm(len(images), device=images.device)
         if comm.get_world_size() > 1:
             dist.broadcast(order, src=0)
         share = order.chunk(comm.get_world_size())[comm.get_rank()]
-        (taught,) = gather_ranks(self.represent(images[share]))
-        return taught[order.argsort()]
+        (features,) = gather_ranks(self.represent(images[share]))
+        return features[order.argsort()]
 
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
-        """Fix the epoch's proxies: the mean feature of each cluster, and where cameras are known in each of them."""
+        """Set the proxies of the epoch: the mean of each cluster and, if cameras are known, of each camera in it."""
         self.centroids = cluster_centroids(features["original"], labels)
         self.proxies = self.proxy_clusters = None
         if cameras is not None:
             self.proxies, self.proxy_clusters, _ = camera_proxies(features["original"], labels, cameras)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Cluster proxies + hard instance + weighted consistency (+ weighted camera proxies); moves the teacher."""
+        """Update the teacher; then compute the proxy, hard instance, soft instance and, with cameras, camera loss."""
         self.teacher.update(self)
         student = self.heads.embed(self.backbone(self.normalise(batch["images"])))
-        strong, weak = (self.teach(batch[view]) for view in self.VIEWS)
+        strong, weak = (self.teacher_features(batch[view]) for view in self.VIEWS)
         targets, cameras = gather_ranks(batch["targets"], batch["camids"])
         first = comm.get_rank() * len(student)
         own = slice(first, first + len(student))

@@ -1,13 +1,13 @@
 """Unsupervised Joint Contrastive Learning for Aerial Person Re-Identification (Zhang, Li and Ye).
 
-Written from the paper's abstract, which names the parts and gives no equation. Chosen here:
+This is written from the paper's abstract, which names the components but gives no equations. We chose:
 
-- the clusters' loss and update of Cluster Contrast, the usual ones; both losses and memories at one temperature and
-  momentum, and with equal weights, since nothing tells them apart;
-- an instance memory that is filled anew every epoch, so that its features are as old as the labels;
-- 50 hard negatives a query, as ICE and PPLR take between cameras; images that clustering left out are neither
-  positives nor negatives, since nobody knows whose they are;
-- where the camera filter would leave a degenerate clustering, the unfiltered one.
+- the cluster loss and the memory update of Cluster Contrast, the usual ones; one temperature and one momentum for both
+  losses and memories, and equal weights of the losses, since nothing suggests different ones;
+- an instance memory that is refilled in every epoch, so its features are as old as the labels;
+- 50 hard negatives per query, the number that ICE and PPLR use between cameras; images in no cluster are neither
+  positives nor negatives, since their identity is unknown;
+- the unfiltered clustering if the camera filter would leave a degenerate one.
 
 The WaveBlock attention: `backbones.waveblock`.
 Shapes: B queries, N images, M clusters, D dimensions.
@@ -34,44 +34,44 @@ logger = logging.getLogger(__name__)
 def hard_instances(
     queries: Tensor, features: Tensor, labels: Tensor, targets: Tensor, temperature: float, negatives: int
 ) -> Tensor:
-    """Contrast each query with its hardest positive and the hardest negatives among all images.
+    """Contrast each query with its hardest positive and its hardest negatives among all images.
 
     L = -log exp(s_+ / tau) / (exp(s_+ / tau) + sum_n exp(s_n / tau)), where s_+ is the similarity to the least similar
-    image of the query's own cluster and s_n those to the most similar images of other clusters.
+    image of the query's own cluster, and s_n are the similarities to the most similar images of other clusters.
 
     Args:
         queries: (B, D) of unit length.
-        features: (N, D) the instance memory, of unit length.
-        labels: (N,) clusters, -1 for images left out.
+        features: (N, D) of unit length, the instance memory.
+        labels: (N,) clusters, -1 for images in no cluster.
         targets: (B,) cluster of each query.
         temperature: tau.
-        negatives: how many hard negatives.
+        negatives: number of hard negatives.
 
     Returns:
         The mean over the batch, a float32 scalar.
     """
-    # The images are chosen without gradients and then copied: backward must not see the memory, which moves before it.
+    # Select the images without gradients and copy them: the memory changes before backward runs.
     with torch.no_grad(), full_precision(queries.device):
         similarity = queries.float() @ features.T
         positive = similarity.masked_fill(labels != targets[:, None], torch.inf).argmin(dim=1, keepdim=True)
         other = (labels != targets[:, None]) & (labels >= 0)
         hardest = similarity.masked_fill(~other, -torch.inf).topk(min(negatives, len(features)), dim=1).indices
         chosen = features[torch.cat([positive, hardest], dim=1)]
-        missing = F.pad(~other.gather(1, hardest), (1, 0))  # where there are fewer negatives than asked for
+        missing = F.pad(~other.gather(1, hardest), (1, 0))  # if there are fewer negatives than requested
     with full_precision(queries.device):
         logits = torch.einsum("bd,bkd->bk", queries.float(), chosen) / temperature
         return F.cross_entropy(logits.masked_fill(missing, -torch.inf), torch.zeros_like(targets))
 
 
-def without_single_cameras(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
-    """Leave out the clusters whose images all come from one camera.
+def drop_single_camera_clusters(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+    """Remove the clusters whose images all come from one camera.
 
     Args:
-        labels: (N,) clusters 0..M-1, -1 for images left out.
-        cameras: (N,) numbers of the cameras.
+        labels: (N,) clusters 0..M-1, -1 for images in no cluster.
+        cameras: (N,) camera numbers.
 
     Returns:
-        (N,) labels of the other clusters, numbered anew; -1.
+        (N,) labels of the remaining clusters, renumbered from 0, and -1.
     """
     pairs = np.unique(np.stack([labels, cameras], axis=1)[labels >= 0], axis=0)
     several = np.bincount(pairs[:, 0], minlength=labels.max(initial=-1) + 1) > 1
@@ -80,44 +80,46 @@ def without_single_cameras(labels: np.ndarray, cameras: np.ndarray) -> np.ndarra
 
 @META_ARCH_REGISTRY.register()
 class JCL(ClusterContrast):
-    """Contrast each query with the clusters and with the images that are easily confused with it."""
+    """Contrast each query with the clusters and with its hardest positive and negative images."""
 
     @configurable
     def __init__(self, *, weight: float, negatives: int, **kwargs):
-        """
+        """Set the weight and the number of negatives of the instance loss.
+
         Args:
-            weight: of the instance loss beside the cluster loss.
-            negatives: hard negatives a query.
-            **kwargs: of `ClusterContrast`; its temperature and momentum are the instance memory's too.
+            weight: weight of the instance loss; that of the cluster loss is 1.
+            negatives: number of hard negatives per query.
+            **kwargs: arguments of `ClusterContrast`; the instance memory has the same temperature and momentum.
         """
         super().__init__(**kwargs)
         self.weight, self.negatives = weight, negatives
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {**super().from_config(cfg), "weight": cfg.JCL.INSTANCE_WEIGHT, "negatives": cfg.JCL.NEGATIVES}
 
     def refine_labels(
         self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
     ) -> np.ndarray:
-        """Clusters seen by two cameras or more, where cameras are known; all if those may not be trained on."""
+        """Keep the clusters seen by two or more cameras; keep all if cameras are unknown or too few would remain."""
         if cameras is None:
             return labels
-        kept = without_single_cameras(labels, cameras)
+        kept = drop_single_camera_clusters(labels, cameras)
         reason = degenerate(kept)
         if reason:
-            logger.warning("The camera filter is left out, its clusters would be degenerate: %s.", reason)
+            logger.warning("The camera filter is skipped in this epoch, since it would leave too little: %s.", reason)
             return labels
         return kept
 
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
-        """Fill the cluster memory with the mean feature of each cluster, the instance memory with every image."""
+        """Fill the cluster memory with the mean feature of each cluster, and the instance memory with every image."""
         super().start_epoch(features, labels, cameras)
         self.instances = InstanceMemory(features["original"], self.bank["momentum"])
         self.labels = labels
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses at the level of clusters and of instances, then the momentum updates of both memories."""
+        """Compute the cluster loss and the instance loss, then update both memories."""
         queries, targets = self.encode(batch["images"]), batch["targets"]
         instance = hard_instances(
             queries, self.instances.features, self.labels, targets, self.bank["temperature"], self.negatives

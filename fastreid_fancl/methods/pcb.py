@@ -1,7 +1,8 @@
 """Beyond Part Models: Person Retrieval with Refined Part Pooling (Sun et al., ECCV 2018): PCB and RPP.
 
-The paper's symbols and their names here: T feature_map, whose column vectors are f; W part_classifier; p parts; g
-pooled; h the features of `PartHead`. Shapes: B images, P parts, D channels of T, d dimensions of h, C identities.
+The paper's symbols and their names here: T is feature_map, and f its column vectors; W is part_classifier; p is parts;
+g is pooled; h are the features of `PartHead`.
+Shapes: B images, P parts, D channels of T, d dimensions of h, C identities.
 """
 
 import torch
@@ -18,8 +19,8 @@ from .base import Encoder
 def refined_parts(feature_map: Tensor, part_logits: Tensor) -> Tensor:
     """Refined part pooling (Section 3.3): g_i = sum_f P(P_i|f) f / sum_f P(P_i|f), P(P_i|f) = softmax_i(W_i f).
 
-    The released code divides by the size of a stripe instead, so that a part's length grows with its area. Both equal
-    PCB's uniform stripes, on which the heads were trained, where the probabilities are certain of these.
+    The released code divides by the size of a stripe instead, so the length of a part's feature grows with its area.
+    Both equal PCB's uniform stripes, on which the heads were trained, if the probabilities are 0 or 1 in that pattern.
 
     Args:
         feature_map: (B, D, h, w).
@@ -28,13 +29,13 @@ def refined_parts(feature_map: Tensor, part_logits: Tensor) -> Tensor:
     Returns:
         (B, P, D).
     """
-    # The softmax over f of log P(P_i|f) is the share of each f in part i, also where every P(P_i|f) rounds to zero.
+    # The softmax over f of log P(P_i|f) is the share of each f in part i, even if every P(P_i|f) rounds to zero.
     shares = part_logits.log_softmax(dim=1).flatten(2).softmax(dim=2)
     return shares @ feature_map.flatten(2).transpose(1, 2)
 
 
 def part_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum over the parts of their cross-entropies (Section 3.1).
+    """Sum of the cross-entropies of all parts (Section 3.1).
 
     Args:
         logits: (B, P, C).
@@ -48,14 +49,15 @@ def part_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class IdentityClassifiers(nn.Module):
-    """A linear classifier of its own for each part."""
+    """One linear classifier per part."""
 
     def __init__(self, parts: int, dim: int, num_classes: int):
-        """
+        """Create the weights of the classifiers of all parts.
+
         Args:
             parts: P.
             dim: d.
-            num_classes: C; 0 where a model is only evaluated.
+            num_classes: C; 0 for a model that is only evaluated.
         """
         super().__init__()
         self.weight = nn.Parameter(torch.empty(parts, dim, num_classes))
@@ -63,7 +65,7 @@ class IdentityClassifiers(nn.Module):
         nn.init.normal_(self.weight, std=0.001)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, P, d) -> logits (B, P, C)."""
+        """Classify the features (B, P, d) of all parts: logits (B, P, C)."""
         return torch.einsum("bpd,pdc->bpc", features, self.weight) + self.bias
 
 
@@ -71,34 +73,37 @@ class IdentityClassifiers(nn.Module):
 class PCB(Encoder):
     """Part-based Convolutional Baseline: stripes of the feature map, each with its own reduction and classifier.
 
-    With `refined`, a classifier of column vectors replaces the stripes. Algorithm 1 then is a second run, which starts
-    from the first by MODEL.WEIGHTS: MODEL.FREEZE_LAYERS keeps all but `part_classifier` for SOLVER.FREEZE_ITERS.
+    With `refined`, a classifier of column vectors replaces the stripes. Algorithm 1 is then a second run that starts
+    from the first one's MODEL.WEIGHTS; MODEL.FREEZE_LAYERS keeps everything except `part_classifier` fixed for
+    SOLVER.FREEZE_ITERS iterations.
 
-    At test each part's h at unit length, concatenated (the paper's H), to unit length again; the released code also
-    brings each part to unit length. It shares one reduction among the parts, with dropout before and a ReLU after it;
-    here each part has its own, without these.
+    The test-time feature concatenates the h of all parts, each at unit length (the paper's H), and is itself normalised
+    to unit length; the released code normalises each part as well. That code shares one reduction between the parts,
+    with dropout before it and a ReLU after it; here each part has its own reduction, without these.
     """
 
     @configurable
     def __init__(self, *, heads: PartHead, num_classes: int, refined: bool, **kwargs):
-        """
+        """Add the classifiers to the encoder.
+
         Args:
-            heads: of `Encoder`, here those of parts.
+            heads: the head of `Encoder`, which must be a `PartHead`.
             num_classes: C.
-            refined: pool by a part classifier instead of uniform stripes.
-            **kwargs: of `Encoder`.
+            refined: whether a part classifier replaces the uniform stripes.
+            **kwargs: further arguments of `Encoder`.
 
         Raises:
-            ValueError: on another head.
+            ValueError: if the head is not a `PartHead`.
         """
         super().__init__(heads=heads, **kwargs)
         if not isinstance(heads, PartHead):
-            raise ValueError(f"Expected MODEL.HEADS.NAME PartHead with PCB, got {type(heads).__name__}.")
+            raise ValueError(f"Expected MODEL.HEADS.NAME PartHead for PCB, got {type(heads).__name__}.")
         self.classifier = IdentityClassifiers(heads.parts, heads.dim, num_classes)
         self.part_classifier = nn.Conv2d(heads.feat_dim, heads.parts, 1, bias=False) if refined else None
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,
@@ -106,18 +111,18 @@ class PCB(Encoder):
         }
 
     def encode_parts(self, images: Tensor) -> Tensor:
-        """h: (B, 3, H, W) in [0, 255] -> (B, P, d)."""
+        """Compute h of all parts: (B, 3, H, W) in [0, 255] -> (B, P, d)."""
         feature_map = self.backbone(self.normalise(images))
         if self.part_classifier is None:
             return self.heads(feature_map)
         return self.heads.reduce(refined_parts(feature_map, self.part_classifier(feature_map)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 255] -> (B, P * d) of unit length."""
+        """Concatenate the normalised parts: (B, 3, H, W) in [0, 255] -> (B, P * d) of unit length."""
         features = self.encode_parts(images)
         with full_precision(features.device):
             return F.normalize(F.normalize(features.float(), dim=2).flatten(1), dim=1)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The sum of the parts' cross-entropies, "loss_cls"; MODEL.LOSSES is not read."""
+        """Compute "loss_cls", the sum of the cross-entropies of all parts; MODEL.LOSSES is not used."""
         return {"loss_cls": part_cross_entropy(self.classifier(self.encode_parts(batch["images"])), batch["targets"])}

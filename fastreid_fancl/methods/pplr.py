@@ -1,6 +1,6 @@
 """Part-based Pseudo Label Refinement for Unsupervised Person Re-identification (PPLR; Cho et al., CVPR 2022).
 
-Global and part features refine each other's pseudo-labels, trusting each other as far as their neighbours agree.
+Global and part features refine each other's pseudo-labels, in proportion to how well their nearest neighbours agree.
 Shapes: N images, B queries, G gallery, P parts, M clusters, K camera proxies, D dimensions.
 """
 
@@ -27,20 +27,20 @@ from .base import PseudoLabelMethod
 def cross_agreement(
     features_global: Tensor, features_parts: Tensor, k: int, block_bytes: int = BLOCK_BYTES, backend: str = "auto"
 ) -> Tensor:
-    """The cross agreement score C = |R_g n R_p| / |R_g u R_p| of the k nearest neighbours R, without the image itself.
+    """Cross agreement score C = |R_g n R_p| / |R_g u R_p|, R the k nearest neighbours without the image itself.
 
     Args:
         features_global: (N, D).
         features_parts: (N, P, D).
-        k: neighbours; above N - 1 it is taken as N - 1.
-        block_bytes, backend: of `knn`.
+        k: neighbours; at most N - 1 are used.
+        block_bytes, backend: as for `knn`.
 
     Returns:
         (N, P) in [0, 1], on the device of the features.
     """
     spaces = (features_global, *features_parts.unbind(1))
     own, *parts = (knn(space, k + 1, backend, block_bytes)[1][:, 1:] for space in spaces)
-    # No list holds an image twice: where two lists are sorted as one, equals in a row are what they share.
+    # No list holds an image twice, so equal neighbours in the sorted union of two lists are the shared images.
     shared = np.stack([(np.diff(np.sort(np.hstack([own, part]))) == 0).sum(axis=1) for part in parts], axis=1)
     return torch.from_numpy(shared / (2 * own.shape[1] - shared)).to(features_global)
 
@@ -48,28 +48,28 @@ def cross_agreement(
 def part_guided_label_refinement(
     logits_global: Tensor, logits_parts: Tensor, targets: Tensor, agreement: Tensor, beta: float
 ) -> Tensor:
-    """L_pglr: cross-entropy of the global feature with beta y + (1 - beta) sum_p softmax_p(C) softmax(logits_p).
+    """L_pglr: cross-entropy of the global logits with beta y + (1 - beta) sum_p softmax_p(C) softmax(logits_p).
 
     Args:
         logits_global: (B, M).
-        logits_parts: (B, P, M), which get no gradient from here.
+        logits_parts: (B, P, M); this loss gives them no gradient.
         targets: (B,) cluster of each query.
         agreement: (B, P) C.
-        beta: share of the pseudo-label.
+        beta: weight of the pseudo-label.
 
     Returns:
         The mean over the batch.
     """
-    given = F.one_hot(targets, logits_global.shape[1])
+    pseudo_labels = F.one_hot(targets, logits_global.shape[1])
     predicted = (agreement.softmax(1)[:, :, None] * logits_parts.detach().softmax(2)).sum(1)
-    return F.cross_entropy(logits_global, beta * given + (1 - beta) * predicted)
+    return F.cross_entropy(logits_global, beta * pseudo_labels + (1 - beta) * predicted)
 
 
 def agreement_aware_label_smoothing(logits_parts: Tensor, targets: Tensor, agreement: Tensor) -> Tensor:
-    """L_aals = C H(y, q) + (1 - C) KL(u || q) of a part's prediction q, with u uniform over the M clusters.
+    """L_aals = C H(y, q) + (1 - C) KL(u || q): q is a part's prediction, u uniform over the M clusters.
 
     Args:
-        logits_parts: (B, P, M), q before its softmax.
+        logits_parts: (B, P, M), q before the softmax.
         targets: (B,) cluster of each query.
         agreement: (B, P) C.
 
@@ -77,19 +77,21 @@ def agreement_aware_label_smoothing(logits_parts: Tensor, targets: Tensor, agree
         The mean over the batch and the parts.
     """
     log_q = logits_parts.log_softmax(2)
-    entropy = -log_q.gather(2, targets[:, None, None].expand(-1, log_q.shape[1], 1))[..., 0]
+    cross_entropy = -log_q.gather(2, targets[:, None, None].expand(-1, log_q.shape[1], 1))[..., 0]
     divergence = -log_q.mean(2) - math.log(log_q.shape[2])
-    return (agreement * entropy + (1 - agreement) * divergence).mean()
+    return (agreement * cross_entropy + (1 - agreement) * divergence).mean()
 
 
 def soft_triplet(queries: Tensor, targets: Tensor, gallery: Tensor, gallery_targets: Tensor) -> Tensor:
-    """L_softtriplet = -log(e^d_n / (e^d_p + e^d_n)), d_p and d_n the Euclidean distances to the hardest of the gallery.
+    """L_softtriplet = -log(e^d_n / (e^d_p + e^d_n)).
+
+    d_p and d_n are the Euclidean distances to the hardest positive and the hardest negative in the gallery.
 
     Args:
-        queries: (B, D), each of which is in the gallery too.
+        queries: (B, D); each is in the gallery too.
         targets: (B,) cluster of each query.
         gallery: (G, D).
-        gallery_targets: (G,).
+        gallery_targets: (G,) cluster of each gallery feature.
 
     Returns:
         The mean over the batch; a query without a negative counts as zero.
@@ -104,10 +106,11 @@ def soft_triplet(queries: Tensor, targets: Tensor, gallery: Tensor, gallery_targ
 
 
 def gather_with_gradients(queries: Tensor) -> Tensor:
-    """Queries (B, D) of each process -> those of all (G, D), in rank order; gradients go back to their process.
+    """Gather the queries (B, D) of all processes as (G, D), in rank order; gradients flow back to each process.
 
-    With the mean loss of each process over its own queries, against the gallery of all, and the mean of gradients that
-    DistributedDataParallel takes, each weight gets the gradient of the mean loss over the global batch.
+    Each process averages the loss over its own queries against the gallery of all processes, and
+    DistributedDataParallel averages the gradients. So each weight gets the gradient of the mean loss over the global
+    batch.
     """
     return torch.cat(all_gather(queries)) if comm.get_world_size() > 1 else queries
 
@@ -116,9 +119,9 @@ def gather_with_gradients(queries: Tensor) -> Tensor:
 class PPLR(PseudoLabelMethod):
     """One backbone with a global head and a head of P stripes: P + 1 feature spaces, each with a linear classifier.
 
-    The global feature is clustered and tested. As in the released code classifiers and triplets see features as
-    BatchNorm leaves them, while clustering, centroids and proxies see them at unit length. Unlike there, where an epoch
-    has fewer negative camera proxies than asked for, no positives take their place.
+    The global feature is clustered and tested. As in the released code, classifiers and triplets use the features after
+    BatchNorm, while clustering, centroids and proxies use them at unit length. Unlike in that code, positives do not
+    fill up the negative camera proxies if there are too few of them.
     """
 
     @configurable
@@ -139,22 +142,25 @@ class PPLR(PseudoLabelMethod):
         camera_negatives: int,
         **kwargs,
     ):
-        """
+        """Add the part head and the classifiers to the encoder.
+
         Args:
             part_head: feature map -> (B, P, D).
-            k: of `cross_agreement`.
-            search_device, search_gib, neighbours: where, in which blocks and how it searches, PSEUDO_LABELS.DEVICE,
-                BLOCK_GIB and NEIGHBOURS.
-            beta: of `part_guided_label_refinement`.
-            aals_epoch: the first epoch of `agreement_aware_label_smoothing`.
-            label_smoothing: of the parts in the epochs before.
-            max_clusters: rows of a classifier.
-            camera_weight: lambda_cam of the contrast between cameras, where they are known.
-            camera_temperature, camera_negatives: of `proxy_contrast`.
-            **kwargs: of `PseudoLabelMethod`.
+            k: number of neighbours for `cross_agreement`.
+            search_device: device of that neighbour search, PSEUDO_LABELS.DEVICE; "" is the device of the model.
+            search_gib: memory of that search in GiB, PSEUDO_LABELS.BLOCK_GIB.
+            neighbours: kind of that search, PSEUDO_LABELS.NEIGHBOURS.
+            beta: weight of the pseudo-label in `part_guided_label_refinement`.
+            aals_epoch: first epoch that uses `agreement_aware_label_smoothing`.
+            label_smoothing: label smoothing of the parts in the epochs before.
+            max_clusters: rows of each classifier.
+            camera_weight: lambda_cam, weight of the camera contrast if the cameras are known.
+            camera_temperature: temperature of `proxy_contrast`.
+            camera_negatives: number of hard negatives of `proxy_contrast`.
+            **kwargs: arguments of `PseudoLabelMethod`.
 
         Raises:
-            ValueError: on stripes of fewer dimensions than the global feature.
+            ValueError: if the stripes have fewer dimensions than the global feature.
         """
         super().__init__(**kwargs)
         if part_head.dim != part_head.feat_dim:
@@ -170,6 +176,7 @@ class PPLR(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
+        """Read the arguments of `__init__` from a configuration."""
         return {
             **super().from_config(cfg),
             "part_head": PartHead(cfg),
@@ -188,33 +195,32 @@ class PPLR(PseudoLabelMethod):
 
     @property
     def searches(self) -> int:
-        """Of `cross_agreement`, one a feature space."""
+        """Number of searches by `cross_agreement`, one per feature space."""
         return len(self.spaces)
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 255] -> (B, P + 1, D) float32 of any length, the global feature first."""
+        """Embed images (B, 3, H, W) in [0, 255] as (B, P + 1, D) float32 of any length, the global feature first."""
         feature_map = self.backbone(self.normalise(images))
         return torch.cat([self.heads.embed(feature_map)[:, None], self.part_head(feature_map)], dim=1).float()
 
     def cluster_features(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The global feature, which gets clustered, and those of the parts, each of unit length."""
+        """Compute the global feature, which gets clustered, and those of the parts, all of unit length."""
         features = F.normalize(self.embed(batch["images"]), dim=2)
         return dict(zip(self.spaces, features.unbind(1), strict=True))
 
     @torch.no_grad()
     def start_epoch(self, features: dict[str, Tensor], labels: Tensor, cameras: Tensor | None = None) -> None:
-        """Score the agreement, fill the first M rows of each classifier with centroids, and start the camera proxies.
+        """Compute the agreement, fill the first M rows of each classifier with centroids, and set the camera proxies.
 
-        The rows keep the moments that the optimiser has gathered for the clusters of epochs before, as in the
-        released code.
+        As in the released code, the rows keep the optimiser's moments from the clusters of earlier epochs.
 
         Raises:
             ValueError: if there are more clusters than rows.
         """
-        clusters, room = int(labels.max()) + 1, self.classifiers.shape[1]
-        if clusters > room:
+        clusters, rows = int(labels.max()) + 1, self.classifiers.shape[1]
+        if clusters > rows:
             raise ValueError(
-                f"Expected at most {room} clusters, got {clusters}: raise PPLR.MAX_CLUSTERS, or PSEUDO_LABELS.EPS."
+                f"Expected at most {rows} clusters, got {clusters}: raise PPLR.MAX_CLUSTERS, or PSEUDO_LABELS.EPS."
             )
         self.clusters = clusters
         spaces = [features[name] for name in self.spaces]
@@ -223,16 +229,16 @@ class PPLR(PseudoLabelMethod):
         agreement = cross_agreement(searched[0], torch.stack(searched[1:], dim=1), self.k, *search)
         self.agreement = agreement.to(self.device)
         centroids = torch.stack([cluster_centroids(space, labels) for space in spaces])
-        # In place, since the optimiser sees all weights as one flat buffer.
+        # In place, since the optimiser's flat buffer shares this memory.
         self.classifiers[:, :clusters] = F.normalize(centroids, dim=2)
         self.proxies = None
         if cameras is not None and self.camera_weight:
-            found = [camera_proxies(space, labels, cameras) for space in spaces]
-            self.proxies = torch.stack([proxies for proxies, _, _ in found])
-            _, self.proxy_clusters, self.proxy_cameras = found[0]
+            by_space = [camera_proxies(space, labels, cameras) for space in spaces]
+            self.proxies = torch.stack([proxies for proxies, _, _ in by_space])
+            _, self.proxy_clusters, self.proxy_cameras = by_space[0]
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L = L_pglr + L_softtriplet + L_aals + lambda_cam L_cam, the last where cameras are known."""
+        """L = L_pglr + L_softtriplet + L_aals + lambda_cam L_cam; the last term only if the cameras are known."""
         embeddings, targets = self.embed(batch["images"]), batch["targets"]
         own, agreement = embeddings[:, 0], self.agreement[batch["indices"]]
         with full_precision(self.device):
@@ -247,21 +253,22 @@ class PPLR(PseudoLabelMethod):
         return losses
 
     def part_loss(self, logits: Tensor, targets: Tensor, agreement: Tensor) -> Tensor:
-        """L_aals of (B, P, M); before `aals_epoch` the cross-entropy with labels that are all smoothed alike."""
+        """L_aals of logits (B, P, M); before `aals_epoch`, cross-entropy with ordinary label smoothing."""
         if self.epoch >= self.aals_epoch:
             return agreement_aware_label_smoothing(logits, targets, agreement)
         each = targets.repeat_interleave(logits.shape[1])
         return F.cross_entropy(logits.flatten(0, 1), each, label_smoothing=self.label_smoothing)
 
     def camera_contrast(self, embeddings: Tensor, targets: Tensor, cameras: Tensor) -> Tensor:
-        """L_cam: contrast with the own cluster's proxies of other cameras against the hardest of other clusters.
+        """L_cam: contrast a query's own cluster in other cameras with the hardest proxies of other clusters.
 
         Args:
             embeddings: (B, P + 1, D).
-            targets, cameras: (B,).
+            targets: (B,) cluster of each query.
+            cameras: (B,) camera of each query.
 
         Returns:
-            The mean of the global space plus that of the parts, a query without a positive as zero.
+            The mean of the global space plus the mean of the parts; a query without a positive counts as zero.
         """
         same = targets[:, None] == self.proxy_clusters
         positives = same & (cameras[:, None] != self.proxy_cameras)

@@ -177,19 +177,19 @@ def expect(right: bool, expected: str, value: object) -> None:
         raise ValueError(f"expected {expected}, got {told(value)}")
 
 
-def word(value: object) -> str:
+def word(value: Any) -> str:
     """A check: text."""
     expect(isinstance(value, str), "text", value)
     return value
 
 
-def whole(value: object) -> int:
+def whole(value: Any) -> int:
     """A check: a whole number that fits 64 bits."""
     expect(type(value) is int and abs(value) < 2**63, "a whole number", value)
     return value
 
 
-def number(value: object) -> float:
+def number(value: Any) -> float:
     """A check: a number; it may be infinite or none."""
     expect(type(value) in (int, float), "a number", value)
     try:
@@ -216,7 +216,7 @@ def cell_of(check: Check, empty: bool = False) -> Check:
     def checked(text: str) -> Any:
         if empty and text == "":
             return None
-        expect(re.fullmatch(NUMBER, text), "a number", text)
+        expect(re.fullmatch(NUMBER, text) is not None, "a number", text)
         return check(int(text) if text.lstrip("-").isdigit() else float(text))
 
     return checked
@@ -225,7 +225,7 @@ def cell_of(check: Check, empty: bool = False) -> Check:
 def list_of(check: Check) -> Check:
     """A check: a list with entries that are right."""
 
-    def checked(value: object) -> list:
+    def checked(value: Any) -> list:
         expect(isinstance(value, (list, tuple)), "a list", value)
         return [_part(f"entry {place}", check, entry) for place, entry in enumerate(value, start=1)]
 
@@ -235,7 +235,7 @@ def list_of(check: Check) -> Check:
 def dict_of(check: Check) -> Check:
     """A check: names with values that are right."""
 
-    def checked(value: object) -> dict:
+    def checked(value: Any) -> dict:
         expect(isinstance(value, dict), "names with values", value)
         return {word(name): _part(visible(name), check, entry) for name, entry in value.items()}
 
@@ -245,7 +245,7 @@ def dict_of(check: Check) -> Check:
 def fields(checks: Mapping[str, Check], **others: Check) -> Check:
     """A check: a dictionary that has these names with values that are right, and perhaps the others."""
 
-    def checked(value: object) -> dict:
+    def checked(value: Any) -> dict:
         expect(isinstance(value, dict), "names with values", value)
         missing = [name for name in checks if name not in value]
         if missing:
@@ -263,7 +263,7 @@ def _part(where: str, check: Check, value: object) -> Any:
         raise ValueError(f"{where}: {error}") from None
 
 
-def plain_name(name: object) -> str:
+def plain_name(name: Any) -> str:
     """A check: the name of a file, without a folder, so that nobody is led out of the folder of a run."""
     expect(isinstance(name, str), "the name of a file", name)
     wrong = name in ("", ".", "..") or re.search(r"[/\\:\0]", name) or len(os_bytes(name)) > LONGEST_NAME

@@ -305,13 +305,13 @@ def _logged(line: object) -> dict[str, float]:
 def _epoch(number: int, logged: dict[str, float]) -> Epoch:
     finite = {name: value for name, value in logged.items() if math.isfinite(value)}
 
-    def starting_with(prefix):
+    def starting_with(prefix: str) -> dict[str, float]:
         return {name: value for name, value in finite.items() if name.startswith(prefix)}
 
     evaluated = all(name in finite for name in RETRIEVAL)  # photographs may form no groups
     return Epoch(
         number=number,
-        iterations=logged["iteration"] + 1,
+        iterations=int(logged["iteration"]) + 1,
         scores={name: finite[name] for name in SCORES if name in finite} if evaluated else {},
         clustering={name: finite[name] for name in CLUSTERING if name in finite},
         losses=starting_with("loss_"),

@@ -25,7 +25,7 @@ def write_sweep(path: str, epoch: int, eps: float, sweep: Sequence[NamedTuple]) 
         table = csv.writer(file)
         table.writerow(("epoch", *sweep[0]._fields, "used"))
         table.writerows(rows)
-        table.writerows((epoch, *row, int(row.eps == eps)) for row in sweep)
+        table.writerows((epoch, *row, int(row.eps == eps)) for row in sweep)  # type: ignore[attr-defined]
 
 
 def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarray) -> None:

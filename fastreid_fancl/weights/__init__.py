@@ -1,7 +1,7 @@
-"""Starting weights and checkpoints: read from any file that holds tensors, fitted to a model by their names."""
+"""Read starting weights and checkpoints from any file that holds tensors, and match them to a model by their names."""
 
 from .contents import as_checkpoint, read
-from .fitting import Fit, architectures, fit, fresh_parts, listed, lost_layers, start
+from .fitting import Fit, architectures, fit, fresh_parts, load_backbone, lost_layers, summarise_names
 from .formats import read_file
 
 __all__ = [
@@ -10,9 +10,9 @@ __all__ = [
     "as_checkpoint",
     "fit",
     "fresh_parts",
-    "listed",
+    "load_backbone",
     "lost_layers",
     "read",
     "read_file",
-    "start",
+    "summarise_names",
 ]

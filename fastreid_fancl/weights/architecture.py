@@ -1,4 +1,4 @@
-"""Which network a state dict is of, as far as its names and shapes tell."""
+"""Recognise the architecture of a state dict from its names and shapes."""
 
 import re
 
@@ -13,7 +13,7 @@ DENSENETS = {(6, 12, 24, 16): 121, (6, 12, 36, 24): 161, (6, 12, 32, 32): 169, (
 
 
 def architecture(weights: dict) -> str | None:
-    """Such as "ResNet-50", by a state dict's keys, whatever their prefix; None where they do not tell."""
+    """Name the architecture of a state dict, such as "ResNet-50", whatever the prefix of its keys; None if unknown."""
     if stages := _counts(weights, r"(?:^|\.)layer([1-4])\.(\d+)\.conv1\.weight$", 4):
         block = "bottleneck" if any(key.endswith("layer1.0.conv3.weight") for key in weights) else "basic"
         return RESNETS.get((block, *stages))
@@ -27,9 +27,9 @@ def architecture(weights: dict) -> str | None:
 
 
 def _counts(weights: dict, pattern: str, groups: int) -> tuple[int, ...]:
-    """How many numbers (second group) occur in each of so many stages (first group); () where other stages occur."""
-    found: dict[str, set[str]] = {}
+    """Count the block numbers (second group) in each stage (first group); () if there are not `groups` stages."""
+    blocks: dict[str, set[str]] = {}
     for key in weights:
         if match := re.search(pattern, key):
-            found.setdefault(match[1], set()).add(match[2])
-    return tuple(len(found[stage]) for stage in sorted(found)) if len(found) == groups else ()
+            blocks.setdefault(match[1], set()).add(match[2])
+    return tuple(len(blocks[stage]) for stage in sorted(blocks)) if len(blocks) == groups else ()

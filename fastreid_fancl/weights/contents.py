@@ -1,6 +1,6 @@
-"""Where in a file the weights are: under which keys, and of which of several encoders.
+"""Find the weights in the content of a file: under which keys they are, and which of several encoders to take.
 
-One rule decides between encoders of one file: a trained one comes before a running mean of it, by its name.
+If a file holds several encoders, a trained one is preferred to its running mean, which is recognised by its name.
 """
 
 import logging
@@ -14,7 +14,7 @@ from .formats import read_file
 
 logger = logging.getLogger(__name__)
 
-# Names of encoders that follow another one as a running mean.
+# Names of encoders that are the running mean of another encoder.
 MEAN = re.compile(r"(^|[._])(ema|teacher|encoder_k|key_encoder|target|momentum|mean|averaged?)([._]|$|\d)", re.I)
 
 
@@ -24,40 +24,40 @@ def is_mean(name: str) -> bool:
 
 
 def read(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The weights in a file, under the names that they have there.
+    """Read the weights in a file, under the names that they have there.
 
     Raises:
-        ValueError: when the file cannot be read, or holds no weights.
+        ValueError: if the file cannot be read or holds no weights.
     """
     return as_checkpoint(read_file(path), os.fspath(path))["model"]
 
 
 def as_checkpoint(content: object, path: str) -> dict:
-    """The content of a file as fast-reid's {"model": weights, ...}.
+    """Bring the content of a file into fast-reid's form {"model": weights, ...}.
 
-    The weights are those under "model" where that holds some, or else the largest mapping of names to tensors,
-    wherever it is; a trained encoder comes before its running mean of the same size or nearly so.
+    The weights are those under "model", if there are any, or else the largest mapping of names to tensors anywhere in
+    the content. A trained encoder is preferred to its running mean if both are of about the same size.
 
     Raises:
-        ValueError: when the file holds no weights.
+        ValueError: if the file holds no weights.
     """
-    found = dict(_mappings(content, ()))
-    if not found:
+    mappings = dict(_mappings(content, ()))
+    if not mappings:
         raise ValueError(f"Expected weights in {path}, as a state dict or under 'model', got {_describe(content)}.")
-    most = max(map(len, found.values()))
-    large = {keys for keys, weights in found.items() if 2 * len(weights) > most}
-    chosen = ("model",) if ("model",) in found else min(large, key=lambda keys: _rank(keys, found[keys]))
+    most = max(map(len, mappings.values()))
+    large = {keys for keys, weights in mappings.items() if 2 * len(weights) > most}
+    chosen = ("model",) if ("model",) in mappings else min(large, key=lambda keys: _rank(keys, mappings[keys]))
     others = sorted(".".join(keys) for keys in large - {chosen})
     if others:
         logger.info(
-            "Of the weights in %s those under %r are used, not those under %s: a trained encoder comes before its "
-            "running mean, then the larger one.",
+            "%s holds several sets of weights: those under %r are used, not those under %s. A trained encoder is "
+            "preferred to its running mean, then the larger one.",
             path,
             ".".join(chosen),
             ", ".join(map(repr, others)),
         )
     rest = {key: value for key, value in content.items() if key not in chosen[:1]} if chosen else {}
-    return {**rest, "model": found[chosen]}
+    return {**rest, "model": mappings[chosen]}
 
 
 def _rank(keys: tuple[str, ...], weights: dict) -> tuple:
@@ -65,7 +65,7 @@ def _rank(keys: tuple[str, ...], weights: dict) -> tuple:
 
 
 def _mappings(content: object, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, torch.Tensor]]]:
-    """Each mapping that has tensors, under its keys."""
+    """Yield each mapping that contains tensors, with the keys that lead to it."""
     if not isinstance(content, Mapping) or len(keys) > 4:
         return
     named = {key: value for key, value in content.items() if isinstance(key, str)}

@@ -1,4 +1,4 @@
-"""Reading a file of weights by its format; what cannot be read is explained."""
+"""Read a file of weights according to its format; for a file that cannot be read, explain what it is and the cure."""
 
 import json
 import os
@@ -11,19 +11,19 @@ import torch
 
 from .pickles import convert, damaged, read_torch, whole_pickles
 
-# A file of torch.save began with the pickle of a fixed number before PyTorch 1.6; these are its first bytes.
+# Before PyTorch 1.6, a file of torch.save began with the pickle of a fixed number; these are its first bytes.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 GIT_LFS = b"version https://git-lfs.github.com/spec"
-# An ONNX model: field 1 (the version) and then the field of the producer or of the graph.
+# An ONNX model begins with field 1 (the version), followed by the field of the producer or the graph.
 ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]")
 ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR"}
 
 
 def read_file(path: str) -> object:
-    """Read a file of `torch.save` (of any PyTorch) or safetensors onto the CPU, without running code from it.
+    """Read a file of `torch.save` (any version of PyTorch) or safetensors onto the CPU, without running code from it.
 
     Raises:
-        ValueError: when there is no such file, or it cannot be read: what it is, and how it becomes readable.
+        ValueError: if there is no such file or it cannot be read; the message says what it is and how to convert it.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -48,7 +48,7 @@ def _no_file(path: str) -> str:
 
 
 def _is_safetensors(head: bytes) -> bool:
-    """Eight bytes give the length of the JSON that follows."""
+    """Whether a file begins as safetensors do: eight bytes with the length of the JSON that follows."""
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 2**28
 
 
@@ -67,12 +67,12 @@ def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
 
 
 def _is_torch(head: bytes) -> bool:
-    """The format before PyTorch 1.6, even cut off in its first bytes, or the one before that, a tar archive."""
+    """Whether a file has PyTorch's format before 1.6, even cut off in its first bytes, or the older tar archive."""
     return LEGACY[3:-1] in head[:32] or LEGACY.startswith(head) or head[257:262] == b"ustar"
 
 
 def _problems(path: str, head: bytes) -> Iterator[str]:
-    """What a file is that is none of `torch.save`."""
+    """Yield what is wrong with a file that `torch.save` did not write."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head:
         yield "is empty (0 bytes): its download or copy has failed. Get it again."

@@ -1,4 +1,4 @@
-"""Files of `torch.save`, read without running code from them, and command lines that convert those that need code."""
+"""Read files of `torch.save` without running code from them, and tell how to convert those that need code."""
 
 import argparse
 import collections
@@ -15,13 +15,13 @@ from functools import partial
 import numpy as np
 import torch
 
-# MultiStepLR keeps its milestones in one; PyTorch 2.4 does not know it yet.
+# MultiStepLR keeps its milestones in a Counter, which PyTorch 2.4 does not consider safe yet.
 torch.serialization.add_safe_globals([collections.Counter])
 
-# How `torch.load(weights_only=True)` names what it refuses.
+# How `torch.load(weights_only=True)` describes what it refuses.
 UNSAFE = re.compile(r"Unsupported|not an allowed|unsupported|Can only|legacy .tar", re.IGNORECASE)
 
-# Keeps tensors, arrays and the state of modules under their keys. Double quotes outside work in every shell.
+# Keeps tensors, arrays and the state of modules under their keys. It uses no double quotes: a shell command quotes it.
 PLAIN = (
     "f = lambda v: v.state_dict() if isinstance(v, torch.nn.Module) else torch.as_tensor(v) if not isinstance(v, dict) "
     "else {k: f(w) for k, w in v.items() if isinstance(w, (dict, torch.nn.Module, torch.Tensor, numpy.ndarray))}"
@@ -34,20 +34,20 @@ CONVERSIONS = {
 
 
 def conversion(path: str, kind: str) -> str:
-    """The command line that makes <name>.weights.pth, a file of plain tensors, from a file of the `kind`."""
+    """Build the command line that converts a file of this `kind` to <name>.weights.pth, a file of plain tensors."""
     target = f"{os.path.splitext(path)[0]}.weights.pth"
     files = f"{shlex.quote(path)} {shlex.quote(target)}"
     return f'python -c "import pickle, sys, numpy, torch; {CONVERSIONS[kind]}" {files}'
 
 
 def damaged(kind: str, error: Exception) -> str:
-    """What to say of a file of the `kind` that is not whole."""
+    """Describe a file of this `kind` that is not complete."""
     reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return f"is a truncated or damaged {kind}: copy or download it again. ({reason})"
 
 
 def convert(path: str, kind: str) -> str:
-    """What to say of a file that only code could restore."""
+    """Tell how to convert a file that can only be loaded by running code."""
     return (
         "Loading it could run code. If you trust its origin, convert it once, in an environment that can import what "
         f"it holds, and give the new file:\n{conversion(path, kind)}"
@@ -58,7 +58,7 @@ def read_torch(path: str) -> object:
     """Read a file of `torch.save` onto the CPU.
 
     Raises:
-        ValueError: when it is damaged, or holds objects that only code could restore.
+        ValueError: if it is damaged, or holds objects that can only be restored by running code.
     """
     try:
         with _more_safe_globals():
@@ -75,14 +75,14 @@ def read_torch(path: str) -> object:
 
 
 def _is_whole(path: str) -> bool:
-    """Whether all pickles of a file are there: a class whose name is cut off is refused too."""
+    """Whether all pickles of a file are complete; PyTorch also refuses a class whose name is cut off."""
     if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
         return True
     return whole_pickles(path, 4)  # the fixed number, the version, sizes of types, the content
 
 
 def whole_pickles(path: str, number: int) -> bool:
-    """Whether a file begins with so many pickles that are not cut off."""
+    """Whether a file begins with `number` complete pickles."""
     try:
         with open(path, "rb") as file:
             for _ in range(number):
@@ -93,8 +93,9 @@ def whole_pickles(path: str, number: int) -> bool:
 
 
 def _refused(error: Exception) -> str:
-    found = re.search(r"(GLOBAL|class|type) ([\w.]+)|Unsupported operand", str(error))
-    return found and found.group(2) or "by another protocol of pickle"
+    """Name what PyTorch refused to load."""
+    match = re.search(r"(GLOBAL|class|type) ([\w.]+)|Unsupported operand", str(error))
+    return match and match.group(2) or "by another protocol of pickle"
 
 
 class _NumpyType:
@@ -116,13 +117,13 @@ def _number(kind: _NumpyType, data: bytes) -> float | int | bool:
 
 
 def _named(value, name: str):
-    """`value` under the name by which pickles ask for another one."""
+    """Give `value` the name of the object that it stands in for in pickles."""
     value.__module__, _, value.__qualname__ = name.rpartition(".")
     return value
 
 
-# NumPy's numbers, such as the best mAP in checkpoints of fast-reid and cluster-contrast-reid, and a command line's
-# arguments: neither runs code.
+# NumPy's numbers, such as the best mAP in checkpoints of fast-reid and cluster-contrast-reid, and the arguments of a
+# command line: neither can run code.
 _SAFE = [
     argparse.Namespace,
     _named(_NumpyType, "numpy.dtype"),
@@ -132,6 +133,7 @@ _SAFE = [
 
 @contextmanager
 def _more_safe_globals() -> Iterator[None]:
+    """Add `_SAFE` to PyTorch's list of safe globals, for a while."""
     before = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals(_SAFE)
     try:

@@ -1,4 +1,4 @@
-"""Sparse rows, stored one after another: entries start[i]..start[i + 1] are those of row i."""
+"""Sparse rows that are stored one after another: the entries of row i are start[i]..start[i + 1]."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,21 +6,23 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]  # the entries of some rows: counts or starts, columns, values
+
 
 class Rows(NamedTuple):
-    """Sparse rows: start (N + 1,), and the column and value of each stored entry."""
+    """Sparse rows: where each begins, (N + 1,), and the column and the value of each stored entry."""
 
     start: np.ndarray
     column: np.ndarray
     value: np.ndarray
 
 
-Kernel = Callable[[int, int], Rows]  # of a range of rows; row i of the result is row begin + i
+Kernel = Callable[[int, int], Rows]  # takes a range (begin, end) of rows; row i of the result is row begin + i
 
 
 @njit(cache=True, nogil=True)
-def ensure_capacity(array, used, more):
-    """The array, or a longer copy if fewer than `more` entries are free after the first `used`."""
+def ensure_capacity(array: np.ndarray, used: int, more: int) -> np.ndarray:
+    """Return the array, or a longer copy if fewer than `more` entries are free after the first `used`."""
     if used + more <= len(array):
         return array
     longer = np.empty(2 * (used + more), dtype=array.dtype)
@@ -28,10 +30,11 @@ def ensure_capacity(array, used, more):
     return longer
 
 
-def stack(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Rows:
-    """Rows of consecutive ranges, each (entries of each row, columns, values), as one; empties the list.
+def stack(parts: list[Table]) -> Rows:
+    """Join the rows of consecutive ranges, each (entries per row, columns, values); empties the list.
 
-    Each range is freed once it is copied, and new memory is taken only as it is filled, so that no second copy is held.
+    Each range is freed once it is copied, and the new memory is touched only as it is filled, so the rows are never in
+    memory twice.
     """
     start = np.concatenate([[0], np.cumsum(np.concatenate([counts for counts, *_ in parts]))])
     column, value = np.empty(start[-1], dtype=parts[0][1].dtype), np.empty(start[-1], dtype=parts[0][2].dtype)
@@ -44,8 +47,8 @@ def stack(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Rows:
 
 
 @njit(cache=True, nogil=True)
-def transpose(start, column, value):
-    """Row numbers and values by column, in ascending rows, and the place of each entry there."""
+def transpose(start: np.ndarray, column: np.ndarray, value: np.ndarray) -> tuple[Table, np.ndarray]:
+    """Transpose sparse rows: rows and values sorted by column and then row, and the new place of each entry."""
     column_start = np.zeros(len(start), dtype=np.int64)
     for j in column:
         column_start[j + 1] += 1
@@ -62,10 +65,11 @@ def transpose(start, column, value):
 
 
 @njit(cache=True, nogil=True)
-def mirror(start, column, value):
-    """The symmetric rows of upper ones that begin with the diagonal, all with ascending columns.
+def mirror(start: np.ndarray, column: np.ndarray, value: np.ndarray) -> Table:
+    """Make symmetric rows from upper triangular ones that begin with the diagonal; all columns come out ascending.
 
-    Filled by ascending rows, the lower half of each row comes out ascending; then so does the upper from the lower.
+    Going through the upper rows in order fills the lower half of each row in order; going through the lower halves in
+    order then fills the upper half of each row in order.
     """
     rows = len(start) - 1
     count = np.zeros(rows + 1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours: on the CPU, on a GPU, spread over processes, or by faiss."""
+"""Nearest neighbours: exact on the CPU, on a GPU or spread over processes, or by faiss."""
 
 from .ring import ring_knn
 from .search import as_features, knn

@@ -1,40 +1,50 @@
-"""The search on GPUs and other devices: candidates by blocks of rows, exact distances of those.
+"""Search on a GPU or another device: find candidates for a block of rows, then compute their exact distances.
 
 Shapes: M queries, N rows of the base, D dimensions, k neighbours, C candidates a row.
 """
 
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .exact import Side, candidate_count, look_again
+from .exact import RowBlock, candidate_count, update_nearest_within
 from .operands import Operand
 
 logger = logging.getLogger(__name__)
 
-BLOCK_BYTES = 1 << 30  # of the products, and of the features of the candidates
+BLOCK_BYTES = 1 << 30  # memory for the products, and the same again for the features of the candidates
 
 
-def improve_on_device(
-    queries: Side, base: Side, distance: np.ndarray, index: np.ndarray, block_bytes: int = BLOCK_BYTES
+def update_nearest_on_device(
+    queries: RowBlock, base: RowBlock, distance: np.ndarray, index: np.ndarray, block_bytes: int = BLOCK_BYTES
 ) -> None:
-    """As `exact.improve`, on the features' device but for the rows whose neighbours are too close to tell there."""
-    lists = [torch.tensor(values, device=queries.features.device) for values in (distance, index)]
-    unproven = _offer_nearest(queries, base, *lists, block_bytes)
+    """Do what `exact.update_nearest` does, on the device of the features.
+
+    Rows whose candidates are not proven to include the k nearest are searched on the CPU.
+    """
+    distances, indices = (torch.tensor(values, device=queries.features.device) for values in (distance, index))
+    unproven = _update_from_candidates(queries, base, distances, indices, block_bytes)
     rows = unproven.cpu().numpy()
-    again = distance[rows], index[rows]
-    distance[:], index[:] = (values.cpu().numpy() for values in lists)
+    exact = distance[rows], index[rows]
+    distance[:], index[:] = distances.cpu().numpy(), indices.cpu().numpy()
     if len(rows):
-        logger.info("%d of %d rows are searched again on the CPU: their neighbours are close", len(rows), len(distance))
-        look_again(queries[unproven].cpu(), base.cpu(), *again, distance[rows, -1])
-        distance[rows], index[rows] = again
+        logger.info(
+            "The CPU searches %d of %d rows exactly: their neighbours are too close together for the bounds of the GPU",
+            len(rows),
+            len(distance),
+        )
+        update_nearest_within(queries[unproven].cpu(), base.cpu(), *exact, distance[rows, -1])
+        distance[rows], index[rows] = exact
 
 
-def _offer_nearest(queries: Side, base: Side, distance: Tensor, index: Tensor, block_bytes: int) -> Tensor:
-    """Offer C rows of the base to each query; returns the queries for which another row may be near enough, too."""
+def _update_from_candidates(
+    queries: RowBlock, base: RowBlock, distance: Tensor, index: Tensor, block_bytes: int
+) -> Tensor:
+    """Put the C candidates of each query into its list; return the queries for which other rows may be near enough."""
     count = min(candidate_count(distance.shape[1]), len(base.number))
     rows = max(1, block_bytes // (4 * max(len(base.number), count * base.features.shape[1])))
     unproven = torch.zeros(len(queries.number), dtype=torch.bool, device=distance.device)
@@ -48,24 +58,24 @@ def _offer_nearest(queries: Side, base: Side, distance: Tensor, index: Tensor, b
 
 
 def _lower_bounds(left: Operand, right: Operand) -> Tensor:
-    """Of float32 operands, whose scales multiply to 2."""
+    """Lower bounds of all squared distances of two float32 operands, whose scales multiply to 2."""
     return torch.addmm(right.norm, left.values, right.values.T, alpha=-2).add_(left.norm[:, None])
 
 
-def _merge(queries: Side, features: Tensor, number: Tensor, distance: Tensor, index: Tensor) -> None:
-    """Put candidates (M, C, D) with their numbers (M, C) into lists, in place; a query is first in its list already."""
+def _merge(queries: RowBlock, features: Tensor, number: Tensor, distance: Tensor, index: Tensor) -> None:
+    """Merge candidates (M, C, D), numbered (M, C), into the lists, in place; each list begins with its query."""
     exact = (features - queries.features[:, None]).square_().sum(dim=-1)
     exact[number == queries.number[:, None]] = torch.inf
     index_order = torch.cat([index[:, 1:], number], dim=1).sort(dim=1)
     exact = torch.cat([distance[:, 1:], exact], dim=1).gather(1, index_order.indices)
-    exact, order = exact.sort(dim=1, stable=True)  # leaves ties by number
+    exact, order = exact.sort(dim=1, stable=True)  # ties stay in the order of their numbers
     places = distance.shape[1] - 1
     distance[:, 1:], index[:, 1:] = exact[:, :places], index_order.values.gather(1, order[:, :places])
 
 
 @contextmanager
-def _full_float32():
-    """Products of all 24 bits on GPUs that would take TensorFloat-32's 11."""
+def _full_float32() -> Iterator[None]:
+    """Multiply with all 24 bits of float32 on GPUs that might use the 11 bits of TensorFloat-32."""
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:

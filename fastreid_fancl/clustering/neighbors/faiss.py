@@ -1,4 +1,4 @@
-"""Candidates by faiss's indices, an optional library.
+"""Find candidates with faiss, an optional library.
 
 Shapes: N rows, D dimensions, C candidates a row.
 """
@@ -15,9 +15,9 @@ from .operands import Operand, rounding, squared_norms
 logger = logging.getLogger(__name__)
 
 INSTALL = "pip install faiss-cpu, or faiss-gpu for NVIDIA GPUs"
-MOST_ON_GPU = 2048  # candidates a row
-CELLS = 4  # times the square root of N
-PROBED = 0.02  # share of the cells
+MOST_ON_GPU = 2048  # candidates per row
+CELLS_PER_SQRT_N = 4  # the inverted file has this many cells times the square root of N
+PROBED_SHARE = 0.02  # share of the cells that a query looks into
 
 
 def has_faiss() -> bool:
@@ -30,9 +30,9 @@ def has_faiss() -> bool:
 
 
 def flat_candidates(operand: Operand, count: int, device: torch.device | None = None) -> Candidates:
-    """The `count` nearest rows of every row by faiss's flat index, all products in float32.
+    """Find the `count` nearest rows of every row with faiss's flat index, which multiplies in float32.
 
-    It lies on `device` where that is a GPU and faiss-gpu is installed, else on the CPU.
+    The index lies on `device` if that is a GPU and faiss-gpu is installed, else on the CPU.
     """
     import faiss
 
@@ -43,7 +43,7 @@ def flat_candidates(operand: Operand, count: int, device: torch.device | None = 
         table = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, table)
     table.add(values)
     distance, index = table.search(values, count)
-    # An error grows with both rows' squared norms, and the other's is within twice the own and twice the distance.
+    # The error grows with |x|^2 + |y|^2, and |y|^2 <= 2 |x|^2 + 2 |x - y|^2, so it is within 3 |x|^2 + 2 |x - y|^2.
     return Candidates(index, distance - share * (3 * squared_norms(operand.values).numpy()[:, None] + 2 * distance))
 
 
@@ -62,19 +62,19 @@ def _uses_gpu(device: torch.device | None, count: int) -> bool:
 
 
 def ivf_candidates(operand: Operand, count: int) -> Candidates:
-    """Rows out of the cells nearest to every row, by faiss's inverted file; nothing is known of the others.
+    """Find the `count` nearest rows of every row among the cells nearest to it, with faiss's inverted file.
 
-    Places that are not taken hold the row itself.
+    The bounds are all 0, since nothing is known about the other cells. Empty places hold the row itself.
     """
     import faiss
 
     values, count = operand.values.numpy(), min(count, len(operand.values))
-    cells = min(len(values), round(CELLS * len(values) ** 0.5))
+    cells = min(len(values), round(CELLS_PER_SQRT_N * len(values) ** 0.5))
     table = faiss.IndexIVFFlat(faiss.IndexFlatL2(values.shape[1]), values.shape[1], cells)
-    table.cp.min_points_per_centroid = 1  # no warning on few rows
+    table.cp.min_points_per_centroid = 1  # prevents a warning when there are few rows
     table.train(values)
     table.add(values)
-    table.nprobe = max(1, round(PROBED * cells))
+    table.nprobe = max(1, round(PROBED_SHARE * cells))
     _, index = table.search(values, count)
     own = np.arange(len(values))[:, None]
     return Candidates(np.where(index < 0, own, index), np.zeros(index.shape, dtype=np.float32))

@@ -1,7 +1,7 @@
-"""Compiled kernels and matrix products on threads.
+"""Run compiled kernels and matrix products on threads.
 
-Both release the interpreter's lock, so plain threads do what a parallel loop would, and leave no thread pool behind:
-data loader workers can be forked afterwards. PyTorch's own number of threads says how many may be used.
+Both release Python's global interpreter lock, so plain threads are as good as a parallel loop of the compiler. They end
+with their task, so the process can fork data loader workers afterwards. `torch.get_num_threads` gives their number.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-RANGES_PER_THREAD = 8  # uneven rows even out
+RANGES_PER_THREAD = 8  # several, since some rows take longer than others
 
 
-def over_rows(begin: int, end: int, kernel: Callable[[int, int], Any]) -> list:
-    """Call `kernel(begin, end)` for consecutive ranges that cover those rows; their results in order.
+def over_rows(begin: int, end: int, kernel: Callable[[int, int], Any]) -> list[Any]:
+    """Call `kernel` on consecutive ranges (begin, end) that cover the rows; return its results in order.
 
-    The ranges, and so any result that depends on them, may change with the number of threads: kernels must not care.
+    The ranges depend on the number of threads; what a kernel computes for a row must not depend on the range.
     """
     threads = torch.get_num_threads()
     ranges = max(1, min(end - begin, threads * RANGES_PER_THREAD))
@@ -27,18 +27,18 @@ def over_rows(begin: int, end: int, kernel: Callable[[int, int], Any]) -> list:
         return list(pool.map(kernel, edges[:-1], edges[1:]))
 
 
-def run_on_threads(tasks: Iterable, work: Callable[[Iterator], None]) -> None:
-    """Call `work(tasks)` on every thread, with one iterator that hands each task to one of them.
+def run_on_threads(tasks: Iterable[Any], work: Callable[[Iterator[Any]], None]) -> None:
+    """Call `work(tasks)` on every thread; all threads share one iterator, so each task goes to one of them.
 
-    PyTorch's operations inside take one thread each. With many small products that is faster than one product on all
-    threads, which then wait for the slowest, above all where other programs run.
+    PyTorch's operations use one thread each meanwhile. For many small products this is faster than one product on all
+    threads, which waits for the slowest thread, above all where other programs run.
     """
-    tasks, threads = iter(list(tasks)), torch.get_num_threads()
+    queue, threads = iter(list(tasks)), torch.get_num_threads()
     if threads == 1:
-        return work(tasks)
+        return work(queue)
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for future in [pool.submit(work, tasks) for _ in range(threads)]:
+            for future in [pool.submit(work, queue) for _ in range(threads)]:
                 future.result()
     finally:
         torch.set_num_threads(threads)

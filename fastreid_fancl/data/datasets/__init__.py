@@ -9,7 +9,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from .folder import FolderDataset, datasets_root
-from .names import Files
+from .names import FileIndex
 from .red_panda import RedPanda
 from .synthetic import SYNTHETIC
 
@@ -17,16 +17,16 @@ __all__ = ["SYNTHETIC", "FolderDataset", "RedPanda", "datasets_root", "load", "r
 
 
 def resolve(name: str) -> type[ImageDataset]:
-    """The class of a data set: the registered one, else that of the folder $FASTREID_DATASETS/<name>.
+    """Return the class of a data set: the registered one, or else one for the folder $FASTREID_DATASETS/<name>.
 
     Raises:
-        ValueError: there is neither; lists what there is.
+        ValueError: if there is neither; the message lists what there is.
     """
     registered = DATASET_REGISTRY._obj_map
     if name in registered:
         return registered[name]
     root = datasets_root()
-    folder = Files().find(os.path.join(root, name)) if _is_plain(name) else None
+    folder = FileIndex().find(os.path.join(root, name)) if _is_plain(name) else None
     if folder and os.path.isdir(folder):
         return _folder_class(os.path.relpath(folder, root))
     if _is_path(name):
@@ -48,7 +48,7 @@ def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
         dataset = cls(root=root)
         if not issubclass(cls, FolderDataset):
             _sort(dataset)
-    except (AssertionError, RuntimeError) as error:  # of fast-reid's own data sets
+    except (AssertionError, RuntimeError) as error:  # raised by fast-reid's own data sets
         raise ValueError(
             f"{cls.__name__} is not below {os.path.abspath(root)} ({error}): set FASTREID_DATASETS to the folder that "
             "holds it, or DATASETS.NAMES and DATASETS.TESTS to your data set."
@@ -57,13 +57,13 @@ def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
 
 
 def _sort(dataset: ImageDataset) -> None:
-    """fast-reid's own data sets list images as the file system does; batches must not depend on that."""
+    """Sort the images, since fast-reid's own data sets list them in the order of the file system."""
     for split in ("train", "query", "gallery"):
         setattr(dataset, f"_{split}", sorted(getattr(dataset, split), key=itemgetter(0)))
 
 
 def load(name: str) -> ImageDataset:
-    """The data set of a name, read once in a process: what `check.preflight` takes out of it stays out."""
+    """Load a data set by name, once per process; photographs that `check.preflight` removes stay removed."""
     return _load(resolve(name), datasets_root())
 
 
@@ -73,17 +73,17 @@ def _folder_class(name: str) -> type[FolderDataset]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name can only mean a folder below the root."""
+    """Whether a name can only refer to a folder below the root."""
     return bool(name) and not os.path.isabs(name) and ".." not in name.split("/") and name != "."
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name that is no data set was likely meant as a path."""
+    """Whether a name that is not a data set is probably meant as a path."""
     return bool(os.path.dirname(name) or "\\" in name or name.startswith("~")) or os.path.exists(name) and len(name) > 2
 
 
 def _explain_path(name: str, root: str) -> str:
-    """How a data set is named that a path was given for."""
+    """Say how to name a data set for which a path was given."""
     path = os.path.abspath(os.path.expanduser(name.replace("\\", "/")))
     if os.path.isfile(path):
         path = os.path.dirname(path)

@@ -1,10 +1,10 @@
-"""What the columns of a metadata.csv are called elsewhere, so that none is passed over without a word."""
+"""Other names for the columns of a metadata.csv, so that a column is never ignored silently."""
 
 import difflib
 import re
 from collections.abc import Sequence
 
-# Names in use for what this package reads, without letter case, spaces, hyphens and underscores.
+# Other common names of the columns, in lower case, without spaces, hyphens and underscores.
 SYNONYMS = {
     "path": "file filename filepath fname image imagename imagepath imagefile img imgname imgpath photo photopath"
     " picture",
@@ -22,36 +22,37 @@ BOX = re.compile(
 )
 
 
-def nearest(column: str, free: Sequence[str]) -> str | None:
-    """Which of the `free` names, those that the table lacks, a column is likely meant to be."""
-    likely = KNOWN_AS.get(_bare(column))
+def likely_name(column: str, free: Sequence[str]) -> str | None:
+    """Guess which of the `free` names, those that the table lacks, a column is meant to be."""
+    likely = KNOWN_AS.get(_normalised(column))
     if likely:
         return likely if likely in free else None
     return next(iter(difflib.get_close_matches(column.lower(), free, n=1)), None)
 
 
-def boxes(columns: Sequence[str]) -> list[str]:
-    """Those of the columns that place an animal in its photograph."""
-    found = [name for name in columns if BOX.fullmatch(_bare(name))]
-    corner = {name for name in columns if _bare(name) in ("x", "y", "w", "h")}
-    return [name for name in columns if name in found or (len(corner) == 4 and name in corner)]
+def box_columns(columns: Sequence[str]) -> list[str]:
+    """Return the columns that describe a bounding box."""
+    matching = [name for name in columns if BOX.fullmatch(_normalised(name))]
+    corner = {name for name in columns if _normalised(name) in ("x", "y", "w", "h")}
+    return [name for name in columns if name in matching or (len(corner) == 4 and name in corner)]
 
 
 def explain_unused(header: Sequence[str], known: Sequence[str]) -> tuple[list[str], str]:
-    """What to say of the columns that are not used.
+    """Explain which columns are not used.
 
     Args:
-        header: names of columns as the table has them.
+        header: column names as in the table.
         known: names of the columns that are read, in lower case.
 
     Returns:
-        Warnings of those that are likely meant, and the line that names all others; empty if there are none.
+        Warnings for columns that are probably misnamed or that are boxes, and a line that names all others ("" if there
+        are none).
     """
     present = {name.lower() for name in header}
     free = [name for name in known if name not in present]
     unused = [name for name in header if name.lower() not in known]
-    placed = boxes(unused)
-    likely = {name: nearest(name, free) for name in unused if name not in placed}
+    placed = box_columns(unused)
+    likely = {name: likely_name(name, free) for name in unused if name not in placed}
     warnings = [
         f"column {name!r} is ignored; rename it if it is meant to be {other!r}"
         for name, other in likely.items()
@@ -59,12 +60,12 @@ def explain_unused(header: Sequence[str], known: Sequence[str]) -> tuple[list[st
     ]
     if placed:
         warnings.append(
-            f"the boxes in {', '.join(placed)} are not used: each photograph is taken whole. If some show several "
+            f"the boxes in {', '.join(placed)} are not used: whole photographs are used. If some show several "
             "animals, cut these out first, a file for each"
         )
     plain = [name or "(without a name)" for name, other in likely.items() if not other]
     return warnings, f"columns that are not used: {', '.join(plain)}" if plain else ""
 
 
-def _bare(name: str) -> str:
+def _normalised(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())

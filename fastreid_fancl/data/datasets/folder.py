@@ -1,4 +1,4 @@
-"""A folder under $FASTREID_DATASETS as a data set, by its name alone."""
+"""A folder below $FASTREID_DATASETS as a data set, found by its name."""
 
 import logging
 import os
@@ -10,42 +10,42 @@ from ...logs import log_once
 from .. import UNKNOWN_CAMERA, UNLABELLED, shorten
 from ..check import require, unmatched_queries
 from .metadata import read_metadata
-from .names import alike
+from .names import near_duplicates
 from .photos import LAYOUT, SPLITS, Photo
 from .protocols import leave_one_out, market1501
-from .split import assign_splits, why_untested
+from .split import assign_splits, no_test_reason
 from .tree import read_folders
 
 logger = logging.getLogger(__name__)
 
 
 def datasets_root(root: str | None = None) -> str:
-    """The folder of all data sets: `root` if given, else $FASTREID_DATASETS as it is now, else ``datasets``."""
+    """Return the folder of all data sets: `root` if given, else the current $FASTREID_DATASETS, else ``datasets``."""
     return root or os.environ.get("FASTREID_DATASETS") or "datasets"
 
 
 class FolderDataset(ImageDataset):
-    """Photographs with or without identities, splits and cameras; see ``photos.LAYOUT`` for what may lie on disk.
+    """Photographs with or without identities, splits and cameras; ``photos.LAYOUT`` shows the possible layouts.
 
-    Subclasses set ``dataset_name``, the name of the folder. Without splits, identities are split by ``split``'s rule;
-    without identities everything is for training, and ``show_test`` says why nothing can be evaluated.
+    Subclasses set ``dataset_name``, the name of the folder. Without splits, the rule of ``split`` assigns them. Without
+    identities everything is for training, and ``show_test`` says why nothing can be evaluated.
 
-    Items are ``(path, pid, camid)``. Training: both are str, prefixed by the name; pid is ``UNLABELLED`` and camid
-    ``<name>_unknown`` where not known. Query and gallery: both are int. Photographs of the split "test" are query and
-    gallery by ``protocols``. With splits query and gallery, an unknown camera has one number in the query and
-    another in the gallery, so that the Market-1501 rule, which drops matches of the same camera, keeps them.
+    Items are ``(path, pid, camid)``. For training both are str and begin with the name of the data set; pid is
+    ``UNLABELLED`` and camid ``<name>_unknown`` if unknown. For query and gallery both are int. ``protocols`` makes
+    query and gallery from the split "test". With the splits query and gallery, an unknown camera has one number in the
+    query and another in the gallery: the Market-1501 rule drops matches of the same camera, but must not drop these.
 
     Attributes:
         dataset_dir: the folder.
-        photos: what was read of every photograph, splits assigned.
+        photos: all photographs, with their splits.
         has_cameras: whether the camera of every photograph is known.
-        leaves_one_out: whether the test is by leave-one-out.
-        why_untested: what the rule of the split lacks, where it was asked; None else.
+        leaves_one_out: whether the test is leave-one-out.
+        no_test_reason: why the rule of ``split`` gave no test photographs; None if the table has splits.
         test_identities: names of the query and gallery pids, ``test_identities[pid]``.
 
     Raises:
-        ValueError: no such folder; no photographs; rows or files that cannot be used, all in one message; a split test
-            beside query or gallery.
+        ValueError: if there is no such folder or it has no photographs; if rows or files cannot be used, all in one
+            message; if there is a split test beside query or gallery.
     """
 
     dataset_name = ""
@@ -56,7 +56,7 @@ class FolderDataset(ImageDataset):
         # Nothing below may depend on the order of a table's rows: ties, batches and random draws go by position.
         photos = sorted(self.read_photos(), key=lambda photo: photo.path.split(os.sep))
         self.photos = assign_splits(photos)
-        self.why_untested = None if any(photo.split for photo in photos) else why_untested(photos)
+        self.no_test_reason = None if any(photo.split for photo in photos) else no_test_reason(photos)
         self.has_cameras = all(photo.camera is not None for photo in self.photos)
         self.leaves_one_out = self._tests_by_leave_one_out()
         tested = [photo for photo in self.photos if photo.split != "train"]
@@ -76,7 +76,7 @@ class FolderDataset(ImageDataset):
         return photos["test"] > 0
 
     def locate(self, root: str) -> str:
-        """The folder of this data set below ``root``."""
+        """Return the folder of this data set below ``root``."""
         folder = os.path.join(root, self.dataset_name)
         if not os.path.isdir(folder):
             raise ValueError(
@@ -86,7 +86,7 @@ class FolderDataset(ImageDataset):
         return folder
 
     def read_photos(self) -> list[Photo]:
-        """The photographs of the folder's metadata.csv, or else of its sub-folders."""
+        """Read the photographs from the folder's metadata.csv, or else from its sub-folders."""
         tables = [name for name in sorted(os.listdir(self.dataset_dir)) if name.lower() == "metadata.csv"]
         source = os.path.join(self.dataset_dir, *tables[:1])
         photos = read_metadata(source) if tables else read_folders(source)
@@ -95,19 +95,27 @@ class FolderDataset(ImageDataset):
         return photos
 
     def show_train(self) -> None:
-        """Log the numbers, as fast-reid's loaders ask; a ValueError says what to do if there is nothing to train on."""
+        """Log the numbers for fast-reid's loaders.
+
+        Raises:
+            ValueError: if there is nothing to train on; the message says what to do.
+        """
         require(self, ("train",))
         super().show_train()
 
     def show_test(self) -> None:
-        """Log the numbers; a ValueError says what to do if queries cannot be matched against a gallery."""
+        """Log the numbers for fast-reid's loaders.
+
+        Raises:
+            ValueError: if queries cannot be matched against a gallery; the message says what to do.
+        """
         require(self, ("query", "gallery"))
         super().show_test()
 
     def combine_all(self) -> None:
-        """Train on the images of all splits, under one identity and camera each.
+        """Train on the images of all splits, with consistent identities and cameras.
 
-        fast-reid's own takes those of the test for other identities and cameras, and unknown cameras for two.
+        fast-reid's own method treats identities and cameras of the test as different ones, and unknown cameras as two.
         """
         kept = {path for split in (self.train, self.query, self.gallery) for path, *_ in split}
         self._train = [item for item in self._train_items(SPLITS) if item[0] in kept]
@@ -124,17 +132,19 @@ class FolderDataset(ImageDataset):
         ]
 
     def _log_oddities(self) -> None:
-        """Warn of what is allowed and rarely meant: names alike, shared identities, no match, some cameras."""
+        """Warn of what is allowed but rarely intended: similar names, shared identities, no match, missing cameras."""
         for kind in ("identity", "camera"):
-            groups = alike({getattr(photo, kind) for photo in self.photos} - {None})
+            groups = near_duplicates({getattr(photo, kind) for photo in self.photos} - {None})
             if groups:
                 written = [", ".join(map(repr, group)) for group in groups]
                 only = "differ only in letter case, leading zeros or spaces"
-                self._warn(f"{len(groups)} groups of {kind} names {only}; each name counts as another one", written)
+                self._warn(
+                    f"{len(groups)} groups of {kind} names {only}; each spelling counts as a different {kind}", written
+                )
         train = {photo.identity for photo in self.photos if photo.split == "train"}
         shared = [name for name in self.test_identities if name in train]
         if shared:
-            self._warn(f"{len(shared)} identities are in training and test, so scores will flatter", shared)
+            self._warn(f"{len(shared)} identities are in training and test, so scores will be too high", shared)
         if self.query and self.gallery:
             alone = unmatched_queries(self)
             if alone:

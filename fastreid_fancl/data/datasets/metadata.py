@@ -11,33 +11,33 @@ from dataclasses import replace
 from ...logs import log_once
 from .. import shorten
 from ..images import open_regular
-from .columns import boxes, explain_unused, nearest
-from .names import Files, has_break, is_guessed_missing, known
+from .columns import box_columns, explain_unused, likely_name
+from .names import FileIndex, clean_name, has_break, is_guessed_missing
 from .photos import LAYOUT, SPLITS, Photo
 from .sequences import assign_sequences
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "identity", "split", "camera", "orientation", "sequence")
-# Give sequences where the table does not name them.
+# Sequences follow from these columns if the table does not name them.
 MOMENTS = ("date", "time", "date_time", "station")
 NO_BOXES = "with another box, but boxes are not used: cut the animals out, a file for each"
 
 
 def read_metadata(path: str) -> list[Photo]:
-    """Read a metadata.csv: comma, semicolon or tab; UTF-8, UTF-16 with a mark, or Windows-1252.
+    """Read a metadata.csv, separated by commas, semicolons or tabs, in UTF-8, UTF-16 with a mark, or Windows-1252.
 
-    Column names may be in any letter case, further columns are named in the log. Identities and cameras are not known
-    where ``names.MISSING`` has them, and are in Unicode's composed form. Files are found by names in another form, too.
-    A row that repeats another is dropped with a warning. Sequences are those of the column or follow from date, time
-    and camera (see ``sequences``).
+    Column names may have any letter case; the log names further columns. Identities and cameras in ``names.MISSING``
+    are unknown; all others are brought into Unicode's composed form, and files are found in whichever form their names
+    are on disk. A row that repeats another is dropped with a warning. Sequences come from their column, or follow from
+    date, time and camera (see ``sequences``).
 
     Raises:
-        ValueError: no path column, or rows that cannot be used, with their line numbers.
+        ValueError: if there is no path column, or if rows cannot be used; the message gives their line numbers.
     """
     rows = _rows(path)
     columns = _columns(path, next(rows, (1, 1, []))[2])
-    photos, taken, problems, placed = [], [], [], {}
+    photos, fields_of_rows, problems, boxes = [], [], [], {}
     unknown: Counter[str] = Counter()
     for line, last, row in rows:
         where = f"{os.path.basename(path)} line {line}"
@@ -47,12 +47,12 @@ def read_metadata(path: str) -> list[Photo]:
             continue
         fields = {name: value.strip() for name, value in zip(columns, row, strict=True)}
         unknown.update(fields[n] for n in ("identity", "camera") if n in fields and is_guessed_missing(fields[n]))
-        placed[where] = [fields[name] for name in boxes(columns)]
+        boxes[where] = [fields[name] for name in box_columns(columns)]
         photos.append(_photo(os.path.dirname(path), fields, where))
-        taken.append(fields)
+        fields_of_rows.append(fields)
     _warn_of_unknown(path, unknown)
-    photos = _on_disk(assign_sequences(photos, taken, path), problems)
-    photos = _drop_repeated(path, photos, problems, placed)
+    photos = _on_disk(assign_sequences(photos, fields_of_rows, path), problems)
+    photos = _drop_repeated(path, photos, problems, boxes)
     problems += _problems(photos)
     if problems:
         raise ValueError(
@@ -63,7 +63,7 @@ def read_metadata(path: str) -> list[Photo]:
 
 
 def _unusable(columns: list[str], row: list[str], line: int, last: int) -> str | None:
-    """Why a row, of the lines from `line` to `last`, cannot be used."""
+    """Say why a row, which spans the lines from `line` to `last`, cannot be used; None if it can."""
     broken = [name for name, value in zip(columns, row, strict=False) if name in COLUMNS and has_break(value.strip())]
     spread = f" (a quote joins the lines {line} to {last}: close it, or take it out)" if last > line else ""
     if len(row) != len(columns):
@@ -76,12 +76,12 @@ def _unusable(columns: list[str], row: list[str], line: int, last: int) -> str |
 def _warn_of_unknown(path: str, unknown: Counter[str]) -> None:
     if unknown:
         written = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(10))
-        message = f"identities and cameras that are written {written} are taken as not known; rename any that are meant"
+        message = f"identities and cameras written as {written} count as unknown; rename those that are real names"
         log_once(logger, logging.WARNING, f"{path}: {message}")
 
 
 def _rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
-    """(first line, last line, fields) of each row that is not blank; warns of rows of several lines."""
+    """Yield (first line, last line, fields) of each row that is not blank; warn of rows that span several lines."""
     text = _decode(path)
     header = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
@@ -98,7 +98,7 @@ def _rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
         where = f"{path} line {last + 1} is not CSV"
         raise ValueError(f"{where}: {error}; close its quotes, or save the table again as CSV") from error
     if spread:
-        message = f"{path}: {len(spread)} rows go over several lines, which a quote joins; see that each is one row"
+        message = f"{path}: {len(spread)} rows span several lines, which a quote joins; check that each is one row"
         log_once(logger, logging.WARNING, f"{message}\n{shorten(spread)}")
 
 
@@ -120,10 +120,10 @@ def _decode(path: str) -> str:
 
 
 def _columns(path: str, header: list[str]) -> list[str]:
-    """The column names in lower case; logs those ignored, warns of those that look like a misspelling."""
+    """Return the column names in lower case; log ignored columns, and warn of those that are probably misnamed."""
     columns = [name.strip().lower() for name in header]
     if "path" not in columns:
-        likely = next((f" (is it {name.strip()}?)" for name in header if nearest(name, ("path",))), "")
+        likely = next((f" (is it {name.strip()}?)" for name in header if likely_name(name, ("path",))), "")
         got = (", ".join(columns) or "no columns") + likely
         raise ValueError(f"{path} needs a column named path, got {got}. {LAYOUT}")
     repeated = [name for name in COLUMNS if columns.count(name) > 1]
@@ -140,38 +140,37 @@ def _columns(path: str, header: list[str]) -> list[str]:
 def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
     path = fields["path"]
     if "\\" in path and not os.path.exists(os.path.join(folder, path)):
-        path = path.replace("\\", "/")  # written on Windows
+        path = path.replace("\\", "/")  # a path from Windows
     return Photo(
         path=os.path.normpath(os.path.join(folder, path)) if path else "",
-        identity=known(fields.get("identity", "")),
-        split=(known(fields.get("split", "")) or "").lower() or None,
-        camera=known(fields.get("camera", "")),
-        orientation=known(fields.get("orientation", "")),
-        sequence=known(fields.get("sequence", "")),
+        identity=clean_name(fields.get("identity", "")),
+        split=(clean_name(fields.get("split", "")) or "").lower() or None,
+        camera=clean_name(fields.get("camera", "")),
+        orientation=clean_name(fields.get("orientation", "")),
+        sequence=clean_name(fields.get("sequence", "")),
         where=where,
     )
 
 
 def _on_disk(photos: list[Photo], problems: list[str]) -> list[Photo]:
-    """The photographs with their paths as they are on disk; empty paths and missing files become problems."""
-    files = Files()
-    found = []
+    """Replace paths by those on disk; empty paths and missing files are added to the problems."""
+    files = FileIndex()
+    existing = []
     for photo in photos:
         path = files.find(photo.path) if photo.path else None
         if path:
-            found.append(photo if path == photo.path else replace(photo, path=path))
+            existing.append(photo if path == photo.path else replace(photo, path=path))
         elif photo.path:
             problems.append(f"{photo.where}: no file {photo.path}{files.hint(photo.path)}")
         else:
             problems.append(f"{photo.where}: the path is empty")
-    return found
+    return existing
 
 
-def _drop_repeated(path: str, photos: list[Photo], problems: list[str], placed: dict[str, list[str]]) -> list[Photo]:
-    """Keep the first of rows that say the same; rows that contradict each other become problems.
+def _drop_repeated(path: str, photos: list[Photo], problems: list[str], boxes: dict[str, list[str]]) -> list[Photo]:
+    """Keep the first of several equal rows; rows that contradict each other are added to the problems.
 
-    Args:
-        placed: the fields of boxes by ``where``: two animals of one photograph are no repetition.
+    `boxes` has the fields of the boxes by ``where``: two animals on one photograph are not a repetition.
     """
     first: dict[str, Photo] = {}
     repeated, other_boxes = [], []
@@ -180,7 +179,7 @@ def _drop_repeated(path: str, photos: list[Photo], problems: list[str], placed: 
         if earlier is photo:
             continue
         different = [n for n in COLUMNS[1:] if getattr(photo, n) != getattr(earlier, n)]
-        boxed = placed[photo.where] != placed[earlier.where]
+        boxed = boxes[photo.where] != boxes[earlier.where]
         if different:
             cure = f" ({NO_BOXES})" if boxed else ""
             what = f"same photograph as {earlier.where}, but another {' and '.join(different)}{cure}"
@@ -196,7 +195,7 @@ def _drop_repeated(path: str, photos: list[Photo], problems: list[str], placed: 
 
 
 def _problems(photos: list[Photo]) -> list[str]:
-    """What is wrong with each row: an unknown split, a test photograph without identity."""
+    """List the rows with an unknown split, and the test photographs without an identity."""
     has_splits = any(photo.split for photo in photos)
     problems = []
     for photo in photos:

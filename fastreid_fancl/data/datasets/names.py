@@ -1,4 +1,4 @@
-"""Names that people write: missing ones, one name in several spellings, names that no table can hold."""
+"""Names as people write them: for missing values, in several spellings, or with characters that no table can hold."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-# In any letter case. The first row is said on purpose; the others are what R, pandas, databases and spreadsheets write.
+# In any letter case. People write UNKNOWN on purpose; R, pandas, databases and spreadsheets write the others.
 UNKNOWN = frozenset(("", "unknown", "unlabelled", "unlabeled"))
 MISSING = UNKNOWN | frozenset(
     (
@@ -30,54 +30,56 @@ MISSING = UNKNOWN | frozenset(
 )
 
 
-def known(name: str) -> str | None:
-    """The name in Unicode's composed form (NFC), without spaces around it; None where it stands for a missing one."""
+def clean_name(name: str) -> str | None:
+    """Return the name in Unicode's composed form (NFC) without surrounding spaces; None if it means a missing value."""
     name = _composed(name).strip()
     return None if name.lower() in MISSING else name
 
 
 def is_guessed_missing(name: str) -> bool:
-    """Whether :func:`known` drops a name that could be meant: one in ``MISSING`` and not in ``UNKNOWN``."""
+    """Whether :func:`clean_name` drops a name that could be intended, one in ``MISSING`` but not in ``UNKNOWN``."""
     return name.strip().lower() in MISSING - UNKNOWN
 
 
 def has_break(name: str) -> bool:
-    """Whether a name has several lines, or a NUL, which no path can hold."""
+    """Whether a name has several lines, or a NUL, which no path can contain."""
     return len(name.splitlines()) > 1 or "\0" in name
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
-    """Groups of different names that are equal except for letter case, leading zeros, spaces or a decimal ".0"."""
+def near_duplicates(names: Iterable[str]) -> list[list[str]]:
+    """Group names that differ only in letter case, leading zeros, spaces or a decimal ".0"."""
     groups = defaultdict(set)
     for name in names:
-        groups[_essence(name)].add(name)
+        groups[_canonical(name)].add(name)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
-def _essence(name: str) -> str:
+def _canonical(name: str) -> str:
+    """Remove everything in which near duplicates may differ."""
     name = unicodedata.normalize("NFKC", name).casefold()
     name = "".join(c for c in name if not c.isspace() and unicodedata.category(c) != "Cf")
     return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"^(-?\d+)\.0+$", r"\1", name))
 
 
-class Files:
-    """Finds files whose names are composed (NFC) in a table and decomposed on disk, as macOS has them, or vice versa.
+class FileIndex:
+    """Finds files whose names are composed (NFC) in a table but decomposed on disk, as on macOS, or vice versa.
 
-    Lists each folder once, which is quicker than a million look-ups.
+    It lists each folder once, which is faster than a million look-ups.
     """
 
     def __init__(self):
+        """Start without any folders; they are listed when needed."""
         self._folders: dict[str, _Folder] = {}
 
     def find(self, path: str) -> str | None:
-        """The path as it is on disk; None if there is no file, or if several differ in their composition only."""
+        """Return the path as it is on disk; None if there is no file, or several that differ only in composition."""
         folder, name = os.path.split(path)
         listed = self._list(folder)
         own = name if name in listed.names else listed.composed.get(_composed(name))
         return os.path.join(listed.path, own) if own else None
 
     def hint(self, path: str) -> str:
-        """What lies on disk in place of a file that is not found, as the end of a sentence."""
+        """Say, as the end of a sentence, which similar file is on disk instead of a missing one; "" if none is."""
         folder, name = os.path.split(path)
         other = self._list(folder).lower.get(_composed(name).lower())
         return f" (there is {other}: letter case matters)" if other else ""
@@ -104,11 +106,11 @@ class _Folder:
 
     @cached_property
     def composed(self) -> dict[str, str | None]:
-        """Names by their composed form; None where several share it."""
-        found: dict[str, str | None] = {}
+        """Names by their composed form; None if several names share it."""
+        names: dict[str, str | None] = {}
         for name in self.names:
-            found[_composed(name)] = None if _composed(name) in found else name
-        return found
+            names[_composed(name)] = None if _composed(name) in names else name
+        return names
 
     @cached_property
     def lower(self) -> dict[str, str]:

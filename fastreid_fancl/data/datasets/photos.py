@@ -1,25 +1,26 @@
-"""One photograph of a data set, and the ways in which a data set may lie on disk."""
+"""One photograph of a data set, and the possible layouts of a data set on disk."""
 
 from dataclasses import dataclass
 
-# "test" is scored by leave-one-out; query and gallery are the other way to test.
+# A test is either "test", scored by leave-one-out, or "query" and "gallery".
 SPLITS = ("train", "query", "gallery", "test")
 
 LAYOUT = """Expected one of
   <name>/metadata.csv                            columns path, identity and, if known, split (train and test, or train,
                                                  query and gallery), camera, sequence (or date and time, for bursts of
                                                  a camera), orientation; paths relative to the csv
-  <name>/{train,test}/<identity>/*.jpg           split by folders; photographs lying in train/ itself are unlabelled
-  <name>/{train,query,gallery}/<identity>/*.jpg  the same with queries and a gallery of their own
-  <name>/<identity>/*.jpg                        a folder an identity, split by fastreid_fancl.data.datasets.split
+  <name>/{train,test}/<identity>/*.jpg           split by folders; photographs directly in train/ are unlabelled
+  <name>/{train,query,gallery}/<identity>/*.jpg  the same with query and gallery
+  <name>/<identity>/*.jpg                        one folder per identity, split by fastreid_fancl.data.datasets.split
   <name>/*.jpg                                   unlabelled photographs, all for training"""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph of a data set; ``None`` is not known, ``where`` is the place that says so.
+    """One photograph of a data set; ``None`` means unknown.
 
-    Photographs of one ``sequence`` are of one burst.
+    Photographs of one ``sequence`` belong to one burst. ``where`` is the line or the path that describes the
+    photograph, for messages.
     """
 
     path: str

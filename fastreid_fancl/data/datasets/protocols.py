@@ -1,11 +1,11 @@
-"""What an evaluation compares: leave-one-out, or queries and a gallery of their own.
+"""Evaluation protocols: leave-one-out, or separate queries and gallery.
 
 Leave-one-out: every photograph of an animal with two or more test photographs is a query against all other test
-photographs. An animal's only photograph is in the gallery and no query. The query itself does not count, nor do
-photographs of its animal from its own sequence.
+photographs. The only photograph of an animal is in the gallery but is not a query. The query itself does not count,
+and neither do photographs of the same animal from the same sequence.
 
-The Market-1501 rule of the evaluator does the leaving out: it drops gallery photographs of the query's identity and
-camera. So the "camera" of each photograph is the number of its sequence, one of its own where that is not known.
+The evaluator's Market-1501 rule implements this: it drops gallery photographs with the identity and the camera of the
+query. So each photograph gets the number of its sequence as its "camera", or a number of its own if it has no sequence.
 """
 
 from collections import Counter
@@ -21,8 +21,9 @@ class Protocol(NamedTuple):
     """Queries and gallery of an evaluation.
 
     Attributes:
-        query, gallery: (path, pid, camid) of each photograph. By leave-one-out the queries are in the gallery, too.
-        names: of the identities, ``names[pid]``; empty where a data set has numbers only.
+        query: (path, pid, camid) of each query.
+        gallery: (path, pid, camid) of each gallery photograph. With leave-one-out it includes the queries.
+        names: names of the identities, ``names[pid]``; empty if a data set has only numbers.
     """
 
     query: list[TestItem]
@@ -31,23 +32,23 @@ class Protocol(NamedTuple):
 
     @property
     def photographs(self) -> list[TestItem]:
-        """Each photograph once: the queries, then what else is in the gallery."""
+        """Each photograph once: the queries, then the rest of the gallery."""
         return list(dict.fromkeys([*self.query, *self.gallery]))
 
     @property
     def rows(self) -> list[int]:
-        """Where in `photographs` each query is, and then each of the gallery."""
+        """Position in `photographs` of each query, and then of each gallery photograph."""
         number = {item: row for row, item in enumerate(self.photographs)}
         return [number[item] for item in (*self.query, *self.gallery)]
 
     @property
     def leaves_one_out(self) -> bool:
-        """Whether queries are in the gallery."""
+        """Whether the gallery includes queries."""
         return not set(self.query).isdisjoint(self.gallery)
 
 
 def leave_one_out(photos: Iterable[Photo]) -> Protocol:
-    """The protocol above over photographs with identities, in the order of their paths, whatever order they come in."""
+    """Make the leave-one-out protocol of photographs with identities; the result is sorted by path."""
     photos = sorted(photos, key=lambda photo: photo.path)
     names = sorted({photo.identity for photo in photos})
     pids = {name: pid for pid, name in enumerate(names)}
@@ -61,9 +62,9 @@ def leave_one_out(photos: Iterable[Photo]) -> Protocol:
 
 
 def market1501(photos: Sequence[Photo]) -> Protocol:
-    """The protocol of photographs of the splits query and gallery, in their order.
+    """Make the protocol of photographs of the splits query and gallery, in their order.
 
-    An unknown camera has one number in the query and another in the gallery, so that its matches count.
+    An unknown camera has one number in the query and another in the gallery, so its matches count.
     """
     names = sorted({photo.identity for photo in photos})
     pids = {name: pid for pid, name in enumerate(names)}

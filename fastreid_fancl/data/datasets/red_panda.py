@@ -1,4 +1,4 @@
-"""The red pandas of the FANCL paper, in its protocol."""
+"""The red panda data set of the FANCL paper, with the paper's protocol."""
 
 import logging
 
@@ -8,7 +8,7 @@ from .folder import FolderDataset
 
 logger = logging.getLogger(__name__)
 
-# Table I of the paper: identities and images
+# Table I of the paper: number of identities and of images.
 TABLE_I = {"train": (20, 1967), "query": (23, 138), "gallery": (23, 1382)}
 
 
@@ -22,14 +22,14 @@ class RedPanda(FolderDataset):
     | query   | 23      | 138    | the remaining animals                                         |
     | gallery | 23      | 1,382  | the same 23 animals, other photographs                        |
 
-    The images are not public. Their owners lay them out as ``$FASTREID_DATASETS/RedPanda/metadata.csv``, one row a
-    photograph: ``path`` relative to the csv, ``identity`` (of training images it is only read by supervised methods and
-    to measure clusterings), ``split`` and, if the cameras are known, ``camera``. The split column is needed for
-    comparison with the paper. Folders ``RedPanda/{train,query,gallery}/<identity>/*`` do as well. Numbers that differ
-    from Table I are warned of.
+    The images are not public. Those who have them write ``$FASTREID_DATASETS/RedPanda/metadata.csv`` with one row per
+    photograph: ``path`` relative to the csv, ``identity`` (for training images it is used only by supervised methods
+    and to measure clusterings), ``split`` and, if the cameras are known, ``camera``. The column split is needed for a
+    comparison with the paper. Folders ``RedPanda/{train,query,gallery}/<identity>/*`` work as well. A warning tells if
+    numbers differ from Table I.
 
     Raises:
-        ValueError: as ``FolderDataset``; a missing folder names this layout.
+        ValueError: as ``FolderDataset`` does; for a missing folder the message describes this layout.
     """
 
     dataset_name = "RedPanda"

@@ -1,7 +1,7 @@
-"""Sequences: photographs that a camera took in one burst, and that are too alike to test a search.
+"""Sequences: photographs that a camera took in one burst, which are too similar to test retrieval with.
 
-A table names them in its column `sequence`. Elsewhere they follow from the time and the camera: successive photographs
-of a camera that are at most ``GAP_SECONDS`` apart are of one sequence, whatever animals they show.
+A table names them in its column `sequence`. Otherwise they follow from time and camera: successive photographs of a
+camera that are at most ``GAP_SECONDS`` apart belong to one sequence, whatever animals they show.
 """
 
 import logging
@@ -13,24 +13,25 @@ from datetime import datetime
 
 from ...logs import log_once
 from .. import shorten
-from .names import known
+from .names import clean_name
 from .photos import Photo
 
 logger = logging.getLogger(__name__)
 
 GAP_SECONDS = 60
-# Year first, as in ISO 8601 and EXIF; the order of day and month is a guess otherwise. Fractions and zones are ignored.
+# Year first, as in ISO 8601 and EXIF: otherwise the order of day and month would be a guess. Fractions of a second and
+# time zones are ignored.
 MOMENT = re.compile(r"(\d{4})[-:/](\d\d?)[-:/](\d\d?)[T ]+(\d\d?):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?(?: ?(?:Z|[+-]\d.*))?")
 Moments = dict[str, list[tuple[datetime, int]]]
 
 
 def assign_sequences(photos: Sequence[Photo], rows: Sequence[dict[str, str]], source: str) -> list[Photo]:
-    """Give photographs without a sequence one by their time and camera, where both are known.
+    """Give each photograph without a sequence one that follows from its time and camera, if both are known.
 
     Args:
-        photos: of the rows, in the same order; no result depends on which order that is.
-        rows: fields by column: date and time, or date_time; station where the photograph has no camera.
-        source: the table, for a warning of times that cannot be read.
+        photos: one for each row, in the same order; the result does not depend on the order.
+        rows: fields by column: date and time, or date_time; station if the photograph has no camera.
+        source: the table, for a warning about times that cannot be read.
     """
     moments, unread = _moments(photos, rows)
     if unread:
@@ -42,10 +43,10 @@ def assign_sequences(photos: Sequence[Photo], rows: Sequence[dict[str, str]], so
 
 
 def _moments(photos: Sequence[Photo], rows: Sequence[dict[str, str]]) -> tuple[Moments, list[str]]:
-    """Camera -> (moment, number of the photograph), and the times that cannot be read."""
+    """Collect (moment, number of the photograph) by camera, and the times that cannot be read."""
     moments, unread = defaultdict(list), []
     for n, (photo, row) in enumerate(zip(photos, rows, strict=True)):
-        camera = photo.camera or known(row.get("station", ""))
+        camera = photo.camera or clean_name(row.get("station", ""))
         text = row.get("date_time") or (f"{row['date']} {row['time']}" if row.get("date") and row.get("time") else "")
         if photo.sequence is None and camera is not None and text:
             try:
@@ -56,15 +57,19 @@ def _moments(photos: Sequence[Photo], rows: Sequence[dict[str, str]]) -> tuple[M
 
 
 def _moment(text: str) -> datetime:
-    """Raises ValueError unless the text is a date and a time of day, the year first."""
-    found = MOMENT.fullmatch(text)
-    if found is None:
+    """Parse a date and a time of day, the year first.
+
+    Raises:
+        ValueError: if the text is anything else.
+    """
+    match = MOMENT.fullmatch(text)
+    if match is None:
         raise ValueError(text)
-    return datetime(*(int(part or 0) for part in found.groups()))
+    return datetime(*(int(part or 0) for part in match.groups()))
 
 
 def _bursts(camera: str, taken: list[tuple[datetime, int]]) -> dict[int, str]:
-    """Number of a photograph -> its sequence, named by the camera and the first moment; `taken` is in order."""
+    """Map the number of each photograph to its sequence, named by camera and first moment; `taken` is sorted."""
     names, name, before = {}, "", None
     for moment, n in taken:
         if before is None or (moment - before).total_seconds() > GAP_SECONDS:

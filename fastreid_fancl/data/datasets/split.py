@@ -1,13 +1,13 @@
-"""The split of data sets that have identities but no split.
+"""Split data sets that have identities but no splits.
 
-The rule, a function of the names alone, so that everybody gets the same split of the same folder:
+The rule depends only on names, so everybody gets the same split of the same folder:
 
-1. An identity can be tested if it has two photographs that are not of one sequence. With fewer than four such
-   identities everything is for training.
-2. In the order of the SHA-256 of their names, the first half of these (rounded up) is for training and the second for
-   testing. Identities that cannot be tested and photographs without an identity are for training. No identity is
-   in both.
-3. Photographs of the identities for testing are of the split "test": scored by leave-one-out, see ``protocols``.
+1. An identity can be tested if it has two photographs from different sequences. If fewer than four identities can be
+   tested, everything is for training.
+2. These identities are sorted by the SHA-256 of their names. The first half (rounded up) is for training, the second
+   half for testing. All other identities, and photographs without an identity, are for training. No identity is in
+   both.
+3. Photographs of the identities for testing have the split "test", which leave-one-out scores (see ``protocols``).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ MIN_IDENTITIES = 4
 
 
 def assign_splits(photos: list[Photo]) -> list[Photo]:
-    """Give every photograph a split by the rule above; photographs that have splits are returned as they are."""
+    """Assign splits by the rule above; if any photograph has a split, return all of them unchanged."""
     if any(photo.split for photo in photos):
         return photos
     by_identity: dict[str, list[Photo]] = defaultdict(list)
@@ -32,8 +32,8 @@ def assign_splits(photos: list[Photo]) -> list[Photo]:
     return [replace(photo, split="test" if photo.identity in tested else "train") for photo in photos]
 
 
-def why_untested(photos: list[Photo]) -> str | None:
-    """What the rule above lacks to split photographs of known identities for a test; None without identities."""
+def no_test_reason(photos: list[Photo]) -> str | None:
+    """Say why the rule above gives no test photographs; None if there are no identities."""
     by_identity: dict[str, list[Photo]] = defaultdict(list)
     for photo in photos:
         if photo.identity is not None:
@@ -42,10 +42,9 @@ def why_untested(photos: list[Photo]) -> str | None:
         return None
     testable = sum(_can_be_tested(own) for own in by_identity.values())
     return (
-        "without splits the test takes half of the identities that have two photographs or more (of two sequences, "
-        f"where these are known), and needs at least {MIN_IDENTITIES} of them: {testable} of {len(by_identity)} "
-        "identities have. "
-        "Add photographs or a split column, or leave it out of DATASETS.TESTS"
+        "without splits, half of the identities that have two photographs or more (from two sequences, "
+        f"if these are known) are for testing, if there are at least {MIN_IDENTITIES} of them: {testable} of "
+        f"{len(by_identity)} identities qualify. Add photographs or a split column, or leave it out of DATASETS.TESTS"
     )
 
 

@@ -1,4 +1,4 @@
-"""The drawn data sets: made under $FASTREID_DATASETS the first time they are asked for, then read like any folder."""
+"""The synthetic data sets: drawn below $FASTREID_DATASETS when first requested, then read like any folder."""
 
 import contextlib
 import logging
@@ -15,12 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 class SyntheticDataset(FolderDataset):
-    """A data set drawn by ``fastreid_fancl.data.synthetic``; several processes may ask for it at once."""
+    """A data set drawn by ``fastreid_fancl.data.synthetic``; several processes may request it at the same time."""
 
     def locate(self, root: str) -> str:
+        """Return the folder of this data set below ``root``, and draw it first if necessary."""
         try:
             with contextlib.ExitStack() as stack:
-                with contextlib.suppress(OSError):  # a folder that is only read needs no lock
+                with contextlib.suppress(OSError):  # a read-only folder needs no lock
                     stack.enter_context(exclusive_lock(os.path.join(root, f".{self.dataset_name}.lock")))
                 return self._drawn(root)
         except OSError as error:
@@ -30,7 +31,7 @@ class SyntheticDataset(FolderDataset):
             ) from error
 
     def _drawn(self, root: str) -> str:
-        """The folder, drawn now if it is not there or of an earlier version."""
+        """Return the folder, drawn now if it is missing or from an earlier version."""
         is_there = os.path.exists(os.path.join(root, self.dataset_name))
         if not is_there:
             logger.info("Drawing %s in %s, once", self.dataset_name, os.path.abspath(root))
@@ -49,4 +50,4 @@ def _register(name: str) -> type[SyntheticDataset]:
 
 
 SYNTHETIC = {name: _register(name) for name in NAMES}
-"""The classes by name."""
+"""The classes of the synthetic data sets, by name."""

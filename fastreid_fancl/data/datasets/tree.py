@@ -1,4 +1,4 @@
-"""Data sets whose folders say what is what."""
+"""Data sets whose splits and identities are given by folders."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...logs import log_once
 from .. import shorten
-from .names import has_break, is_guessed_missing, known
+from .names import clean_name, has_break, is_guessed_missing
 from .photos import LAYOUT, SPLITS, Photo
 
 logger = logging.getLogger(__name__)
@@ -29,38 +29,39 @@ SUFFIXES = (
 
 
 def read_folders(folder: str) -> list[Photo]:
-    """Read photographs that are ordered by folders, by the rules of ``LAYOUT``.
+    """Read photographs that are sorted into folders as in ``LAYOUT``.
 
-    Sub-folders are identities only if there are several, all photographs lie in them and none deeper; otherwise
-    photographs without split folders are unlabelled, with a warning if few lie elsewhere. Hidden files and other types
-    are passed over and counted.
+    Sub-folders are identities only if there are several and every photograph is directly in one of them. Otherwise
+    photographs without split folders are unlabelled; a warning tells if only few photographs prevent sub-folders from
+    being identities. Hidden files and files of other types are skipped; the latter are counted in a warning.
 
     Raises:
-        ValueError: test, query or gallery photographs outside a folder of an identity; a split named otherwise.
+        ValueError: if test, query or gallery photographs are not in the folder of an identity, or if a split has
+            another name.
     """
     parts = list(_walk(folder))
     tops = {path[0] for path in parts if len(path) > 1}
     if any(top.lower() in SPLITS for top in tops):
         return _split_folders(folder, parts, tops)
     if len(tops) > 1 and all(len(path) == 2 for path in parts):
-        message = f"{folder}: its {len(tops)} folders are taken as identities; write a metadata.csv if they are not"
+        message = f"{folder}: its {len(tops)} folders are used as identities; write a metadata.csv if they are not"
         log_once(logger, logging.INFO, message)
         return [_folder_photo(folder, path, path[0], None) for path in parts]
     _warn_of_strays(folder, parts)
     if parts:
-        message = f"{folder}: its photographs are taken as unlabelled; write a metadata.csv if their animals are known"
+        message = f"{folder}: its photographs are used as unlabelled; write a metadata.csv if their animals are known"
         log_once(logger, logging.INFO, message)
     return [_folder_photo(folder, path, None, "train") for path in parts]
 
 
 def _warn_of_strays(folder: str, parts: list[tuple[str, ...]]) -> None:
-    """Warn where several folders look like identities, and a few photographs elsewhere keep them from being that."""
+    """Warn if several folders look like identities, but a few photographs elsewhere rule that out."""
     strays = [os.path.join(*path) for path in parts if len(path) != 2]
     tops = {path[0] for path in parts if len(path) == 2}
     if len(tops) > 1 and len(strays) < len(parts) / 2:
         message = (
-            f"{len(tops)} folders look like identities, but all {len(parts)} photographs are taken as unlabelled, as "
-            f"{len(strays)} lie elsewhere, such as {strays[0]}; move or remove these, or write a metadata.csv"
+            f"{len(tops)} folders look like identities, but all {len(parts)} photographs are used as unlabelled, "
+            f"because {len(strays)} lie elsewhere, such as {strays[0]}; move or remove these, or write a metadata.csv"
         )
         log_once(logger, logging.WARNING, f"{folder}: {message}")
 
@@ -71,7 +72,7 @@ def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) ->
     problems += [
         f"{os.path.join(*path)} lies in no folder of an identity"
         for path in parts
-        if path[0].lower() in SPLITS[1:] and (len(path) == 2 or len(path) > 2 and known(path[1]) is None)
+        if path[0].lower() in SPLITS[1:] and (len(path) == 2 or len(path) > 2 and clean_name(path[1]) is None)
     ]
     if problems:
         raise ValueError(f"{folder}: {len(problems)} problems\n{shorten(problems)}\n{LAYOUT}")
@@ -85,18 +86,20 @@ def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) ->
 
 
 def _folder_photo(folder: str, parts: tuple[str, ...], name: str | None, split: str | None) -> Photo:
-    identity = None if name is None else known(name)
+    identity = None if name is None else clean_name(name)
     if name is not None and is_guessed_missing(name):
-        message = f"the photographs in a folder {name!r} are taken as of unknown animals; rename it if it is a name"
+        message = (
+            f"the photographs in the folder {name!r} count as unknown animals; rename the folder if this is a name"
+        )
         log_once(logger, logging.WARNING, f"{folder}: {message}")
     return Photo(os.path.join(folder, *parts), identity, split, where=os.path.join(*parts))
 
 
 def _walk(folder: str) -> Iterator[tuple[str, ...]]:
-    """The parts of the path of every photograph below ``folder``, in sorted order; follows links, each folder once."""
+    """Yield the parts of the path of every photograph below ``folder``, sorted; follow links, but each folder once."""
     skipped: Counter[str] = Counter()
     seen = {os.path.realpath(folder)}
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
         folders[:] = sorted(f for f in folders if not _hidden(f) and _is_new(os.path.join(here, f), seen))
         relative = os.path.relpath(here, folder)
         for name in sorted(files):
@@ -110,17 +113,17 @@ def _walk(folder: str) -> Iterator[tuple[str, ...]]:
         log_once(logger, logging.WARNING, f"{folder}: {skipped.total()} files of other types are not used: {kinds}")
 
 
-def _refuse(error: OSError) -> None:
-    raise ValueError(f"The folder {error.filename} cannot be read ({error.strerror}): mend that, or move it.")
+def _raise_unreadable(error: OSError) -> None:
+    raise ValueError(f"The folder {error.filename} cannot be read ({error.strerror}): make it readable, or move it.")
 
 
 def _check_name(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"The name of {path!r} is not UTF-8, and no table could hold it: rename it.") from None
+        raise ValueError(f"The name of {path!r} is not UTF-8, so no table can hold it: rename it.") from None
     if has_break(path):
-        raise ValueError(f"The name of {path!r} has a line break, and no table could hold it: rename it.")
+        raise ValueError(f"The name of {path!r} has a line break, so no table can hold it: rename it.")
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Drawn photographs of animals: data sets that need no download, with known identities."""
+"""Synthetic photographs of animals: data sets with known identities that need no download."""
 
 from .write import NAMES, build
 

@@ -1,7 +1,7 @@
-"""Animals: what an individual looks like, drawn from the ranges of its species.
+"""Animals: the random appearance of an individual, within the ranges of its species.
 
-An identity is a build (proportions) and coats (colours and markings of trunk, head, ears, legs and tail). It is drawn
-once for each animal; everything else (pose, view, light, place, camera) is drawn for each picture.
+An identity consists of a build (proportions) and coats (colours and markings of trunk, head, ears, legs and tail). It
+is sampled once per animal; everything else (pose, view, light, place, camera) is sampled for each picture.
 """
 
 import colorsys
@@ -40,7 +40,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Animal:
-    """One individual; ``poses`` says how often it is seen in each (see ``pose``)."""
+    """One individual; ``poses`` has the probability of each pose (see ``pose``)."""
 
     build: Build
     trunk: Coat
@@ -55,12 +55,12 @@ class Animal:
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """RGB in [0, 1] of a hue in degrees."""
+    """Convert a hue in degrees, a saturation and a value to RGB in [0, 1]."""
     return np.array(colorsys.hsv_to_rgb(hue / 360 % 1, min(max(saturation, 0), 1), min(max(value, 0), 1)), np.float32)
 
 
 def blots(colour, centres, reach, **kwargs) -> Marking:
-    """A marking of several blots, each reaching as far as ``reach`` says (one number, three, or (M, 3))."""
+    """Make a marking of several blots with half sizes ``reach`` (one number, three, or (M, 3))."""
     centres = np.atleast_2d(np.asarray(centres, np.float32))
     return Marking(colour, centres, np.broadcast_to(np.asarray(reach, np.float32), centres.shape), **kwargs)
 
@@ -69,7 +69,7 @@ PLAIN_EYE = Coat(np.float32([0.05, 0.04, 0.04]), np.float32([0.02, 0.02, 0.02]),
 
 
 def red_panda(rng: np.random.Generator) -> Animal:
-    """A red panda: rust coat, black legs, white face with tear stripes, a ringed bushy tail."""
+    """Sample a red panda: rust coat, black legs, white face with tear stripes, a bushy ringed tail."""
     u = rng.uniform
     build = Build(
         girth=u(0.19, 0.29), hip=u(0.85, 1.1), shoulder=u(0.8, 1.0), neck=u(0.12, 0.2), neck_girth=u(0.14, 0.18),
@@ -96,7 +96,7 @@ def red_panda(rng: np.random.Generator) -> Animal:
 
 
 def _panda_trunk(rng, rust, dark, gold) -> Coat:
-    """Rust above, black below, and a few lighter or darker patches of this animal's own."""
+    """Rust above and black below, with a few individual lighter or darker patches."""
     u = rng.uniform
     markings = []
     if u() < 0.6:
@@ -139,13 +139,13 @@ def _muzzle_spots(rng, dark) -> tuple[Marking, ...]:
 
 
 def _sock(rng, dark, rust) -> Coat:
-    """A dark leg whose upper part may be rust, and now and then a pale paw."""
+    """A dark leg whose upper part may be rust."""
     top = rng.uniform(-0.2, 0.6)
     return Coat(dark, dark, markings=(blots(rust, (0, 0, 0), (max(top, 0.01), INF, INF)),), ragged=0.1)
 
 
 def _ringed_tail(rng, pale, middle, dark) -> Coat:
-    """Rings of this animal's own number, width and spacing, and a dark tip."""
+    """Rings whose number, widths and spacing are individual, and a dark tip."""
     n = rng.integers(4, 10)
     gaps = rng.uniform(0.6, 1.4, n + 1)
     at = np.cumsum(gaps)[:-1] / gaps.sum()

@@ -1,4 +1,4 @@
-"""Where the photographer stands, light and lens: from the colours of a scene to the bytes of a photograph."""
+"""The camera: viewpoint, light, lens and sensor, from the colours of a scene to the bytes of a photograph."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,22 @@ from .scene import clouds
 
 @dataclass(frozen=True)
 class Camera:
-    """How much photographs of one data set differ, as standard deviations or ranges.
+    """How much the photographs of one data set differ, as standard deviations or ranges.
 
     Attributes:
-        warmth: of the colour temperature (log gain of red against blue).
-        tint: of green against the rest.
-        exposure: of the brightness, in stops.
-        contrast: of the gamma's logarithm.
-        shade: how deep the shadows of leaves or bars may be, 0 to 1.
+        warmth: standard deviation of the colour temperature (log gain of red against blue).
+        tint: standard deviation of the log gain of green.
+        exposure: standard deviation of the brightness, in stops.
+        contrast: standard deviation of the logarithm of gamma.
+        shade: largest depth of the shadows of leaves or bars, 0 to 1.
         blur: largest blur, as a share of the height.
         noise: largest standard deviation of the sensor noise.
         quality: range of the JPEG quality.
-        yaw, tilt: ranges of the angles (radians) from which an animal is seen: from ahead or behind, and from above.
-        framing: range of the animal's size, as a share of what fills the picture.
-        sun: how far the light comes from ahead or behind, and the range of its height.
-        ambient: range of the share of light that comes from everywhere.
+        yaw: range of the angle (radians) by which the view turns towards the animal's front or back.
+        tilt: range of the angle (radians) by which the camera looks down.
+        framing: range of the animal's size, where 1 fills the picture.
+        sun: standard deviation of the light's horizontal direction, and the range of its height.
+        ambient: range of the share of ambient light.
         occluded: share of pictures with something in front of the animal.
     """
 
@@ -44,7 +45,7 @@ class Camera:
     occluded: float = 0.2
 
     def expose(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) float RGB in [0, 1] -> (H, W, 3) uint8 RGB."""
+        """Expose a scene (H, W, 3), float RGB in [0, 1]: (H, W, 3) uint8 RGB."""
         shape = image.shape[:2]
         if rng.random() < 0.5:
             soft = clouds(rng, shape, rng.uniform(1.5, 5))
@@ -66,7 +67,7 @@ class Camera:
         return image
 
     def encode(self, rng: np.random.Generator, photograph: np.ndarray) -> bytes:
-        """(H, W, 3) uint8 RGB -> JPEG bytes."""
+        """Encode a photograph (H, W, 3), uint8 RGB, as JPEG."""
         quality = int(rng.integers(*self.quality, endpoint=True))
         done, data = cv2.imencode(".jpg", photograph[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         assert done

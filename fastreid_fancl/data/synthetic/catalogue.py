@@ -1,4 +1,4 @@
-"""What each drawn data set holds."""
+"""The contents of each synthetic data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from .camera import Camera
 from .species import other_animal
 
 SPECIES: dict[str, Callable[[np.random.Generator], Animal]] = {"panda": red_panda, "other": other_animal}
-# A zoo: even light, seen from the side; pictures of one panda differ by its pose more than by their colours.
+# A zoo: even light, views from the side. Pictures of one panda differ more in pose than in colour.
 PANDA_CAMERA = Camera(
     warmth=0.015, tint=0.006, exposure=0.05, contrast=0.03, shade=0.1, blur=0.004, noise=0.012, occluded=0.1,
     yaw=(-0.45, 0.1), tilt=(0.0, 0.25), framing=(0.92, 1.02), sun=(0.2, 0.5, 0.9), ambient=(0.6, 0.75),
@@ -20,16 +20,21 @@ SOURCE_CAMERA = Camera(warmth=0.06, exposure=0.3, contrast=0.1, shade=0.4, blur=
 
 @dataclass(frozen=True)
 class Recipe:
-    """A data set: whom it shows, how often, where, and with which camera.
+    """Recipe of a data set: which animals it shows, how often, where, and with which camera.
 
     Attributes:
         species: key of ``SPECIES``; also the first part of every identity's name.
-        train, test: animals to train on and to test on; nobody is both.
-        train_images, gallery_images: how many in all, dealt out unevenly, as photographs of real animals are.
-        queries: images of each test animal that ask.
-        places: where the animals live (``scene.PLACES``).
-        travellers: how many of the training animals are also photographed in ``elsewhere``.
+        train: number of training animals.
+        train_images: number of training images, unevenly distributed, as photographs of real animals are.
+        test: number of test animals, all different from the training animals.
+        queries: query images per test animal.
+        gallery_images: number of gallery images, unevenly distributed.
         size: width and height in pixels.
+        seed: seed of everything that is random.
+        camera: camera of all photographs.
+        places: where the animals live (``scene.PLACES``).
+        travellers: number of training animals that are also photographed in ``elsewhere``.
+        elsewhere: the other place of these animals.
     """
 
     species: str
@@ -46,23 +51,23 @@ class Recipe:
     elsewhere: str = "outdoor"
 
     def animal(self, number: int) -> Animal:
-        """The animal of a number, always the same."""
+        """Return the animal with this number, always the same."""
         return SPECIES[self.species](np.random.default_rng([self.seed, 0, number]))
 
-    def shots(self) -> list["Shot"]:
-        """Every photograph of the data set, in order."""
+    def photographs(self) -> list["PlannedPhotograph"]:
+        """List every photograph of the data set, in order."""
         rng = np.random.default_rng([self.seed, 1])
-        shots = []
-        for animal, count in enumerate(_deal(rng, self.train_images, self.train)):
-            shots += self._of(rng, "train", animal, count, animal < self.travellers)
+        planned = []
+        for animal, count in enumerate(_uneven_counts(rng, self.train_images, self.train)):
+            planned += self._of(rng, "train", animal, count, animal < self.travellers)
         tested = range(self.train, self.train + self.test)
         for split, counts in (
             ("query", [self.queries] * self.test),
-            ("gallery", _deal(rng, self.gallery_images, self.test)),
+            ("gallery", _uneven_counts(rng, self.gallery_images, self.test)),
         ):
             for animal, count in zip(tested, counts, strict=True):
-                shots += self._of(rng, split, animal, count, False)
-        return [Shot(self, number, *shot) for number, shot in enumerate(shots)]
+                planned += self._of(rng, split, animal, count, False)
+        return [PlannedPhotograph(self, number, *fields) for number, fields in enumerate(planned)]
 
     def _of(self, rng, split: str, animal: int, count: int, travels: bool) -> list[tuple[str, int, str]]:
         return [
@@ -72,10 +77,10 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One photograph to be taken; its number alone decides what is random in it."""
+class PlannedPhotograph:
+    """One photograph to draw; everything random in it depends on its number and the seed of its recipe."""
 
-    plan: Recipe
+    recipe: Recipe
     number: int
     split: str
     animal: int
@@ -83,18 +88,21 @@ class Shot:
 
     @property
     def identity(self) -> str:
-        return f"{self.plan.species}{self.animal:03d}"
+        """Name of the animal."""
+        return f"{self.recipe.species}{self.animal:03d}"
 
     @property
     def path(self) -> str:
+        """Path below the folder of the data set."""
         return f"images/{self.split}/{self.identity}_{self.number:05d}.jpg"
 
     def rng(self) -> np.random.Generator:
-        return np.random.default_rng([self.plan.seed, 2, self.number])
+        """Make the generator of everything random in this photograph."""
+        return np.random.default_rng([self.recipe.seed, 2, self.number])
 
 
-def _deal(rng: np.random.Generator, images: int, animals: int) -> np.ndarray:
-    """How many of the images show each animal: unequal by up to a half of the mean, ``images`` in all."""
+def _uneven_counts(rng: np.random.Generator, images: int, animals: int) -> np.ndarray:
+    """Draw the number of images of each animal, about 0.5 to 1.5 times the mean; the sum is ``images``."""
     share = rng.uniform(0.5, 1.5, animals)
     ends = np.round(np.cumsum(share) / share.sum() * images).astype(int)
     return np.diff(ends, prepend=0)

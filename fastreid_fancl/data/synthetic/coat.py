@@ -1,8 +1,9 @@
-"""Coats: the colour of a body at a place on it.
+"""Coats: the colour of a body at each place on it.
 
-A place has three numbers (see `draw`): along, left and up for a tube; forward, left and up on the unit sphere for an
-ellipsoid. Every marking is made of soft blots in that space, which bend and turn with the body: the rings of a tail are
-blots that are narrow along it and without end around it, a tear stripe is narrow across, a spot is small in all three.
+A place has three coordinates (see `draw`): along, left and up for a tube; forward, left and up on the unit sphere for
+an ellipsoid. A marking consists of soft blots in these coordinates, so it bends and turns with the body. The rings of a
+tail are blots that are narrow along it and infinite in the other directions, a tear stripe is narrow across, and a spot
+is small in all three directions.
 """
 
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ class Marking:
     Attributes:
         colour: (3,) RGB in [0, 1].
         centres: (M, 3) places.
-        reach: (M, 3) half sizes; inf for without end.
+        reach: (M, 3) half sizes; may be infinite.
         soft: width of the border, as a share of the size.
-        mirrored: whether left and right carry the same blots (centres given on the left).
-        strength: how much of the colour shows, 0 to 1.
+        mirrored: whether left and right have the same blots; the centres are then on the left.
+        strength: opacity of the colour, 0 to 1.
     """
 
     colour: np.ndarray
@@ -31,7 +32,7 @@ class Marking:
     strength: float = 1.0
 
     def cover(self, place: np.ndarray) -> np.ndarray:
-        """(P,) how much of the marking lies on each of the (P, 3) places, 0 to 1."""
+        """Opacity of the marking at each of the places (P, 3): (P,), 0 to 1."""
         if self.mirrored:
             place = _left(place)
         weight = 1 / self.reach**2
@@ -50,15 +51,16 @@ def _left(place: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Coat:
-    """What a part of the body looks like: a back and a belly colour, and markings over them.
+    """Appearance of a part of the body: a back colour, a belly colour, and markings over them.
 
     Attributes:
-        back, belly: (3,) RGB in [0, 1].
-        level: where back turns to belly, -1 (lowest) to 1.
-        markings: drawn in this order.
-        fur: strength of the hair's light and dark.
-        ragged: how far hair makes the outline rough, as a share of the radius.
-        wobble: how irregular the borders of markings are.
+        back: (3,) RGB in [0, 1] of the back.
+        belly: (3,) RGB in [0, 1] of the belly.
+        level: height at which the back turns into the belly, -1 (lowest) to 1.
+        markings: painted in this order.
+        fur: contrast of the hair.
+        ragged: roughness of the outline, as a share of the radius.
+        wobble: irregularity of the borders of markings.
     """
 
     back: np.ndarray
@@ -70,7 +72,7 @@ class Coat:
     wobble: float = 0.06
 
     def colour(self, place: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """(P, 3) RGB at the (P, 3) places; ``noise`` (P, 2) is fine and slow."""
+        """RGB (P, 3) at the places (P, 3); ``noise`` (P, 2) has a fine and a slow part."""
         place = (place + self.wobble * (0.3 * noise[:, :1] + 0.9 * noise[:, 1:])).astype(np.float32)
         share = np.clip((place[:, 2] - self.level) * 2 + 0.5, 0, 1)[:, None]
         colour = self.belly + share * (self.back - self.belly)

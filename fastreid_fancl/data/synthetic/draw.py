@@ -1,8 +1,8 @@
-"""Solid bodies on a picture: tubes and ellipsoids with a coat, seen along one direction.
+"""Draw solid bodies, tubes and ellipsoids with a coat, in orthographic projection.
 
-Coordinates of the camera: x to the right, y down, z towards the viewer, all in pixels. A body is drawn only where it is
-nearer than what was drawn before, so parts may be given in any order and grow into each other. Letters: (h, w) a window
-of the picture, (P,) its pixels that the body covers.
+Camera coordinates: x to the right, y down, z towards the viewer, all in pixels. A body is drawn only where it is nearer
+than everything drawn before, so parts may be drawn in any order and may overlap.
+Shapes: (h, w) a window of the picture, (P,) its pixels that the body covers.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ NOISE_SIZE = 512
 
 @lru_cache(maxsize=1)
 def fur_noise() -> np.ndarray:
-    """(NOISE_SIZE, NOISE_SIZE, 2): fine hair with a slight grain, and slow wobble; about -1 to 1, always the same."""
+    """Noise (NOISE_SIZE, NOISE_SIZE, 2) of fine hair and of slow wobble; about -1 to 1, always the same."""
     rng = np.random.default_rng(7)
     fine = cv2.GaussianBlur(rng.standard_normal((NOISE_SIZE, NOISE_SIZE)).astype(np.float32), (0, 0), 0.9)
     slow = cv2.GaussianBlur(rng.standard_normal((NOISE_SIZE, NOISE_SIZE)).astype(np.float32), (0, 0), 6)
@@ -27,7 +27,7 @@ def fur_noise() -> np.ndarray:
 
 @dataclass
 class Canvas:
-    """A picture in the making: colours in [0, 1], the depth of what lies there, and the light."""
+    """An unfinished picture: its colours in [0, 1], the depth of each pixel, and the light."""
 
     image: np.ndarray
     light: np.ndarray
@@ -39,19 +39,19 @@ class Canvas:
         self.depth = np.full(self.image.shape[:2], -np.inf, np.float32)
 
     def window(self, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice] | None:
-        """The part of the picture between two points (x, y), or None where they miss it."""
+        """Return the part of the picture between two points (x, y), or None if there is none."""
         height, width = self.depth.shape
         x0, y0 = np.maximum(np.floor(low[:2]).astype(int) - 1, 0)
         x1, y1 = np.minimum(np.ceil(high[:2]).astype(int) + 2, (width, height))
         return (slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 else None
 
     def noise(self, window: tuple[slice, slice]) -> np.ndarray:
-        """(h, w, 2) fur noise of a window."""
+        """Return the fur noise (h, w, 2) of a window."""
         rows, columns = ((np.arange(s.start, s.stop) + o) % NOISE_SIZE for s, o in zip(window, self.shift, strict=True))
         return fur_noise()[rows[:, None], columns]
 
     def put(self, window, inside, alpha, depth, normal, colour) -> None:
-        """Blend the (P,) covered pixels of a window into the picture where they are nearer than what is there."""
+        """Blend the (P,) covered pixels of a window into the picture where they are nearer than its pixels."""
         y, x = inside
         y, x = y + window[0].start, x + window[1].start
         alpha = alpha * (depth > self.depth[y, x])
@@ -63,13 +63,15 @@ class Canvas:
 
 
 def tube(canvas: Canvas, points: np.ndarray, radii: np.ndarray, up: np.ndarray, side: np.ndarray, coat: Coat) -> None:
-    """Draw a body swept along a line, thick as ``radii`` says: a trunk, a leg, a tail.
+    """Draw a body along a line, with the radii ``radii``: a trunk, a leg, a tail.
 
     Args:
+        canvas: changed in place.
         points: (N, 3) in pixels.
         radii: (N,) in pixels.
-        up, side: (N, 3) unit vectors from the line to the animal's back and to its left.
-        coat: asked for the colour at (place along the line 0..1, towards the left -1..1, towards the back -1..1).
+        up: (N, 3) unit vectors from the line to the animal's back.
+        side: (N, 3) unit vectors from the line to the animal's left.
+        coat: gives the colour at (along the line 0..1, towards the left -1..1, towards the back -1..1).
     """
     window = canvas.window((points[:, :2] - radii[:, None]).min(0), (points[:, :2] + radii[:, None]).max(0))
     if window is None:
@@ -104,10 +106,11 @@ def ellipsoid(canvas: Canvas, centre: np.ndarray, axes: np.ndarray, radii: np.nd
     """Draw an ellipsoid: a head, a muzzle, an ear, an eye.
 
     Args:
+        canvas: changed in place.
         centre: (3,) in pixels.
-        axes: (3, 3) its forward, left and up unit vectors, as rows.
-        radii: (3,) in pixels along them.
-        coat: asked for the colour at a point of the unit sphere (forward, left, up).
+        axes: (3, 3) forward, left and up unit vectors, as rows.
+        radii: (3,) in pixels along the axes.
+        coat: gives the colour at a point of the unit sphere (forward, left, up).
     """
     half = np.sqrt(((axes * radii[:, None]) ** 2).sum(0))
     window = canvas.window(centre - half, centre + half)

@@ -1,4 +1,4 @@
-"""An animal in a pose, placed before the camera and drawn part by part."""
+"""Place an animal in a pose before the camera and draw it part by part."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,14 @@ from .pose import Line, Pose
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera stands: ``yaw`` the animal's heading in the picture (0 right, pi left, -pi/2 at the viewer),
-    ``tilt`` how far the camera looks down; then ``scale`` pixels a trunk length and ``origin`` the hip's pixel."""
+    """Viewpoint of the camera.
+
+    Attributes:
+        yaw: the animal's heading in the picture: 0 right, pi left, -pi/2 towards the viewer.
+        tilt: angle by which the camera looks down.
+        scale: pixels per trunk length.
+        origin: pixel of the hip.
+    """
 
     yaw: float
     tilt: float
@@ -20,18 +26,18 @@ class View:
     origin: tuple[float, float] = (0.0, 0.0)
 
     def directions(self, world: np.ndarray) -> np.ndarray:
-        """(..., 3) world vectors -> camera vectors of the same length."""
+        """Rotate world vectors (..., 3) into camera vectors of the same length."""
         c, s, ct, st = np.cos(self.yaw), np.sin(self.yaw), np.cos(self.tilt), np.sin(self.tilt)
         matrix = np.array([[c, -s * st, -s * ct], [-s, -c * st, -c * ct], [0, -ct, st]])
         return world @ matrix
 
     def points(self, world: np.ndarray) -> np.ndarray:
-        """(..., 3) world points -> pixels (depth in pixels too)."""
+        """Project world points (..., 3) to pixels; the depth is in pixels too."""
         return self.directions(world) * self.scale + np.array([*self.origin, 0.0])
 
 
 def outline(animal: Animal, pose: Pose, view: View) -> tuple[np.ndarray, np.ndarray]:
-    """(2,) low and high corners, in trunk lengths around the hip, of what the animal takes up."""
+    """Bounding box of the animal: its low and high corner, (2,) each, in trunk lengths around the hip."""
     build = animal.build
     parts = [(pose.trunk.points, build.girth), (pose.tail.points, build.tail_girth)]
     parts += [(leg.points, build.leg_girth) for leg in pose.legs]
@@ -67,7 +73,7 @@ def _draw_head(canvas: Canvas, animal: Animal, pose: Pose, view: View) -> None:
     radii = size * np.array([build.head_long, 0.98, 0.85])
 
     def blob(coat, at, half, turn=None) -> None:
-        """A part at ``at``, in head radii."""
+        """Draw a part at ``at``, in head radii."""
         centre = view.points(pose.head + (np.asarray(at) * radii) @ pose.head_axes)
         own = axes if turn is None else view.directions(turn @ pose.head_axes)
         ellipsoid(canvas, centre, own, np.asarray(half) * size * view.scale, coat)

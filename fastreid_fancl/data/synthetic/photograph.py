@@ -1,4 +1,4 @@
-"""One photograph: an animal, a moment, a place, a camera."""
+"""Draw one photograph of an animal at a place with a camera."""
 
 import numpy as np
 
@@ -16,14 +16,14 @@ def take_photograph(
     """Draw one photograph of an animal.
 
     Args:
-        animal: whom.
+        animal: the animal to draw.
         place: a name in ``scene.PLACES``.
-        camera: its noise.
+        camera: ranges of viewpoint, light and noise.
         size: width and height in pixels.
-        rng: decides everything else.
+        rng: source of everything random.
 
     Returns:
-        The JPEG file and the orientation, "left" or "right", that the animal heads to.
+        The bytes of the JPEG file, and the direction in which the animal heads, "left" or "right".
     """
     width, height = size
     left = rng.random() < 0.5
@@ -48,12 +48,12 @@ def take_photograph(
 
 
 def _aim(rng, view: View, low, high, size, framing) -> tuple[View, np.ndarray, np.ndarray]:
-    """Fill the picture with the animal, more or less: a loose box around it, or a tight one that cuts something off."""
+    """Frame the animal: loosely, or so tightly that something is cut off."""
     width, height = size
     span = high - low
     scale = min(width / span[0], height / span[1]) * rng.uniform(*framing)
-    room = np.array(size) - span * scale
-    corner = room * rng.uniform(0.2, 0.8, 2) + rng.normal(0, 0.03, 2) * height
+    margin = np.array(size) - span * scale
+    corner = margin * rng.uniform(0.2, 0.8, 2) + rng.normal(0, 0.03, 2) * height
     origin = corner - low * scale
     placed = View(view.yaw, view.tilt, scale, (float(origin[0]), float(origin[1])))
     return placed, corner, corner + span * scale

@@ -1,7 +1,7 @@
-"""Poses: where the joints of an animal are in one picture.
+"""Poses: the positions of an animal's joints in one picture.
 
-World coordinates, in trunk lengths: x forward, y left, z up, the ground at z = 0 (below it for animals that lie on a
-branch). A pose is lines for the trunk (hip to head), the tail and the legs, and the frame of the head.
+World coordinates, in trunk lengths from the hip: x forward, y left, z up. A pose consists of lines for the trunk (hip
+to head), the tail and the legs, and the orientation of the head.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .animals import Animal
 
 @dataclass
 class Line:
-    """A bent line: (N, 3) points and, at each, unit vectors to the animal's back and to its left."""
+    """A bent line: points (N, 3) and, at each, unit vectors towards the animal's back and its left."""
 
     points: np.ndarray
     up: np.ndarray
@@ -22,6 +22,8 @@ class Line:
 
 @dataclass
 class Pose:
+    """The lines of trunk, tail and legs, and the position and the axes (forward, left, up) of the head."""
+
     name: str
     trunk: Line
     tail: Line
@@ -31,7 +33,7 @@ class Pose:
 
 
 def frame(yaw, pitch) -> np.ndarray:
-    """(..., 3, 3) rows forward, left, up of something that heads to ``yaw`` (from x to y) and rises by ``pitch``."""
+    """Axes (..., 3, 3), as rows forward, left and up, for a heading ``yaw`` (from x to y) and a slope ``pitch``."""
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     zero = np.zeros_like(cy * cp)
     forward = np.stack([cp * cy, cp * sy, sp + zero], -1)
@@ -40,7 +42,7 @@ def frame(yaw, pitch) -> np.ndarray:
 
 
 def line(start: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, lengths: np.ndarray, backward: bool = False) -> Line:
-    """A line from a start through segments of given headings; a tail runs backward, its left is the animal's."""
+    """Join segments of given headings and lengths to a line; a tail runs `backward`, so its left side is swapped."""
     axes = frame(yaw, pitch)
     points = start + np.concatenate([np.zeros((1, 3)), np.cumsum(axes[:, 0] * lengths[:, None], axis=0)])
     sign = -1 if backward else 1
@@ -49,7 +51,7 @@ def line(start: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, lengths: np.ndar
 
 
 def draw_pose(animal: Animal, rng: np.random.Generator, facing: float) -> Pose:
-    """Choose a pose at random; ``facing`` is the yaw of somebody whom the animal may turn its head to."""
+    """Choose a random pose; the animal may turn its head towards the yaw ``facing``."""
     name = str(rng.choice(list(animal.poses), p=list(animal.poses.values())))
     build = animal.build
     bend, arch = rng.normal(0, 0.12), rng.normal(0.0, 0.1)
@@ -84,7 +86,7 @@ def _wrap(angle: float) -> float:
 
 
 def _legs(animal: Animal, trunk: Line, name: str, yaw: np.ndarray, rng: np.random.Generator) -> list[Line]:
-    """Hind legs, then fore legs, right and left: thigh, shank and paw. Angles: 0 hangs down, positive is forward."""
+    """Hind legs, then fore legs, right before left, each of thigh, shank and paw. Angle 0 is down, positive forward."""
     build, legs, gait = animal.build, [], rng.uniform(0, 2 * np.pi)
     for fore in (False, True):
         for left in (-1, 1):
@@ -110,7 +112,7 @@ def _tail(animal: Animal, trunk: Line, name: str, yaw: float, bend: float, rng: 
     ramp = np.linspace(0, 1, n)
     swing, lift = rng.normal(0, 0.5), rng.normal(0, 0.6)
     droop = {"walk": rng.normal(-0.35, 0.3), "sit": -0.25, "climb": -1.2, "lie": rng.uniform(-1.3, 0), "curl": 0}[name]
-    if name == "curl":  # the tail goes on along the circle of the body, around the head
+    if name == "curl":  # the tail continues the circle of the body around the head
         swing, lift = -np.sign(bend) * rng.uniform(1.6, 2.6), 0.0
     heading = yaw + np.pi + swing * ramp
     pitch = np.clip(droop + animal.build.tail_set + lift * ramp, -1.45, 1.3)

@@ -1,6 +1,6 @@
-"""Places: what stands behind an animal and in front of it; drawn anew for every picture.
+"""Places: the random background and foreground of a picture.
 
-Pictures are (H, W, 3) float32 RGB in [0, 1]. Sizes are shares of the height: a place looks the same at any size.
+Pictures are (H, W, 3) float32 RGB in [0, 1]. Sizes are shares of the height, so a place looks the same at any size.
 """
 
 import cv2
@@ -10,19 +10,19 @@ from .animals import hsv
 
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], cells: float) -> np.ndarray:
-    """(H, W) smooth noise from 0 to 1 with about ``cells`` bumps over the height."""
+    """Make smooth noise (H, W) from 0 to 1 with about ``cells`` bumps over the height."""
     height, width = shape
     grid = rng.random((max(2, round(cells)), max(2, round(cells * width / height))), dtype=np.float32)
     return np.clip(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def mix(image: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
-    """Blend a colour into a picture in place, as far as ``share`` (H, W) says."""
+    """Blend a colour into a picture in place, with opacity ``share`` (H, W)."""
     image += share[..., None] * (colour - image)
 
 
 def stroke(image, start, end, colour, thick: float) -> None:
-    """A straight line with smooth borders, from one point (x, y) to another."""
+    """Draw a straight line with smooth borders, from one point (x, y) to another."""
     points = [tuple(int(round(v * 16)) for v in point) for point in (start, end)]
     cv2.line(image, *points, [float(c) for c in colour], max(1, round(thick)), cv2.LINE_AA, 4)
 
@@ -115,7 +115,7 @@ def _grass(rng, image, ground: float, hue: tuple[float, float]) -> None:
 
 
 def tree(rng: np.random.Generator, image: np.ndarray, low: np.ndarray, high: np.ndarray, thick: float) -> None:
-    """A trunk or post along the line from ``low`` to ``high`` (x, y) and far beyond, for a climber."""
+    """Draw a trunk or post for a climber, along the line from ``low`` to ``high`` (x, y) and far beyond."""
     along, colour = high - low, hsv(rng.uniform(15, 40), rng.uniform(0.1, 0.5), rng.uniform(0.2, 0.6))
     offset = np.array([rng.uniform(-0.5, 0.5) * thick, 0])
     for k in np.linspace(-1, 1, 5):

@@ -1,4 +1,4 @@
-"""The animals of the source: other body plans, palettes and patterns than the red pandas, for learning to see on."""
+"""Other animals for pre-training, with body plans, colours and patterns that differ from those of red pandas."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ PATTERNS = ("spots", "stripes", "patches", "belts")
 
 
 def other_animal(rng: np.random.Generator) -> Animal:
-    """An animal of one of six body plans and four patterns, in greys, sand, black, white or umber."""
+    """Sample an animal of one of six body plans and four patterns, in grey, sand, black, white or umber."""
     u = rng.uniform
     hue = rng.choice([u(-20, 5), u(35, 75), u(190, 250)], p=[0.25, 0.45, 0.3])  # liver, sand and olive, slate
     ground = hsv(hue, u(0.02, 0.55), u(0.3, 0.95))
@@ -57,7 +57,7 @@ def _build(rng: np.random.Generator) -> Build:
 
 
 def _tail(rng: np.random.Generator, ground: np.ndarray, belly: np.ndarray, ink: np.ndarray) -> Coat:
-    """A tip of the marking's colour, or two or three rings of it."""
+    """A tail with a tip in the colour of the markings, or with two or three rings."""
     n = rng.integers(1, 4)
     centres = np.stack([np.linspace(1, rng.uniform(0.2, 0.6), n), np.zeros(n), np.zeros(n)], -1)
     reach = rng.uniform(0.05, 0.45) if n == 1 else rng.uniform(0.04, 0.1)
@@ -65,7 +65,7 @@ def _tail(rng: np.random.Generator, ground: np.ndarray, belly: np.ndarray, ink: 
 
 
 def _pattern(rng: np.random.Generator, name: str, ink: np.ndarray, ground: np.ndarray) -> tuple[Marking, ...]:
-    """Markings of the trunk; the flanks of one animal are alike or each its own."""
+    """Markings of the trunk; the two flanks of an animal have the same markings or different ones."""
     u, mirrored = rng.uniform, bool(rng.random() < 0.6)
     n = rng.integers(*{"spots": (12, 34), "stripes": (5, 14), "patches": (2, 6), "belts": (1, 4)}[name])
     along, across, up = u(0.03, 0.9, n), u(-1, 1, n), u(-0.5, 1, n)
@@ -85,7 +85,7 @@ def _pattern(rng: np.random.Generator, name: str, ink: np.ndarray, ground: np.nd
 
 
 def _face(rng: np.random.Generator, ink: np.ndarray, pale: np.ndarray) -> tuple[Marking, ...]:
-    """A blaze, cheeks, a dark forehead: each there or not."""
+    """A blaze, cheeks, a dark forehead and a dark eye patch, each present or not."""
     u = rng.uniform
     choices = (
         blots(pale, (0.7, 0, 0.4), (0.9, u(0.1, 0.3), 0.8)),

@@ -1,15 +1,16 @@
-"""Draws a data set into a folder, once.
+"""Draw a data set into a folder, once.
 
 - SyntheticPandas: red pandas in the numbers of the paper's Table I, 256 x 128 pixels (W x H).
-- SyntheticPandasSmall: the same kind at 128 x 64, 1,000 training images of 20 animals and twice as many to be tested on
-  as Table I has, all indoors, for the demo.
-- SyntheticTiny: six training pandas of eight images at 64 x 32, for tests of commands.
-- SyntheticSource, SyntheticSourceSmall: other species on open land, with labels, to pre-train on.
+- SyntheticPandasSmall: similar pandas at 128 x 64, 1,000 training images of 20 animals and twice as many test animals
+  as in Table I, all indoors, for the demo.
+- SyntheticTiny: six training pandas with eight images each at 64 x 32, for tests of commands.
+- SyntheticSource, SyntheticSourceSmall: other species on open land, with labels, for pre-training.
 
-Headroom of SyntheticPandasSmall, one seed, ResNet-18 with stride 2 in the last stage, 48 x 96 (H x W): 300 supervised
-iterations on SyntheticSourceSmall (batch 32, Adam, learning rate 1e-3) start the unseen animals at mAP 34.2 and Rank-1
-64.7; 200 iterations of FANCL on the true labels bring them to 67.0 and 86.4, of a supervised classifier to 74.0 and
-90.2. The first clusters have an ARI of 0.59, without the 25% of the images that they leave out.
+How much can be learned on SyntheticPandasSmall (one seed, ResNet-18 with stride 2 in the last stage, 48 x 96 pixels,
+H x W): after 300 supervised iterations on SyntheticSourceSmall (batch 32, Adam, learning rate 1e-3), the test animals
+have mAP 34.2 and Rank-1 64.7. 200 iterations of FANCL with the true labels raise this to 67.0 and 86.4, those of a
+supervised classifier to 74.0 and 90.2. The first clusters have an ARI of 0.59, without the 25% of the images that they
+leave out.
 """
 
 import contextlib
@@ -21,28 +22,28 @@ import shutil
 import time
 from pathlib import Path
 
-from .catalogue import RECIPES, Recipe, Shot
+from .catalogue import RECIPES, PlannedPhotograph, Recipe
 from .photograph import take_photograph
 
 VERSION = 1
-"""Of the pictures: raise it with every change that draws other pixels, and data sets are drawn anew."""
+"""Version of the pictures. Increase it with every change that draws other pixels; data sets are then drawn again."""
 
 NAMES = tuple(RECIPES)
 STAMP = "drawn.json"
 MOST_WORKERS = 8
-ABANDONED = 3600.0  # seconds; no drawing takes this long
+ABANDONED = 3600.0  # seconds; longer than any drawing takes
 
 
 def build(name: str, root: str, workers: int | None = None) -> str:
-    """Return ``<root>/<name>``, drawn now if it is not there yet or was drawn by another version.
+    """Return ``<root>/<name>``, drawn now if it is missing or was drawn by another version.
 
-    It appears whole: it is drawn into a folder beside it that is renamed at the end, so several processes may ask at
-    once (the first to finish wins) and a killed one leaves nothing of that name, and what it leaves goes the next time
-    that is drawn, an hour later or more. The files do not depend on
-    ``workers``, the number of processes (by default one for each core).
+    The data set is drawn into a temporary folder that is renamed at the end. So the folder is always complete, and
+    several processes may draw at the same time: the first to finish wins. A killed process leaves a temporary folder,
+    which the next drawing removes if it is more than an hour old. The files do not depend on ``workers``, the number of
+    processes (by default one per core).
 
     Raises:
-        ValueError: an unknown name, or a folder of that name that this package has not drawn.
+        ValueError: if the name is unknown, or a folder of that name exists that this package has not drawn.
     """
     if name not in RECIPES:
         raise ValueError(f"no drawn data set is called {name!r}; there are {', '.join(NAMES)}")
@@ -63,27 +64,28 @@ def build(name: str, root: str, workers: int | None = None) -> str:
     return str(target)
 
 
-def draw(plan: Recipe, folder: Path, workers: int) -> None:
-    """Write the photographs and the metadata.csv of a plan into a folder."""
-    shots = plan.shots()
-    for parent in sorted({os.path.dirname(shot.path) for shot in shots}):
+def draw(recipe: Recipe, folder: Path, workers: int) -> None:
+    """Write the photographs and the metadata.csv of a recipe into a folder."""
+    photographs = recipe.photographs()
+    for parent in sorted({os.path.dirname(photograph.path) for photograph in photographs}):
         (folder / parent).mkdir(parents=True)
     if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
-        facing = [_take(shot, folder) for shot in shots]
+        facing = [_take(photograph, folder) for photograph in photographs]
     else:
         with multiprocessing.get_context("fork").Pool(workers) as pool:
-            facing = pool.starmap(_take, [(shot, folder) for shot in shots], chunksize=16)
+            facing = pool.starmap(_take, [(photograph, folder) for photograph in photographs], chunksize=16)
     with open(folder / "metadata.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "identity", "split", "orientation", "environment"])
-        writer.writerows([s.path, s.identity, s.split, o, s.place] for s, o in zip(shots, facing, strict=True))
+        writer.writerows([p.path, p.identity, p.split, o, p.place] for p, o in zip(photographs, facing, strict=True))
 
 
-def _take(shot: Shot, folder: Path) -> str:
-    """Write one photograph; returns its orientation."""
-    plan = shot.plan
-    data, orientation = take_photograph(plan.animal(shot.animal), shot.place, plan.camera, plan.size, shot.rng())
-    (folder / shot.path).write_bytes(data)
+def _take(photograph: PlannedPhotograph, folder: Path) -> str:
+    """Draw and write one photograph; return its orientation."""
+    recipe, rng = photograph.recipe, photograph.rng()
+    animal = recipe.animal(photograph.animal)
+    data, orientation = take_photograph(animal, photograph.place, recipe.camera, recipe.size, rng)
+    (folder / photograph.path).write_bytes(data)
     return orientation
 
 
@@ -92,8 +94,8 @@ def _cores() -> int:
     return min(cores, MOST_WORKERS)
 
 
-def _stamp(plan: Recipe) -> dict[str, str | int]:
-    return {"version": VERSION, "plan": repr(plan)}
+def _stamp(recipe: Recipe) -> dict[str, str | int]:
+    return {"version": VERSION, "plan": repr(recipe)}
 
 
 def _is_current(target: Path, stamp: dict) -> bool:
@@ -108,15 +110,15 @@ def _is_current(target: Path, stamp: dict) -> bool:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove what killed processes have left; on a shared disk their numbers do not tell which are still drawing."""
+    """Remove old temporary folders of killed processes; on a shared disk, process ids do not tell which still draw."""
     for folder in target.parent.glob(f".{target.name}.*.*"):
-        with contextlib.suppress(FileNotFoundError):  # its owner was quicker
+        with contextlib.suppress(FileNotFoundError):  # its owner has just removed it
             if time.time() - folder.stat().st_mtime > ABANDONED:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace(target: Path, temporary: Path, stamp: dict) -> None:
-    """Put what was drawn in place, unless another process was faster."""
+    """Move the drawn folder into place, unless another process was faster."""
     old = temporary.with_suffix(".old")
     try:
         if not _is_current(target, stamp):
