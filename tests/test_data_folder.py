@@ -131,6 +131,7 @@ def test_paths_written_on_windows_or_with_detours_or_absolute_are_found(root):
 
 
 def test_a_misspelt_column_is_pointed_at(root, caplog):
+    caplog.set_level("INFO", logger="fastreid_fancl")
     table(root, "path,identiy,weather", "a.png,1,rain")
     assert wild().train[0][1] == UNLABELLED
     assert "column 'identiy' is ignored; rename it if it is meant to be 'identity'" in caplog.text

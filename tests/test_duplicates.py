@@ -81,7 +81,7 @@ def test_only_files_of_one_size_and_one_end_are_read(tmp_path, monkeypatch):
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     paths = {os.fspath(tmp_path / name): name for name in [*contents, "missing"]}
-    read, whole = [], duplicates._whole
-    monkeypatch.setattr(duplicates, "_whole", lambda path: read.append(paths[path]) or whole(path))
+    read, whole = [], duplicates._digest_of_file
+    monkeypatch.setattr(duplicates, "_digest_of_file", lambda path: read.append(paths[path]) or whole(path))
     assert [[paths[path] for path in group] for group in copies(paths)] == [["a", "b"]]
     assert read == ["a", "b", "c"]

@@ -72,7 +72,7 @@ def test_repeat_counts_that_are_given_change_nothing(update):
         counted.update(queries, targets)
         bank.update(queries, targets, repeat_counts(targets.numpy()))
         assert torch.equal(getattr(bank, values), getattr(counted, values))
-        with pytest.raises(ValueError, match="turns of 32 rows, got those of 2"):
+        with pytest.raises(ValueError, match="repeat counts of 32 rows, got those of 2"):
             bank.update(queries, targets, [1, 1])
 
 
