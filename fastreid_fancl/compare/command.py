@@ -20,6 +20,7 @@ from ..report.systems import Missing, System, check_baseline, gather
 from ..report.tables import write_tables
 from ..runs.escape import message, visible
 from ..runs.read import read_metrics, read_run
+from ..shipped import find_config
 from .jobs import Job, announce, finished, list_jobs
 from .study import in_order, plot_study, read_study
 
@@ -41,12 +42,13 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
     """
     args = parse(argv)
     try:
-        study = read_study(args.study) if args.study else None
+        study = read_study(Path(find_config(args.study, "--study"))) if args.study else None
         if args.runs:
             systems = gather(read_run(folder) for folder in args.runs)
         else:
             parallel = args.jobs or len(args.gpus) or 1
-            jobs = list_jobs(args.config_files, args.seeds, args.output, args.set, study)
+            config_files = [Path(find_config(name, "--config-files")) for name in args.config_files]
+            jobs = list_jobs(config_files, args.seeds, args.output, args.set, study)
             check_baseline(args.baseline, [job.system for job in jobs])
             check_gpus(args.gpus)
             if args.dry_run:

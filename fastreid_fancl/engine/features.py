@@ -15,24 +15,26 @@ SECONDS_BETWEEN_REPORTS = 10
 
 
 @torch.no_grad()
-def extract_features(method, loader) -> dict[str, Tensor]:
-    """The method's `cluster_features` of every image, in evaluation mode, in the order of the data set.
+def extract_features(method, loader, encode: Callable[[dict], dict[str, Tensor]] | None = None) -> dict[str, Tensor]:
+    """The features of every image, in evaluation mode, in the order of the data set.
 
     A GPU has the next batch before the features of one are waited for; it holds those of two at most.
 
     Args:
-        method: a `PseudoLabelMethod`; left in the mode that it came in.
+        method: a `PseudoLabelMethod`, or with `encode` any model with a `device`; left in the mode that it came in.
         loader: this rank's consecutive share of the data set.
+        encode: from a batch to features by name, each (B, D); the method's `cluster_features` by default.
 
     Returns:
         Features by name, each (N, D) on the CPU, equal on all ranks.
     """
     training, collected, arriving = method.training, [], []
+    encode = encode or method.cluster_features
     method.eval()
     began = reported = time.perf_counter()
     for number, batch in enumerate(loader, start=1):
         batch["images"] = batch["images"].to(method.device, non_blocking=True)
-        arriving.append(send(method.cluster_features(batch)))
+        arriving.append(send(encode(batch)))
         if number > 1:
             collected.append(arriving.pop(0)())
         now = time.perf_counter()
