@@ -19,7 +19,6 @@ from .data import datasets
 from .encoder import load
 
 __all__ = [
-    "__version__",
     "add_fancl_config",
     "backbones",
     "compat",

@@ -1,17 +1,12 @@
 """Features of images: extracted in batches, copied while the next batch is computed."""
 
-import logging
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ..progress import Progress
 from .distributed import gather_rows_on_host
-
-logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_REPORTS = 10
 
 
 @torch.no_grad()
@@ -31,16 +26,13 @@ def extract_features(method, loader, encode: Callable[[dict], dict[str, Tensor]]
     training, collected, arriving = method.training, [], []
     encode = encode or method.cluster_features
     method.eval()
-    began = reported = time.perf_counter()
-    for number, batch in enumerate(loader, start=1):
-        batch["images"] = batch["images"].to(method.device, non_blocking=True)
-        arriving.append(send(encode(batch)))
-        if number > 1:
-            collected.append(arriving.pop(0)())
-        now = time.perf_counter()
-        if now - reported > SECONDS_BETWEEN_REPORTS:
-            reported, left = now, (now - began) / number * (len(loader) - number)
-            logger.info("Features: batch %d of %d, %.0f s left", number, len(loader), left)
+    with Progress("Features", len(loader), "batches") as progress:
+        for batch in loader:
+            batch["images"] = batch["images"].to(method.device, non_blocking=True)
+            arriving.append(send(encode(batch)))
+            if len(arriving) > 1:
+                collected.append(arriving.pop(0)())
+            progress.advance()
     collected += [arrived() for arrived in arriving]
     method.train(training)
     return {name: gather_rows_on_host(torch.cat([part[name] for part in collected])) for name in collected[0]}
