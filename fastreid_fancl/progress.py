@@ -1,4 +1,4 @@
-"""How far long work is: a bar in a terminal; elsewhere lines of the log, after ten seconds and then ever more rarely."""
+"""How far long work is: a bar in a terminal; elsewhere lines of the log, ten seconds apart and then less often."""
 
 import contextlib
 import logging
@@ -46,7 +46,7 @@ class Progress:
         self.done += number
         self.bar.update(number)
         now = time.monotonic()
-        # Ever more rarely: a day's work must not fill the log.
+        # Less and less often: a day's work must not fill the log.
         pause = max(SECONDS_BETWEEN_REPORTS, (self.reported - self.began) / 2)
         if self.bar.disable and self.done < self.total and now - self.reported > pause:
             self.reported, left = now, (now - self.began) / self.done * (self.total - self.done)
