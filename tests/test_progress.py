@@ -2,8 +2,8 @@
 
 import io
 import logging
+import sys
 
-import pytest
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
@@ -18,14 +18,15 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch):
+def watched(monkeypatch) -> Terminal:
+    """A terminal as standard error; a fixture would come before pytest puts its own there."""
     stream = Terminal()
-    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
     return stream
 
 
-def test_a_terminal_gets_a_bar_and_the_log_nothing(terminal, caplog, monkeypatch):
+def test_a_terminal_gets_a_bar_and_the_log_nothing(caplog, monkeypatch):
+    terminal = watched(monkeypatch)
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_REPORTS", -1)
     with caplog.at_level(logging.INFO), Progress("Features", 8, "batches") as shown:
         shown.advance(3)
@@ -48,7 +49,8 @@ def test_without_a_terminal_there_are_lines_less_and_less_often(caplog, capsys, 
     assert capsys.readouterr().err == ""
 
 
-def test_of_several_processes_the_first_one_shows_bars(terminal, monkeypatch):
+def test_of_several_processes_the_first_one_shows_bars(monkeypatch):
+    watched(monkeypatch)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     assert not in_terminal()

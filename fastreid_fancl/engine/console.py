@@ -34,6 +34,11 @@ def describe_test(cfg, name: str) -> str:
     return f"Tests on {name}: {len(test.query)} queries of {len(animals)} animals, {len(test.gallery)} in the gallery."
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words, minutes from two on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 class TrainingProgress(HookBase):
     """Shows how far an epoch's training is."""
 
@@ -71,10 +76,10 @@ class EpochLine(HookBase):
     def after_epoch(self):
         trainer = self.trainer
         seconds = time.perf_counter() - self.began
-        parts = [*self._words(), f"{seconds:.0f} s"]
+        parts = [*self._words(), duration(seconds)]
         left = trainer.max_epoch - trainer.epoch - 1
         if left:
-            parts.append(f"about {seconds * left / 60:.0f} min left")
+            parts.append(f"about {duration(seconds * left)} left")
         logger.info("Epoch %d of %d: %s", trainer.epoch + 1, trainer.max_epoch, ", ".join(parts))
 
     def after_train(self):
@@ -89,5 +94,6 @@ class EpochLine(HookBase):
             words.append(f"{now['clusters']:.0f} clusters, {now['left_out']:.0f} photographs left out")
         if "eps" in now:
             words.append(f"eps {now['eps']:g}")
-        scores = {name: value for name, value in now.items() if name.rpartition("/")[2] in SCORES_IN_LINE}
-        return words + [f"{name} {value:.1f}" for name, value in scores.items()]
+        # With several tests, names begin with that of the test.
+        scores = [name for score in SCORES_IN_LINE for name in now if name.rpartition("/")[2] == score]
+        return words + [f"{name} {now[name]:.1f}" for name in scores]
