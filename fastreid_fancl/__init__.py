@@ -2,8 +2,6 @@
 
 import importlib.util
 
-__version__ = "0.1.0"  # before the imports: records of runs have it
-
 if importlib.util.find_spec("fastreid") is None:
     raise ModuleNotFoundError(
         "fastreid_fancl needs fast-reid. Install it by: pip install --no-deps fastreid==1.4.0", name="fastreid"
@@ -17,8 +15,10 @@ from .config.defaults import add_fancl_config
 from .config.load import load_config
 from .data import datasets
 from .encoder import load
+from .version import __version__
 
 __all__ = [
+    "__version__",
     "add_fancl_config",
     "backbones",
     "compat",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ from test_engine import SMALL
 
 import fastreid_fancl
 from fastreid_fancl import shipped
+from fastreid_fancl.compare import command as compare
 from fastreid_fancl.engine import run as engine_run
 from fastreid_fancl.shipped import config_names, configs_folder, find_config
 
@@ -69,6 +71,22 @@ def test_the_version_is_the_package_s(capsys):
 def test_train_and_plan_take_the_configuration_first(called, words, expected):
     fancl.main(words)
     assert called == [[f"fancl {words[0]}", *expected.split()]]
+
+
+def test_the_runs_of_compare_are_processes_of_fancl_train(monkeypatch):
+    programs = []
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(compare, "command_line", lambda program: programs.append(program) or 1)
+    assert fancl.main(["compare", "--output", "x"]) == 1, "the exit status is that of the comparison"
+    assert programs == [[sys.executable, os.fspath(REPO / "fancl.py"), "train"]]
+    assert sys.argv == ["fancl compare", "--output", "x"]
+
+
+def test_compare_takes_shipped_names(tmp_path):
+    words = ["--config-files", "RedPanda/fancle", "--output", os.fspath(tmp_path), "--dry-run"]
+    with pytest.raises(SystemExit, match="error: There is no configuration file .*nearest .*RedPanda/fancl.*-files"):
+        compare.command_line([], words)
 
 
 def test_an_unknown_command_lists_the_known_ones(capsys):
