@@ -87,7 +87,8 @@ class EpochLine(HookBase):
 
     def _words(self) -> list[str]:
         storage = self.trainer.storage
-        losses = [value for value, at in storage.history("total_loss").values() if at >= self.first]
+        put = storage.histories().get("total_loss")
+        losses = [value for value, at in put.values() if at >= self.first] if put else []
         now = {name: value for name, (value, at) in storage.latest().items() if at >= self.first}
         words = [f"loss {sum(losses) / len(losses):.3g}"] if losses else []
         if "clusters" in now:
