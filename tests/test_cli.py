@@ -172,7 +172,7 @@ def test_the_wheel_holds_the_configurations_and_the_command(tmp_path):
         if name.startswith(("fastreid_fancl/", "configs/")) or "/" not in name:
             (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "source" / name).write_bytes((REPO / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, "source"]
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, "./source"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.startswith(f"fastreid_fancl-{fastreid_fancl.__version__}-")
