@@ -68,7 +68,7 @@ docs: .venv/docs
 	.venv/bin/pip install --quiet --requirement requirements-docs.txt
 	touch $@
 
-$(ENV): requirements.txt setup.py
+$(ENV): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --requirement requirements.txt
 	.venv/bin/pip install --quiet --no-deps fastreid==1.4.0

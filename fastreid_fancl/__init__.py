@@ -1,5 +1,12 @@
 """Unsupervised re-identification of animals for fast-reid: importing it mends fast-reid and registers everything."""
 
+import importlib.util
+
+if importlib.util.find_spec("fastreid") is None:
+    raise ModuleNotFoundError(
+        "fastreid_fancl needs fast-reid. Install it by: pip install --no-deps fastreid==1.4.0", name="fastreid"
+    )
+
 from . import compat  # first: it mends fast-reid
 
 # isort: split
@@ -7,6 +14,17 @@ from . import backbones, heads, methods
 from .config.defaults import add_fancl_config
 from .config.load import load_config
 from .data import datasets
+from .encoder import load
+from .version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["add_fancl_config", "backbones", "compat", "datasets", "heads", "load_config", "methods"]
+__all__ = [
+    "__version__",
+    "add_fancl_config",
+    "backbones",
+    "compat",
+    "datasets",
+    "heads",
+    "load",
+    "load_config",
+    "methods",
+]

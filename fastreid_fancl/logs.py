@@ -1,7 +1,10 @@
-"""What is worth saying once in a process."""
+"""How this package logs."""
 
 import functools
 import logging
+
+FILE_ONLY = {"file_only": True}
+"""`logger.info(..., extra=FILE_ONLY)`: details for log.txt that are not for the console."""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ import os
 import pytest
 from PIL import Image
 
+from fastreid_fancl import progress
 from fastreid_fancl.data import UNLABELLED, check
 from fastreid_fancl.data.check import SPLITS, require_identities
 from fastreid_fancl.logs import log_once
@@ -176,11 +177,11 @@ def test_the_cache_lies_in_the_users_cache_folder_and_not_beside_the_photographs
 
 
 def test_progress_is_logged_with_the_time_left(wild, cache, caplog, monkeypatch):
-    monkeypatch.setattr(check, "SECONDS_BETWEEN_REPORTS", -1)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_REPORTS", -1)
     monkeypatch.setattr(check, "CHUNK", 4)
     with caplog.at_level(logging.INFO):
         preflight(wild, cache_dir=cache)
-    assert "Checking the photographs of Wild: 4 of 6" in caplog.text and "Checked 6 photographs" in caplog.text
+    assert "Checking Wild: 4 of 6 photographs" in caplog.text and "Checked 6 photographs" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ import torch
 from ..engine.run import ENDS_WITH_INPUT
 from ..files import replacing
 from ..locks import exclusive_lock
+from ..progress import Progress, beside_bars, in_terminal
 from ..report.page import PAGE, plotting_library, write_page
 from ..report.systems import Missing, System, check_baseline, gather
 from ..report.tables import write_tables
 from ..runs.escape import message, visible
 from ..runs.read import read_metrics, read_run
+from ..shipped import find_config
 from .jobs import Job, announce, finished, list_jobs
 from .study import in_order, plot_study, read_study
 
@@ -41,12 +43,13 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
     """
     args = parse(argv)
     try:
-        study = read_study(args.study) if args.study else None
+        study = read_study(Path(find_config(args.study, "--study"))) if args.study else None
         if args.runs:
             systems = gather(read_run(folder) for folder in args.runs)
         else:
             parallel = args.jobs or len(args.gpus) or 1
-            jobs = list_jobs(args.config_files, args.seeds, args.output, args.set, study)
+            config_files = [Path(find_config(name, "--config-files")) for name in args.config_files]
+            jobs = list_jobs(config_files, args.seeds, args.output, args.set, study)
             check_baseline(args.baseline, [job.system for job in jobs])
             check_gpus(args.gpus)
             if args.dry_run:
@@ -118,7 +121,7 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished, {len(waiting)} to run.", flush=True)
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     failed = 0
-    reporter = Reporter()
+    reporter = Reporter(len(jobs))
     try:
         while waiting or running:
             for slot in set(range(parallel)) - running.keys():
@@ -135,9 +138,11 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
                         outcome, failed = reason(job, process.returncode), failed + 1
                         with replacing(job.folder / FAILURE) as temporary:
                             Path(temporary).write_text(outcome, encoding="utf-8")
-                    print(f"{job.name}: {outcome}", flush=True)
+                    with beside_bars():
+                        print(f"{job.name}: {outcome}", flush=True)
             reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), failed)
     finally:
+        reporter.close()
         for _, process in running.values():
             process.terminate()
             process.wait()
@@ -199,19 +204,29 @@ def reason(job: Job, status: int) -> str:
 
 
 class Reporter:
-    """Prints how far all jobs are, now and then and only when that has changed."""
+    """Shows how far all jobs are: a bar in a terminal, elsewhere a line now and then, when something has changed."""
 
-    def __init__(self):
+    def __init__(self, jobs: int):
         self.said, self.at = "", time.monotonic()
+        self.bar = Progress("Runs", jobs, "runs") if in_terminal() else None
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
 
     def report(self, running: Sequence[Job], waiting: int, jobs: int, failed: int) -> None:
+        if self.bar is not None:
+            self.bar.advance(jobs - waiting - len(running) - self.bar.done)
         if time.monotonic() - self.at < SECONDS_BETWEEN_REPORTS:
             return
         self.at = time.monotonic()
         done = jobs - waiting - len(running) - failed
         counts = f"{done} done, {waiting} waiting" + f", {failed} failed" * bool(failed)
         text = "; ".join([*(f"{job.name}: {progress(job)}" for job in running), counts])
-        if text != self.said:
+        if self.bar is not None:
+            self.bar.note(text)
+        elif text != self.said:
             print(text, flush=True)
         self.said = text
 

@@ -1,21 +1,31 @@
 """Where log lines go: what a person needs to the console, everything to log.txt once the run has begun."""
 
+import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from fastreid.utils import comm
 from fastreid.utils import logger as fastreid_logger
 
+from ..progress import beside_bars
 from ..runs.escape import coloured
 from .imports import wrap
 
 LOGGERS = ("fastreid", "fastreid_fancl")
-# How messages of settings, models and the like begin: hundreds of lines, for the file only.
+# How messages of fast-reid begin that are for the file only: settings, models, what a line of this package says, too.
 FOR_THE_FILE = (
     *("Rank of current process", "Environment info", "Command line arguments", "Running with full config", "Model:\n"),
-    *("Saving checkpoint to", "Saved in", "Prepare training set", "Prepare testing set"),
+    *("Saving checkpoint to", "Saved in", "Prepare training set", "Prepare testing set", "Starting training from"),
+    *("Evaluation results for", "There is no checkpoint to load", "Auto-scaling the num_classes"),
 )
+TABLE_OF_SCORES = "fastreid.evaluation.testing"
+# Loggers whose lines are for the file only: losses every few iterations, the speed of inference, times at the end.
+HIDDEN = {
+    *("fastreid.utils.events", "fastreid.evaluation.evaluator", "fastreid.engine.hooks"),
+    "fastreid_fancl.clustering.neighbors.search",
+}
 FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 
 
@@ -28,7 +38,7 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
 
     Symptom: the few lines that matter are lost among hundreds of settings; names of files can move the cursor.
     Cause: utils/logger.py:50 sends everything to the console, as it is.
-    Mend: FOR_THE_FILE stays away from it, and the rest comes as `coloured`.
+    Mend: `for_a_person` decides, and the rest comes as `coloured`, beside the bars of `progress`.
     """
     log = logging.getLogger(name)
     for handler in log.handlers[:]:
@@ -38,8 +48,23 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
     for handler in log.handlers:
         handler.setFormatter(Safe(handler.formatter))
         if getattr(handler, "stream", None) is sys.stdout:
-            handler.addFilter(lambda record: not record.getMessage().startswith(FOR_THE_FILE))
+            handler.addFilter(for_a_person)
+            handler.emit = functools.partial(emit_beside_bars, handler.emit)
     return log
+
+
+def for_a_person(record: logging.LogRecord) -> bool:
+    """Whether a line belongs on the console: warnings do, details of `logs.FILE_ONLY` and of HIDDEN loggers do not."""
+    if record.levelno >= logging.WARNING:
+        return True
+    details = getattr(record, "file_only", False) or record.name in HIDDEN
+    return not details and not record.getMessage().startswith(FOR_THE_FILE)
+
+
+def emit_beside_bars(emit: Callable[[logging.LogRecord], None], record: logging.LogRecord) -> None:
+    """Write a line to the console without breaking a bar on it."""
+    with beside_bars():
+        emit(record)
 
 
 class Safe(logging.Formatter):

@@ -17,6 +17,7 @@ from llvmlite.binding import get_host_cpu_features
 
 from ..compat.config import NUMBER_OR_WORD, holds_words
 from ..files import looked_for
+from ..shipped import find_config
 from .defaults import add_fancl_config
 from .encoder import describe_encoder, forget_encoder
 from .repeated_keys import refuse_repeated_keys_with_bases
@@ -33,7 +34,7 @@ def load_config(
     """Read a configuration: fast-reid's defaults, then this package's keys, the file with its bases, the options.
 
     Args:
-        config_file: path of a YAML file; empty for the defaults.
+        config_file: path of a YAML file, or the name of a shipped one (`find_config`); empty for the defaults.
         opts: KEY VALUE KEY VALUE ..., as on the command line.
         imports: of a file by somebody else, those of its IMPORTS that may run; None for all.
 
@@ -57,6 +58,7 @@ def load_config(
     forget_encoder(cfg)
     try:
         if config_file:
+            config_file = find_config(config_file)
             refuse_repeated_keys_with_bases(config_file)
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(_words_kept(cfg, opts))

@@ -21,7 +21,8 @@ from torchvision.transforms import Compose, Resize
 
 from ..files import replacing
 from ..locks import exclusive_lock
-from ..logs import log_once
+from ..logs import FILE_ONLY, log_once
+from ..progress import Progress
 from .check import cache_folder, stamp
 from .images import read_image
 
@@ -124,13 +125,15 @@ def write_resized(file: Path, paths: Sequence[str], resize: Resize) -> None:
     began = time.monotonic()
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *resize.size, 3)}
     workers = os.cpu_count() or 1
-    with replacing(file) as temporary, open(temporary, "wb") as stream, ThreadPoolExecutor(workers) as pool:
+    with replacing(file) as temporary, open(temporary, "wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, len(paths), 64 * workers):
-            for image in pool.map(lambda path: resize(read_image(path)), paths[start : start + 64 * workers]):
-                stream.write(image.tobytes())
+        with ThreadPoolExecutor(workers) as pool, Progress("Decoding", len(paths), "photographs") as progress:
+            for start in range(0, len(paths), 64 * workers):
+                for image in pool.map(lambda path: resize(read_image(path)), paths[start : start + 64 * workers]):
+                    stream.write(image.tobytes())
+                    progress.advance()
     seconds = time.monotonic() - began
-    logger.info("Decoded and resized %d photographs in %.1f s into %s", len(paths), seconds, file)
+    logger.info("Decoded and resized %d photographs in %.1f s into %s", len(paths), seconds, file, extra=FILE_ONLY)
 
 
 def evict_oldest(folder: Path, limit: float, kept: set[Path]) -> None:

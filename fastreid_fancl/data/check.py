@@ -16,7 +16,8 @@ import PIL
 
 from ..files import replacing
 from ..locks import exclusive_lock
-from ..logs import log_once
+from ..logs import FILE_ONLY, log_once
+from ..progress import Progress
 from . import UNLABELLED, shorten
 from .duplicates import warn_of_copies
 from .images import READER_VERSION, UnreadableImage, read_image
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
 CHUNK = 512
-SECONDS_BETWEEN_REPORTS = 10
 
 
 class BadImage(NamedTuple):
@@ -180,19 +180,16 @@ def _check_paths(name: str, paths: list[str], cache: str, workers: int) -> list[
 
 
 def _decode_all(name: str, paths: list[str], workers: int) -> Iterable[tuple[str, str]]:
-    """Yield (path, problem or "") in order, and log the progress with the remaining time."""
-    began = reported = time.monotonic()
-    rest, done = iter(paths), 0
-    with ThreadPoolExecutor(workers) as pool:
+    """Yield (path, problem or "") in order, and show the progress."""
+    began, rest = time.monotonic(), iter(paths)
+    checking = Progress(f"Checking {name}", len(paths), "photographs")
+    with ThreadPoolExecutor(workers) as pool, checking as progress:
         while chunk := list(islice(rest, CHUNK)):
             yield from zip(chunk, pool.map(_problem, chunk), strict=True)
-            done += len(chunk)
-            now = time.monotonic()
-            if now - reported > SECONDS_BETWEEN_REPORTS:
-                reported, left = now, (now - began) / done * (len(paths) - done)
-                logger.info("Checking the photographs of %s: %d of %d, %.0f s left", name, done, len(paths), left)
+            progress.advance(len(chunk))
     if paths:
-        logger.info("Checked %d photographs of %s in %.1f s", len(paths), name, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        logger.info("Checked %d photographs of %s in %.1f s", len(paths), name, seconds, extra=FILE_ONLY)
 
 
 def _problem(path: str) -> str:

@@ -75,10 +75,15 @@ def read_image(path: str | os.PathLike) -> Image.Image:
             image.load()
             if deep and image.mode in ("RGB", "RGBA", "LA"):
                 _warn_if_dark(image, path)
-            return _to_rgb(_upright(image, path))
+            return upright_rgb(image, path)
     except Exception as error:  # Pillow's decoders can raise almost any error on corrupt bytes
         problem, cure = _diagnose(path, error)
         raise UnreadableImage(f"cannot read the photograph {path}: {problem}; {cure}", path, problem) from error
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """A decoded image as `read_image` returns it; `name` is for the log."""
+    return _to_rgb(_upright(image, name))
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:

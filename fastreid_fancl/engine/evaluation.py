@@ -29,6 +29,7 @@ from ..data.datasets import load
 from ..data.datasets.photos import Photo
 from ..data.datasets.protocols import Protocol, leave_one_out
 from ..data.keys import image_keys
+from ..logs import FILE_ONLY
 from .labels import assign_labels, clustering_device, explain_cuda_oom
 from .record import write_queries
 from .seeds import derive
@@ -138,7 +139,11 @@ def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray |
 def log_groups(labels: np.ndarray, identities: np.ndarray, what: str) -> dict[str, float]:
     """The scores of groups against known identities, which the log has, too."""
     scores = clustering.grouping_scores(labels, identities)
-    logger.info("Groups of %d %s, each image left out a group of its own: %s", len(labels), what, in_words(scores))
+    logger.info(
+        "Groups of %d %s, each image left out a group of its own: %s",
+        *(len(labels), what, in_words(scores)),
+        extra=FILE_ONLY,
+    )
     return scores
 
 

@@ -1,44 +1,38 @@
 """Features of images: extracted in batches, copied while the next batch is computed."""
 
-import logging
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ..progress import Progress
 from .distributed import gather_rows_on_host
-
-logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_REPORTS = 10
 
 
 @torch.no_grad()
-def extract_features(method, loader) -> dict[str, Tensor]:
-    """The method's `cluster_features` of every image, in evaluation mode, in the order of the data set.
+def extract_features(method, loader, encode: Callable[[dict], dict[str, Tensor]] | None = None) -> dict[str, Tensor]:
+    """The features of every image, in evaluation mode, in the order of the data set.
 
     A GPU has the next batch before the features of one are waited for; it holds those of two at most.
 
     Args:
-        method: a `PseudoLabelMethod`; left in the mode that it came in.
+        method: a `PseudoLabelMethod`, or with `encode` any model with a `device`; left in the mode that it came in.
         loader: this rank's consecutive share of the data set.
+        encode: from a batch to features by name, each (B, D); the method's `cluster_features` by default.
 
     Returns:
         Features by name, each (N, D) on the CPU, equal on all ranks.
     """
     training, collected, arriving = method.training, [], []
+    encode = encode or method.cluster_features
     method.eval()
-    began = reported = time.perf_counter()
-    for number, batch in enumerate(loader, start=1):
-        batch["images"] = batch["images"].to(method.device, non_blocking=True)
-        arriving.append(send(method.cluster_features(batch)))
-        if number > 1:
-            collected.append(arriving.pop(0)())
-        now = time.perf_counter()
-        if now - reported > SECONDS_BETWEEN_REPORTS:
-            reported, left = now, (now - began) / number * (len(loader) - number)
-            logger.info("Features: batch %d of %d, %.0f s left", number, len(loader), left)
+    with Progress("Features", len(loader), "batches") as progress:
+        for batch in loader:
+            batch["images"] = batch["images"].to(method.device, non_blocking=True)
+            arriving.append(send(encode(batch)))
+            if len(arriving) > 1:
+                collected.append(arriving.pop(0)())
+            progress.advance()
     collected += [arrived() for arrived in arriving]
     method.train(training)
     return {name: gather_rows_on_host(torch.cat([part[name] for part in collected])) for name in collected[0]}

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import clustering
 from ..clustering.neighbors.search import SEARCHES
 from ..errors import OneProcessError
-from ..logs import log_once
+from ..logs import FILE_ONLY, log_once
 from .distributed import broadcast_from_main
 
 logger = logging.getLogger(__name__)
@@ -160,9 +160,9 @@ def cluster(distance: csr_matrix, options, seed: int, keys: np.ndarray | None = 
     eps, sweep = options.EPS, ()
     if eps == "auto":
         eps, sweep = clustering.choose_eps(distance, options.MIN_SAMPLES, seed=seed, keys=keys)
-        logger.info("%s", explain_eps(eps, sweep))
+        logger.info("%s", explain_eps(eps, sweep), extra=FILE_ONLY)
         if near_ties(eps, sweep):
-            logger.info("%s", near_ties(eps, sweep))
+            logger.info("%s", near_ties(eps, sweep), extra=FILE_ONLY)
     labels, used, reason = clustering.guarded_labels(distance, eps, options.MIN_SAMPLES)
     if reason:
         logger.warning("The clustering at eps %.3g is degenerate: %s. eps %.3g takes its place.", eps, reason, used)

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import clustering
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches
+from ..logs import FILE_ONLY
 from ..runs.tables import SWEEP, write_clusters, write_sweep
 from .distributed import broadcast_from_main, unwrap
 from .features import extract_features
@@ -175,9 +176,8 @@ class PseudoLabels(HookBase):
     def _log(self, quality: dict[str, float], eps: float | None, seconds: dict[str, float]) -> None:
         numbers = {**quality, **seconds} | ({"eps": eps} if eps is not None else {})
         self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
-        logger.info(
-            "Epoch %d: %s", self.trainer.epoch, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        )
+        words = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        logger.info("Epoch %d: %s", self.trainer.epoch, words, extra=FILE_ONLY)
 
 
 def digest(items: list[tuple]) -> str:

@@ -16,10 +16,10 @@ import torch
 from fastreid.engine.hooks import HookBase
 from fastreid.utils import comm
 
-from .. import __version__
 from ..compat.evaluation import Ranking
 from ..files import replacing
 from ..runs.read import read_starts
+from ..version import __version__
 
 PACKAGE = Path(__file__).parents[1]
 QUIET = {"capture_output": True, "text": True}

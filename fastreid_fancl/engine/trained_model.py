@@ -174,6 +174,20 @@ class StrictCheckpointer(Checkpointer):
         self._require_same_network()
 
 
+def load_start_or_trained_model(cfg, start: bool) -> nn.Module:
+    """The model that makes features of photographs: with MODEL.WEIGHTS, or else with the start of a training.
+
+    Args:
+        cfg: the configuration.
+        start: whether the pretrained weights that a training would start from are welcome without MODEL.WEIGHTS.
+
+    Raises:
+        ValueError: without any weights, and as `load_model`.
+    """
+    frozen = start and not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.PRETRAIN
+    return load_model(cfg) if frozen else load_trained_model(cfg).model
+
+
 def load_model(cfg) -> nn.Module:
     """The model in evaluation mode with MODEL.WEIGHTS, or else with those that a training would start from.
 

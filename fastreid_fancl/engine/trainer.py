@@ -22,7 +22,9 @@ from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
 from ..methods import PseudoLabelMethod
+from ..progress import ShownLoader
 from ..runs.read import is_transductive
+from .console import EpochLine, TrainingProgress, describe_test, describe_training
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, identity_batches
 from .loader import EpochLoader
@@ -58,10 +60,13 @@ def check_data(cfg, train: bool = True) -> None:
     wanted += training_splits(cfg) if train or cfg.TEST.TRANSDUCTIVE else []
     preflight(wanted, on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
     check_protocols(cfg)
+    if train:
+        items = training_items(cfg)
+        check_items(items, relabel=True)
+        logger.info(describe_training(cfg.DATASETS.NAMES, items))
     for name in cfg.DATASETS.TESTS:
         check_items(protocol(cfg, name).photographs, relabel=False)
-    if train:
-        check_items(training_items(cfg), relabel=True)
+        logger.info(describe_test(cfg, name))
     if train and not is_unsupervised(cfg):
         for name in cfg.DATASETS.NAMES:
             require_identities(load(name))
@@ -175,7 +180,8 @@ class Trainer(DefaultTrainer):
         path = os.path.join(output_dir or cfg.OUTPUT_DIR, f"queries{own}.csv")
         if is_transductive(cfg, dataset_name):
             logger.warning(TRANSDUCTIVE)
-        return loader, ProtocolEvaluator(cfg, protocol(cfg, dataset_name), path)
+        evaluator = ProtocolEvaluator(cfg, protocol(cfg, dataset_name), path)
+        return ShownLoader(loader, f"Testing on {dataset_name}"), evaluator
 
     def build_lr_scheduler(self, cfg, optimizer, iters_per_epoch):
         # The stock engine knows only one pass an epoch; this is where it asks for what depends on that number.
@@ -220,7 +226,8 @@ class Trainer(DefaultTrainer):
         begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())
         stock[evaluation + 1 : evaluation + 1] = [
             PhaseSeconds("evaluation", after=training),
+            EpochLine(),
             begin,  # those before it may refuse to train, those after it write
             RunRecord(self.cfg.OUTPUT_DIR),
         ]
-        return [EpochSeed(self.cfg.SEED), batches, training, MeanStatistics(), *stock]
+        return [EpochSeed(self.cfg.SEED), batches, training, TrainingProgress(), MeanStatistics(), *stock]

@@ -13,7 +13,7 @@ from ..engine.evaluation import in_words
 from ..engine.features import extract_features
 from ..engine.labels import Labels, assign_labels, by_size, clustering_device, explain_cuda_oom
 from ..engine.seeds import derive
-from ..engine.trained_model import add_source, configuration_of, load_model, load_trained_model, weights_named
+from ..engine.trained_model import add_source, configuration_of, load_start_or_trained_model, weights_named
 from ..engine.trainer import check_data, is_unsupervised, training_items
 from ..methods import PseudoLabelMethod
 from ..runs.escape import message, visible
@@ -97,8 +97,7 @@ def no_groups(photographs: int, reason: str, options) -> str:
 
 def encode(cfg, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
     """The training images of DATASETS.NAMES, the method with its weights, the features (N, D) that it clusters."""
-    frozen = start and not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.PRETRAIN
     images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
-    model = load_model(cfg) if frozen else load_trained_model(cfg).model
+    model = load_start_or_trained_model(cfg, start)
     features = extract_features(model, feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
     return images, model, features["original"]

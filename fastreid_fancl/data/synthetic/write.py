@@ -15,6 +15,7 @@ leave out.
 
 import contextlib
 import csv
+import functools
 import json
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import shutil
 import time
 from pathlib import Path
 
+from ...progress import Progress
 from .catalogue import RECIPES, PlannedPhotograph, Recipe
 from .photograph import take_photograph
 
@@ -69,11 +71,17 @@ def draw(recipe: Recipe, folder: Path, workers: int) -> None:
     photographs = recipe.photographs()
     for parent in sorted({os.path.dirname(photograph.path) for photograph in photographs}):
         (folder / parent).mkdir(parents=True)
-    if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
-        facing = [_take(photograph, folder) for photograph in photographs]
-    else:
-        with multiprocessing.get_context("fork").Pool(workers) as pool:
-            facing = pool.starmap(_take, [(photograph, folder) for photograph in photographs], chunksize=16)
+    take, facing = functools.partial(_take, folder=folder), []
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress("Drawing", len(photographs), "photographs"))
+        if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
+            taken = map(take, photographs)
+        else:
+            pool = stack.enter_context(multiprocessing.get_context("fork").Pool(workers))
+            taken = pool.imap(take, photographs, chunksize=16)
+        for orientation in taken:
+            facing.append(orientation)
+            progress.advance()
     with open(folder / "metadata.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "identity", "split", "orientation", "environment"])
