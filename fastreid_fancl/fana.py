@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from fastreid.utils.registry import Registry
 from torch import Tensor, nn
 
+from .errors import UserError
+
 BATCH_TRANSFORM_REGISTRY = Registry("BATCH_TRANSFORM")
 BATCH_TRANSFORM_REGISTRY.__doc__ = """
 Transforms of a whole batch on the model's device. `transform(images, activation)` takes (B, 3, H, W) pixels in
@@ -125,7 +127,7 @@ class FANA(nn.Module):
         finally:
             handle.remove()
         if not activations:
-            raise ValueError(
+            raise UserError(
                 f"FANA.LAYER {self.layer} does not run as a whole: name one of its parts, such as {self.layer}.0."
             )
 

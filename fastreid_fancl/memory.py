@@ -9,6 +9,7 @@ from fastreid.modeling.losses.utils import concat_all_gather
 from fastreid.utils import comm
 from torch import Tensor, nn
 
+from .errors import UserError
 from .losses import cluster_nce, full_precision
 
 UPDATES = ("mean", "hard")

@@ -85,7 +85,7 @@ def on_grid(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
     for height, width in (padded, dropped):
         if height * width == tokens.shape[1]:
             return tokens.transpose(1, 2).unflatten(2, (height, width))
-    raise ValueError(
+    raise UserError(
         f"Expected {padded[0]} x {padded[1]} tokens for {size[0]} x {size[1]} pixels, got {tokens.shape[1]}: the model "
         "does not keep its tokens on a grid. Choose another MODEL.BACKBONE.TIMM."
     )
@@ -104,10 +104,10 @@ def find_model(name: str) -> Source:
     try:
         import timm
     except ImportError as error:
-        raise ValueError(f"MODEL.BACKBONE.TIMM {name} needs timm: pip install timm") from error
+        raise UserError(f"MODEL.BACKBONE.TIMM {name} needs timm: pip install timm") from error
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(
+        raise UserError(
             f"Expected MODEL.BACKBONE.TIMM to name a model of timm {timm.__version__}, got {name!r}."
             + (f" Did you mean {' or '.join(near)}?" if near else "")
         )
@@ -187,7 +187,7 @@ def build_waveblock_timm_backbone(cfg) -> nn.Module:
     last = {info["reduction"]: info["module"] for info in model.feature_info}
     stages = [model.get_submodule(last[side]) for side in (8, 16) if side in last]
     if len(stages) != 2 or not all(isinstance(stage, nn.Sequential) for stage in stages):
-        raise ValueError(
+        raise UserError(
             "JCL's attention needs a convolutional model with stages at 1/8 and 1/16 of the input's size, got "
             f"MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose a ResNet or an EfficientNet."
         )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ..errors import UserError
 from .labels import dbscan, dbscan_sweep
 
 

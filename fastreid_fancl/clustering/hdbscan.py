@@ -5,6 +5,7 @@ from scipy.sparse import block_array, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import HDBSCAN
 
+from ..errors import UserError
 from .labels import check_distance
 
 FARTHEST = 1.0

@@ -88,7 +88,7 @@ def check_distance(distance: csr_matrix) -> None:
     """
     if not issparse(distance) or distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
         what = f"{type(distance).__name__} of shape {getattr(distance, 'shape', None)}"
-        raise ValueError(f"Expected a square sparse distance, got {what}: pass what jaccard_distance returns.")
+        raise UserError(f"Expected a square sparse distance, got {what}: pass what jaccard_distance returns.")
 
 
 @njit(cache=True, nogil=True)

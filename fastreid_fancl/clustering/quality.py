@@ -33,7 +33,7 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     """
     labels, identities = np.asarray(labels), np.asarray(identities)
     if labels.shape != identities.shape or labels.ndim != 1:
-        raise ValueError(
+        raise UserError(
             f"Expected labels and identities of one shape (N,), got {labels.shape} and {identities.shape}: pass one "
             "of each per image, in the same order."
         )

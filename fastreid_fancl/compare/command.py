@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,12 +12,13 @@ from pathlib import Path
 import torch
 
 from ..engine.run import ENDS_WITH_INPUT
-from ..files import replacing
+from ..errors import UserError, exit_with_message
+from ..escape import visible
+from ..files import make_folder, write_text
 from ..locks import exclusive_lock
 from ..report.page import PAGE, plotting_library, write_page
 from ..report.systems import Missing, System, check_baseline, gather
 from ..report.tables import write_tables
-from ..runs.escape import message, visible
 from ..runs.read import read_metrics, read_run
 from .jobs import Job, announce, finished, list_jobs
 from .study import in_order, plot_study, read_study
@@ -30,7 +30,7 @@ CONSOLE, FAILURE = "console.txt", "failure.txt"
 
 
 def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
-    """Compare by the arguments; wrong input ends in its message without a traceback.
+    """Run the comparison that the arguments ask for; wrong input ends in a message without a traceback.
 
     Args:
         program: the command that trains one run, such as ("python", "tools/train_net.py").
@@ -40,7 +40,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
         The exit status: 1 if a run has no results.
     """
     args = parse(argv)
-    try:
+    with exit_with_message("the same command goes on from the last checkpoints"):
         study = read_study(args.study) if args.study else None
         if args.runs:
             systems = gather(read_run(folder) for folder in args.runs)
@@ -64,10 +64,6 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
         if study:
             plot_study(study, systems, args.output)
         write_page(systems, args.output, args.baseline)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
-    except KeyboardInterrupt:
-        sys.exit("stopped: the same command goes on from the last checkpoints")
     print(f"Page: {visible(args.output)}/{PAGE}; tables: comparison.md, comparison.tex, comparison.csv, runs.csv")
     return int(any(system.missing for system in systems))
 
@@ -106,7 +102,7 @@ def check_gpus(numbers: Sequence[str]) -> None:
     seen = [str(number) for number in range(torch.cuda.device_count())]
     wrong = [number for number in numbers if number not in seen]
     if wrong:
-        raise ValueError(f"Expected --gpus out of {', '.join(seen) or 'none'}, got {', '.join(wrong)}: leave it out.")
+        raise UserError(f"Expected --gpus out of {', '.join(seen) or 'none'}, got {', '.join(wrong)}: leave it out.")
 
 
 def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()) -> None:
@@ -133,8 +129,7 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
                     outcome = "done"
                     if process.returncode:
                         outcome, failed = reason(job, process.returncode), failed + 1
-                        with replacing(job.folder / FAILURE) as temporary:
-                            Path(temporary).write_text(outcome, encoding="utf-8")
+                        write_text(job.folder / FAILURE, outcome)
                     print(f"{job.name}: {outcome}", flush=True)
             reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), failed)
     finally:
@@ -154,7 +149,7 @@ def threads(parallel: int) -> int:
 
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:
     """Start a run with what it prints in CONSOLE of its folder; OMP_NUM_THREADS of the user is kept."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(job.folder)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ENDS_WITH_INPUT: "1"}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
@@ -182,7 +177,7 @@ def free(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if not patience:
-                    raise ValueError(f"Another run is writing to {folder}: wait for it, or stop it.") from None
+                    raise UserError(f"Another run is writing to {folder}: wait for it, or stop it.") from None
                 time.sleep(1)
         yield
 
@@ -236,7 +231,7 @@ def results(jobs: Sequence[Job]) -> list[System]:
         why = failure.read_text(encoding="utf-8", errors="replace") if failure.exists() and not finished(job) else ""
         try:
             runs.append(read_run(job.folder))
-        except ValueError as error:
+        except UserError as error:
             why = why or str(error)
         if why:
             missing.append(Missing(job.system, job.seed, visible(" ".join(why.split()))))

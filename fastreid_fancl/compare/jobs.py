@@ -12,8 +12,9 @@ import yaml
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..engine.estimate import estimate_run
+from ..errors import UserError
+from ..escape import visible
 from ..report.systems import check_datasets
-from ..runs.escape import visible
 from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, read_run
 from ..runs.settings import differences, explain_differences
 from .study import Study
@@ -67,13 +68,13 @@ def list_jobs(
     """
     missing = [str(path) for path in config_files if not path.exists()]
     if missing:
-        raise ValueError(f"There is no configuration file {', '.join(missing)}: check --config-files.")
+        raise UserError(f"There is no configuration file {', '.join(missing)}: check --config-files.")
     for what, names in (("--config-files", [path.stem for path in config_files]), ("--seeds", list(seeds))):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"Expected {what} of different names, got {', '.join(twice)} more than once: rename one.")
+            raise UserError(f"Expected {what} of different names, got {', '.join(twice)} more than once: rename one.")
     if len(options) % 2 or set(OWN_KEYS) & set(options[::2]):
-        raise ValueError(
+        raise UserError(
             f"Expected --set KEY VALUE KEY VALUE ..., without {' and '.join(OWN_KEYS)}, which --seeds and --output "
             f"give; got {' '.join(options)}."
         )
@@ -92,10 +93,10 @@ def list_jobs(
 def check_study(study: Study, config_files: Sequence[Path], options: Sequence[str]) -> None:
     """Raise ValueError unless a study has one configuration, and keys that are not set for all its variants."""
     if len(config_files) != 1:
-        raise ValueError(f"Expected one of --config-files with --study {study.name}, got {len(config_files)}.")
+        raise UserError(f"Expected one of --config-files with --study {study.name}, got {len(config_files)}.")
     both = sorted(study.keys & set(options[::2]))
     if both:
-        raise ValueError(f"The variants of --study {study.name} set {', '.join(both)}: leave it out of --set.")
+        raise UserError(f"The variants of --study {study.name} set {', '.join(both)}: leave it out of --set.")
 
 
 def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence[str]) -> Job:
@@ -109,7 +110,7 @@ def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence
         cfg = load_config(str(path), [*opts, "IMPORTS", "()"])
         config = yaml.safe_load(cfg.dump())
         check_config(cfg, resume=True)
-    except ValueError as error:
+    except UserError as error:
         problem = visible(" ".join(str(error).split()))
     return Job(visible(system), seed, folder, words, config, problem)
 
@@ -120,7 +121,7 @@ def check_settings(job: Job) -> None:
         return
     found = differences(read_config(job.folder), job.config)
     if found:
-        raise ValueError(
+        raise UserError(
             f"{job.folder} holds a run with other settings (there, and now): {explain_differences(found)}. Choose "
             "another --output, or remove that folder."
         )
@@ -130,7 +131,7 @@ def finished(job: Job) -> bool:
     """Whether there is nothing left to run."""
     try:
         return job.config is not None and read_run(job.folder).finished
-    except ValueError:
+    except UserError:
         return False
 
 
@@ -147,10 +148,10 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             continue
         try:
             if job.problem:
-                raise ValueError(job.problem)
+                raise UserError(job.problem)
             if job.system not in known:
                 known[job.system] = seconds_an_epoch(job, threads)
-        except ValueError as error:
+        except UserError as error:
             yield f"{job.name}: will fail: {visible(' '.join(str(error).split()))}"
             continue
         each, source = known[job.system]

@@ -10,6 +10,7 @@ import yaml
 
 from ..colours import SERIES
 from ..config.repeated_keys import refuse_repeated_keys
+from ..errors import UserError
 from ..files import looked_for
 from ..report.album import add_picture
 from ..report.systems import System
@@ -55,11 +56,11 @@ def read_study(path: Path) -> Study:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"There is no study {path}{looked_for(path)}: check --study.") from error
+        raise UserError(f"There is no study {path}{looked_for(path)}: check --study.") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML file: {error}.") from error
+        raise UserError(f"{path} is no YAML file: {error}.") from error
     if not isinstance(found, dict) or not found.keys() <= {"VARIANTS", "PLOT"} or not _variants(found.get("VARIANTS")):
-        raise ValueError(
+        raise UserError(
             f"Expected {path} to hold VARIANTS, names of letters, digits and _ with settings {{KEY: value, ...}}, "
             "and perhaps PLOT: see configs/studies/."
         )
@@ -69,7 +70,7 @@ def read_study(path: Path) -> Study:
     unknown = {study.x, study.lines} - study.keys - {None}
     along = [keys.get(study.x) for keys in variants.values() if study.x]
     if unknown or plot.keys() - {"X", "LINES"} or not all(isinstance(x, int | float) for x in along):
-        raise ValueError(
+        raise UserError(
             f"Expected PLOT of {path} as {{X: KEY, LINES: KEY}} of keys in VARIANTS, X a number in each of them; got "
             f"{plot}."
         )
@@ -85,7 +86,7 @@ def in_order(study: Study, systems: Sequence[System]) -> list[System]:
     names = list(study.variants)
     unknown = [system.name for system in systems if system.name not in names]
     if unknown:
-        raise ValueError(f"Expected runs of the variants of study {study.name}, got {', '.join(unknown)}.")
+        raise UserError(f"Expected runs of the variants of study {study.name}, got {', '.join(unknown)}.")
     placed = [replace(system, place=names.index(system.name)) for system in systems]
     return sorted(placed, key=lambda system: system.place)
 
@@ -126,7 +127,7 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("The plot of a study needs matplotlib: pip install 'fastreid_fancl[report]'.") from error
+        raise UserError("The plot of a study needs matplotlib: pip install 'fastreid_fancl[report]'.") from error
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         if study.x:

@@ -12,7 +12,8 @@ import torch
 from fastreid.utils import checkpoint
 
 from .. import weights
-from ..files import replacing
+from ..errors import UserError
+from ..files import replacing, write_text
 from .imports import replace
 
 logger = logging.getLogger(__name__)
@@ -71,17 +72,16 @@ class Checkpointer(checkpoint.Checkpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         path = os.path.join(self.save_dir, "last_checkpoint")
-        with replacing(path) as temporary:
-            Path(temporary).write_text(last_filename_basename)
+        write_text(path, last_filename_basename)
 
     def _load_file(self, f: str) -> dict:
         try:
             return weights.as_checkpoint(weights.read_file(f), f)
-        except ValueError as error:
+        except UserError as error:
             if f != self.get_checkpoint_file():
                 raise
             older = "To resume from an older checkpoint, write its name into the file last_checkpoint beside it."
-            raise ValueError(f"{error} {older}") from error
+            raise UserError(f"{error} {older}") from error
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """As fast-reid's; a missing file is a ValueError.
@@ -92,7 +92,7 @@ class Checkpointer(checkpoint.Checkpointer):
             self.logger.info("There is no checkpoint to load: the weights stay those that the model was built with")
             return {}
         if not os.path.exists(path):
-            raise ValueError(f"Expected a checkpoint at {path}, found no file: check MODEL.WEIGHTS or last_checkpoint.")
+            raise UserError(f"Expected a checkpoint at {path}, found no file: check MODEL.WEIGHTS or last_checkpoint.")
         if os.path.isdir(path):
             weights.read_file(path)  # says what to name instead
         self._path = path
@@ -105,7 +105,7 @@ class Checkpointer(checkpoint.Checkpointer):
         self._other = weights.architectures(*(_of_backbone(names) for names in (found.weights, state)))
         fitting = [key for key, value in found.weights.items() if key in state and state[key].shape == value.shape]
         if not fitting:
-            raise ValueError(
+            raise UserError(
                 f"No weight of {self._path} fits the model: the file has {list(found.weights)[:3]}..., the model "
                 f"{list(state)[:3]}....{self._other} Check MODEL.META_ARCHITECTURE and MODEL.BACKBONE."
             )
@@ -134,7 +134,7 @@ class Checkpointer(checkpoint.Checkpointer):
         of_backbone = [key for key in (*missing, *(e[0] for e in shapes)) if key.startswith("backbone.")]
         lost = weights.lost_layers(self.model.state_dict(), of_backbone)
         if lost:
-            raise ValueError(
+            raise UserError(
                 f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
                 f"as {lost[0]}, and would stay random.{self._other} Check MODEL.BACKBONE, or name what a backbone of "
                 "your own adds on purpose in its attribute `fresh_parts`."
@@ -145,4 +145,4 @@ class Checkpointer(checkpoint.Checkpointer):
     def _require_same_network(self) -> None:
         """Refuse a deeper network too, which has all layers of a shallower one."""
         if self._other:
-            raise ValueError(f"{self._path} is of another backbone.{self._other} Check MODEL.BACKBONE.DEPTH.")
+            raise UserError(f"{self._path} is of another backbone.{self._other} Check MODEL.BACKBONE.DEPTH.")

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from ..data.check import check_items
 from ..data.loaders import worker_context
+from ..errors import UserError
 from .imports import replace, wrap
 
 
@@ -56,7 +57,7 @@ def fast_batch_collator(batch: list):
         return torch.tensor(batch)
     if isinstance(first, (str, bytes)):
         return batch
-    raise ValueError(f"Expected tensors, Python numbers or text in a batch, got {type(first)}: {first!r}. Convert it.")
+    raise UserError(f"Expected tensors, Python numbers or text in a batch, got {type(first)}: {first!r}. Convert it.")
 
 
 @replace(common.CommDataset)

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from fastreid.utils.params import ContiguousParams
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..files import replacing
+from ..errors import UserError
+from ..files import make_folder, replacing
 from .imports import replace, wrap
 from .logs import begin_logs, log_into
 
@@ -45,7 +45,10 @@ def build_optimizer(stock, cfg, model: nn.Module, contiguous: bool = True):
     finds none, while backward goes on filling the old views.
     Mend: `zero_grad` of this optimiser writes zeros.
     """
-    optimizer, params = stock(cfg, model, contiguous)
+    try:
+        optimizer, params = stock(cfg, model, contiguous)
+    except ValueError as error:  # PyTorch checks the numbers
+        raise UserError(f"SOLVER.OPT {cfg.SOLVER.OPT} cannot use these settings: {error}.") from error
     optimizer.zero_grad = KeepGradients(optimizer)
     return optimizer, params
 
@@ -60,17 +63,20 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
     """
     solver = cfg.SOLVER
     if iters_per_epoch < 1:
-        raise ValueError(
+        raise UserError(
             f"Expected at least one batch an epoch, got fewer training images than SOLVER.IMS_PER_BATCH "
             f"{solver.IMS_PER_BATCH}: lower it."
         )
     before = max(math.ceil(solver.WARMUP_ITERS / iters_per_epoch), solver.DELAY_EPOCHS)
     if solver.SCHED == "CosineAnnealingLR" and before >= solver.MAX_EPOCH:
-        raise ValueError(
+        raise UserError(
             f"Warm-up and delay take {before} of SOLVER.MAX_EPOCH {solver.MAX_EPOCH} epochs ({iters_per_epoch} "
             "iterations each), which leaves none for CosineAnnealingLR: lower SOLVER.WARMUP_ITERS or DELAY_EPOCHS."
         )
-    return stock(cfg, optimizer, iters_per_epoch)
+    try:
+        return stock(cfg, optimizer, iters_per_epoch)
+    except ValueError as error:  # an unknown SOLVER.WARMUP_METHOD, for one
+        raise UserError(f"SOLVER.SCHED {solver.SCHED} cannot use these settings: {error}.") from error
 
 
 def write_metrics(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
@@ -89,14 +95,11 @@ def without_traceback(record: logging.LogRecord) -> bool:
     """Symptom: a wrong input that shows in the middle of training is a traceback in the log before its one message.
 
     Cause: engine/train_loop.py:150 logs each exception with its traceback.
-    Mend: a filter that leaves only the message of a ValueError which this package raised; others may be mistakes of a
-    program and keep theirs.
+    Mend: a filter that leaves only the message of a `UserError`; others may be bugs and keep their traceback.
     """
     error = record.exc_info and record.exc_info[1]
-    if isinstance(error, ValueError):
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_globals["__name__"].partition(".")[0] == __package__.partition(".")[0]:
-            record.msg, record.exc_info = f"Training stopped: {error}", None
+    if isinstance(error, UserError):
+        record.msg, record.exc_info = f"Training stopped: {error}", None
     return True
 
 
@@ -114,7 +117,7 @@ class AMPTrainer(train_loop.AMPTrainer):
     def __init__(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
         device = next(model.parameters()).device
         if device.type != "cuda":
-            raise ValueError(f"SOLVER.AMP needs a GPU, the model is on {device}: use SOLVER.AMP.ENABLED False.")
+            raise UserError(f"SOLVER.AMP needs a GPU, the model is on {device}: use SOLVER.AMP.ENABLED False.")
         super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler or torch.amp.GradScaler("cuda"))
 
     def run_step(self) -> None:
@@ -229,7 +232,7 @@ def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lam
     `before` is called when it has been written and does not have its name yet.
     """
     if cfg.OUTPUT_DIR and comm.is_main_process():
-        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        make_folder(cfg.OUTPUT_DIR)
         path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
         with replacing(path) as temporary:
             Path(temporary).write_text(cfg.dump(), encoding="utf-8")

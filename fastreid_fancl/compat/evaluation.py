@@ -11,6 +11,7 @@ from fastreid.evaluation import query_expansion, rank, reid_evaluation
 from fastreid.utils import compute_dist
 from torch import Tensor
 
+from ..errors import UserError
 from .imports import AbsentFaiss, replace, wrap
 
 logger = logging.getLogger(__name__)
@@ -75,16 +76,16 @@ def evaluate_rank(
         return stock(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
     num_query, num_gallery = distmat.shape
     if num_query == 0 or num_gallery == 0:
-        raise ValueError(f"Expected queries and gallery images, got {num_query} and {num_gallery}: check the split.")
+        raise UserError(f"Expected queries and gallery images, got {num_query} and {num_gallery}: check the split.")
     if not np.isfinite(distmat).all():
-        raise ValueError("Expected finite distances, got NaN or infinity: the model's weights have diverged.")
+        raise UserError("Expected finite distances, got NaN or infinity: the model's weights have diverged.")
     ranking = market1501(distmat, q_pids, g_pids, q_camids, g_camids)
     for block in _open_blocks:
         block.append(ranking)
     first, precisions, penalties = (values[np.isfinite(ranking.first)] for values in ranking)
     if len(precisions) == 0:
         shared = np.isin(q_pids, g_pids).sum()
-        raise ValueError(
+        raise UserError(
             f"No query has a match in the gallery: {shared} of {num_query} query identities are there, but images of "
             "the query's own camera do not count. Where no cameras are known, give queries camera 0 and gallery 1."
         )

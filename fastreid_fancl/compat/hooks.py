@@ -12,6 +12,7 @@ import torch
 from fastreid.engine import hooks
 from fastreid.utils import comm, events
 
+from ..errors import UserError
 from ..files import explained, replacing
 from .imports import replace
 
@@ -52,7 +53,7 @@ class LayerFreeze(hooks.LayerFreeze):
         known = [name for name, _ in self.model.named_children()]
         unknown = [name for name in self.freeze_layers if name not in known]
         if unknown:
-            raise ValueError(f"Expected MODEL.FREEZE_LAYERS to be of {', '.join(known)}; got {', '.join(unknown)}.")
+            raise UserError(f"Expected MODEL.FREEZE_LAYERS to be of {', '.join(known)}; got {', '.join(unknown)}.")
 
     def before_step(self) -> None:
         super().before_step()
@@ -130,7 +131,7 @@ class EventStorage(events.EventStorage):
         means = {name: np.mean([own[name] for own in losses]) for name in losses[0]}
         total = sum(means.values())
         if not np.isfinite(total):
-            raise ValueError(
+            raise UserError(
                 f"Loss became infinite or NaN at iteration={self.iter}!\nloss_dict = {means}\n"
                 "Lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS."
             )
@@ -152,7 +153,7 @@ class PeriodicWriter(hooks.PeriodicWriter):
 
     def __init__(self, writers: list[events.EventWriter], period: int = STEPS_TOGETHER):
         if period % STEPS_TOGETHER:
-            raise ValueError(f"Expected to write at a multiple of {STEPS_TOGETHER} iterations, got {period}.")
+            raise UserError(f"Expected to write at a multiple of {STEPS_TOGETHER} iterations, got {period}.")
         super().__init__(writers, period)
 
     def before_train(self) -> None:

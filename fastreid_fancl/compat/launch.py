@@ -12,6 +12,7 @@ import torch.distributed as dist
 from fastreid.utils import comm
 from torch.multiprocessing import ProcessRaisedException
 
+from ..errors import UserError
 from ..logs import log_once
 from .imports import wrap
 
@@ -33,10 +34,6 @@ def choose_backend(device: str) -> None:
     os.environ[BACKEND] = "gloo" if torch.device(device).type == "cpu" else "nccl"
 
 
-class WrongInputError(ValueError):
-    """A ValueError on its way from a process to the one that launched it, recognised there by its name."""
-
-
 def torchrun_processes() -> int:
     """The processes of the job that torchrun started this one for; 0 outside torchrun."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
@@ -49,7 +46,7 @@ def launch(
     """Symptom: with several processes a wrong input ends in the traceback of a traceback.
 
     Cause: engine/launch.py:60; torch.multiprocessing turns every error into a ProcessRaisedException.
-    Mend: a ValueError of a process is the same ValueError here.
+    Mend: a UserError of a process is raised here with its message alone.
 
     Symptom: under torchrun each of its processes trains alone.
     Cause: engine/launch.py spawns processes of its own or none.
@@ -57,16 +54,16 @@ def launch(
     keeps the addresses of processes that died, and whether those of the next round read them is chance: say so.
     """
     if num_machines > 1 and dist_url in (None, "auto"):
-        raise ValueError(
+        raise UserError(
             "Several machines need --dist-url tcp://HOST:PORT, equal on all: the name and a free port of the first one."
         )
     if not 0 <= machine_rank < num_machines:
-        raise ValueError(
+        raise UserError(
             f"Expected --machine-rank from 0 to {num_machines - 1} for --num-machines {num_machines}, got "
             f"{machine_rank}."
         )
     if num_machines > 1 and "://" not in dist_url:
-        raise ValueError(f"Expected --dist-url tcp://HOST:PORT, got {dist_url}.")
+        raise UserError(f"Expected --dist-url tcp://HOST:PORT, got {dist_url}.")
     if torchrun_processes():
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ["TORCHELASTIC_MAX_RESTARTS"] != "0":
             log_once(logger, logging.WARNING, SHARED_STORE)
@@ -78,10 +75,10 @@ def launch(
     try:
         stock_launch(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
     except ProcessRaisedException as error:
-        _, name, message = str(error).rpartition(f"{WrongInputError.__name__}: ")
+        _, name, message = str(error).rpartition(f"{UserError.__name__}: ")
         if not name:
             raise
-        raise ValueError(message.strip()) from error
+        raise UserError(message.strip()) from error
 
 
 def distributed_worker(
@@ -101,7 +98,7 @@ def distributed_worker(
     backend = os.environ.get(BACKEND) or ("nccl" if torch.cuda.is_available() else "gloo")
     if backend == "nccl":
         if num_gpus_per_machine > torch.cuda.device_count():
-            raise WrongInputError(
+            raise UserError(
                 f"Expected at least {num_gpus_per_machine} GPUs, found {torch.cuda.device_count()}: lower --num-gpus, "
                 "or use MODEL.DEVICE cpu."
             )
@@ -109,7 +106,10 @@ def distributed_worker(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_gpus_per_machine))
     rank = machine_rank * num_gpus_per_machine + local_rank
-    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank, timeout=COLLECTIVE_TIMEOUT)
+    try:
+        dist.init_process_group(backend, dist_url, COLLECTIVE_TIMEOUT, world_size, rank)
+    except ValueError as error:  # an address without a port, for one
+        raise UserError(f"--dist-url {dist_url} cannot be used: {error}.") from error
     comm.synchronize()
     for machine in range(world_size // num_gpus_per_machine):
         first = machine * num_gpus_per_machine
@@ -118,8 +118,8 @@ def distributed_worker(
             comm._LOCAL_PROCESS_GROUP = group
     try:
         main_func(*args)
-    except ValueError as error:
-        raise WrongInputError(str(error)) from error
+    except UserError as error:  # subclasses, too: the launching process recognises it by its name
+        raise UserError(str(error)) from error
     # Only after success: beside a failed process, closing would wait for it.
     comm.synchronize()
     dist.destroy_process_group()

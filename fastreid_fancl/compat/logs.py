@@ -7,7 +7,7 @@ from pathlib import Path
 from fastreid.utils import comm
 from fastreid.utils import logger as fastreid_logger
 
-from ..runs.escape import coloured
+from ..escape import coloured
 from .imports import wrap
 
 LOGGERS = ("fastreid", "fastreid_fancl")

@@ -10,6 +10,7 @@ from fastreid.modeling.meta_arch import build as meta_arch_build
 from fastreid.utils import events
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .imports import replace, wrap
 
 
@@ -24,7 +25,7 @@ def build_model(stock, cfg) -> nn.Module:
     """
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch sees no CUDA device: use cpu.")
+        raise UserError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch sees no CUDA device: use cpu.")
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)
     model = stock(cfg)
@@ -73,7 +74,7 @@ def cross_entropy_loss(pred_class_outputs: Tensor, gt_classes: Tensor, eps: floa
     """
     classes = pred_class_outputs.size(1)
     if classes < 2:
-        raise ValueError(f"CrossEntropyLoss needs at least 2 training identities, got {classes}: add identities.")
+        raise UserError(f"CrossEntropyLoss needs at least 2 training identities, got {classes}: add identities.")
     own, log_probs = gt_classes[:, None], pred_class_outputs.log_softmax(1)
     with torch.no_grad():
         smoothing = eps if eps >= 0 else alpha * pred_class_outputs.softmax(1).gather(1, own)

@@ -12,6 +12,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .. import weights
+from ..errors import UserError
 from ..locks import exclusive_lock
 from .imports import wrap
 
@@ -66,7 +67,7 @@ def _build(stock, cfg) -> nn.Module:
         name = next((name for name in ("DEPTH", "NORM") if error.args == (options[name],)), None)
         if name is None:
             raise
-        raise ValueError(f"MODEL.BACKBONE.{name} {options[name]!r} is unknown to {options.NAME}.") from error
+        raise UserError(f"MODEL.BACKBONE.{name} {options[name]!r} is unknown to {options.NAME}.") from error
     nonlocal_blocks = tuple(name for name, _ in backbone.named_children() if name.startswith("NL_"))
     backbone.fresh_parts = (*getattr(backbone, "fresh_parts", ()), *nonlocal_blocks)
     return backbone
@@ -96,7 +97,7 @@ def _cached_weights(cfg) -> str:
         number=options.DEPTH[:-1],
     )
     if urls.get(key) is None:
-        raise ValueError(
+        raise UserError(
             f"No ImageNet weights are known for {options.NAME} {options.DEPTH}: set MODEL.BACKBONE.PRETRAIN_PATH to a "
             "file, or MODEL.BACKBONE.PRETRAIN to False for random weights."
         )
@@ -113,7 +114,7 @@ def _cached_weights(cfg) -> str:
             if not os.path.isfile(path):
                 _download(url, path)
     except OSError as error:
-        raise ValueError(_missing(url, path)) from error
+        raise UserError(_missing(url, path)) from error
     return path
 
 
@@ -129,9 +130,9 @@ def _download(url: str, path: str) -> None:
             check = torch.hub.HASH_REGEX.search(os.path.basename(path))
             torch.hub.download_url_to_file(url, path, hash_prefix=check and check.group(1))
     except Exception as error:  # no network, no gdown, no space: the cure is the same
-        raise ValueError(_missing(url, path)) from error
+        raise UserError(_missing(url, path)) from error
     if not os.path.isfile(path):
-        raise ValueError(_missing(url, path))
+        raise UserError(_missing(url, path))
 
 
 def _missing(url: str, path: str) -> str:

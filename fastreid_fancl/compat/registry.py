@@ -4,8 +4,10 @@ import difflib
 
 from fastreid.utils.registry import Registry
 
+from ..errors import UserError
 
-class UnknownNameError(ValueError, KeyError):
+
+class UnknownNameError(UserError, KeyError):
     """An unknown name; also a KeyError, which fast-reid's own callers may expect."""
 
     __str__ = ValueError.__str__

@@ -3,6 +3,7 @@
 from fastreid.data.samplers import triplet_sampler
 from fastreid.utils import comm
 
+from ..errors import UserError
 from .imports import replace
 
 
@@ -17,14 +18,14 @@ def check_identity_batches(data_source: list, mini_batch_size: int, num_instance
         ValueError: when the batch is no whole number of identities, or there are too few identities.
     """
     if num_instances < 1 or mini_batch_size < num_instances or mini_batch_size % num_instances:
-        raise ValueError(
+        raise UserError(
             f"Expected a batch a process that DATALOADER.NUM_INSTANCE divides, got {mini_batch_size} images and "
             f"NUM_INSTANCE {num_instances}: change SOLVER.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE."
         )
     needed = mini_batch_size // num_instances * comm.get_world_size()
     found = len({pid for _, pid, _ in data_source})
     if found < needed:
-        raise ValueError(
+        raise UserError(
             f"Expected at least {needed} training identities (SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE), got "
             f"{found}: lower SOLVER.IMS_PER_BATCH, raise DATALOADER.NUM_INSTANCE or use SAMPLER_TRAIN TrainingSampler."
         )
@@ -62,7 +63,7 @@ class SetReWeightSampler(triplet_sampler.SetReWeightSampler):
     """
 
     def __init__(self, *args, **kwargs):
-        raise ValueError(
+        raise UserError(
             "DATALOADER.SAMPLER_TRAIN SetReWeightSampler cannot work in fast-reid 1.4: use BalancedIdentitySampler, "
             "NaiveIdentitySampler, ImbalancedDatasetSampler or TrainingSampler."
         )

@@ -8,6 +8,7 @@ from fastreid.config import CfgNode
 from fastreid.layers import any_softmax, pooling
 
 from ..batchnorm import MODES
+from ..errors import UserError
 from ..files import looked_for
 from .ranges import LARGEST, Range, out_of_range, unbounded
 
@@ -65,7 +66,7 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
         ValueError: with every setting that cannot work, its value and the cure.
     """
     if world_size < 1:
-        raise ValueError(
+        raise UserError(
             f"Expected one process or more, got {world_size}: --num-gpus and --num-machines are numbers of processes, "
             "with MODEL.DEVICE cpu too."
         )
@@ -77,7 +78,7 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
     if not (resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
         problems += _weights(cfg)
     if problems:
-        raise ValueError("Correct these settings:\n  " + "\n  ".join(problems))
+        raise UserError("Correct these settings:\n  " + "\n  ".join(problems))
 
 
 def value_of(cfg, key: str):
@@ -196,7 +197,7 @@ def check_values(cfg: CfgNode) -> None:
     """
     empty = [key for key in _keys(cfg) if value_of(cfg, key) is None]
     if empty:
-        raise ValueError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
+        raise UserError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
     _check_lists_and_numbers(cfg)
     labels, memory, pplr = cfg.PSEUDO_LABELS, cfg.MEMORY, cfg.PPLR
     ice, blur = cfg.ICE, cfg.INPUT.BLUR
@@ -253,7 +254,7 @@ def check_values(cfg: CfgNode) -> None:
     ]
     wrong = [f"{key} {value_of(cfg, key)!r}: expected {expected}" for key, right, expected in checks if not right]
     if wrong:
-        raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
+        raise UserError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
 
 
 def _check_lists_and_numbers(cfg: CfgNode) -> None:
@@ -274,7 +275,7 @@ def _check_lists_and_numbers(cfg: CfgNode) -> None:
         elif key in EACH_ONCE and len({posixpath.normpath(name) for name in names}) < len(names):
             wrong.append(f"{key} {tuple(names)}: expected each name once")
     if wrong:
-        raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
+        raise UserError("Correct these values of the configuration:\n  " + "\n  ".join(wrong))
 
 
 def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import yaml
 
+from ..errors import UserError
+
 MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -23,7 +25,7 @@ def refuse_repeated_keys(path: str) -> None:
         return
     problems = _repeated(root)
     if problems:
-        raise ValueError(f"{path} has keys twice: {'; '.join(problems)}. Keep one of each.")
+        raise UserError(f"{path} has keys twice: {'; '.join(problems)}. Keep one of each.")
 
 
 def refuse_repeated_keys_with_bases(path: str) -> None:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import OneProcessError
+from ..errors import UserError
 from ..logs import log_once
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class UnreadableImage(OneProcessError):  # noqa: N818 - named for the photograph
 
     Only the message is required, because DataLoader workers rebuild an error from its message.
     """
+
+    one_rank = True
 
     def __init__(self, message: str, path: str = "", problem: str = ""):
         """Keep the path and the problem beside the message."""

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import UserError
 from . import UNKNOWN_CAMERA, UNLABELLED
 from .images import read_image
 from .keys import image_keys

@@ -6,6 +6,8 @@ from fastreid.utils import comm
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ..errors import UserError
+
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
     """The module inside DistributedDataParallel, or the model itself."""
@@ -26,14 +28,14 @@ def gather_rows_on_host(own: Tensor) -> Tensor:
 
 
 def broadcast_from_main(compute):
-    """The result of `compute()` on the main process, on every rank; its ValueError is raised on every rank too."""
+    """The result of `compute()` on the main process, on every rank; its UserError is raised on every rank too."""
     if comm.get_world_size() == 1:
         return compute()
     outcome = [None, None]
     if comm.is_main_process():
         try:
             outcome[0] = compute()
-        except ValueError as error:
+        except UserError as error:
             outcome[1] = error
     # By gloo: NCCL keeps the GPUs busy while it waits.
     dist.broadcast_object_list(outcome, src=0, group=comm._get_global_gloo_group())

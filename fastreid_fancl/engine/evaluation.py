@@ -29,6 +29,7 @@ from ..data.datasets import load
 from ..data.datasets.photos import Photo
 from ..data.datasets.protocols import Protocol, leave_one_out
 from ..data.keys import image_keys
+from ..errors import UserError
 from .labels import assign_labels, clustering_device, explain_cuda_oom
 from .record import write_queries
 from .seeds import derive
@@ -65,7 +66,7 @@ def check_protocols(cfg) -> None:
     """
     others = [name for name in cfg.DATASETS.TESTS if name not in cfg.DATASETS.NAMES]
     if cfg.TEST.TRANSDUCTIVE and others:
-        raise ValueError(
+        raise UserError(
             f"TEST.TRANSDUCTIVE scores the photographs that are trained on, but {', '.join(others)} of DATASETS.TESTS "
             "is not in DATASETS.NAMES: add it there, or set TEST.TRANSDUCTIVE False."
         )
@@ -74,7 +75,7 @@ def check_protocols(cfg) -> None:
         require_matches(name, test)
         on = [key for key in ("AQE", "RERANK") if cfg.TEST[key].ENABLED]
         if on and test.leaves_one_out:
-            raise ValueError(
+            raise UserError(
                 f"TEST.{on[0]} takes the queries for other photographs than the gallery's, but {name} is scored by "
                 f"leave-one-out, where they are the same: set TEST.{on[0]}.ENABLED False."
             )
@@ -130,7 +131,7 @@ def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray |
             seed = derive(cfg.SEED, 0, CLUSTERING)
             labels = assign_labels(unit, identities, None, options, lambda labels, *_: labels, seed, keys=keys).labels
         return log_groups(labels, identities, "test photographs")
-    except ValueError as error:
+    except UserError as error:
         logger.warning("The %d test photographs form no groups, so these are not scored: %s", len(features), error)
         return {}
 

@@ -12,6 +12,7 @@ from fastreid.utils.env import seed_all_rng
 
 from ..batchnorm import average_statistics
 from ..data.samplers import cluster_batches, shuffled_batches
+from ..errors import UserError
 from .pseudo_labels import fingerprint
 from .seeds import derive
 
@@ -40,7 +41,7 @@ def identity_batches(labels: np.ndarray, cfg, iterations: int, epoch: int) -> np
         return shuffled_batches(len(labels), batch_size, iterations, seed)
     if sampler in ("NaiveIdentitySampler", "BalancedIdentitySampler"):
         return cluster_batches(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, iterations, seed)
-    raise ValueError(
+    raise UserError(
         "Expected DATALOADER.SAMPLER_TRAIN to be TrainingSampler (random images), NaiveIdentitySampler or "
         f"BalancedIdentitySampler (DATALOADER.NUM_INSTANCE images an identity), got {sampler!r}."
     )
@@ -62,7 +63,7 @@ class IdentityBatches(HookBase):
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         if state != self.state_dict():
-            raise ValueError(
+            raise UserError(
                 "The checkpoint is of other training identities than DATASETS.NAMES now has, or of another number of "
                 "them: resume with the same images, or start anew without --resume."
             )

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from .. import clustering
-from ..errors import OneProcessError
+from ..errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -101,13 +101,14 @@ def distance_options(options) -> dict:
 
 @contextmanager
 def explain_cuda_oom() -> Iterator[None]:
-    """Turn the end of a GPU's memory, inside, into a ValueError with the cure."""
+    """Re-raise CUDA out-of-memory as an error that names the setting to change."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        raise OneProcessError(
+        raise UserError(
             f"The GPU's memory is too small for the clustering ({error}): set PSEUDO_LABELS.DEVICE cpu, or a smaller "
-            "PSEUDO_LABELS.BLOCK_GIB."
+            "PSEUDO_LABELS.BLOCK_GIB.",
+            one_rank=True,
         ) from error
 
 
@@ -195,7 +196,7 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
     """
     known = np.unique(identities[identities >= 0])
     if len(known) < 2:
-        raise ValueError(
+        raise UserError(
             "PSEUDO_LABELS.ALGORITHM oracle needs at least two identities among the training images, found "
             f"{len(known)}: label them, or use dbscan."
         )

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import clustering
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches
+from ..errors import UserError
 from ..runs.tables import SWEEP, write_clusters, write_sweep
 from .distributed import broadcast_from_main, unwrap
 from .features import extract_features
@@ -60,12 +61,12 @@ class PseudoLabels(HookBase):
 
     def __init__(self, cfg):
         if cfg.TEST.PRECISE_BN.ENABLED:
-            raise ValueError(
+            raise UserError(
                 "TEST.PRECISE_BN runs training steps, which would move the memories of an unsupervised method: switch "
                 "TEST.PRECISE_BN.ENABLED off."
             )
         if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
-            raise ValueError(
+            raise UserError(
                 f"Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images a cluster, got "
                 f"{cfg.SOLVER.IMS_PER_BATCH} and {cfg.DATALOADER.NUM_INSTANCE}."
             )
@@ -91,7 +92,7 @@ class PseudoLabels(HookBase):
         features = method.stored_features()
         if self.restored is not None and self.restored != digest(dataset.img_items):
             if features is not None:
-                raise ValueError(
+                raise UserError(
                     "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
                     "order of them: resume with the same images, or start anew without --resume."
                 )
@@ -149,7 +150,7 @@ class PseudoLabels(HookBase):
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
         if len(dataset) < comm.get_world_size():
-            raise ValueError(f"Expected an image a process at least, got {len(dataset)} images: lower --num-gpus.")
+            raise UserError(f"Expected an image a process at least, got {len(dataset)} images: lower --num-gpus.")
         plain = ReIDDataset(dataset.img_items, self.transform, read=dataset.read)
         loader = feature_loader(
             plain,

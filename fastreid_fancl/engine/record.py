@@ -18,7 +18,7 @@ from fastreid.utils import comm
 
 from .. import __version__
 from ..compat.evaluation import Ranking
-from ..files import replacing
+from ..files import replacing, write_text
 from ..runs.read import read_starts
 
 PACKAGE = Path(__file__).parents[1]
@@ -36,9 +36,8 @@ class RunRecord(HookBase):
         if not comm.is_main_process() or trainer.start_iter >= trainer.max_iter:
             return
         starts = read_starts(self.path.parent) if trainer.start_iter else []
-        with replacing(self.path) as temporary:
-            entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
-            Path(temporary).write_text(json.dumps([*starts, entry], indent=1))
+        entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
+        write_text(self.path, json.dumps([*starts, entry], indent=1))
 
     def after_epoch(self):
         memory = peak_memory(device_of(self.trainer.model))

@@ -18,8 +18,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import yaml
@@ -33,8 +33,7 @@ from ..compat.engine import set_up_logs, write_config
 from ..compat.logs import begin_logs
 from ..config.checks import check_config
 from ..config.load import load_config
-from ..errors import OneProcessError
-from ..runs.escape import message
+from ..errors import UserError, exit_with_message
 from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over
 from ..runs.read import last_checkpoint, read_config, read_starts
 from ..runs.settings import differences, explain_differences
@@ -44,43 +43,45 @@ from .trained_model import load_model, weights_named
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
-# Set by `report.compare` for its runs.
+GO_ON = "the same command with --resume goes on from the last checkpoint"
+# Set by `compare.command` for its runs.
 ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
 # PyTorch's words for a worker that a signal ended, or that is not there any more.
 LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
 
 
 def command_line(argv: list[str] | None = None) -> None:
-    """Run `train` in the processes that the arguments ask for; wrong input ends in its message without a traceback."""
+    """Run `train` in the processes that the arguments ask for; wrong input ends in a message without a traceback."""
     parser = default_argument_parser()
     parser.add_argument("--plan", action="store_true", help="rehearse: print the time, memory and disk to expect")
     args = parser.parse_args(argv)
     if os.environ.get(ENDS_WITH_INPUT):
         threading.Thread(target=end_with_input, daemon=True).start()
-    try:
+    with exit_with_message(GO_ON):
         cfg = load_config(args.config_file, args.opts)
         processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
         check_config(cfg, processes, resume=args.resume and not args.eval_only)
         if args.plan:
             print(estimate_run(cfg, processes))
             return
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
-    compat.choose_backend(cfg.MODEL.DEVICE)
+        compat.choose_backend(cfg.MODEL.DEVICE)
+        with exit_with_process():
+            launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
+
+
+@contextmanager
+def exit_with_process() -> Iterator[None]:
+    """End as the process of the run did that ended first, and say so where a signal ended it."""
     try:
-        launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
-    except KeyboardInterrupt:
-        sys.exit("stopped: the same command with --resume goes on from the last checkpoint")
+        yield
     except ProcessExitedException as error:
         if error.exit_code >= 0:  # it has said why
             sys.exit(error.exit_code)
         out_of_memory = ", as the system does when memory runs out" if error.signal_name == "SIGKILL" else ""
-        sys.exit(
-            f"error: process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
-            f"{out_of_memory}: the same command with --resume goes on from the last checkpoint."
-        )
+        raise UserError(
+            f"process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
+            f"{out_of_memory}: {GO_ON}."
+        ) from error
 
 
 def end_with_input() -> None:
@@ -91,21 +92,37 @@ def end_with_input() -> None:
 
 
 def one_process(args) -> None:
-    """`train` in one of the processes; only the first one of a machine says what was wrong with all."""
-    try:
+    """`train` in one of the processes. The first one of a machine reports an error that all of them meet."""
+    with exit_with_message(), explain_lost_worker(), reported_once():
         train(args)
-    except OneProcessError as error:
-        who = f"process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""
-        sys.exit(f"error: {who}{message(error)}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}" if comm.get_local_rank() == 0 else 1)
+
+
+@contextmanager
+def reported_once() -> Iterator[None]:
+    """Name the rank in an error of one rank alone; silence one of all ranks on all but the first rank of a machine."""
+    try:
+        yield
+    except UserError as error:
+        if error.one_rank and comm.get_world_size() > 1:
+            raise UserError(f"process {comm.get_rank()}: {error}", one_rank=True) from error
+        if not error.one_rank and comm.get_local_rank() > 0:
+            sys.exit(1)
+        raise
+
+
+@contextmanager
+def explain_lost_worker() -> Iterator[None]:
+    """Re-raise PyTorch's error on a worker that died as one that names the setting to change."""
+    try:
+        yield
     except RuntimeError as error:
         if not LOST_WORKER.search(str(error)):
             raise
-        sys.exit(
-            f"error: process {comm.get_rank()} lost a worker that reads photographs ({message(error)}). Where memory "
-            "ran out, lower DATALOADER.NUM_WORKERS. The same command with --resume goes on from the last checkpoint."
-        )
+        raise UserError(
+            f"process {comm.get_rank()} lost a worker that reads photographs ({error}). If memory ran out, lower "
+            f"DATALOADER.NUM_WORKERS. {GO_ON[0].upper()}{GO_ON[1:]}.",
+            one_rank=True,
+        ) from error
 
 
 def train(args) -> dict:
@@ -118,7 +135,7 @@ def train(args) -> dict:
         The last evaluation's results by name; empty on all ranks but the first.
 
     Raises:
-        ValueError: on any input that cannot be used.
+        UserError: on any input that cannot be used.
     """
     cfg = load_config(args.config_file, args.opts)
     with sole_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
@@ -161,7 +178,7 @@ def check_resumed(cfg) -> None:
     found = differences(read_config(folder), yaml.safe_load(cfg.dump()))
     kept = {key: values for key, values in found.items() if key.startswith(FIXED_BY_CHECKPOINT)}
     if kept:
-        raise ValueError(
+        raise UserError(
             f"The run in {folder} has other settings (there, and now): {explain_differences(kept)}. Its checkpoint "
             "would keep them: give those of the run, or start anew without --resume."
         )
@@ -180,7 +197,7 @@ def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
         ValueError: without tests, and as `load_model`.
     """
     if not cfg.DATASETS.TESTS:
-        raise ValueError("DATASETS.TESTS is empty: name a data set to evaluate on.")
+        raise UserError("DATASETS.TESTS is empty: name a data set to evaluate on.")
     model = load_model(cfg)
     begin()
     logger.info("The scores below are of %s.", weights_named(cfg))

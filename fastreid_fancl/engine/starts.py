@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from ..data.datasets import SYNTHETIC
+from ..errors import UserError
 
 RANDOM_START = (
     "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
@@ -52,7 +53,7 @@ def check_start(cfg) -> None:
     """Raise ValueError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
     path, start = cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.MODEL.WEIGHTS
     if path and (start or not cfg.MODEL.BACKBONE.PRETRAIN):
-        raise ValueError(
+        raise UserError(
             f"MODEL.BACKBONE.PRETRAIN_PATH {path} would not be used: with it set MODEL.BACKBONE.PRETRAIN True and "
             f"MODEL.WEIGHTS '', now {cfg.MODEL.BACKBONE.PRETRAIN} and {start!r}."
         )

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..config.checks import check_config
 from ..config.load import load_config
+from ..errors import UserError
 from ..runs.read import last_checkpoint, read_config, system_name
 from .starts import check_start
 from .trainer import Trainer
@@ -107,7 +108,7 @@ def load_trained_model(cfg) -> TrainedModel:
         ValueError: without weights, or with some that lack what the test-time feature is made of.
     """
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError(
+        raise UserError(
             f"There is no checkpoint to draw: give MODEL.WEIGHTS, or train the run in {cfg.OUTPUT_DIR} to its first "
             "checkpoint (SOLVER.CHECKPOINT_PERIOD)."
         )
@@ -124,7 +125,7 @@ def load_trained_model(cfg) -> TrainedModel:
     where = run_label(weights.parent, weights.stem if epoch is None else f"epoch {epoch + 1}", cfg.SEED)
     backbone = next((name for name in names if name.rpartition(".")[2] == "backbone"), None)
     if backbone is None:
-        raise ValueError(f"Expected {type(model).__name__} to make its feature by a module named backbone: name it so.")
+        raise UserError(f"Expected {type(model).__name__} to make its feature by a module named backbone: name it so.")
     layers = tuple(name.removeprefix(f"{backbone}.") for name in names if name.startswith(f"{backbone}."))
     return TrainedModel(where, model, model.get_submodule(backbone), layers, size)
 
@@ -166,7 +167,7 @@ class StrictCheckpointer(Checkpointer):
             if key.rpartition(".")[0] in self.needed and key not in excused and "num_batches" not in key
         ]
         if lost:
-            raise ValueError(
+            raise UserError(
                 f"{self._path} does not fit {type(self.model).__name__}: {len(lost)} weights of the test-time feature "
                 f"are missing or of another shape, such as {lost[0]}.{self._other} Check MODEL.META_ARCHITECTURE, "
                 "MODEL.BACKBONE and MODEL.HEADS, or take the run's own configuration by --run."

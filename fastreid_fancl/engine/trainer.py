@@ -21,6 +21,7 @@ from ..data.check import check_items, preflight, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
+from ..errors import UserError
 from ..methods import PseudoLabelMethod
 from ..runs.read import is_transductive
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
@@ -52,7 +53,7 @@ def check_data(cfg, train: bool = True) -> None:
             identities and cameras of mixed types.
     """
     if train and not cfg.DATASETS.NAMES:
-        raise ValueError("DATASETS.NAMES is empty: name a data set to train on.")
+        raise UserError("DATASETS.NAMES is empty: name a data set to train on.")
     scored = [] if cfg.TEST.TRANSDUCTIVE else [load(name) for name in cfg.DATASETS.TESTS]
     wanted = [(dataset, ("query", "gallery")) for dataset in scored]
     wanted += training_splits(cfg) if train or cfg.TEST.TRANSDUCTIVE else []
@@ -92,7 +93,7 @@ def share_of_batch(cfg, key: str) -> int:
     """
     batch, parts = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), value_of(cfg, key)
     if batch % parts:
-        raise ValueError(
+        raise UserError(
             f"Expected {key} {parts} to divide the {batch} images of SOLVER.IMS_PER_BATCH that a process takes."
         )
     return batch // parts
@@ -103,7 +104,7 @@ def check_state(optimizer: torch.optim.Optimizer) -> None:
     for parameter, state in optimizer.state.items():
         wrong = [v for v in state.values() if torch.is_tensor(v) and v.dim() and v.shape != parameter.shape]
         if wrong:
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint's optimiser has {wrong[0].numel()} weights, the model {parameter.numel()}: it is of "
                 "another model, or of another number of identities. Resume with the same configuration and images, or "
                 "start anew without --resume."
@@ -198,13 +199,13 @@ class Trainer(DefaultTrainer):
         lay_out_state(self.model, self.optimizer)
         epochs = comm.all_gather(self.start_epoch)
         if len(set(epochs)) > 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected all processes to resume from one checkpoint, but they would start at the epochs {epochs}: "
                 f"let the machines share OUTPUT_DIR {self.cfg.OUTPUT_DIR}."
             )
         precisions = comm.all_gather(self.cfg.MODEL.PRECISION)
         if len(set(precisions)) > 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected one MODEL.PRECISION, but auto gives the processes {precisions}: set it to float32."
             )
 

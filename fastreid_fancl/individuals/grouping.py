@@ -1,7 +1,6 @@
 """tools/group.py: which photographs show one animal, by trained weights."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from fastreid.data.transforms import build_transforms
@@ -15,22 +14,22 @@ from ..engine.labels import Labels, assign_labels, by_size, clustering_device, e
 from ..engine.seeds import derive
 from ..engine.trained_model import add_source, configuration_of, load_model, load_trained_model, weights_named
 from ..engine.trainer import check_data, is_unsupervised, training_items
+from ..errors import UserError, exit_with_message
+from ..escape import visible
+from ..files import make_folder
 from ..methods import PseudoLabelMethod
-from ..runs.escape import message, visible
 from ..runs.tables import write_groups
 
 
 def command_line(argv: list[str] | None = None) -> None:
-    """Write the groups by the arguments; wrong input ends in its message without a traceback."""
+    """Write the groups that the arguments ask for; wrong input ends in a message without a traceback."""
     args = parser().parse_args(argv)
-    try:
+    with exit_with_message():
         cfg = configuration_of(args)
         items, found = group(cfg, start=not args.run)
         output = args.output or Path(cfg.OUTPUT_DIR, "groups.csv")
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         write_groups(output, items, found.labels)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
     radius = "" if found.eps is None else f", eps {found.eps:g}"
     left_out = int((found.labels < 0).sum())
     print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}")
@@ -65,7 +64,7 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     """
     if not is_unsupervised(cfg):
         name = cfg.MODEL.META_ARCHITECTURE
-        raise ValueError(f"Expected a method that clusters, got MODEL.META_ARCHITECTURE {name}: use a run of another.")
+        raise UserError(f"Expected a method that clusters, got MODEL.META_ARCHITECTURE {name}: use a run of another.")
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.COMBINEALL, cfg.DATASETS.TESTS = True, ()
@@ -80,7 +79,7 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
                 features, images.targets, cameras, options, model.refine_labels, seed, keys=images.keys
             )
         except NoClustersError as error:
-            raise ValueError(no_groups(len(images), error.reason, options)) from error
+            raise UserError(no_groups(len(images), error.reason, options)) from error
     return images.img_items, found._replace(labels=by_size(found.labels, [path for path, *_ in images.img_items]))
 
 

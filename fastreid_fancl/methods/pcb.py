@@ -11,6 +11,7 @@ from fastreid.config import configurable
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..heads import PartHead
 from ..losses import full_precision
 from .base import Encoder

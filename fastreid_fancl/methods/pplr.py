@@ -17,6 +17,7 @@ from torch.distributed.nn.functional import all_gather
 
 from ..clustering import knn
 from ..clustering.neighbors.device import BLOCK_BYTES
+from ..errors import UserError
 from ..heads import PartHead
 from ..losses import full_precision, proxy_contrast
 from ..memory import camera_proxies, cluster_centroids, gather_ranks
@@ -159,7 +160,7 @@ class PPLR(PseudoLabelMethod):
         """
         super().__init__(**kwargs)
         if part_head.dim != part_head.feat_dim:
-            raise ValueError(f"Expected PARTS.DIM 0, since PPLR's stripes keep all dimensions, got {part_head.dim}.")
+            raise UserError(f"Expected PARTS.DIM 0, since PPLR's stripes keep all dimensions, got {part_head.dim}.")
         self.part_head = part_head
         self.search = search_device, int(search_gib * 2**30)
         self.k, self.beta, self.aals_epoch, self.label_smoothing = k, beta, aals_epoch, label_smoothing

@@ -50,7 +50,7 @@ class SpCL(PseudoLabelMethod):
     def from_config(cls, cfg) -> dict:
         """Read the arguments of `__init__` from a configuration."""
         if cfg.PSEUDO_LABELS.ALGORITHM == "hdbscan":
-            raise ValueError("SpCL tests its clusters at three radii of DBSCAN: set PSEUDO_LABELS.ALGORITHM dbscan.")
+            raise UserError("SpCL tests its clusters at three radii of DBSCAN: set PSEUDO_LABELS.ALGORITHM dbscan.")
         return {
             **super().from_config(cfg),
             "temperature": cfg.MEMORY.TEMPERATURE,

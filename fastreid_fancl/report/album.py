@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import replacing
+from ..errors import UserError
+from ..escape import message, visible
+from ..files import make_folder, replacing, write_text
 from ..runs.checked import fields, list_of, member, plain_name, read_json, word
-from ..runs.escape import message, visible
 from ..runs.read import Run
 
 if TYPE_CHECKING:
@@ -54,12 +55,11 @@ def add_picture(output: Path, figure: "Figure", entry: dict[str, str], **style) 
         ValueError: if the index is damaged.
     """
     folder = output / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     entries = [known for known in read_index(folder / INDEX) if known["file"] != entry["file"]]
     with replacing(folder / entry["file"]) as temporary:
         figure.savefig(temporary, format="png", metadata={"Description": entry["caption"]}, **style)
-    with replacing(folder / INDEX) as temporary:
-        Path(temporary).write_text(json.dumps([*entries, entry], indent=1) + "\n", encoding="utf-8")
+    write_text(folder / INDEX, json.dumps([*entries, entry], indent=1) + "\n")
     return folder / entry["file"]
 
 
@@ -86,7 +86,7 @@ def _picture(folder: Path, run: str, entry: dict[str, str]) -> Picture:
     path = member(folder / FOLDER, entry["file"])
     kind = mimetypes.guess_type(path.name)[0] or ""
     if not (kind.startswith("image/") and path.is_file()):
-        raise ValueError(f"expected the name of a picture, got {path.name}")
+        raise UserError(f"expected the name of a picture, got {path.name}")
     content = base64.b64encode(path.read_bytes()).decode()
     texts = (visible(entry[name]) for name in ("kind", "caption", "alt"))
     return Picture(run, *texts, f"data:{kind};base64,{content}")
@@ -101,6 +101,6 @@ def read_index(path: Path) -> list[dict]:
     try:
         return read_json(path, list_of(ENTRY)) if path.exists() else []
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read ({error}): remove it; the pictures are drawn again by their commands."
         ) from error

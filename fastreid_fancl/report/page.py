@@ -11,8 +11,9 @@ import jinja2
 from markupsafe import Markup
 
 from ..colours import SERIES
-from ..files import replacing
-from ..runs.escape import visible
+from ..errors import UserError
+from ..escape import visible
+from ..files import make_folder, write_text
 from ..runs.read import Run
 from ..runs.settings import differences
 from .album import TITLES, album
@@ -38,10 +39,9 @@ def write_page(systems: Sequence[System], output: Path, baseline: str | None = N
     Raises:
         ValueError: if there is no system `baseline`, or no plotly.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     text = page(systems, choose_baseline(systems, baseline), output)
-    with replacing(output / PAGE) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    write_text(output / PAGE, text)
     return output / PAGE
 
 
@@ -108,7 +108,7 @@ def plotting_library() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise ValueError(f"{PAGE} draws with plotly, which is not installed: pip install plotly.") from None
+        raise UserError(f"{PAGE} draws with plotly, which is not installed: pip install plotly.") from None
     return get_plotlyjs()
 
 

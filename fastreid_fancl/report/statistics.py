@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..errors import UserError
 from ..runs.read import Query, Run
 from .systems import System
 
@@ -42,16 +43,16 @@ def difference(system: System, baseline: System, score: str = "mAP") -> Differen
     """
     seeds = tuple(sorted({run.seed for run in system.runs} & {run.seed for run in baseline.runs}))
     if not seeds:
-        raise ValueError("no seed in common")
+        raise UserError("no seed in common")
     runs = [[run for seed in seeds for run in own.runs if run.seed == seed] for own in (system, baseline)]
     tables = [[query_scores(run, score) for run in own] for own in runs]
     queries = tables[0][0].keys()
     if not all(table for own in tables for table in own):
-        raise ValueError("no queries.csv of the last evaluation")
+        raise UserError("no queries.csv of the last evaluation")
     if any(table.keys() != queries for own in tables for table in own):
-        raise ValueError("tested on other queries")
+        raise UserError("tested on other queries")
     if len(queries) < 2:
-        raise ValueError("one query alone")
+        raise UserError("one query alone")
     ours, theirs = (np.array([[table[query] for query in queries] for table in own]) for own in tables)
     return Difference((ours - theirs).mean(), *interval(ours - theirs), len(queries), seeds)
 
@@ -93,7 +94,7 @@ def differences_by_baseline(systems: Sequence[System]) -> dict[str, dict[str, di
     def each(system: System, baseline: System, score: str) -> Difference | str:
         try:
             return difference(system, baseline, score)
-        except ValueError as error:
+        except UserError as error:
             return str(error)
 
     known = [system for system in systems if system.runs]

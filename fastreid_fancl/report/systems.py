@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..runs.escape import visible
+from ..errors import UserError
+from ..escape import visible
 from ..runs.read import Run
 from ..runs.settings import differences, explain_differences
 
@@ -78,7 +79,7 @@ def check_baseline(name: str | None, systems: Iterable[str]) -> None:
     """Raise ValueError unless `name`, where there is one, is that of a system."""
     names = list(dict.fromkeys(systems))
     if name is not None and name not in names:
-        raise ValueError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
+        raise UserError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
 
 
 def check_datasets(datasets: dict[str, tuple]) -> None:
@@ -86,7 +87,7 @@ def check_datasets(datasets: dict[str, tuple]) -> None:
     (first, expected), *others = datasets.items() or [("", ())]
     for name, found in others:
         if found != expected:
-            raise ValueError(
+            raise UserError(
                 "Expected runs of the same data sets, since numbers of different ones cannot be compared: "
                 f"{first} was {describe(expected)}; {name} was {describe(found)}. Compare them in tables of their own."
             )
@@ -102,13 +103,13 @@ def check_alike(runs: Sequence[Run]) -> None:
     """Raise ValueError if two runs of a system have one seed, or differ in more than a seed may change."""
     for number, run in enumerate(runs):
         if any(run.seed == other.seed for other in runs[:number]):
-            raise ValueError(
+            raise UserError(
                 f"Expected one run of {run.system} a seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
                 f"{run.folder}. Leave one out, or name its folder for another system."
             )
         found = differences(*(of_any_seed(one.config, one.seed) for one in (runs[0], run)))
         if found:
-            raise ValueError(
+            raise UserError(
                 f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
                 f"{explain_differences(found)}. Name their folders for two systems, as in <system>/seed_<n>."
             )

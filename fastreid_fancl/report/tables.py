@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..files import replacing
-from ..runs.escape import csv_cell, visible
-from ..runs.escape import markdown as escape_markdown
+from ..escape import csv_cell, visible
+from ..escape import markdown as escape_markdown
+from ..files import make_folder, write_text
 from ..runs.read import Run
 from .systems import GROUPS, Missing, System, describe
 
@@ -292,7 +292,7 @@ def write_tables(systems: Sequence[System], output: Path) -> str:
         latex(systems, RETRIEVAL, f"Comparison of methods (%). Each was {data}."),
         latex(systems, FURTHER, "The same runs: clustering and cost."),
     )
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     contents = {
         "comparison.csv": summary_csv(systems),
         "runs.csv": runs_csv(systems),
@@ -300,6 +300,5 @@ def write_tables(systems: Sequence[System], output: Path) -> str:
         "comparison.tex": "\n\n".join(tables) + "\n",
     }
     for name, content in contents.items():
-        with replacing(output / name) as temporary:
-            Path(temporary).write_text(content, encoding="utf-8")
+        write_text(output / name, content)
     return text

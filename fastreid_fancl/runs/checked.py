@@ -16,8 +16,9 @@ from typing import Any, TextIO
 
 import yaml
 
+from ..errors import UserError
+from ..escape import visible
 from ..logs import log_once
-from .escape import visible
 
 logger = logging.getLogger(__name__)
 Check = Callable[[Any], Any]
@@ -29,7 +30,7 @@ NO_YAML = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, Recursi
 UNREADABLE = (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error)
 
 
-class DamagedError(ValueError):
+class DamagedError(UserError):
     """A file of a run's folder that is not what a run writes."""
 
     def __init__(self, path: Path, problem: object):

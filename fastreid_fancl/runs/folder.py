@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..files import DiskFullError, explained
+from ..errors import UserError
+from ..files import CannotWriteError, DiskFullError, explained
 from ..locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def sole_writer(folder: str) -> Iterator[None]:
         ValueError: if there is none, or another run is writing to it.
     """
     if not folder:
-        raise ValueError("OUTPUT_DIR is empty: name a folder for what the run writes.")
+        raise UserError("OUTPUT_DIR is empty: name a folder for what the run writes.")
     with ExitStack() as stack:
         path = os.path.join(folder, ".lock")
         try:
@@ -44,9 +45,9 @@ def sole_writer(folder: str) -> Iterator[None]:
         except DiskFullError:
             raise
         except BlockingIOError as error:
-            raise ValueError(
+            raise UserError(
                 f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
             ) from error
-        except OSError as error:
-            raise ValueError(f"OUTPUT_DIR {folder} cannot be written to ({error}): choose another.") from error
+        except CannotWriteError as error:
+            raise UserError(f"OUTPUT_DIR {folder} cannot be written to ({error}): choose another.") from error
         yield

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import UserError
+from ..escape import visible
 from .checked import (
     DamagedError,
     cell_of,
@@ -23,7 +25,6 @@ from .checked import (
     whole,
     word,
 )
-from .escape import visible
 
 GROUPING = ("ARI", "homogeneity", "completeness", "groups", "animals", "ungrouped")
 RETRIEVAL = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
@@ -196,10 +197,10 @@ def read_run(folder: str | Path) -> Run:
     config = read_config(folder)
     tests = config["DATASETS"]["TESTS"]
     if len(tests) > 1:
-        raise ValueError(f"The run {folder} has {len(tests)} test sets: give DATASETS.TESTS one to compare it.")
+        raise UserError(f"The run {folder} has {len(tests)} test sets: give DATASETS.TESTS one to compare it.")
     epochs = read_epochs(folder)
     if not epochs:
-        raise ValueError(
+        raise UserError(
             f"The run {folder} has no finished epoch in metrics.json: resume it with --resume, or train it anew if the "
             "file is lost."
         )
@@ -233,9 +234,9 @@ def read_config(folder: Path) -> dict:
     """
     path = folder / "config.yaml"
     if not folder.is_dir():
-        raise ValueError(f"There is no run {folder}: check the path, or train with OUTPUT_DIR {folder}.")
+        raise UserError(f"There is no run {folder}: check the path, or train with OUTPUT_DIR {folder}.")
     if not path.exists():
-        raise ValueError(f"Expected the OUTPUT_DIR of a run, with config.yaml in it, got {folder}.")
+        raise UserError(f"Expected the OUTPUT_DIR of a run, with config.yaml in it, got {folder}.")
     return read_yaml(path, SETTINGS)
 
 

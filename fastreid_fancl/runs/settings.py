@@ -1,6 +1,6 @@
 """Settings of runs: what differs between two of them."""
 
-from .escape import visible
+from ..escape import visible
 
 # Settings in which two runs of one system may differ; the number of classes is that of the data.
 FREE_KEYS = (

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..files import replacing
+from ..errors import UserError
+from ..files import make_folder, replacing
 from .checked import DamagedError, cell_of, finite, read_rows, read_table, whole, word
 
 SWEEP, CLUSTERS = "eps_sweep.csv", "clusters"
@@ -34,7 +35,7 @@ def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarr
     Tables of later epochs are what an interrupted or an older run left: they go.
     """
     kept = Path(folder, CLUSTERS, f"epoch_{epoch + 1}.csv.gz")
-    kept.parent.mkdir(exist_ok=True)
+    make_folder(kept.parent)
     write_groups(kept, items, labels, gzip.open)
     write_groups(Path(folder, "clusters.csv"), items, labels)
     for number, path in cluster_tables(folder).items():
@@ -69,13 +70,13 @@ def find_cluster_table(folder: Path, epoch: int | None) -> tuple[int, Path]:
     """
     tables = cluster_tables(folder)
     if not tables:
-        raise ValueError(
+        raise UserError(
             f"There are no clusters in {folder / CLUSTERS}: methods that learn from identities do not cluster, others "
             "write them at each epoch. Choose the run of an unsupervised method."
         )
     epoch = epoch or max(tables)
     if epoch not in tables:
-        raise ValueError(f"Expected --epoch to be one of {', '.join(map(str, tables))}, got {epoch}.")
+        raise UserError(f"Expected --epoch to be one of {', '.join(map(str, tables))}, got {epoch}.")
     return epoch, tables[epoch]
 
 
@@ -92,7 +93,7 @@ def read_sweeps(path: Path) -> dict[int, list[dict[str, float]]]:
         ValueError: if there is no such table, or it is damaged.
     """
     if not path.exists():
-        raise ValueError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")
+        raise UserError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")
     epochs = defaultdict(list)
     for row in read_table(path, SWEEP_COLUMNS):
         epochs[row["epoch"]].append(row)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..engine.trained_model import TrainedModel, load_trained_model
+from ..errors import UserError
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
@@ -58,7 +59,7 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     subject = load_trained_model(cfg)
     search = search_tests(cfg, subject.model)
     if search.ranking is None:
-        raise ValueError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
+        raise UserError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
     shown = choose(search, number, cfg.SEED)
     items = [search.queries[query] for query in shown]
     images = inputs(cfg, items)
@@ -94,7 +95,7 @@ def find(subject: TrainedModel, layer: str) -> nn.Module:
     """
     if layer and layer not in subject.layers:
         near = ", ".join(difflib.get_close_matches(layer, subject.layers, n=4, cutoff=0))
-        raise ValueError(f"Expected --layer to name a module of the backbone that runs, such as {near}; got {layer!r}.")
+        raise UserError(f"Expected --layer to name a module of the backbone that runs, such as {near}; got {layer!r}.")
     return subject.backbone.get_submodule(layer)
 
 
@@ -122,7 +123,7 @@ def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: 
             images.to(device), additional_forward_args=(positive - negative).to(device)
         )
     if maps.ndim != 4 or maps.shape[-2:].numel() == 1:
-        raise ValueError(
+        raise UserError(
             f"Attention needs a layer with a feature map, and that of {type(layer).__name__} has the shape "
             f"{tuple(maps.shape[2:])} an image: name another one of the backbone's modules by --layer."
         )

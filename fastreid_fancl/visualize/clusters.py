@@ -11,6 +11,7 @@ from ..data import UNLABELLED
 from ..data.loaders import ReIDDataset
 from ..engine.trained_model import run_label
 from ..engine.trainer import training_items
+from ..errors import UserError
 from ..runs.checked import read_table
 from ..runs.tables import CLUSTER_COLUMNS, find_cluster_table
 from . import drawing
@@ -89,7 +90,7 @@ def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
     rows = [(row["path"], row["cluster"]) for row in read_table(path, CLUSTER_COLUMNS)]
     strangers = [image for image, _ in rows if image not in identities]
     if strangers:
-        raise ValueError(
+        raise UserError(
             f"{len(strangers)} of the {len(rows)} images of {path} are not among those of DATASETS.NAMES, such as "
             f"{strangers[0]}: set FASTREID_DATASETS as it was in training."
         )

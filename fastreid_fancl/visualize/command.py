@@ -3,12 +3,12 @@
 import argparse
 import importlib
 import importlib.util
-import sys
 from pathlib import Path
 
 from ..compare.command import count
 from ..engine.trained_model import add_source, configuration_of
-from ..runs.escape import message, visible
+from ..errors import UserError, exit_with_message
+from ..escape import visible
 
 # The packages of the extra `report` that a kind needs.
 KINDS = {
@@ -21,25 +21,23 @@ KINDS = {
 
 
 def command_line(argv: list[str] | None = None) -> None:
-    """Draw a picture by the arguments; wrong input ends in its message without a traceback."""
+    """Draw the picture that the arguments ask for; wrong input ends in a message without a traceback."""
     args = parser().parse_args(argv)
     kind = args.kind
     source = ("kind", "run", "config_file", "allow_imports", "opts")
     options = {name: value for name, value in vars(args).items() if name not in source}
-    try:
+    with exit_with_message():
         require(KINDS[kind])
         cfg = configuration_of(args)
         album, module = (importlib.import_module(f"{__package__}.{name}") for name in ("album", kind))
         print(visible(album.add(Path(cfg.OUTPUT_DIR), module.draw(cfg, **options))))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
 
 
 def require(packages: tuple[str, ...]) -> None:
     """Raise ValueError if a package is not installed."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"Pictures need {' and '.join(missing)}: pip install 'fastreid_fancl[report]'.")
+        raise UserError(f"Pictures need {' and '.join(missing)}: pip install 'fastreid_fancl[report]'.")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.evaluation import protocol
 from ..engine.seeds import derive
 from ..engine.trainer import Trainer, check_data, training_items, training_splits
+from ..errors import UserError
 from .drawing import as_pixels, photograph
 
 
@@ -85,7 +86,7 @@ def choose(search: Search, number: int, seed: int, hardest: bool = False) -> lis
     """
     if search.ranking is None:
         if hardest:
-            raise ValueError("--hardest goes by average precision, which needs identities: leave it out.")
+            raise UserError("--hardest goes by average precision, which needs identities: leave it out.")
         return spread([pid for _, pid, _ in search.queries], number, seed)
     matched = np.flatnonzero(np.isfinite(search.ranking.first))
     if hardest:
@@ -107,7 +108,7 @@ def search_tests(cfg, model: nn.Module) -> Search:
         ValueError: unless there is one test set with queries that have a match; with settings that change the order.
     """
     if len(cfg.DATASETS.TESTS) != 1:
-        raise ValueError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
+        raise UserError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
     check_data(cfg, train=False)
     name = cfg.DATASETS.TESTS[0]
     test, loader = protocol(cfg, name), Trainer.build_test_loader(cfg, name)[0]
@@ -140,7 +141,7 @@ def compare(cfg, model: nn.Module, loader, rows: Sequence[int], queries: int) ->
     """Features (Q + G, D) of these rows of a loader's images and the distances (Q, G) of the first Q to the others."""
     for name in ("AQE", "RERANK"):
         if cfg.TEST[name].ENABLED:
-            raise ValueError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
+            raise UserError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
     found = inference_on_dataset(model, loader, Features(cfg, queries), flip_test=cfg.TEST.FLIP.ENABLED)["features"]
     found = found[list(rows)]
     return found, build_dist(found[:queries], found[queries:], cfg.TEST.METRIC)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from ..errors import UserError
 from .formats import read_file
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .architecture import architecture
 from .contents import is_mean
 

@@ -71,7 +71,7 @@ def read_torch(path: str) -> object:
             what += convert(path, "torch")
         else:
             what = damaged("PyTorch checkpoint", error)
-        raise ValueError(f"{path} {what}") from error
+        raise UserError(f"{path} {what}") from error
 
 
 def _is_whole(path: str) -> bool:
@@ -112,7 +112,7 @@ def _number(kind: _NumpyType, data: bytes) -> float | int | bool:
     """Stands in for NumPy's constructor of scalars."""
     dtype = np.dtype(kind.name)
     if dtype.kind not in "biuf":
-        raise ValueError(f"Expected a number, got NumPy's {dtype}.")
+        raise UserError(f"Expected a number, got NumPy's {dtype}.")
     return np.frombuffer(data, dtype)[0].item()
 
 

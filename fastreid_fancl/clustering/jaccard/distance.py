@@ -25,6 +25,7 @@ import torch.distributed as dist
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from ...errors import UserError
 from ..neighbors.device import BLOCK_BYTES
 from ..neighbors.operands import squared_norms
 from ..neighbors.search import as_features, knn

@@ -8,6 +8,7 @@ from operator import itemgetter
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
+from ...errors import UserError
 from .folder import FolderDataset, datasets_root
 from .names import FileIndex
 from .red_panda import RedPanda
@@ -30,10 +31,10 @@ def resolve(name: str) -> type[ImageDataset]:
     if folder and os.path.isdir(folder):
         return _folder_class(os.path.relpath(folder, root))
     if _is_path(name):
-        raise ValueError(f"no data set named {name!r}: {_explain_path(name, root)}")
+        raise UserError(f"no data set named {name!r}: {_explain_path(name, root)}")
     folders = _folders(root)
     likely = difflib.get_close_matches(name, [*registered, *folders], n=3)
-    raise ValueError(
+    raise UserError(
         f"no data set named {name!r}"
         + (f" (did you mean {' or '.join(likely)}?)" if likely else "")
         + f". Registered: {', '.join(sorted(registered))}. Folders in {os.path.abspath(root)}: "

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from ...errors import UserError
 from ...logs import log_once
 from .. import shorten
 from .names import clean_name

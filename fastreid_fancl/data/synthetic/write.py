@@ -46,7 +46,7 @@ def build(name: str, root: str, workers: int | None = None) -> str:
         ValueError: if the name is unknown, or a folder of that name exists that this package has not drawn.
     """
     if name not in RECIPES:
-        raise ValueError(f"no drawn data set is called {name!r}; there are {', '.join(NAMES)}")
+        raise UserError(f"no drawn data set is called {name!r}; there are {', '.join(NAMES)}")
     target = Path(root, name)
     stamp = _stamp(RECIPES[name])
     if _is_current(target, stamp):
@@ -102,7 +102,7 @@ def _is_current(target: Path, stamp: dict) -> bool:
     if not target.exists():
         return False
     if not (target / STAMP).exists():
-        raise ValueError(
+        raise UserError(
             f"{target} was not drawn by this package (it has no {STAMP}); move it away or give it another name, "
             f"so that {target.name} can be drawn there"
         )
