@@ -88,7 +88,6 @@ class PseudoLabelMethod(Encoder):
     VIEWS: ClassVar[dict[str, str]] = {}
     TWINS: ClassVar[tuple[str, ...]] = ()
     TRAINS_OUTLIERS: ClassVar[bool] = False
-    searches = 0
     epoch = 0
 
     def load_state_dict(self, state_dict, *args, **kwargs):
