@@ -32,10 +32,9 @@ from ..data.keys import image_keys
 from ..errors import UserError
 from .labels import assign_labels, clustering_device, explain_cuda_oom
 from .record import write_queries
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
-CLUSTERING = 2  # the stream of random numbers that a run's first clustering draws from, too
 
 
 def protocol(cfg, name: str) -> Protocol:
@@ -128,7 +127,7 @@ def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray |
     unit = F.normalize(features, dim=1).to(clustering_device(options, torch.device(cfg.MODEL.DEVICE)))
     try:
         with explain_cuda_oom():
-            seed = derive(cfg.SEED, 0, CLUSTERING)
+            seed = derive_seed(cfg.SEED, 0, Stream.CLUSTERING)
             labels = assign_labels(unit, identities, None, options, lambda labels, *_: labels, seed, keys=keys).labels
         return log_groups(labels, identities, "test photographs")
     except UserError as error:

@@ -14,7 +14,7 @@ from ..batchnorm import average_statistics
 from ..data.samplers import cluster_batches, shuffled_batches
 from ..errors import UserError
 from .pseudo_labels import fingerprint
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class EpochSeed(HookBase):
         self.seed = seed
 
     def before_epoch(self):
-        seed_all_rng(derive(self.seed, self.trainer.epoch))
+        seed_all_rng(derive_seed(self.seed, self.trainer.epoch))
 
 
 def identity_batches(labels: np.ndarray, cfg, iterations: int, epoch: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def identity_batches(labels: np.ndarray, cfg, iterations: int, epoch: int) -> np
     Raises:
         ValueError: on a sampler that is neither random nor by identity.
     """
-    seed, batch_size = derive(cfg.SEED, epoch, 1), cfg.SOLVER.IMS_PER_BATCH
+    seed, batch_size = derive_seed(cfg.SEED, epoch, Stream.BATCHES), cfg.SOLVER.IMS_PER_BATCH
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     if sampler == "TrainingSampler":
         return shuffled_batches(len(labels), batch_size, iterations, seed)

@@ -5,7 +5,7 @@ from fastreid.utils import comm
 
 from ..data.loaders import ReIDDataset, train_loader
 from ..memory import repeat_counts
-from .seeds import derive
+from .seeds import derive_seed
 
 
 class EpochLoader:
@@ -39,7 +39,7 @@ class EpochLoader:
         self._loader = train_loader(
             dataset,
             batches,
-            seed=derive(self.seed, epoch),
+            seed=derive_seed(self.seed, epoch),
             num_workers=self.num_workers,
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),

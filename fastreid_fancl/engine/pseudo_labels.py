@@ -26,7 +26,7 @@ from ..runs.tables import SWEEP, write_clusters, write_sweep
 from .distributed import broadcast_from_main, unwrap
 from .features import extract_features
 from .labels import assign_labels, clustering_device, distance_options, distance_together, explain_cuda_oom
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class PseudoLabels(HookBase):
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
         identities, cameras = dataset.targets, dataset.cameras if dataset.has_usable_cameras else None
         seen, self.seen = self.look(self.trainer.epoch), None
-        options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
+        options, seed = self.cfg.PSEUDO_LABELS, derive_seed(self.cfg.SEED, method.epoch, Stream.CLUSTERING)
         began = time.perf_counter()
         with explain_cuda_oom():
             found = broadcast_from_main(
@@ -169,7 +169,7 @@ class PseudoLabels(HookBase):
             cfg.SOLVER.IMS_PER_BATCH,
             cfg.DATALOADER.NUM_INSTANCE,
             self.trainer.iters_per_epoch,
-            derive(cfg.SEED, epoch, 1),
+            derive_seed(cfg.SEED, epoch, Stream.BATCHES),
         )
         self.trainer.data_loader.start(batches, epoch, labels)
 

@@ -38,8 +38,8 @@ from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over
 from ..runs.read import last_checkpoint, read_config, read_starts
 from ..runs.settings import differences, explain_differences
 from .estimate import estimate_run
-from .starts import check_start
-from .trained_model import load_model, weights_named
+from .starts import check_start, weights_in_use
+from .trained_model import load_model
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
@@ -200,5 +200,5 @@ def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
         raise UserError("DATASETS.TESTS is empty: name a data set to evaluate on.")
     model = load_model(cfg)
     begin()
-    logger.info("The scores below are of %s.", weights_named(cfg))
+    logger.info("The scores below are of %s.", weights_in_use(cfg))
     return Trainer.test(cfg, model)

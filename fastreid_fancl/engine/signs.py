@@ -5,7 +5,7 @@ import logging
 from .. import clustering
 from .distributed import broadcast_from_main
 from .pseudo_labels import PseudoLabels
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class GroupSigns:
         options, epoch = self.cfg.PSEUDO_LABELS, self.labels.trainer.epoch + 1
         distance = self.labels.look(epoch).distance
         radii = None if options.EPS == "auto" else (options.EPS,)
-        seed = derive(self.cfg.SEED, epoch, 2)
+        seed = derive_seed(self.cfg.SEED, epoch, Stream.CLUSTERING)
         keys = self.labels.trainer.data_loader.dataset.keys
         eps, sweep = broadcast_from_main(
             lambda: clustering.choose_eps(distance, options.MIN_SAMPLES, radii, seed, keys)

@@ -17,17 +17,25 @@ SYNTHETIC_START = (
 )
 
 
+def weights_named(cfg) -> str:
+    """The weights that a model is built with, in words: MODEL.WEIGHTS, a pretrained backbone, or random ones."""
+    backbone = cfg.MODEL.BACKBONE
+    if cfg.MODEL.WEIGHTS:
+        return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
+    if not backbone.PRETRAIN:
+        return "random weights"
+    return backbone.PRETRAIN_PATH or f"ImageNet weights of {backbone.get('TIMM') or backbone.NAME}"
+
+
 def start_of(cfg, epoch: int) -> str:
     """Which weights a training starts from or goes on with, as the end of a sentence; epochs count from 0."""
-    backbone = cfg.MODEL.BACKBONE
-    if epoch:
-        return f"goes on from its checkpoint after {epoch} epochs"
-    if cfg.MODEL.WEIGHTS:
-        return f"starts from MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
-    if backbone.PRETRAIN:
-        weights = backbone.PRETRAIN_PATH or backbone.get("TIMM") or "ImageNet weights"
-        return f"starts from a pre-trained backbone ({weights})"
-    return "starts from random weights"
+    return f"goes on from its checkpoint after {epoch} epochs" if epoch else f"starts from {weights_named(cfg)}"
+
+
+def weights_in_use(cfg) -> str:
+    """The weights that an evaluation or a grouping uses, in words; it says where no training has changed them."""
+    name = weights_named(cfg)
+    return name if cfg.MODEL.WEIGHTS else f"the frozen start, without training: {name}"
 
 
 def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:

@@ -194,14 +194,3 @@ def load_model(cfg) -> nn.Module:
     if cfg.MODEL.WEIGHTS:
         StrictCheckpointer(model, executed_modules(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
     return model
-
-
-def weights_named(cfg) -> str:
-    """The weights that `load_model` takes, in words."""
-    backbone = cfg.MODEL.BACKBONE
-    if cfg.MODEL.WEIGHTS:
-        return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
-    if not backbone.PRETRAIN:
-        return "random weights"
-    start = backbone.PRETRAIN_PATH or f"pretrained {backbone.TIMM or backbone.NAME}"
-    return f"the frozen start, without training: {start}"

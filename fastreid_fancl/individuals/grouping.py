@@ -11,8 +11,9 @@ from ..data.loaders import ReIDDataset, feature_loader
 from ..engine.evaluation import in_words
 from ..engine.features import extract_features
 from ..engine.labels import Labels, assign_labels, by_size, clustering_device, explain_cuda_oom
-from ..engine.seeds import derive
-from ..engine.trained_model import add_source, configuration_of, load_model, load_trained_model, weights_named
+from ..engine.seeds import Stream, derive_seed
+from ..engine.starts import weights_in_use
+from ..engine.trained_model import add_source, configuration_of, load_model, load_trained_model
 from ..engine.trainer import check_data, is_unsupervised, training_items
 from ..errors import UserError, exit_with_message
 from ..escape import visible
@@ -33,7 +34,7 @@ def command_line(argv: list[str] | None = None) -> None:
     radius = "" if found.eps is None else f", eps {found.eps:g}"
     left_out = int((found.labels < 0).sum())
     print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}")
-    print(f"Weights: {visible(weights_named(cfg))}")
+    print(f"Weights: {visible(weights_in_use(cfg))}")
     identities = ReIDDataset(items).targets
     if (identities >= 0).any():
         scores, known = in_words(grouping_scores(found.labels, identities)), int((identities >= 0).sum())
@@ -70,7 +71,8 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     cfg.DATASETS.COMBINEALL, cfg.DATASETS.TESTS = True, ()
     check_data(cfg)
     images, model, features = encode(cfg, start)
-    cameras, seed = images.cameras if images.has_usable_cameras else None, derive(cfg.SEED, 0, 2)
+    cameras = images.cameras if images.has_usable_cameras else None
+    seed = derive_seed(cfg.SEED, 0, Stream.CLUSTERING)
     options = cfg.PSEUDO_LABELS
     with explain_cuda_oom():
         features = features.to(clustering_device(options, model.device))

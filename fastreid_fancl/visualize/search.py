@@ -17,7 +17,7 @@ from ..compat.evaluation import Ranking, market1501
 from ..data.check import preflight
 from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.evaluation import protocol
-from ..engine.seeds import derive
+from ..engine.seeds import derive_seed
 from ..engine.trainer import Trainer, check_data, training_items, training_splits
 from ..errors import UserError
 from .drawing import as_pixels, photograph
@@ -151,7 +151,7 @@ def spread(groups: list, number: int, seed: int) -> list[int]:
     """Indices of `number` images by the seed, of as many groups as possible: one of each, then a second one."""
     seen: Counter = Counter()
     turns = []
-    for index in np.random.default_rng(derive(seed, 0)).permutation(len(groups)).tolist():
+    for index in np.random.default_rng(derive_seed(seed, 0)).permutation(len(groups)).tolist():
         turns.append((seen[groups[index]], index))
         seen[groups[index]] += 1
     return [index for _, index in sorted(turns, key=lambda turn: turn[0])[:number]]
