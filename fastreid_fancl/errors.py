@@ -1,8 +1,9 @@
 """Errors that are explained to the user, and the end of a command with their message alone."""
 
+import difflib
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from .escape import message
@@ -52,3 +53,9 @@ def exit_with_message(stopped: str | None = None) -> Iterator[None]:
         if stopped is None:
             raise
         sys.exit(f"stopped: {stopped}")
+
+
+def did_you_mean(name: str, known: Iterable[str], number: int = 3) -> str:
+    """The question " Did you mean A or B?" with the known names that are most like `name`; "" if none is like it."""
+    near = difflib.get_close_matches(name, list(known), n=number)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

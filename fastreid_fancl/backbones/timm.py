@@ -3,7 +3,6 @@
 Shapes: B images of H x W pixels, D channels and h x w cells of a feature map.
 """
 
-import difflib
 import functools
 import importlib.util
 import logging
@@ -106,10 +105,9 @@ def find_model(name: str) -> Source:
     except ImportError as error:
         raise UserError(f"MODEL.BACKBONE.TIMM {name} needs timm: pip install timm") from error
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UserError(
             f"Expected MODEL.BACKBONE.TIMM to name a model of timm {timm.__version__}, got {name!r}."
-            + (f" Did you mean {' or '.join(near)}?" if near else "")
+            + did_you_mean(name, timm.list_models())
         )
     try:
         options = timm.models.resolve_model_input_args(name)

@@ -16,6 +16,7 @@ from ..errors import UserError, exit_with_message
 from ..escape import visible
 from ..files import make_folder, write_text
 from ..locks import exclusive_lock
+from ..machine import available_cores
 from ..report.page import PAGE, plotting_library, write_page
 from ..report.systems import Missing, System, check_baseline, gather
 from ..report.tables import write_tables
@@ -143,8 +144,7 @@ def threads(parallel: int) -> int:
 
     Not by what is left to run: sums depend on the threads, and the same command must go on with the same.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // parallel)
+    return max(1, available_cores() // parallel)
 
 
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:

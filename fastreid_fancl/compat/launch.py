@@ -14,6 +14,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from ..errors import UserError
 from ..logs import log_once
+from ..machine import available_cores
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def distributed_worker(
             )
         torch.cuda.set_device(local_rank)
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_gpus_per_machine))
+        torch.set_num_threads(max(1, available_cores() // num_gpus_per_machine))
     rank = machine_rank * num_gpus_per_machine + local_rank
     try:
         dist.init_process_group(backend, dist_url, COLLECTIVE_TIMEOUT, world_size, rank)

@@ -22,6 +22,7 @@ from torchvision.transforms import Compose, Resize
 from ..files import replacing
 from ..locks import exclusive_lock
 from ..logs import log_once
+from ..machine import available_cores
 from .check import cache_folder, stamp
 from .images import read_image
 
@@ -123,7 +124,7 @@ def write_resized(file: Path, paths: Sequence[str], resize: Resize) -> None:
     """
     began = time.monotonic()
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *resize.size, 3)}
-    workers = os.cpu_count() or 1
+    workers = available_cores()
     with replacing(file) as temporary, open(temporary, "wb") as stream, ThreadPoolExecutor(workers) as pool:
         np.lib.format.write_array_header_1_0(stream, header)
         for start in range(0, len(paths), 64 * workers):

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..files import replacing
 from ..locks import exclusive_lock
 from ..logs import log_once
+from ..machine import available_cores
 from . import UNLABELLED, shorten
 from .duplicates import warn_of_copies
 from .images import READER_VERSION, UnreadableImage, read_image
@@ -65,7 +66,7 @@ def preflight(
     """
     if on_bad_image not in ("stop", "skip"):
         raise UserError(f"DATASETS.ON_BAD_IMAGE must be 'stop' or 'skip', got {on_bad_image!r}")
-    workers = workers or min(16, os.cpu_count() or 1)
+    workers = workers or min(16, available_cores())
     bad = [image for dataset, splits in needed for image in _check_dataset(dataset, splits, workers, cache_dir)]
     bad = list(dict.fromkeys(bad))
     if bad:

@@ -90,8 +90,7 @@ def _take(photograph: PlannedPhotograph, folder: Path) -> str:
 
 
 def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(available_cores(), MOST_WORKERS)
 
 
 def _stamp(recipe: Recipe) -> dict[str, str | int]:
