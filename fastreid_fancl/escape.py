@@ -52,5 +52,5 @@ def _number(text: str) -> bool:
 
 def markdown(name: object) -> str:
     """A name or sentence in Markdown, as text and nothing else."""
-    text = MARKDOWN.sub(lambda found: "\\" + found[0], visible(name))
+    text = MARKDOWN.sub(lambda match: "\\" + match[0], visible(name))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -71,22 +71,22 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments of tools/compare.py."""
-    found = argparse.ArgumentParser(description="Compare systems over seeds, or runs that are there, in one table.")
-    source = found.add_mutually_exclusive_group(required=True)
+    parser = argparse.ArgumentParser(description="Compare systems over seeds, or runs that are there, in one table.")
+    source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config-files", type=Path, nargs="+", metavar="FILE", help="one a system, named by its file")
     source.add_argument("--runs", type=Path, nargs="+", metavar="FOLDER", help="folders of runs, <system>/seed_<n>")
-    found.add_argument("--study", type=Path, metavar="FILE", help="compare its variants of one configuration")
-    found.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
-    found.add_argument("--seeds", type=int, nargs="+", help="of each system; default: 0")
-    found.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="of all systems; {seed} is the run's")
-    found.add_argument("--baseline", metavar="SYSTEM", help="which the page first compares with; default: the first")
-    found.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
-    found.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")
-    found.add_argument("--dry-run", action="store_true", help="only say what would run, and how long")
-    found.add_argument("--report-only", action="store_true", help="run nothing: page and tables of what is there")
-    args = found.parse_args(argv)
+    parser.add_argument("--study", type=Path, metavar="FILE", help="compare its variants of one configuration")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of each system; default: 0")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="of all systems; {seed} is the run's")
+    parser.add_argument("--baseline", metavar="SYSTEM", help="which the page first compares with; default: the first")
+    parser.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
+    parser.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run, and how long")
+    parser.add_argument("--report-only", action="store_true", help="run nothing: page and tables of what is there")
+    args = parser.parse_args(argv)
     if args.runs and (args.seeds or args.set or args.jobs or args.gpus or args.dry_run):
-        found.error("--runs compares what is there: leave out --seeds, --set, --jobs, --gpus and --dry-run")
+        parser.error("--runs compares what is there: leave out --seeds, --set, --jobs, --gpus and --dry-run")
     args.seeds = args.seeds or [0]
     return args
 
@@ -100,10 +100,12 @@ def count(text: str) -> int:
 
 def check_gpus(numbers: Sequence[str]) -> None:
     """Raise ValueError on a GPU that PyTorch does not see: a run on it would fall back to the CPU."""
-    seen = [str(number) for number in range(torch.cuda.device_count())]
-    wrong = [number for number in numbers if number not in seen]
+    visible_gpus = [str(number) for number in range(torch.cuda.device_count())]
+    wrong = [number for number in numbers if number not in visible_gpus]
     if wrong:
-        raise UserError(f"Expected --gpus out of {', '.join(seen) or 'none'}, got {', '.join(wrong)}: leave it out.")
+        raise UserError(
+            f"Expected --gpus out of {', '.join(visible_gpus) or 'none'}, got {', '.join(wrong)}: leave it out."
+        )
 
 
 def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()) -> None:
@@ -188,8 +190,8 @@ def reason(job: Job, status: int) -> str:
     if status < 0:
         return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({visible(console)})"
     text = console.read_text(errors="replace").strip() or "it printed nothing"
-    _, found, error = f"\n{text}".rpartition("\nerror: ")
-    said = " ".join(error.split()) if found else text.splitlines()[-1]
+    _, marked, error = f"\n{text}".rpartition("\nerror: ")
+    said = " ".join(error.split()) if marked else text.splitlines()[-1]
     return visible(f"failed with exit status {status}: {said} ({console})")
 
 

@@ -119,10 +119,10 @@ def check_settings(job: Job) -> None:
     """Raise ValueError if the folder of a job holds a run of other settings, which it would go on with."""
     if job.config is None or last_checkpoint(job.folder) is None:
         return
-    found = differences(read_config(job.folder), job.config)
-    if found:
+    changed = differences(read_config(job.folder), job.config)
+    if changed:
         raise UserError(
-            f"{job.folder} holds a run with other settings (there, and now): {explain_differences(found)}. Choose "
+            f"{job.folder} holds a run with other settings (there, and now): {explain_differences(changed)}. Choose "
             "another --output, or remove that folder."
         )
 

@@ -54,18 +54,22 @@ def read_study(path: Path) -> Study:
     """
     refuse_repeated_keys(path)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"There is no study {path}{looked_for(path)}: check --study.") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML file: {error}.") from error
-    if not isinstance(found, dict) or not found.keys() <= {"VARIANTS", "PLOT"} or not _variants(found.get("VARIANTS")):
+    if (
+        not isinstance(content, dict)
+        or not content.keys() <= {"VARIANTS", "PLOT"}
+        or not _variants(content.get("VARIANTS"))
+    ):
         raise UserError(
             f"Expected {path} to hold VARIANTS, names of letters, digits and _ with settings {{KEY: value, ...}}, "
             "and perhaps PLOT: see configs/studies/."
         )
-    plot = found.get("PLOT") or {}
-    variants = {str(name): keys for name, keys in found["VARIANTS"].items()}
+    plot = content.get("PLOT") or {}
+    variants = {str(name): keys for name, keys in content["VARIANTS"].items()}
     study = Study(path.stem, variants, plot.get("X"), plot.get("LINES"))
     unknown = {study.x, study.lines} - study.keys - {None}
     along = [keys.get(study.x) for keys in variants.values() if study.x]
@@ -91,12 +95,12 @@ def in_order(study: Study, systems: Sequence[System]) -> list[System]:
     return sorted(placed, key=lambda system: system.place)
 
 
-def _variants(found) -> bool:
+def _variants(variants) -> bool:
     """Whether these are variants: names that can name folders, each with settings."""
     return (
-        isinstance(found, dict)
-        and bool(found)
-        and all(re.fullmatch(r"\w+", str(name)) and isinstance(keys, dict) and keys for name, keys in found.items())
+        isinstance(variants, dict)
+        and bool(variants)
+        and all(re.fullmatch(r"\w+", str(name)) and isinstance(keys, dict) and keys for name, keys in variants.items())
     )
 
 
@@ -153,8 +157,8 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
 
 def _draw(axes, points: list[tuple[float, Cell]], style: tuple[str, str], line: str, label: str | None = None) -> None:
     """Points with their bars; those without an evaluation are left out."""
-    known = [(x, found) for x, found in points if found.mean is not None]
-    means, deviations = ([getattr(found, name) or 0 for _, found in known] for name in ("mean", "deviation"))
+    known = [(x, value) for x, value in points if value.mean is not None]
+    means, deviations = ([getattr(value, name) or 0 for _, value in known] for name in ("mean", "deviation"))
     colour, marker = style
     axes.errorbar(
         [x for x, _ in known], means, deviations,

@@ -100,13 +100,13 @@ class Checkpointer(checkpoint.Checkpointer):
 
     def _load_model(self, checkpoint: dict):
         state = self.model.state_dict()
-        found = weights.fit(checkpoint["model"], state)
-        checkpoint["model"] = found.weights
-        self._other = weights.architectures(*(_of_backbone(names) for names in (found.weights, state)))
-        fitting = [key for key, value in found.weights.items() if key in state and state[key].shape == value.shape]
+        fitted = weights.fit(checkpoint["model"], state)
+        checkpoint["model"] = fitted.weights
+        self._other = weights.architectures(*(_of_backbone(names) for names in (fitted.weights, state)))
+        fitting = [key for key, value in fitted.weights.items() if key in state and state[key].shape == value.shape]
         if not fitting:
             raise UserError(
-                f"No weight of {self._path} fits the model: the file has {list(found.weights)[:3]}..., the model "
+                f"No weight of {self._path} fits the model: the file has {list(fitted.weights)[:3]}..., the model "
                 f"{list(state)[:3]}....{self._other} Check MODEL.META_ARCHITECTURE and MODEL.BACKBONE."
             )
         if found.removed or found.added:

@@ -157,10 +157,10 @@ def stateful(trainer: train_loop.TrainerBase) -> dict:
     Returns:
         Name -> object with `state_dict` and `load_state_dict`, for `trainer.checkpointer.checkpointables`.
     """
-    found = {type(hook).__name__: hook for hook in trainer._hooks if hasattr(hook, "load_state_dict")}
+    states = {type(hook).__name__: hook for hook in trainer._hooks if hasattr(hook, "load_state_dict")}
     if trainer.grad_scaler is not None:
-        found["grad_scaler"] = trainer.grad_scaler
-    return found
+        states["grad_scaler"] = trainer.grad_scaler
+    return states
 
 
 @replace(defaults.DefaultTrainer)

@@ -40,10 +40,10 @@ class Ranking(NamedTuple):
 @contextmanager
 def each_query() -> Iterator[list[Ranking]]:
     """Yield a list that gets the `Ranking` of every search that `evaluate_rank` scores in the block."""
-    found: list[Ranking] = []
-    _open_blocks.append(found)
+    rankings: list[Ranking] = []
+    _open_blocks.append(rankings)
     try:
-        yield found
+        yield rankings
     finally:
         _open_blocks.pop()
 
@@ -92,8 +92,8 @@ def evaluate_rank(
     if len(precisions) < num_query:
         lost = num_query - len(precisions)
         logger.warning(f"{lost} of {num_query} queries have no match in the gallery and do not count.")
-    found = first[:, None] <= np.arange(1, max_rank + 1)
-    return found.sum(axis=0).astype(np.float32) / np.float32(len(found)), precisions, penalties
+    matched = first[:, None] <= np.arange(1, max_rank + 1)
+    return matched.sum(axis=0).astype(np.float32) / np.float32(len(matched)), precisions, penalties
 
 
 def market1501(distances, q_pids, g_pids, q_camids, g_camids) -> Ranking:
@@ -132,8 +132,8 @@ class TorchIndex:
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, D) -> squared distances (N, k) and indices (N, k), nearest first."""
         blocks = torch.from_numpy(queries).split(max(1, BLOCK // len(self.features)))
-        found = [torch.cdist(block, self.features).square().topk(k, largest=False) for block in blocks]
-        return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
+        nearest = [torch.cdist(block, self.features).square().topk(k, largest=False) for block in blocks]
+        return torch.cat([f.values for f in nearest]).numpy(), torch.cat([f.indices for f in nearest]).numpy()
 
 
 if isinstance(compute_dist.faiss, AbsentFaiss):

@@ -92,13 +92,13 @@ class EventStorage(events.EventStorage):
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
         """As the stock one, over values of this epoch; of a name that has none the latest value."""
-        found = {}
+        losses = {}
         for name, (value, iteration) in self.latest().items():
             if self.smoothing_hints()[name] and iteration >= self._first_iter:
                 values = [put for put, at in self.history(name).values()[-window_size:] if at >= self._first_iter]
                 value = float(np.median(values))
-            found[name] = value, iteration
-        return found
+            losses[name] = value, iteration
+        return losses
 
     def put_later(self, name: str, value: torch.Tensor) -> None:
         """As `put_scalar`, of this process, for a tensor of one element."""
@@ -238,10 +238,10 @@ def rewind(writer: events.JSONWriter, start_iter: int) -> None:
 
 def _iteration(line: str) -> float:
     try:
-        found = json.loads(line)["iteration"]
+        iteration = json.loads(line)["iteration"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
-    return found if isinstance(found, int) else float("inf")
+    return iteration if isinstance(iteration, int) else float("inf")
 
 
 @replace(hooks.PeriodicCheckpointer)

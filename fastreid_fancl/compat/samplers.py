@@ -23,11 +23,12 @@ def check_identity_batches(data_source: list, mini_batch_size: int, num_instance
             f"NUM_INSTANCE {num_instances}: change SOLVER.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE."
         )
     needed = mini_batch_size // num_instances * comm.get_world_size()
-    found = len({pid for _, pid, _ in data_source})
-    if found < needed:
+    identities = len({pid for _, pid, _ in data_source})
+    if identities < needed:
         raise UserError(
             f"Expected at least {needed} training identities (SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE), got "
-            f"{found}: lower SOLVER.IMS_PER_BATCH, raise DATALOADER.NUM_INSTANCE or use SAMPLER_TRAIN TrainingSampler."
+            f"{identities}: lower SOLVER.IMS_PER_BATCH, raise DATALOADER.NUM_INSTANCE, or use SAMPLER_TRAIN "
+            "TrainingSampler."
         )
 
 

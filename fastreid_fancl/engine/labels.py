@@ -66,8 +66,8 @@ def assign_labels(
         return Labels(oracle_labels(identities))
     if distance is None:
         distance = clustering.jaccard_distance(features, **distance_options(options))
-    found = cluster(distance, options, seed, keys)
-    return found._replace(labels=refine(found.labels, distance, found.eps, options.MIN_SAMPLES, cameras))
+    assigned = cluster(distance, options, seed, keys)
+    return assigned._replace(labels=refine(assigned.labels, distance, assigned.eps, options.MIN_SAMPLES, cameras))
 
 
 def distance_together(features: Tensor, options) -> csr_matrix | None:

@@ -31,7 +31,7 @@ from .seeds import Stream, derive_seed
 logger = logging.getLogger(__name__)
 
 
-class Look(NamedTuple):
+class Snapshot(NamedTuple):
     """How the model sees the training images before an epoch.
 
     Attributes:
@@ -73,7 +73,7 @@ class PseudoLabels(HookBase):
         self.cfg = cfg
         self.transform = build_transforms(cfg, is_train=False)
         self.restored: str | None = None
-        self.seen: Look | None = None
+        self.kept: Snapshot | None = None
 
     def state_dict(self) -> dict[str, str]:
         """Which images, in which order: a method's memory of them is of no use to others."""
@@ -82,10 +82,10 @@ class PseudoLabels(HookBase):
     def load_state_dict(self, state: dict[str, str]) -> None:
         self.restored = state["images"]
 
-    def look(self, epoch: int) -> "Look":
+    def snapshot(self, epoch: int) -> "Snapshot":
         """How the model sees the training images before an epoch. A second call for an epoch costs nothing."""
-        if self.seen is not None and self.seen.epoch == epoch:
-            return self.seen
+        if self.kept is not None and self.kept.epoch == epoch:
+            return self.kept
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
         method.epoch = epoch
         began = time.perf_counter()
@@ -107,45 +107,45 @@ class PseudoLabels(HookBase):
             distance = distance_together(original, options)
             if comm.get_world_size() == 1 and options.ALGORITHM != "oracle":
                 distance = clustering.jaccard_distance(original, **distance_options(options))
-        self.seen = Look(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
-        return self.seen
+        self.kept = Snapshot(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
+        return self.kept
 
     def before_epoch(self):
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
         identities, cameras = dataset.targets, dataset.cameras if dataset.has_usable_cameras else None
-        seen, self.seen = self.look(self.trainer.epoch), None
+        snapshot, self.kept = self.snapshot(self.trainer.epoch), None
         options, seed = self.cfg.PSEUDO_LABELS, derive_seed(self.cfg.SEED, method.epoch, Stream.CLUSTERING)
         began = time.perf_counter()
         with explain_cuda_oom():
-            found = broadcast_from_main(
+            assigned = broadcast_from_main(
                 lambda: assign_labels(
-                    seen.original,
+                    snapshot.original,
                     identities,
                     cameras,
                     options,
                     method.refine_labels,
                     seed,
-                    seen.distance,
+                    snapshot.distance,
                     dataset.keys,
                 )
             )
-        labels = found.labels
+        labels = assigned.labels
         clustered = time.perf_counter()
         method.start_epoch(
-            {name: values.to(method.device) for name, values in seen.features.items()},
+            {name: values.to(method.device) for name, values in snapshot.features.items()},
             torch.from_numpy(labels).to(method.device),
             None if cameras is None else torch.from_numpy(cameras).to(method.device),
         )
         self._start_batches(labels, method.TRAINS_OUTLIERS)
         seconds = {
-            "seconds_features": seen.seconds_features,
-            "seconds_clustering": seen.seconds_distance + (clustered - began),
+            "seconds_features": snapshot.seconds_features,
+            "seconds_clustering": snapshot.seconds_distance + (clustered - began),
             "seconds_memory": time.perf_counter() - clustered,
         }
         if comm.is_main_process():
-            self._log(clustering.quality(labels, identities), found.eps, seconds)
-            if found.sweep:
-                write_sweep(os.path.join(self.cfg.OUTPUT_DIR, SWEEP), method.epoch, found.eps, found.sweep)
+            self._log(clustering.quality(labels, identities), assigned.eps, seconds)
+            if assigned.sweep:
+                write_sweep(os.path.join(self.cfg.OUTPUT_DIR, SWEEP), method.epoch, assigned.eps, assigned.sweep)
             write_clusters(self.cfg.OUTPUT_DIR, method.epoch, dataset.img_items, labels)
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:

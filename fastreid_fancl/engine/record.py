@@ -71,8 +71,8 @@ def setting(device: torch.device | str = "cpu") -> dict:
 def processor() -> str:
     """The processor's name where Linux tells it, and its cores."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
+    name = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return f"{name[1] if name else platform.machine()}, {os.cpu_count()} cores"
 
 
 def commit(package: Path = PACKAGE) -> str | None:
@@ -112,5 +112,5 @@ def write_queries(path: str, queries: list[tuple], names: list[str], ranking: Ra
         table = csv.writer(file)
         table.writerow(("path", "identity", "ap", "first_rank"))
         for (image, pid, *_), first, precision in zip(queries, ranking.first, ranking.precision, strict=True):
-            found = (f"{precision:.6f}", int(first)) if math.isfinite(first) else ("", "")
-            table.writerow((image, names[pid] if names else pid, *found))
+            scores = (f"{precision:.6f}", int(first)) if math.isfinite(first) else ("", "")
+            table.writerow((image, names[pid] if names else pid, *scores))

@@ -175,15 +175,15 @@ def check_resumed(cfg) -> None:
     last_checkpoint(folder), read_starts(folder)
     if not (folder / "last_checkpoint").exists() or not (folder / "config.yaml").exists():
         return
-    found = differences(read_config(folder), yaml.safe_load(cfg.dump()))
-    kept = {key: values for key, values in found.items() if key.startswith(FIXED_BY_CHECKPOINT)}
+    changed = differences(read_config(folder), yaml.safe_load(cfg.dump()))
+    kept = {key: values for key, values in changed.items() if key.startswith(FIXED_BY_CHECKPOINT)}
     if kept:
         raise UserError(
             f"The run in {folder} has other settings (there, and now): {explain_differences(kept)}. Its checkpoint "
             "would keep them: give those of the run, or start anew without --resume."
         )
-    if found:
-        logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(found))
+    if changed:
+        logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(changed))
 
 
 def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:

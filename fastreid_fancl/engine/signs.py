@@ -24,7 +24,7 @@ class GroupSigns:
     def __call__(self) -> dict[str, float]:
         """Numbers by name; "metric" is what `model_best` is chosen by."""
         options, epoch = self.cfg.PSEUDO_LABELS, self.labels.trainer.epoch + 1
-        distance = self.labels.look(epoch).distance
+        distance = self.labels.snapshot(epoch).distance
         radii = None if options.EPS == "auto" else (options.EPS,)
         seed = derive_seed(self.cfg.SEED, epoch, Stream.CLUSTERING)
         keys = self.labels.trainer.data_loader.dataset.keys

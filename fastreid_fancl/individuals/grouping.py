@@ -27,26 +27,28 @@ def command_line(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     with exit_with_message():
         cfg = configuration_of(args)
-        items, found = group(cfg, start=not args.run)
+        items, grouped = group(cfg, start=not args.run)
         output = args.output or Path(cfg.OUTPUT_DIR, "groups.csv")
         make_folder(output.parent)
-        write_groups(output, items, found.labels)
-    radius = "" if found.eps is None else f", eps {found.eps:g}"
-    left_out = int((found.labels < 0).sum())
-    print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}")
+        write_groups(output, items, grouped.labels)
+    radius = "" if grouped.eps is None else f", eps {grouped.eps:g}"
+    left_out = int((grouped.labels < 0).sum())
+    print(
+        f"{len(items)} photographs, {grouped.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}"
+    )
     print(f"Weights: {visible(weights_in_use(cfg))}")
     identities = ReIDDataset(items).targets
     if (identities >= 0).any():
-        scores, known = in_words(grouping_scores(found.labels, identities)), int((identities >= 0).sum())
+        scores, known = in_words(grouping_scores(grouped.labels, identities)), int((identities >= 0).sum())
         print(f"Against the animals of {known} photographs, each image left out a group of its own: {scores}")
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of tools/group.py."""
-    found = argparse.ArgumentParser(description="Group photographs by animal, with trained weights.")
-    add_source(found)
-    found.add_argument("--output", type=Path, metavar="FILE", help="default: groups.csv in OUTPUT_DIR")
-    return found
+    parser = argparse.ArgumentParser(description="Group photographs by animal, with trained weights.")
+    add_source(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: groups.csv in OUTPUT_DIR")
+    return parser
 
 
 def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]:
@@ -77,12 +79,12 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     with explain_cuda_oom():
         features = features.to(clustering_device(options, model.device))
         try:
-            found = assign_labels(
+            grouped = assign_labels(
                 features, images.targets, cameras, options, model.refine_labels, seed, keys=images.keys
             )
         except NoClustersError as error:
             raise UserError(no_groups(len(images), error.reason, options)) from error
-    return images.img_items, found._replace(labels=by_size(found.labels, [path for path, *_ in images.img_items]))
+    return images.img_items, grouped._replace(labels=by_size(grouped.labels, [path for path, *_ in images.img_items]))
 
 
 def no_groups(photographs: int, reason: str, options) -> str:

@@ -65,11 +65,11 @@ def add_picture(output: Path, figure: "Figure", entry: dict[str, str], **style) 
 
 def album(runs: Iterable[Run], output: Path) -> dict[str, list[Picture]]:
     """The pictures of a comparison and of all its runs by the title of their kind, those of TITLES first."""
-    found = pictures(output)
+    shown = pictures(output)
     for run in runs:
-        found += pictures(run.folder, f"{run.system}, seed {run.seed}")
-    kinds = dict.fromkeys([*TITLES, *(picture.kind for picture in found)])
-    kept = {TITLES.get(kind, kind): [picture for picture in found if picture.kind == kind] for kind in kinds}
+        shown += pictures(run.folder, f"{run.system}, seed {run.seed}")
+    kinds = dict.fromkeys([*TITLES, *(picture.kind for picture in shown)])
+    kept = {TITLES.get(kind, kind): [picture for picture in shown if picture.kind == kind] for kind in kinds}
     return {title: own for title, own in kept.items() if own}
 
 

@@ -38,13 +38,13 @@ class Line:
 
 def lines(plot: Plot, systems: Sequence[System]) -> list[Line]:
     """The runs of all systems that have values in a plot."""
-    found = [
+    drawn = [
         line(plot, run, unfinished)
         for system in systems
         for runs, unfinished in ((system.runs, False), (system.unfinished, True))
         for run in runs
     ]
-    return [each for each in found if each.values]
+    return [each for each in drawn if each.values]
 
 
 def line(plot: Plot, run: Run, unfinished: bool) -> Line:

@@ -133,7 +133,7 @@ def data(systems: Sequence[System], baseline: str) -> dict:
             if system.runs or system.unfinished
         ],
         "differences": {
-            other: {name: {score: in_words(each) for score, each in found.items()} for name, found in versus.items()}
+            other: {name: {score: in_words(each) for score, each in scores.items()} for name, scores in versus.items()}
             for other, versus in differences_by_baseline(systems).items()
         },
         "plots": [plot_data(plot, systems) for plot in PLOTS],
@@ -152,8 +152,8 @@ def title(seed: int, unfinished: bool) -> str:
 
 def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
     """A plot's lines with a value, or None, for each of its epochs; `level` is a line to compare them with."""
-    found = lines(plot, systems)
-    epochs = sorted({epoch for line in found for epoch in line.values})
+    drawn = lines(plot, systems)
+    epochs = sorted({epoch for line in drawn for epoch in line.values})
     return {
         "axis": plot.axis,
         "digits": plot.digits,
@@ -166,7 +166,7 @@ def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
                 "unfinished": line.unfinished,
                 "values": [line.values.get(epoch) for epoch in epochs],
             }
-            for line in found
+            for line in drawn
         ],
         "level": identities(systems) if plot.name == "Clusters" else None,
     }
@@ -222,10 +222,10 @@ def joined(values: Iterable) -> str:
 def settings(systems: Sequence[System]) -> dict[str, dict[str, list[str]]]:
     """Key -> value -> the systems that have it, the most common value first, of the settings in which they differ."""
     known = [system for system in systems if system.runs]
-    found: dict[str, dict[str, list[str]]] = {}
+    groups: dict[str, dict[str, list[str]]] = {}
     for key, values in differences(*(system.runs[0].config for system in known)).items() if known else ():
         sharing: dict[str, list[str]] = {}
         for system, value in zip(known, values, strict=True):
             sharing.setdefault(visible(value), []).append(system.name)
-        found[visible(key)] = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
-    return found
+        groups[visible(key)] = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
+    return groups

@@ -85,11 +85,11 @@ def check_baseline(name: str | None, systems: Iterable[str]) -> None:
 def check_datasets(datasets: dict[str, tuple]) -> None:
     """Raise ValueError unless all runs, by name, have the same data sets to train on and to be tested on."""
     (first, expected), *others = datasets.items() or [("", ())]
-    for name, found in others:
-        if found != expected:
+    for name, own in others:
+        if own != expected:
             raise UserError(
                 "Expected runs of the same data sets, since numbers of different ones cannot be compared: "
-                f"{first} was {describe(expected)}; {name} was {describe(found)}. Compare them in tables of their own."
+                f"{first} was {describe(expected)}; {name} was {describe(own)}. Compare them in tables of their own."
             )
 
 
@@ -107,11 +107,11 @@ def check_alike(runs: Sequence[Run]) -> None:
                 f"Expected one run of {run.system} a seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
                 f"{run.folder}. Leave one out, or name its folder for another system."
             )
-        found = differences(*(of_any_seed(one.config, one.seed) for one in (runs[0], run)))
-        if found:
+        changed = differences(*(of_any_seed(one.config, one.seed) for one in (runs[0], run)))
+        if changed:
             raise UserError(
                 f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
-                f"{explain_differences(found)}. Name their folders for two systems, as in <system>/seed_<n>."
+                f"{explain_differences(changed)}. Name their folders for two systems, as in <system>/seed_<n>."
             )
 
 

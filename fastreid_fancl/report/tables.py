@@ -121,12 +121,12 @@ class Row:
 
 def rows(systems: Sequence[System], columns: Sequence[Column]) -> dict[str, list[Row]]:
     """The rows of a table by group, each ordered by `place`, else by mAP as Table III is, its best cells marked."""
-    found: dict[str, list[Row]] = {}
+    groups: dict[str, list[Row]] = {}
     for group in GROUPS:
         own = sorted((system for system in systems if system.group == group), key=_order)
         if own:
-            found[group] = _mark_best([Row(s, tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
-    return found
+            groups[group] = _mark_best([Row(s, tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
+    return groups
 
 
 def _order(system: System) -> float:
@@ -151,9 +151,9 @@ def _mark_best(group: list[Row], columns: Sequence[Column]) -> list[Row]:
 def markdown(systems: Sequence[System], columns: Sequence[Column]) -> str:
     """A table in Markdown, with a line before each group."""
     lines = [("Method", *(column.title for column in columns)), ("---", *("---:" for _ in columns))]
-    for group, found in rows(systems, columns).items():
+    for group, own in rows(systems, columns).items():
         lines.append((f"*{group}*", *("" for _ in columns)))
-        lines += [(escape_markdown(row.label), *map(markdown_cell, row.cells)) for row in found]
+        lines += [(escape_markdown(row.label), *map(markdown_cell, row.cells)) for row in own]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -173,9 +173,9 @@ def latex(systems: Sequence[System], columns: Sequence[Column], caption: str) ->
         r"\hline",
         " & ".join(("Method", *(escape(column.title) for column in columns))) + r" \\",
     ]
-    for group, found in rows(systems, columns).items():
+    for group, own in rows(systems, columns).items():
         lines += [r"\hline", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{{group}}} \\"]
-        lines += [" & ".join((escape(row.label), *map(_latex_cell, row.cells))) + r" \\" for row in found]
+        lines += [" & ".join((escape(row.label), *map(_latex_cell, row.cells))) + r" \\" for row in own]
     return "\n".join((*lines, r"\hline", r"\end{tabular}", r"\end{table}"))
 
 
@@ -237,8 +237,8 @@ def report(systems: Sequence[System]) -> str:
     parts += [markdown(systems, RETRIEVAL), NOTES, markdown(systems, FURTHER)]
     if runs:
         parts += ["## Budgets", escape_markdown(budgets(systems)), markdown(systems, BUDGET)]
-    if found := failures(systems):
-        listed = (map(escape_markdown, entry) for entry in found.items())
+    if failed := failures(systems):
+        listed = (map(escape_markdown, entry) for entry in failed.items())
         parts += [f"## {GROUPS[-1]}", "\n".join(f"- {runs}: {reason}" for runs, reason in listed)]
     return "\n\n".join(parts) + "\n"
 
@@ -275,13 +275,13 @@ def failures(systems: Sequence[System]) -> dict[str, str]:
     for entry in (entry for system in systems for entry in system.missing):
         reason = entry.reason.replace(f"seed_{entry.seed}", "seed_*")
         alike.setdefault((entry.system, reason), []).append(entry)
-    found = {}
+    reasons = {}
     for (name, reason), own in alike.items():
         if len(own) == 1:
-            found[f"{name}, seed {own[0].seed}"] = own[0].reason
+            reasons[f"{name}, seed {own[0].seed}"] = own[0].reason
         else:
-            found[f"{name}, seeds {', '.join(str(entry.seed) for entry in own)}"] = reason
-    return found
+            reasons[f"{name}, seeds {', '.join(str(entry.seed) for entry in own)}"] = reason
+    return reasons
 
 
 def write_tables(systems: Sequence[System], output: Path) -> str:

@@ -78,11 +78,11 @@ def read_yaml(path: Path, check: Check) -> Any:
 
 def _size(content: object) -> int:
     """The values in nested dictionaries and lists; MOST_VALUES where there are more, or where one holds itself."""
-    left, found = [content], 0
-    while left and found < MOST_VALUES:
-        value, found = left.pop(), found + 1
+    left, number_of_values = [content], 0
+    while left and number_of_values < MOST_VALUES:
+        value, number_of_values = left.pop(), number_of_values + 1
         left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return found
+    return number_of_values
 
 
 def read_lines(path: Path, check: Check) -> list:
@@ -93,16 +93,16 @@ def read_lines(path: Path, check: Check) -> list:
     Raises:
         DamagedError: if the file cannot be read.
     """
-    found, lines = [], read_text(path).split("\n") if path.exists() else []
+    values, lines = [], read_text(path).split("\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
             if line.strip():
-                found.append(check(_json(line)))
+                values.append(check(_json(line)))
         except ValueError as error:
             if number < len(lines):
                 problem = f"{visible(path)} is damaged: line {number}, {visible(error)}. The line is left out."
                 log_once(logger, logging.WARNING, problem)
-    return found
+    return values
 
 
 def read_table(path: Path, columns: Mapping[str, Check]) -> list[dict[str, Any]]:
@@ -163,7 +163,7 @@ def _deep(error: Exception) -> object:
     return "it is nested too deeply" if isinstance(error, RecursionError) else error
 
 
-def told(value: object) -> str:
+def shortened(value: object) -> str:
     """A value in a message, in few characters."""
     try:
         text = repr(value)
@@ -175,7 +175,7 @@ def told(value: object) -> str:
 def expect(right: bool, expected: str, value: object) -> None:
     """Raise ValueError, with the value that came, unless it is right."""
     if not right:
-        raise ValueError(f"expected {expected}, got {told(value)}")
+        raise ValueError(f"expected {expected}, got {shortened(value)}")
 
 
 def word(value: Any) -> str:
@@ -201,9 +201,9 @@ def number(value: Any) -> float:
 
 def finite(value: object) -> float:
     """A check: a number that is not infinite or none."""
-    found = number(value)
-    expect(math.isfinite(found), "a finite number", value)
-    return found
+    checked = number(value)
+    expect(math.isfinite(checked), "a finite number", value)
+    return checked
 
 
 def optional(check: Check) -> Check:
@@ -285,5 +285,5 @@ def member(folder: Path, name: object) -> Path:
     """
     path = folder / plain_name(name)
     if path.resolve().parent != folder.resolve():
-        raise ValueError(f"expected a file of the same folder, got {told(name)}, a link to another place")
+        raise ValueError(f"expected a file of the same folder, got {shortened(name)}, a link to another place")
     return path

@@ -45,7 +45,7 @@ SETTINGS = fields(
 SHOWN = lambda value: visible(word(value))  # noqa: E731 (a check)
 START = fields(
     {
-        **{"commit": optional(SHOWN), "machine": SHOWN, "versions": lambda found: _shown(dict_of(SHOWN)(found))},
+        **{"commit": optional(SHOWN), "machine": SHOWN, "versions": lambda versions: _shown(dict_of(SHOWN)(versions))},
         **{"processes": whole, "threads": whole},
     }
 )
@@ -332,5 +332,5 @@ def read_queries(path: Path) -> tuple[Query, ...]:
 
 def fits(queries: tuple[Query, ...], mean: float) -> bool:
     """Whether queries are those of an evaluation with this mAP, in percent, and not of a later or other one."""
-    found = [query.ap for query in queries if query.ap is not None]
-    return bool(found) and math.isclose(100 * sum(found) / len(found), mean, abs_tol=1e-3)
+    precisions = [query.ap for query in queries if query.ap is not None]
+    return bool(precisions) and math.isclose(100 * sum(precisions) / len(precisions), mean, abs_tol=1e-3)

@@ -30,7 +30,7 @@ def _leaves(node: dict, prefix: str = ""):
             yield prefix + key, value
 
 
-def explain_differences(found: dict[str, tuple]) -> str:
+def explain_differences(changed: dict[str, tuple]) -> str:
     """Differences of settings in words, the first few."""
-    words = [f"{visible(key)} ({' and '.join(map(visible, values))})" for key, values in list(found.items())[:4]]
-    return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    words = [f"{visible(key)} ({' and '.join(map(visible, values))})" for key, values in list(changed.items())[:4]]
+    return ", ".join(words) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")

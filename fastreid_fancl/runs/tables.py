@@ -55,8 +55,8 @@ def write_groups(path: Path, items: list[tuple], labels: np.ndarray, opened: Cal
 
 def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:
     """The tables of clusters in a run's folder by their epoch, from 1, in its order."""
-    found = ((re.fullmatch(r"epoch_(\d{1,9})\.csv\.gz", path.name), path) for path in Path(folder, CLUSTERS).glob("*"))
-    return dict(sorted((int(name[1]), path) for name, path in found if name))
+    names = ((re.fullmatch(r"epoch_(\d{1,9})\.csv\.gz", path.name), path) for path in Path(folder, CLUSTERS).glob("*"))
+    return dict(sorted((int(name[1]), path) for name, path in names if name))
 
 
 CLUSTER_COLUMNS = {"path": word, "cluster": cell_of(whole, empty=True)}

@@ -42,8 +42,8 @@ def require(packages: tuple[str, ...]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of tools/visualize.py."""
-    found = argparse.ArgumentParser(description="Draw what a model sees, into <OUTPUT_DIR>/pictures.")
-    kinds = found.add_subparsers(dest="kind", required=True, metavar="KIND")
+    parser = argparse.ArgumentParser(description="Draw what a model sees, into <OUTPUT_DIR>/pictures.")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     add_kind(kinds, "fana", 5, "images: first activations, chosen regions, noised images (the paper's Figure 4)")
     attention = add_kind(kinds, "attention", 6, "queries: Grad-CAM of what tells them from other identities (Figure 1)")
     attention.add_argument("--layer", default="", metavar="NAME", help="module of the backbone; default: its output")
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     clusters.add_argument("--epoch", type=count, metavar="N", help="from 1; default: the last")
     add_kind(kinds, "eps", 6, "epochs: the radii among which PSEUDO_LABELS.EPS auto chose")
-    return found
+    return parser
 
 
 def add_kind(kinds, name: str, number: int, what: str) -> argparse.ArgumentParser:

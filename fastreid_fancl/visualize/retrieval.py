@@ -63,7 +63,7 @@ def explain_ranks(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
 
 def describe(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
     """The picture in words."""
-    matches = [match for _, found in rows for match in found]
+    matches = [match for _, nearest in rows for match in nearest]
     text = f"{len(rows)} rows: a query photograph and its {len(rows[0][1])} nearest gallery images"
     if search.ranking is None:
         return text + "."

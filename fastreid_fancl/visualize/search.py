@@ -63,7 +63,7 @@ class Search:
 
     def nearest(self, query: int, number: int) -> list[Match]:
         """The gallery images nearest to a query, in the evaluator's order, without the query itself."""
-        found, rank = [], 0
+        matches, rank = [], 0
         path, pid, camid = self.queries[query]
         for index in np.argsort(self.distances[query]):
             other, other_pid, other_camid = self.gallery[index]
@@ -72,10 +72,10 @@ class Search:
             same = pid == other_pid if self.ranking else None
             dropped = bool(same) and camid == other_camid
             rank += not dropped
-            found.append(Match(other, same, None if dropped else rank))
-            if len(found) == number:
+            matches.append(Match(other, same, None if dropped else rank))
+            if len(matches) == number:
                 break
-        return found
+        return matches
 
 
 def choose(search: Search, number: int, seed: int, hardest: bool = False) -> list[int]:
@@ -142,18 +142,18 @@ def compare(cfg, model: nn.Module, loader, rows: Sequence[int], queries: int) ->
     for name in ("AQE", "RERANK"):
         if cfg.TEST[name].ENABLED:
             raise UserError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
-    found = inference_on_dataset(model, loader, Features(cfg, queries), flip_test=cfg.TEST.FLIP.ENABLED)["features"]
-    found = found[list(rows)]
-    return found, build_dist(found[:queries], found[queries:], cfg.TEST.METRIC)
+    features = inference_on_dataset(model, loader, Features(cfg, queries), flip_test=cfg.TEST.FLIP.ENABLED)["features"]
+    features = features[list(rows)]
+    return features, build_dist(features[:queries], features[queries:], cfg.TEST.METRIC)
 
 
 def spread(groups: list, number: int, seed: int) -> list[int]:
     """Indices of `number` images by the seed, of as many groups as possible: one of each, then a second one."""
-    seen: Counter = Counter()
+    taken: Counter = Counter()
     turns = []
     for index in np.random.default_rng(derive_seed(seed, 0)).permutation(len(groups)).tolist():
-        turns.append((seen[groups[index]], index))
-        seen[groups[index]] += 1
+        turns.append((taken[groups[index]], index))
+        taken[groups[index]] += 1
     return [index for _, index in sorted(turns, key=lambda turn: turn[0])[:number]]
 
 
