@@ -99,7 +99,7 @@ def count(text: str) -> int:
 
 
 def check_gpus(numbers: Sequence[str]) -> None:
-    """Raise ValueError on a GPU that PyTorch does not see: a run on it would fall back to the CPU."""
+    """Raise UserError on a GPU that PyTorch does not see: a run on it would fall back to the CPU."""
     visible_gpus = [str(number) for number in range(torch.cuda.device_count())]
     wrong = [number for number in numbers if number not in visible_gpus]
     if wrong:
@@ -170,7 +170,7 @@ def free(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's folder; a run that lost its comparison may take moments to end.
 
     Raises:
-        ValueError: if another run goes on writing to the folder.
+        UserError: if another run goes on writing to the folder.
     """
     with ExitStack() as stack:
         for patience in range(SECONDS_TO_END, -1, -1):

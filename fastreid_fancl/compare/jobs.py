@@ -63,7 +63,7 @@ def list_jobs(
         study: its variants are the systems.
 
     Raises:
-        ValueError: if a file is missing or two have one name, if a seed comes twice, if the systems' data sets differ,
+        UserError: if a file is missing or two have one name, if a seed comes twice, if the systems' data sets differ,
             if a folder holds a run of other settings, or if the options are not for this study.
     """
     missing = [str(path) for path in config_files if not path.exists()]
@@ -91,7 +91,7 @@ def list_jobs(
 
 
 def check_study(study: Study, config_files: Sequence[Path], options: Sequence[str]) -> None:
-    """Raise ValueError unless a study has one configuration, and keys that are not set for all its variants."""
+    """Raise UserError unless a study has one configuration, and keys that are not set for all its variants."""
     if len(config_files) != 1:
         raise UserError(f"Expected one of --config-files with --study {study.name}, got {len(config_files)}.")
     both = sorted(study.keys & set(options[::2]))
@@ -116,7 +116,7 @@ def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence
 
 
 def check_settings(job: Job) -> None:
-    """Raise ValueError if the folder of a job holds a run of other settings, which it would go on with."""
+    """Raise UserError if the folder of a job holds a run of other settings, which it would go on with."""
     if job.config is None or last_checkpoint(job.folder) is None:
         return
     changed = differences(read_config(job.folder), job.config)
@@ -171,7 +171,7 @@ def seconds_an_epoch(job: Job, threads: int) -> tuple[float, str]:
     """Seconds of all phases of one of its epochs, and from where they are known.
 
     Raises:
-        ValueError: on input with which the job would not start.
+        UserError: on input with which the job would not start.
     """
     measured = [sum(e.seconds.values()) for other in job.folder.parent.glob("seed_*") for e in read_epochs(other)]
     if measured:

@@ -50,7 +50,7 @@ def read_study(path: Path) -> Study:
     """Read a study from a YAML file with VARIANTS (name: {KEY: value, ...}) and, for a plot, PLOT {X: KEY, LINES: KEY}.
 
     Raises:
-        ValueError: if the file is missing or is no such file.
+        UserError: if the file is missing or is no such file.
     """
     refuse_repeated_keys(path)
     try:
@@ -85,7 +85,7 @@ def in_order(study: Study, systems: Sequence[System]) -> list[System]:
     """The variants in the order of their file, which tables keep.
 
     Raises:
-        ValueError: if a system is none of the study's variants.
+        UserError: if a system is none of the study's variants.
     """
     names = list(study.variants)
     unknown = [system.name for system in systems if system.name not in names]
@@ -126,7 +126,7 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
         The picture, which the page of `output` shows.
 
     Raises:
-        ValueError: if matplotlib is not installed, or the folder's index of pictures is damaged.
+        UserError: if matplotlib is not installed, or the folder's index of pictures is damaged.
     """
     try:
         from matplotlib.figure import Figure

@@ -84,7 +84,7 @@ class Checkpointer(checkpoint.Checkpointer):
             raise UserError(f"{error} {older}") from error
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """As fast-reid's; a missing file is a ValueError.
+        """As fast-reid's; a missing file is a UserError.
 
         Without a path fast-reid logs "Training model from scratch", also when the backbone has ImageNet weights.
         """
@@ -122,7 +122,7 @@ class Checkpointer(checkpoint.Checkpointer):
 
         Symptom: a backbone that the file does not fit, or fits in part, trains and is evaluated with random layers.
         Cause: the same lines only log it.
-        Mend: a ValueError, but for the parts that a backbone adds on purpose.
+        Mend: a UserError, but for the parts that a backbone adds on purpose.
         """
         shapes = [entry for entry in incompatible.incorrect_shapes if 0 not in entry[2]]
         wrong = {entry[0] for entry in incompatible.incorrect_shapes}

@@ -44,7 +44,7 @@ def fast_batch_collator(batch: list):
     """Symptom: identities given as NumPy integers become None, and the evaluator fails on it much later.
 
     Cause: data/build.py:167-187 returns nothing for a type it does not know.
-    Mend: a ValueError that names the type.
+    Mend: a UserError that names the type.
     """
     first = batch[0]
     if isinstance(first, torch.Tensor):
@@ -65,7 +65,7 @@ class CommDataset(common.CommDataset):
     """Symptom: ``'list' object has no attribute 'to'`` or a TypeError of `sorted`, for identities of the wrong type.
 
     Cause: data/common.py:27 sorts training identities; evaluation/reid_evaluation.py:43 needs integers in a test.
-    Mend: a ValueError with the image, when the data set is made.
+    Mend: a UserError with the image, when the data set is made.
     """
 
     def __init__(self, img_items, transform=None, relabel=True):

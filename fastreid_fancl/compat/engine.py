@@ -59,7 +59,7 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
 
     Cause: engine/defaults.py:218 rounds the iterations of an epoch down to 0; solver/build.py:313 divides by them,
     :328 makes a cosine of 0 epochs.
-    Mend: a ValueError with the numbers.
+    Mend: a UserError with the numbers.
     """
     solver = cfg.SOLVER
     if iters_per_epoch < 1:
@@ -111,7 +111,7 @@ class AMPTrainer(train_loop.AMPTrainer):
     """Symptom: ``AssertionError: CUDA is required`` at the first step; deprecation warnings at each.
 
     Cause: engine/train_loop.py:325-346 uses torch.cuda.amp.
-    Mend: torch.amp; a ValueError when the model is not on a GPU.
+    Mend: torch.amp; a UserError when the model is not on a GPU.
     """
 
     def __init__(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):

@@ -70,7 +70,7 @@ def evaluate_rank(
     Mend: the same numbers from `market1501`, ranks beyond the gallery counted as found; errors with the cure.
 
     Raises:
-        ValueError: without queries or gallery, with a distance that is no number, or without any query that matches.
+        UserError: without queries or gallery, with a distance that is no number, or without any query that matches.
     """
     if use_metric_cuhk03:
         return stock(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)

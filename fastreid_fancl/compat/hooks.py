@@ -46,7 +46,7 @@ class LayerFreeze(hooks.LayerFreeze):
 
     Cause: engine/hooks.py:486 puts them into evaluation mode once, and each evaluation ends in `model.train()`;
     solver/build.py:131 counts the steps of the process, not of the run; engine/hooks.py:481 only logs unknown names.
-    Mend: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a ValueError.
+    Mend: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a UserError.
     """
 
     def before_train(self) -> None:
@@ -73,7 +73,7 @@ class EventStorage(events.EventStorage):
     Cause: engine/train_loop.py:272 and modeling/losses/cross_entroy_loss.py:28 make numbers of losses and accuracy,
     train_loop.py:277 gathers the losses, :294 raises FloatingPointError.
     Mend: losses and accuracy stay on their device until `settle`, for several steps at once, and then get the
-    iteration at which they were put; a ValueError with the cure.
+    iteration at which they were put; a UserError with the cure.
 
     Symptom: the losses in metrics.json of a resumed run differ from those of a run that was never stopped.
     Cause: utils/events.py:436 smooths over values of the epochs before, which a resumed run does not have.
@@ -114,7 +114,7 @@ class EventStorage(events.EventStorage):
         """Put what waits; all processes call it at the same iteration, and get the losses of all.
 
         Raises:
-            ValueError: on a loss that is infinite or not a number, with the first iteration of one; on all processes.
+            UserError: on a loss that is infinite or not a number, with the first iteration of one; on all processes.
         """
         now, later, steps = self.iter, self._later, self._steps
         self._later, self._steps = [], []

@@ -20,7 +20,7 @@ def build_model(stock, cfg) -> nn.Module:
 
     Cause: modeling/meta_arch/baseline.py:130 and mgn.py normalise in place; evaluation/evaluator.py:120 reuses it.
     Mend: a hook hands the model its own copy of the batch, on the model's device, which is also how batches of
-    compat.data's loader reach the GPU. "Found no NVIDIA driver" becomes a ValueError with the cure. A GPU with
+    compat.data's loader reach the GPU. "Found no NVIDIA driver" becomes a UserError with the cure. A GPU with
     a number becomes the current one: streams and memory statistics are those of that one.
     """
     device = torch.device(cfg.MODEL.DEVICE)
@@ -70,7 +70,7 @@ def cross_entropy_loss(pred_class_outputs: Tensor, gt_classes: Tensor, eps: floa
 
     Cause: modeling/losses/cross_entroy_loss.py:44 smooths over the other classes; :50 counts on the host the images
     whose loss is not zero, :39 indexes by numbers of the host.
-    Mend: a ValueError that says so; the same sums on the device.
+    Mend: a UserError that says so; the same sums on the device.
     """
     classes = pred_class_outputs.size(1)
     if classes < 2:

@@ -15,7 +15,7 @@ def check_identity_batches(data_source: list, mini_batch_size: int, num_instance
         mini_batch_size: images a process and step.
 
     Raises:
-        ValueError: when the batch is no whole number of identities, or there are too few identities.
+        UserError: when the batch is no whole number of identities, or there are too few identities.
     """
     if num_instances < 1 or mini_batch_size < num_instances or mini_batch_size % num_instances:
         raise UserError(
@@ -38,7 +38,7 @@ class BalancedIdentitySampler(triplet_sampler.BalancedIdentitySampler):
 
     Cause: data/samplers/triplet_sampler.py:84 and :117 yield only full batches, and retry for ever when too few
     identities, or a batch that NUM_INSTANCE does not divide, never fill one.
-    Mend: a ValueError before training.
+    Mend: a UserError before training.
     """
 
     def __init__(self, data_source, mini_batch_size, num_instances, seed=None):
@@ -60,7 +60,7 @@ class SetReWeightSampler(triplet_sampler.SetReWeightSampler):
     """Symptom: a TypeError or KeyError at the first batch, always.
 
     Cause: data/samplers/triplet_sampler.py:191 adds an array to a list, and :183 numbers cameras that have names.
-    Mend: a ValueError that names the samplers that work.
+    Mend: a UserError that names the samplers that work.
     """
 
     def __init__(self, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other."""
+"""Data exchanged between the processes of a run."""
 
 import torch
 import torch.distributed as dist
@@ -15,7 +15,7 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def gather_rows_on_host(own: Tensor) -> Tensor:
-    """The rows (n, D) of each process, on the CPU, one after the other on all: one copy of them, written in place."""
+    """Concatenate the rows (n, D) of all processes on the CPU, in the order of ranks; the result is on every rank."""
     if comm.get_world_size() == 1:
         return own
     sizes = comm.all_gather(len(own))
@@ -28,7 +28,7 @@ def gather_rows_on_host(own: Tensor) -> Tensor:
 
 
 def broadcast_from_main(compute):
-    """The result of `compute()` on the main process, on every rank; its UserError is raised on every rank too."""
+    """Run `compute()` on the main process; its result is returned, or its UserError raised, on every rank."""
     if comm.get_world_size() == 1:
         return compute()
     outcome = [None, None]

@@ -1,4 +1,4 @@
-"""Before each epoch: features, clusters, memory banks and batches.
+"""The hook that prepares an epoch: features, clusters, memory banks and batches.
 
 Shapes: N training images, D feature dimensions, M clusters.
 """
@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 
 class Snapshot(NamedTuple):
-    """How the model sees the training images before an epoch.
+    """The features of the training images before an epoch, and their distances.
 
     Attributes:
         epoch: its number.
-        features: the method's `cluster_features`, each (N, D), on the CPU.
-        original: (N, D) those that are clustered, on the device of the clustering.
+        features: the method's `cluster_features` by name, each (N, D), on the CPU.
+        original: (N, D) the features that are clustered, on the device of the clustering.
         distance: (N, N) their Jaccard distance on the main process; None elsewhere, and for the oracle.
-        seconds_features, seconds_distance: what these took.
+        seconds_features, seconds_distance: the time that features and distance took.
     """
 
     epoch: int
@@ -51,24 +51,24 @@ class Snapshot(NamedTuple):
 
 
 class PseudoLabels(HookBase):
-    """Before each epoch: features of all training images, their clusters, the method's memory banks, the batches.
+    """Computes, before each epoch, the features of all training images, their clusters, memory banks and batches.
 
-    Identities are read for the quality that is logged (ARI, NMI, purity), and by the "oracle" that trains on them.
+    Identities are read only for the logged quality (ARI, NMI, purity), and by the "oracle", which trains on them.
 
     Raises:
-        ValueError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images, or with TEST.PRECISE_BN.
+        UserError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images, or with TEST.PRECISE_BN.
     """
 
     def __init__(self, cfg):
         if cfg.TEST.PRECISE_BN.ENABLED:
             raise UserError(
-                "TEST.PRECISE_BN runs training steps, which would move the memories of an unsupervised method: switch "
-                "TEST.PRECISE_BN.ENABLED off."
+                "TEST.PRECISE_BN runs training steps, which would change the memories of an unsupervised method: set "
+                "TEST.PRECISE_BN.ENABLED False."
             )
         if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
             raise UserError(
-                f"Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images a cluster, got "
-                f"{cfg.SOLVER.IMS_PER_BATCH} and {cfg.DATALOADER.NUM_INSTANCE}."
+                "Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images per cluster, "
+                f"got {cfg.SOLVER.IMS_PER_BATCH} and {cfg.DATALOADER.NUM_INSTANCE}."
             )
         self.cfg = cfg
         self.transform = build_transforms(cfg, is_train=False)
@@ -76,14 +76,14 @@ class PseudoLabels(HookBase):
         self.kept: Snapshot | None = None
 
     def state_dict(self) -> dict[str, str]:
-        """Which images, in which order: a method's memory of them is of no use to others."""
+        """A fingerprint of the images and their order, as a method's memory fits no other images."""
         return {"images": digest(self.trainer.data_loader.dataset.img_items)}
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         self.restored = state["images"]
 
     def snapshot(self, epoch: int) -> "Snapshot":
-        """How the model sees the training images before an epoch. A second call for an epoch costs nothing."""
+        """The snapshot before an epoch; a second call for the same epoch costs nothing."""
         if self.kept is not None and self.kept.epoch == epoch:
             return self.kept
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
@@ -94,7 +94,7 @@ class PseudoLabels(HookBase):
             if features is not None:
                 raise UserError(
                     "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
-                    "order of them: resume with the same images, or start anew without --resume."
+                    "order of them: resume with the same images, or start again without --resume."
                 )
             logger.warning("The run goes on with other training images than its checkpoint was trained on.")
         self.restored = None
@@ -150,7 +150,7 @@ class PseudoLabels(HookBase):
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
         if len(dataset) < comm.get_world_size():
-            raise UserError(f"Expected an image a process at least, got {len(dataset)} images: lower --num-gpus.")
+            raise UserError(f"Expected at least one image per process, got {len(dataset)} images: lower --num-gpus.")
         plain = ReIDDataset(dataset.img_items, self.transform, read=dataset.read)
         loader = feature_loader(
             plain,
@@ -182,7 +182,7 @@ class PseudoLabels(HookBase):
 
 
 def digest(items: list[tuple]) -> str:
-    """A fingerprint of the names of images (path, pid, camid) and their order, wherever their folder is."""
+    """A fingerprint of the names of images (path, pid, camid) and their order, without the path of their folder."""
     paths = [item[0] for item in items]
     root = os.path.commonpath({os.path.dirname(path) for path in paths})
     return fingerprint(path[len(root) :] for path in paths)

@@ -1,12 +1,12 @@
 """One run from the command line: configuration, checks, training or evaluation, on one process or several.
 
-Several processes of one machine: `--num-gpus 2`, with MODEL.DEVICE cpu too. Several machines, which share OUTPUT_DIR
-and have the same images under FASTREID_DATASETS: on each, with its own `--machine-rank` from 0,
+`--num-gpus 2` starts two processes on one machine, also with MODEL.DEVICE cpu. Several machines must share OUTPUT_DIR
+and have the same images under FASTREID_DATASETS; on each of them, with its own `--machine-rank` from 0, run
 
     python tools/train_net.py --num-machines 2 --machine-rank 0 --num-gpus 4 --dist-url tcp://FIRST-MACHINE:29500 ...
 
-or by torchrun, which starts all processes again when one is lost; `--resume` then goes on from the last checkpoint, to
-the weights of a run never stopped (to the bit on CPUs; GPUs do not always add in one order):
+or use torchrun, which restarts all processes when one is lost. `--resume` then goes on from the last checkpoint, and
+the final weights equal those of a run that was never stopped (bit for bit on CPUs; GPUs may add in another order):
 
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 \
         --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 tools/train_net.py --resume ...
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 GO_ON = "the same command with --resume goes on from the last checkpoint"
 # Set by `compare.command` for its runs.
 ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
-# PyTorch's words for a worker that a signal ended, or that is not there any more.
+# PyTorch's words for a worker process that a signal ended, or that is gone.
 LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
 
 
@@ -71,7 +71,7 @@ def command_line(argv: list[str] | None = None) -> None:
 
 @contextmanager
 def exit_with_process() -> Iterator[None]:
-    """End as the process of the run did that ended first, and say so where a signal ended it."""
+    """Exit with the status of the first process that failed; explain it if a signal ended that process."""
     try:
         yield
     except ProcessExitedException as error:
@@ -85,7 +85,7 @@ def exit_with_process() -> Iterator[None]:
 
 
 def end_with_input() -> None:
-    """Wait for the end of the standard input, a pipe that closes when whoever started this process ends: end, too."""
+    """End this process when its standard input closes, a pipe from the process that started it."""
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -126,13 +126,13 @@ def explain_lost_worker() -> Iterator[None]:
 
 
 def train(args) -> dict:
-    """Train by the stock engine, or evaluate with `--eval-only`, on this process.
+    """Train on this process, or evaluate with `--eval-only`.
 
     Args:
-        args: of fast-reid's argument parser.
+        args: the arguments of fast-reid's parser.
 
     Returns:
-        The last evaluation's results by name; empty on all ranks but the first.
+        The last evaluation's results by name; empty on all ranks except the first.
 
     Raises:
         UserError: on any input that cannot be used.
@@ -150,26 +150,26 @@ def train(args) -> dict:
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
         for name in cfg.DATASETS.TESTS:
-            Trainer.build_test_loader(cfg, name)  # decodes what the evaluations need before the clocks run
-        trainer.begin = lambda: begin(cfg, anew=not args.resume)
+            Trainer.build_test_loader(cfg, name)  # decodes test photographs before the clocks run
+        trainer.begin = lambda: begin(cfg, new=not args.resume)
         return trainer.train()
 
 
-def begin(cfg, anew: bool = False, evaluation: bool = False) -> None:
-    """Make OUTPUT_DIR that of this run, after all that may fail: it may hold another run, which stays as it was.
+def begin(cfg, new: bool = False, evaluation: bool = False) -> None:
+    """Take over OUTPUT_DIR, once nothing can refuse to start: until then an earlier run in it stays as it was.
 
-    With `anew` there is nothing to resume from until the run has a checkpoint of its own.
+    With `new` the earlier run's checkpoints can no longer be resumed from.
     """
     comm.synchronize()
-    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if anew else None)
+    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if new else None)
     begin_logs()
 
 
 def check_resumed(cfg) -> None:
-    """Warn of settings that a run goes on with and that its folder's config.yaml has otherwise.
+    """Compare the settings with those in the folder's config.yaml; log changes as warnings.
 
     Raises:
-        ValueError: on those that its checkpoint keeps, whatever the configuration says, and on damaged files.
+        UserError: on a changed setting that the checkpoint fixes, and on damaged files.
     """
     folder = Path(cfg.OUTPUT_DIR)
     last_checkpoint(folder), read_starts(folder)
@@ -180,21 +180,21 @@ def check_resumed(cfg) -> None:
     if kept:
         raise UserError(
             f"The run in {folder} has other settings (there, and now): {explain_differences(kept)}. Its checkpoint "
-            "would keep them: give those of the run, or start anew without --resume."
+            "would keep them: give those of the run, or start again without --resume."
         )
     if changed:
         logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(changed))
 
 
 def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
-    """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name.
+    """Evaluate MODEL.WEIGHTS, or the weights that a training would start from, on DATASETS.TESTS: results by name.
 
     Args:
         cfg: the configuration.
         begin: called when the model is ready, before anything is written.
 
     Raises:
-        ValueError: without tests, and as `load_model`.
+        UserError: without tests, and for the reasons of `load_model`.
     """
     if not cfg.DATASETS.TESTS:
         raise UserError("DATASETS.TESTS is empty: name a data set to evaluate on.")

@@ -1,4 +1,4 @@
-"""Which weights a training starts from, in the words of the log."""
+"""The weights that a run starts from: their names in the log, and warnings of starts that teach little."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def weights_in_use(cfg) -> str:
 
 
 def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
-    """A warning where a training without labels starts from nothing, or one on photographs from drawn animals."""
+    """A warning if a training without labels starts from random weights, or one on photographs from drawn animals."""
     if epoch or cfg.MODEL.BACKBONE.PRETRAIN and not cfg.MODEL.WEIGHTS:
         return None
     if not cfg.MODEL.WEIGHTS:
@@ -58,7 +58,7 @@ def only_drawn(names: list[str]) -> bool:
 
 
 def check_start(cfg) -> None:
-    """Raise ValueError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
+    """Raise UserError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
     path, start = cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.MODEL.WEIGHTS
     if path and (start or not cfg.MODEL.BACKBONE.PRETRAIN):
         raise UserError(

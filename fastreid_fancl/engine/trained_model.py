@@ -1,4 +1,4 @@
-"""The run that a picture is of: its configuration, its weights and how far it came."""
+"""A model with trained weights: its configuration, from a run or a file, and the checks that the weights fit."""
 
 import argparse
 import logging
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunLabel:
-    """Where a picture comes from.
+    """The run and epoch that weights, and pictures made with them, come from.
 
     Attributes:
-        system, seed: of the run in whose folder the weights lie.
-        stage: "epoch 8", counted from 1, or the name of weights that do not say their epoch.
+        system, seed: those of the run in whose folder the weights lie.
+        stage: "epoch 8", counted from 1, or the file's name if the weights do not record their epoch.
     """
 
     system: str
@@ -44,7 +44,7 @@ class TrainedModel:
 
     Attributes:
         backbone: the module whose feature map becomes the test-time feature; a method may have several backbones.
-        layers: names of the backbone's modules that run; a container can have parts that run and not run itself.
+        layers: names of the backbone's modules that run. A container may have parts that run, and not run itself.
         size: (H, W) of the input, in pixels.
     """
 
@@ -59,12 +59,12 @@ def run_config(folder: Path, opts: list[str], imports: Collection[str] = ()) -> 
     """The configuration of a run with its last checkpoint as MODEL.WEIGHTS, changed by the options.
 
     Args:
-        folder: of the run, perhaps somebody else's.
+        folder: the run's OUTPUT_DIR; it may come from somebody else.
         opts: KEY VALUE KEY VALUE ...
-        imports: those of its IMPORTS that may run.
+        imports: the files of its IMPORTS that may run.
 
     Raises:
-        ValueError: if there is no run, or if it would run code by other IMPORTS.
+        UserError: if there is no run, or if it would run code by other IMPORTS.
     """
     read_config(folder)
     weights = str(last_checkpoint(folder) or "")
@@ -84,10 +84,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def configuration_of(args: argparse.Namespace) -> CfgNode:
-    """What the options of `add_source` name.
+    """The configuration that the options of `add_source` name.
 
     Raises:
-        ValueError: if there is no run, and as `load_config`.
+        UserError: if there is no run, and as `load_config`.
     """
     if args.run:
         return run_config(args.run, args.opts, args.allow_imports)
@@ -95,7 +95,7 @@ def configuration_of(args: argparse.Namespace) -> CfgNode:
 
 
 def run_label(folder: Path, stage: str, seed: int) -> RunLabel:
-    """The origin of a picture of what lies in a folder; `seed` is that of a folder without a run's config.yaml."""
+    """The label of weights in a folder; `seed` is used if the folder has no config.yaml."""
     if (folder / "config.yaml").exists():
         seed = read_config(folder)["SEED"]
     return RunLabel(system_name(folder, seed), seed, stage)
@@ -105,7 +105,7 @@ def load_trained_model(cfg) -> TrainedModel:
     """Build the model and load MODEL.WEIGHTS into it.
 
     Raises:
-        ValueError: without weights, or with some that lack what the test-time feature is made of.
+        UserError: without weights, or if they lack a part of the test-time feature.
     """
     if not cfg.MODEL.WEIGHTS:
         raise UserError(
@@ -131,14 +131,14 @@ def load_trained_model(cfg) -> TrainedModel:
 
 
 def input_size(cfg) -> tuple[int, int]:
-    """(H, W) in pixels of what the network is given at test time."""
+    """(H, W) in pixels of the network's input at test time."""
     size = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TEST
     return size[0], size[-1]
 
 
 @torch.no_grad()
 def executed_modules(model: nn.Module, size: tuple[int, int]) -> list[str]:
-    """The names of the modules that take part in the test-time feature, in the order in which they finish."""
+    """The names of the modules that compute the test-time feature, in the order in which they finish."""
     names: dict[str, None] = {}
     handles = [
         module.register_forward_hook(lambda *_, name=name: names.setdefault(name))
@@ -151,7 +151,7 @@ def executed_modules(model: nn.Module, size: tuple[int, int]) -> list[str]:
 
 
 class StrictCheckpointer(Checkpointer):
-    """Refuses weights that lack any of the modules needed; the stock one leaves those as they were built."""
+    """Refuses weights that lack any needed module; the stock checkpointer leaves such modules random."""
 
     def __init__(self, model: nn.Module, needed: list[str]):
         super().__init__(model)
@@ -176,10 +176,10 @@ class StrictCheckpointer(Checkpointer):
 
 
 def load_model(cfg) -> nn.Module:
-    """The model in evaluation mode with MODEL.WEIGHTS, or else with those that a training would start from.
+    """The model in evaluation mode with MODEL.WEIGHTS, or with the weights that a training would start from.
 
     Raises:
-        ValueError: if weights lack what the test-time feature is made of, or MODEL.BACKBONE.PRETRAIN_PATH would not be
+        UserError: if the weights lack a part of the test-time feature, or MODEL.BACKBONE.PRETRAIN_PATH would not be
             used.
     """
     cfg = cfg.clone()

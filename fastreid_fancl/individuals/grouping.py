@@ -63,7 +63,7 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
         Neither depends on the order of a table's rows.
 
     Raises:
-        ValueError: of a supervised configuration, without weights, without usable clusters.
+        UserError: of a supervised configuration, without weights, without usable clusters.
     """
     if not is_unsupervised(cfg):
         name = cfg.MODEL.META_ARCHITECTURE

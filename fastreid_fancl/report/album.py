@@ -52,7 +52,7 @@ def add_picture(output: Path, figure: "Figure", entry: dict[str, str], **style) 
         entry: "kind", "file", "caption" and "alt".
 
     Raises:
-        ValueError: if the index is damaged.
+        UserError: if the index is damaged.
     """
     folder = output / FOLDER
     make_folder(folder)
@@ -96,7 +96,7 @@ def read_index(path: Path) -> list[dict]:
     """The entries of an album, none where there is no file.
 
     Raises:
-        ValueError: if it is damaged, or names files of other folders.
+        UserError: if it is damaged, or names files of other folders.
     """
     try:
         return read_json(path, list_of(ENTRY)) if path.exists() else []

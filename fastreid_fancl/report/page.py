@@ -37,7 +37,7 @@ def write_page(systems: Sequence[System], output: Path, baseline: str | None = N
     """Write report.html; the others are first compared with `baseline`, else with the first system that has results.
 
     Raises:
-        ValueError: if there is no system `baseline`, or no plotly.
+        UserError: if there is no system `baseline`, or no plotly.
     """
     make_folder(output)
     text = page(systems, choose_baseline(systems, baseline), output)
@@ -103,7 +103,7 @@ def plotting_library() -> str:
     """The JavaScript of plotly.
 
     Raises:
-        ValueError: if plotly is not installed.
+        UserError: if plotly is not installed.
     """
     try:
         from plotly.offline import get_plotlyjs

@@ -39,7 +39,7 @@ def difference(system: System, baseline: System, score: str = "mAP") -> Differen
     """The paired difference of two systems in one of SCORES, over the seeds that both have run.
 
     Raises:
-        ValueError: if the runs share no seed or lack their queries, or were not tested on the same two or more queries.
+        UserError: if the runs share no seed or lack their queries, or were not tested on the same two or more queries.
     """
     seeds = tuple(sorted({run.seed for run in system.runs} & {run.seed for run in baseline.runs}))
     if not seeds:

@@ -48,7 +48,7 @@ def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]
     """Runs by system, in the order of their first appearance; an unfinished run, or one in `missing`, has no results.
 
     Raises:
-        ValueError: if runs are of different data sets, or runs of one system of one seed or of different settings.
+        UserError: if runs are of different data sets, or runs of one system of one seed or of different settings.
     """
     runs, missing = list(runs), list(missing)
     check_datasets({str(run.folder): run.datasets for run in runs})
@@ -76,14 +76,14 @@ def interrupted(run: Run) -> str:
 
 
 def check_baseline(name: str | None, systems: Iterable[str]) -> None:
-    """Raise ValueError unless `name`, where there is one, is that of a system."""
+    """Raise UserError unless `name`, where there is one, is that of a system."""
     names = list(dict.fromkeys(systems))
     if name is not None and name not in names:
         raise UserError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
 
 
 def check_datasets(datasets: dict[str, tuple]) -> None:
-    """Raise ValueError unless all runs, by name, have the same data sets to train on and to be tested on."""
+    """Raise UserError unless all runs, by name, have the same data sets to train on and to be tested on."""
     (first, expected), *others = datasets.items() or [("", ())]
     for name, own in others:
         if own != expected:
@@ -100,7 +100,7 @@ def describe(datasets: tuple) -> str:
 
 
 def check_alike(runs: Sequence[Run]) -> None:
-    """Raise ValueError if two runs of a system have one seed, or differ in more than a seed may change."""
+    """Raise UserError if two runs of a system have one seed, or differ in more than a seed may change."""
     for number, run in enumerate(runs):
         if any(run.seed == other.seed for other in runs[:number]):
             raise UserError(

@@ -33,7 +33,7 @@ def sole_writer(folder: str) -> Iterator[None]:
     """Keep other runs out of an output folder.
 
     Raises:
-        ValueError: if there is none, or another run is writing to it.
+        UserError: if there is none, or another run is writing to it.
     """
     if not folder:
         raise UserError("OUTPUT_DIR is empty: name a folder for what the run writes.")

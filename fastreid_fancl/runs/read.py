@@ -190,7 +190,7 @@ def read_run(folder: str | Path) -> Run:
     """Read the folder of a run that has finished, was interrupted or is going on.
 
     Raises:
-        ValueError: if there is no run, or none with a finished epoch; or with several test sets; or if its files are
+        UserError: if there is no run, or none with a finished epoch; or with several test sets; or if its files are
             damaged.
     """
     folder = Path(folder)
@@ -230,7 +230,7 @@ def read_config(folder: Path) -> dict:
     """The settings of a run, nested.
 
     Raises:
-        ValueError: if there is no run, or its settings are damaged.
+        UserError: if there is no run, or its settings are damaged.
     """
     path = folder / "config.yaml"
     if not folder.is_dir():
@@ -260,7 +260,7 @@ def read_starts(folder: Path) -> list[dict]:
     """The entries of run.json, none without the file: code, versions and machine of each time that a run went on.
 
     Raises:
-        ValueError: if it is damaged.
+        UserError: if it is damaged.
     """
     path = folder / "run.json"
     return read_json(path, list_of(START)) if path.exists() else []
@@ -270,7 +270,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint from which a run would resume.
 
     Raises:
-        ValueError: if last_checkpoint does not name a file of the folder.
+        UserError: if last_checkpoint does not name a file of the folder.
     """
     tag = folder / "last_checkpoint"
     if not tag.exists():
@@ -325,7 +325,7 @@ def read_queries(path: Path) -> tuple[Query, ...]:
     """The queries of an evaluation, in the order of the data set; none without the file.
 
     Raises:
-        ValueError: if it is damaged.
+        UserError: if it is damaged.
     """
     return tuple(Query(**row) for row in read_table(path, QUERY)) if path.exists() else ()
 

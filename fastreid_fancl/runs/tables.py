@@ -66,7 +66,7 @@ def find_cluster_table(folder: Path, epoch: int | None) -> tuple[int, Path]:
     """An epoch of a run, the last for None, and the table of its clusters.
 
     Raises:
-        ValueError: if there is none.
+        UserError: if there is none.
     """
     tables = cluster_tables(folder)
     if not tables:
@@ -90,7 +90,7 @@ def read_sweeps(path: Path) -> dict[int, list[dict[str, float]]]:
     """The rows of each epoch, from 0.
 
     Raises:
-        ValueError: if there is no such table, or it is damaged.
+        UserError: if there is no such table, or it is damaged.
     """
     if not path.exists():
         raise UserError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")

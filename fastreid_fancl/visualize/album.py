@@ -40,7 +40,7 @@ def add(output: Path, picture: Picture) -> Path:
     """Write a picture and its entry, in place of an older one of the same name; returns the picture's path.
 
     Raises:
-        ValueError: if the index is damaged.
+        UserError: if the index is damaged.
     """
     entry = {"kind": picture.kind, "file": picture.file, "caption": picture.caption, "alt": picture.alt}
     return add_picture(output, picture.figure, entry, dpi=DPI)

@@ -54,7 +54,7 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
         layer: the backbone's module whose feature map is explained; empty for the output of the backbone.
 
     Raises:
-        ValueError: without identities, or for a layer that is not there or whose output is no map.
+        UserError: without identities, or for a layer that is not there or whose output is no map.
     """
     subject = load_trained_model(cfg)
     search = search_tests(cfg, subject.model)
@@ -91,7 +91,7 @@ def find(subject: TrainedModel, layer: str) -> nn.Module:
     """A module of the backbone by its name, the backbone for an empty one.
 
     Raises:
-        ValueError: if no module of that name runs.
+        UserError: if no module of that name runs.
     """
     if layer and layer not in subject.layers:
         near = ", ".join(difflib.get_close_matches(layer, subject.layers, n=4, cutoff=0))
@@ -111,7 +111,7 @@ def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: 
         (B, h, w), from 0 to 1 for each image.
 
     Raises:
-        ValueError: if the layer's output is no map.
+        UserError: if the layer's output is no map.
     """
 
     def score(pixels: Tensor, direction: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def draw(cfg, number: int, epoch: int | None = None) -> Picture:
         epoch: from 1; None for the one that began last.
 
     Raises:
-        ValueError: if the run has no clusters of that epoch, or its images are not those of DATASETS.NAMES.
+        UserError: if the run has no clusters of that epoch, or its images are not those of DATASETS.NAMES.
     """
     folder = Path(cfg.OUTPUT_DIR)
     epoch, path = find_cluster_table(folder, epoch)

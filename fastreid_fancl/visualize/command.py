@@ -34,7 +34,7 @@ def command_line(argv: list[str] | None = None) -> None:
 
 
 def require(packages: tuple[str, ...]) -> None:
-    """Raise ValueError if a package is not installed."""
+    """Raise UserError if a package is not installed."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"Pictures need {' and '.join(missing)}: pip install 'fastreid_fancl[report]'.")

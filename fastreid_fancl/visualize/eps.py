@@ -20,7 +20,7 @@ def draw(cfg, number: int) -> Picture:
     """Score, clusters and images left out of each radius, a line an epoch, evenly from the run; rings on what was used.
 
     Raises:
-        ValueError: if the run chose no eps by data.
+        UserError: if the run chose no eps by data.
     """
     folder = Path(cfg.OUTPUT_DIR)
     epochs = read_sweeps(folder / SWEEP)

@@ -23,7 +23,7 @@ def draw(cfg, number: int) -> Picture:
     The model is in evaluation mode: in training, a BatchNorm layer of this method normalises by its batch instead.
 
     Raises:
-        ValueError: if the backbone has no such layer, or one of which only the parts run.
+        UserError: if the backbone has no such layer, or one of which only the parts run.
     """
     subject = load_trained_model(cfg)
     items = checked_training_items(cfg)

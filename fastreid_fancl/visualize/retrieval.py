@@ -19,7 +19,7 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
         hardest: show the lowest average precisions first, instead of queries spread over the identities.
 
     Raises:
-        ValueError: on `hardest` without identities.
+        UserError: on `hardest` without identities.
     """
     subject = load_trained_model(cfg)
     tested = bool(cfg.DATASETS.TESTS)

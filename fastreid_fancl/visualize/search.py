@@ -82,7 +82,7 @@ def choose(search: Search, number: int, seed: int, hardest: bool = False) -> lis
     """Queries to show: by lowest average precision, or spread over the identities; only such as have a match.
 
     Raises:
-        ValueError: on `hardest` without identities.
+        UserError: on `hardest` without identities.
     """
     if search.ranking is None:
         if hardest:
@@ -105,7 +105,7 @@ def search_tests(cfg, model: nn.Module) -> Search:
     """Search the gallery of DATASETS.TESTS for its queries, and score it.
 
     Raises:
-        ValueError: unless there is one test set with queries that have a match; with settings that change the order.
+        UserError: unless there is one test set with queries that have a match; with settings that change the order.
     """
     if len(cfg.DATASETS.TESTS) != 1:
         raise UserError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
