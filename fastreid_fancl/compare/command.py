@@ -1,4 +1,4 @@
-"""The runs of a comparison, each in a process of its own, and the tables of what came out."""
+"""The command line of comparisons: start each run as a process, then write tables and the page."""
 
 import argparse
 import os
@@ -54,7 +54,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
                 for line in announce(jobs, parallel, threads(parallel)):
                     print(line, flush=True)
                 return 0
-            plotting_library()  # said now if it is missing, not after the last run
+            plotting_library()  # raises now if plotly is missing, not after the last run
             if not args.report_only:
                 with free(args.output):
                     run_all(jobs, program, parallel, args.gpus)
@@ -71,35 +71,37 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments of tools/compare.py."""
-    parser = argparse.ArgumentParser(description="Compare systems over seeds, or runs that are there, in one table.")
+    parser = argparse.ArgumentParser(description="Compare systems over seeds, or existing runs, in one table.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config-files", type=Path, nargs="+", metavar="FILE", help="one a system, named by its file")
+    source.add_argument("--config-files", type=Path, nargs="+", metavar="FILE", help="one per system")
     source.add_argument("--runs", type=Path, nargs="+", metavar="FOLDER", help="folders of runs, <system>/seed_<n>")
-    parser.add_argument("--study", type=Path, metavar="FILE", help="compare its variants of one configuration")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
-    parser.add_argument("--seeds", type=int, nargs="+", help="of each system; default: 0")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="of all systems; {seed} is the run's")
-    parser.add_argument("--baseline", metavar="SYSTEM", help="which the page first compares with; default: the first")
-    parser.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
-    parser.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would run, and how long")
-    parser.add_argument("--report-only", action="store_true", help="run nothing: page and tables of what is there")
+    parser.add_argument("--study", type=Path, metavar="FILE", help="a file of variants of one configuration to compare")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the tables and new runs")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of each system; default: 0")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY VALUE", help="for all systems; {seed} is the run's"
+    )
+    parser.add_argument("--baseline", metavar="SYSTEM", help="the page first compares with it; default: the first")
+    parser.add_argument("--jobs", type=count, metavar="N", help="runs in parallel; default: one, or one per GPU")
+    parser.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs take in turn")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would run and how long it would take")
+    parser.add_argument("--report-only", action="store_true", help="run nothing: page and tables of existing runs")
     args = parser.parse_args(argv)
     if args.runs and (args.seeds or args.set or args.jobs or args.gpus or args.dry_run):
-        parser.error("--runs compares what is there: leave out --seeds, --set, --jobs, --gpus and --dry-run")
+        parser.error("--runs compares existing runs: leave out --seeds, --set, --jobs, --gpus and --dry-run")
     args.seeds = args.seeds or [0]
     return args
 
 
 def count(text: str) -> int:
-    """A number from 1, for argparse."""
+    """A whole number from 1, for argparse."""
     if int(text) < 1:
         raise ValueError
     return int(text)
 
 
 def check_gpus(numbers: Sequence[str]) -> None:
-    """Raise UserError on a GPU that PyTorch does not see: a run on it would fall back to the CPU."""
+    """Raise UserError on a GPU that PyTorch does not see: a run on it would silently use the CPU."""
     visible_gpus = [str(number) for number in range(torch.cuda.device_count())]
     wrong = [number for number in numbers if number not in visible_gpus]
     if wrong:
@@ -109,11 +111,11 @@ def check_gpus(numbers: Sequence[str]) -> None:
 
 
 def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()) -> None:
-    """Run what is not finished, `parallel` at a time, and report how far it is; one that fails leaves its FAILURE."""
+    """Run the unfinished jobs, `parallel` at a time, and print progress; a failed job gets a file FAILURE."""
     waiting = [job for job in jobs if not finished(job)]
     for job in jobs:
         if job not in waiting:
-            (job.folder / FAILURE).unlink(missing_ok=True)  # of a time before
+            (job.folder / FAILURE).unlink(missing_ok=True)  # from an earlier attempt
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished, {len(waiting)} to run.", flush=True)
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     failed = 0
@@ -142,15 +144,16 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
 
 
 def threads(parallel: int) -> int:
-    """Of each of so many runs side by side: their share of the cores that this process may use.
+    """The threads of each of `parallel` runs: an equal share of the cores.
 
-    Not by what is left to run: sums depend on the threads, and the same command must go on with the same.
+    It does not depend on what is left to run: sums depend on the number of threads, so a command that goes on must use
+    the same number.
     """
     return max(1, available_cores() // parallel)
 
 
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:
-    """Start a run with what it prints in CONSOLE of its folder; OMP_NUM_THREADS of the user is kept."""
+    """Start a run whose output goes to CONSOLE in its folder; the user's OMP_NUM_THREADS is kept."""
     make_folder(job.folder)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ENDS_WITH_INPUT: "1"}
     if gpu is not None:
@@ -158,7 +161,7 @@ def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> su
     with free(job.folder):
         (job.folder / FAILURE).unlink(missing_ok=True)
         (job.folder / CONSOLE).write_bytes(b"")
-        # Appended to, so that nobody who empties the file leaves a hole in it; the input ends with this process.
+        # Opened to append, so that the file has no hole if somebody empties it. The input ends with this process.
         with open(job.folder / CONSOLE, "a") as console:
             return subprocess.Popen(
                 [*program, *job.words], stdin=subprocess.PIPE, stdout=console, stderr=console, env=environment
@@ -167,7 +170,7 @@ def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> su
 
 @contextmanager
 def free(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder; a run that lost its comparison may take moments to end.
+    """Hold the lock of a run's folder; a run of a killed comparison may take seconds to end.
 
     Raises:
         UserError: if another run goes on writing to the folder.
@@ -185,7 +188,7 @@ def free(folder: Path) -> Iterator[None]:
 
 
 def reason(job: Job, status: int) -> str:
-    """Why a run failed, in one line: its error message, else the last line that it printed."""
+    """The reason why a run failed, in one line: its error message, or else the last line that it printed."""
     console = job.folder / CONSOLE
     if status < 0:
         return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({visible(console)})"
@@ -196,7 +199,7 @@ def reason(job: Job, status: int) -> str:
 
 
 class Reporter:
-    """Prints how far all jobs are, now and then and only when that has changed."""
+    """Prints the progress of all jobs every few seconds, if it has changed."""
 
     def __init__(self):
         self.said, self.at = "", time.monotonic()
@@ -214,7 +217,7 @@ class Reporter:
 
 
 def progress(job: Job) -> str:
-    """Epochs and iterations that a run has logged, and its last mAP."""
+    """The epochs and iterations that a run has logged, and its last mAP, in words."""
     lines = read_metrics(job.folder)
     if not lines:
         return "starting"
@@ -226,7 +229,7 @@ def progress(job: Job) -> str:
 
 
 def results(jobs: Sequence[Job]) -> list[System]:
-    """The systems of a comparison, with the runs that failed and what these have done."""
+    """The systems of a comparison with their results, and with the runs that failed and why."""
     runs, missing = [], []
     for job in jobs:
         failure = job.folder / FAILURE

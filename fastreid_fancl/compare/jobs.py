@@ -1,4 +1,4 @@
-"""What a comparison of systems over seeds is to run, and what is left of it."""
+"""The jobs of a comparison: which runs it needs, which are finished, and how long the others will take."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +19,7 @@ from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, rea
 from ..runs.settings import differences, explain_differences
 from .study import Study
 
-# --seeds and --output give them.
+# Set by --seeds and --output.
 OWN_KEYS = ("SEED", "OUTPUT_DIR")
 
 
@@ -28,10 +28,10 @@ class Job:
     """One run of a comparison.
 
     Attributes:
-        system: its name as it can be printed.
+        system: the system's name, safe to print.
         words: the arguments of tools/train_net.py.
-        config: its settings, nested; None where they cannot be read.
-        problem: why it cannot run, empty where nothing is known.
+        config: its settings as nested dictionaries; None if they cannot be read.
+        problem: the reason why it cannot run; empty if none is known.
     """
 
     system: str
@@ -53,13 +53,13 @@ def list_jobs(
     options: Sequence[str] = (),
     study: Study | None = None,
 ) -> list[Job]:
-    """The runs of a comparison, seed by seed, so that an early end leaves whole seeds.
+    """List the runs of a comparison seed by seed, so that an early end leaves complete seeds.
 
     Args:
-        config_files: one a system; with a study the one of which its variants are.
-        seeds: of each system.
-        output: the folder of the folders <system>/seed_<n>.
-        options: KEY VALUE ... of all systems; {seed} in a value is the run's seed.
+        config_files: one per system; with a study, the one configuration that it varies.
+        seeds: the seeds of each system.
+        output: the parent of the folders <system>/seed_<n>.
+        options: KEY VALUE ... for all systems; {seed} in a value becomes the run's seed.
         study: its variants are the systems.
 
     Raises:
@@ -91,7 +91,7 @@ def list_jobs(
 
 
 def check_study(study: Study, config_files: Sequence[Path], options: Sequence[str]) -> None:
-    """Raise UserError unless a study has one configuration, and keys that are not set for all its variants."""
+    """Raise UserError unless a study has exactly one configuration, and --set none of the study's keys."""
     if len(config_files) != 1:
         raise UserError(f"Expected one of --config-files with --study {study.name}, got {len(config_files)}.")
     both = sorted(study.keys & set(options[::2]))
@@ -100,13 +100,13 @@ def check_study(study: Study, config_files: Sequence[Path], options: Sequence[st
 
 
 def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence[str]) -> Job:
-    """A run of one system; settings that cannot work fail in its own process, and beside the others."""
+    """Make the job of one system and seed; wrong settings become its `problem`, and do not stop the other jobs."""
     folder = output / system / f"seed_{seed}"
     opts = [*(word.replace("{seed}", str(seed)) for word in options), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     words = ("--config-file", str(path), "--resume", *opts)
     config, problem = None, ""
     try:
-        # Files of IMPORTS are the business of the run: those of two systems may register the same names.
+        # Only the run loads its IMPORTS: those of two systems may register the same names.
         cfg = load_config(str(path), [*opts, "IMPORTS", "()"])
         config = yaml.safe_load(cfg.dump())
         check_config(cfg, resume=True)
@@ -128,7 +128,7 @@ def check_settings(job: Job) -> None:
 
 
 def finished(job: Job) -> bool:
-    """Whether there is nothing left to run."""
+    """Whether the job's run has finished."""
     try:
         return job.config is not None and read_run(job.folder).finished
     except UserError:
@@ -136,9 +136,9 @@ def finished(job: Job) -> bool:
 
 
 def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterator[str]:
-    """What each job would do and how long it would take, and all of them, `parallel` at a time.
+    """Yield a line per job on what it would do and how long it would take, and a line on all of them.
 
-    By the epochs that its system has done in the same place, else by a rehearsal with so many threads.
+    The time comes from epochs that the system has finished in this folder, or else from a rehearsal with `threads`.
     """
     known: dict[str, tuple[float, str]] = {}
     total = 0.0
@@ -168,7 +168,7 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
 
 
 def seconds_an_epoch(job: Job, threads: int) -> tuple[float, str]:
-    """Seconds of all phases of one of its epochs, and from where they are known.
+    """The seconds of one epoch of a job, all phases together, and the source of this number.
 
     Raises:
         UserError: on input with which the job would not start.
@@ -176,7 +176,7 @@ def seconds_an_epoch(job: Job, threads: int) -> tuple[float, str]:
     measured = [sum(e.seconds.values()) for other in job.folder.parent.glob("seed_*") for e in read_epochs(other)]
     if measured:
         return sum(measured) / len(measured), f"{len(measured)} epochs measured"
-    # In a process of its own, as the run: the files of IMPORTS of two systems may register the same names.
+    # In a separate process, as for the run: IMPORTS of two systems may register the same names.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_rehearse, job.words, threads).result() / job.config["SOLVER"]["MAX_EPOCH"], "a rehearsal"
 

@@ -15,6 +15,7 @@ from ..files import looked_for
 from ..report.album import add_picture
 from ..report.systems import System
 from ..report.tables import RETRIEVAL, Cell, cell
+from ..runs.checked import NO_YAML
 
 PANELS = RETRIEVAL[:2]
 STYLES = tuple(zip((on_white for on_white, _ in SERIES), "os^D", strict=False))
@@ -25,10 +26,10 @@ class Study:
     """Variants of a configuration.
 
     Attributes:
-        name: of its file.
+        name: the name of its file.
         variants: name -> key -> value.
-        x, lines: the keys along the plot's axis, numbers, and of its lines; without `x` the variants stand side by
-            side. A variant that does not set `lines` is a point of each line.
+        x, lines: the key along the plot's axis, whose values are numbers, and the key that distinguishes its lines;
+            without `x` the variants stand side by side. A variant that does not set `lines` is a point of each line.
     """
 
     name: str
@@ -57,7 +58,7 @@ def read_study(path: Path) -> Study:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"There is no study {path}{looked_for(path)}: check --study.") from error
-    except yaml.YAMLError as error:
+    except (*NO_YAML, OSError) as error:
         raise UserError(f"{path} is no YAML file: {error}.") from error
     if (
         not isinstance(content, dict)
@@ -82,7 +83,7 @@ def read_study(path: Path) -> Study:
 
 
 def in_order(study: Study, systems: Sequence[System]) -> list[System]:
-    """The variants in the order of their file, which tables keep.
+    """Sort systems in the order of the study's file, which tables then keep.
 
     Raises:
         UserError: if a system is none of the study's variants.
@@ -96,7 +97,7 @@ def in_order(study: Study, systems: Sequence[System]) -> list[System]:
 
 
 def _variants(variants) -> bool:
-    """Whether these are variants: names that can name folders, each with settings."""
+    """Whether `variants` is a dictionary of settings by names that can be folder names."""
     return (
         isinstance(variants, dict)
         and bool(variants)
@@ -105,7 +106,7 @@ def _variants(variants) -> bool:
 
 
 def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[float, System]]]:
-    """The plot's lines by their name, each the finished variants along `x`."""
+    """The lines of the plot by name: the finished variants of each, sorted by `x`."""
     points = [(study.variants[system.name], system) for system in systems if system.runs]
     names = list(dict.fromkeys(str(v[study.lines]) for v, _ in points if study.lines in v)) or [""]
     return {
@@ -118,9 +119,9 @@ def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[fl
 
 
 def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
-    """Draw mAP and Rank-1 of a study's variants, with bars of a standard deviation over seeds.
+    """Plot mAP and Rank-1 of a study's variants; bars show the standard deviation over seeds.
 
-    Along the study's `x` with a line for each value of `lines`, or side by side.
+    The axis is the study's `x`, with a line for each value of `lines`; without `x` the variants stand side by side.
 
     Returns:
         The picture, which the page of `output` shows.
@@ -156,7 +157,7 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
 
 
 def _draw(axes, points: list[tuple[float, Cell]], style: tuple[str, str], line: str, label: str | None = None) -> None:
-    """Points with their bars; those without an evaluation are left out."""
+    """Draw points with error bars; points without an evaluation are left out."""
     known = [(x, value) for x, value in points if value.mean is not None]
     means, deviations = ([getattr(value, name) or 0 for _, value in known] for name in ("mean", "deviation"))
     colour, marker = style

@@ -1,4 +1,4 @@
-"""A run's folder: one writer at a time, one run at a time."""
+"""A run's folder as its writers need it: one writer at a time, and a new run replaces an old one."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from ..locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
-# What optimiser, schedule and weights of a checkpoint hold.
+# Settings that a checkpoint stores in its optimiser, schedule or weights.
 FIXED_BY_CHECKPOINT = (
     *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
     *("SOLVER.HEADS_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY", "SOLVER.MOMENTUM", "SOLVER.NESTEROV"),
@@ -21,19 +21,19 @@ FIXED_BY_CHECKPOINT = (
 
 
 def start_over(folder: Path) -> None:
-    """Take away what --resume would go on from."""
+    """Remove the record of the last checkpoint, so that --resume cannot go on with an earlier run."""
     last = folder / "last_checkpoint"
     if last.exists():
-        logger.warning("An earlier run in %s is written over: --resume would have gone on with it.", folder)
+        logger.warning("The earlier run in %s is overwritten; --resume would have continued it.", folder)
         last.unlink()
 
 
 @contextmanager
 def sole_writer(folder: str) -> Iterator[None]:
-    """Keep other runs out of an output folder.
+    """Lock an output folder against other runs.
 
     Raises:
-        UserError: if there is none, or another run is writing to it.
+        UserError: if no folder is named, it cannot be written to, or another run is writing to it.
     """
     if not folder:
         raise UserError("OUTPUT_DIR is empty: name a folder for what the run writes.")
