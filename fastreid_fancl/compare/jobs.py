@@ -150,7 +150,7 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             if job.problem:
                 raise UserError(job.problem)
             if job.system not in known:
-                known[job.system] = seconds_an_epoch(job, threads)
+                known[job.system] = seconds_per_epoch(job, threads)
         except UserError as error:
             yield f"{job.name}: will fail: {visible(' '.join(str(error).split()))}"
             continue
@@ -167,7 +167,7 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
     yield f"All: about {total / parallel / 60:.1f} minutes, {parallel} at a time."
 
 
-def seconds_an_epoch(job: Job, threads: int) -> tuple[float, str]:
+def seconds_per_epoch(job: Job, threads: int) -> tuple[float, str]:
     """The seconds of one epoch of a job, all phases together, and the source of this number.
 
     Raises:

@@ -1,4 +1,4 @@
-"""tools/group.py: which photographs show one animal, by trained weights."""
+"""The command line that groups photographs by animal, with trained weights."""
 
 import argparse
 from pathlib import Path
@@ -44,7 +44,7 @@ def command_line(argv: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of tools/group.py."""
+    """The parser of the arguments."""
     parser = argparse.ArgumentParser(description="Group photographs by animal, with trained weights.")
     add_source(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: groups.csv in OUTPUT_DIR")
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]:
-    """All photographs of DATASETS.NAMES, of every split, clustered as at the beginning of an epoch.
+    """Cluster all photographs of DATASETS.NAMES, of every split, as an epoch of training does.
 
     Args:
         cfg: the configuration.
@@ -60,10 +60,10 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
 
     Returns:
         N items (path, pid, camid), and their labels, numbered by the size of the groups and then by their first path.
-        Neither depends on the order of a table's rows.
+        They do not depend on the order of a table's rows.
 
     Raises:
-        UserError: of a supervised configuration, without weights, without usable clusters.
+        UserError: on a supervised configuration, without weights, or without usable clusters.
     """
     if not is_unsupervised(cfg):
         name = cfg.MODEL.META_ARCHITECTURE
@@ -88,7 +88,7 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
 
 
 def no_groups(photographs: int, reason: str, options) -> str:
-    """Why photographs make no groups; `options` is the PSEUDO_LABELS node."""
+    """Explain why photographs form no groups; `options` is the PSEUDO_LABELS node."""
     other = "dbscan" if options.ALGORITHM == "hdbscan" else "hdbscan"
     return (
         f"No groups among {photographs} photographs: {reason}. A group is PSEUDO_LABELS.MIN_SAMPLES "
@@ -99,7 +99,7 @@ def no_groups(photographs: int, reason: str, options) -> str:
 
 
 def encode(cfg, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
-    """The training images of DATASETS.NAMES, the method with its weights, the features (N, D) that it clusters."""
+    """The training images of DATASETS.NAMES, the method with its weights, and the features (N, D) to cluster."""
     frozen = start and not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.PRETRAIN
     images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
     model = load_model(cfg) if frozen else load_trained_model(cfg).model

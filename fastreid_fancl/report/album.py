@@ -1,4 +1,4 @@
-"""Pictures in the folders of runs and comparisons: an index of them, and the pieces of a page that they become."""
+"""The pictures in folders of runs and comparisons: their index, and their place on the page."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a run, or of all runs where `run` is empty; `source` is a data URI with the whole file."""
+    """A picture of a run, or of all runs if `run` is empty; `source` is a data URI with the whole file."""
 
     run: str
     kind: str
@@ -44,11 +44,11 @@ class Picture:
 
 
 def add_picture(output: Path, figure: "Figure", entry: dict[str, str], **style) -> Path:
-    """Write a matplotlib figure and its entry, in place of an older one of the same name; returns the picture's path.
+    """Write a matplotlib figure and its index entry, replacing an older one of the same name; return its path.
 
     Args:
         output: a run's folder, or a comparison's.
-        figure: what is written, with `style` for its `savefig`; the caption goes into the file, too.
+        figure: the figure, saved with the options `style`; the file contains the caption, too.
         entry: "kind", "file", "caption" and "alt".
 
     Raises:
@@ -64,7 +64,7 @@ def add_picture(output: Path, figure: "Figure", entry: dict[str, str], **style) 
 
 
 def album(runs: Iterable[Run], output: Path) -> dict[str, list[Picture]]:
-    """The pictures of a comparison and of all its runs by the title of their kind, those of TITLES first."""
+    """The pictures of a comparison and of all its runs by the title of their kind, in the order of TITLES."""
     shown = pictures(output)
     for run in runs:
         shown += pictures(run.folder, f"{run.system}, seed {run.seed}")
@@ -74,7 +74,7 @@ def album(runs: Iterable[Run], output: Path) -> dict[str, list[Picture]]:
 
 
 def pictures(folder: Path, run: str = "") -> list[Picture]:
-    """The pictures of an index.json; what cannot be read is left out with a warning."""
+    """The pictures of a folder's index.json; an unreadable index or picture gives none, with a warning."""
     try:
         return [_picture(folder, run, entry) for entry in read_index(folder / FOLDER / INDEX)]
     except (OSError, ValueError) as error:
@@ -93,7 +93,7 @@ def _picture(folder: Path, run: str, entry: dict[str, str]) -> Picture:
 
 
 def read_index(path: Path) -> list[dict]:
-    """The entries of an album, none where there is no file.
+    """The entries of an index.json, none if there is no file.
 
     Raises:
         UserError: if it is damaged, or names files of other folders.

@@ -163,7 +163,7 @@ class Run:
         return sum(sum(epoch.seconds.values()) for epoch in self.epochs)
 
     @property
-    def seconds_an_epoch(self) -> float:
+    def seconds_per_epoch(self) -> float:
         """Mean seconds per epoch, without evaluation, whose number EVAL_PERIOD sets."""
         return (self.seconds - sum(epoch.seconds.get("evaluation", 0) for epoch in self.epochs)) / len(self.epochs)
 

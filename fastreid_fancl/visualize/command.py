@@ -1,4 +1,4 @@
-"""tools/visualize.py: which picture of which run."""
+"""The command line of pictures: which picture of which run."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from ..engine.trained_model import add_source, configuration_of
 from ..errors import UserError, exit_with_message
 from ..escape import visible
 
-# The packages of the extra `report` that a kind needs.
+# The packages that each kind needs, from the extra `report`.
 KINDS = {
     "fana": ("matplotlib",),
     "attention": ("matplotlib", "captum"),
@@ -45,10 +45,12 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Draw what a model sees, into <OUTPUT_DIR>/pictures.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     add_kind(kinds, "fana", 5, "images: first activations, chosen regions, noised images (the paper's Figure 4)")
-    attention = add_kind(kinds, "attention", 6, "queries: Grad-CAM of what tells them from other identities (Figure 1)")
+    attention = add_kind(
+        kinds, "attention", 6, "queries: Grad-CAM, what sets them apart from other identities (Figure 1)"
+    )
     attention.add_argument("--layer", default="", metavar="NAME", help="module of the backbone; default: its output")
     retrieval = add_kind(kinds, "retrieval", 6, "queries: their nearest gallery images, right or wrong (Figure 5)")
-    retrieval.add_argument("--top", type=count, default=8, metavar="K", help="gallery images a query")
+    retrieval.add_argument("--top", type=count, default=8, metavar="K", help="gallery images per query")
     retrieval.add_argument("--hardest", action="store_true", help="the queries with the lowest average precision")
     clusters = add_kind(
         kinds, "clusters", 10, "clusters: contact sheet of the largest ones of an epoch, and their purity"
@@ -59,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_kind(kinds, name: str, number: int, what: str) -> argparse.ArgumentParser:
-    """Add a kind of picture that shows `number` of something."""
+    """Add the subcommand of a kind of picture, which shows `number` items by default."""
     added = kinds.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
     add_source(added)
     added.add_argument("--number", type=count, default=number, metavar="N", help=f"{what.partition(':')[0]} shown")

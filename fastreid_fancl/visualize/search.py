@@ -1,4 +1,4 @@
-"""The gallery search behind a picture, as the evaluator does it. Q queries, G gallery images, D dimensions."""
+"""The gallery search behind a picture, equal to the evaluator's. Q queries, G gallery images, D dimensions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class Match(NamedTuple):
     """A gallery image near a query.
 
     Attributes:
-        same: whether it shows the query's identity; None where identities are not known.
-        rank: from 1; None where the Market-1501 rule drops it, for showing the query's identity by its camera.
+        same: whether it shows the query's identity; None if identities are unknown.
+        rank: from 1; None if the Market-1501 rule drops it, as it shows the query's identity by the same camera.
     """
 
     path: str
@@ -44,8 +44,8 @@ class Search:
         queries, gallery: (path, pid, camid) of each image.
         features: (Q + G, D), queries first, of any length.
         distances: (Q, G) by TEST.METRIC.
-        ranking: by the Market-1501 protocol; None where identities are not known.
-        names: of the pids, where the data set tells.
+        ranking: by the Market-1501 protocol; None if identities are unknown.
+        names: the names of the pids, if the data set has them.
     """
 
     queries: list[Item]
@@ -56,7 +56,7 @@ class Search:
     names: list[str]
 
     def name(self, query: int) -> str:
-        """What to call a query's identity."""
+        """The name of a query's identity."""
         pid = self.queries[query][1]
         name = str(self.names[pid] if self.names else pid)
         return f"identity {name}" if name.isdigit() else name
@@ -79,7 +79,7 @@ class Search:
 
 
 def choose(search: Search, number: int, seed: int, hardest: bool = False) -> list[int]:
-    """Queries to show: by lowest average precision, or spread over the identities; only such as have a match.
+    """Choose queries that have a match: those with the lowest average precision, or some spread over identities.
 
     Raises:
         UserError: on `hardest` without identities.
@@ -95,7 +95,7 @@ def choose(search: Search, number: int, seed: int, hardest: bool = False) -> lis
 
 
 class Features(ReidEvaluator):
-    """Keeps the features instead of scoring them."""
+    """An evaluator that returns the features instead of scoring them."""
 
     def evaluate(self) -> dict[str, Tensor]:
         return {"features": torch.cat([prediction["feats"] for prediction in self._predictions])}
@@ -105,7 +105,7 @@ def search_tests(cfg, model: nn.Module) -> Search:
     """Search the gallery of DATASETS.TESTS for its queries, and score it.
 
     Raises:
-        UserError: unless there is one test set with queries that have a match; with settings that change the order.
+        UserError: unless there is one test set with queries that have a match, or if settings change the order.
     """
     if len(cfg.DATASETS.TESTS) != 1:
         raise UserError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
@@ -122,7 +122,7 @@ def search_tests(cfg, model: nn.Module) -> Search:
 
 
 def search_training(cfg, model: nn.Module, number: int) -> Search:
-    """Search the training images of DATASETS.NAMES for the most similar ones to some of them, without identities."""
+    """Search the training images of DATASETS.NAMES for those most similar to some of them, without identities."""
     gallery = checked_training_items(cfg)
     queries = [gallery[index] for index in spread([item[1] for item in gallery], number, cfg.SEED)]
     images = ReIDDataset(queries + gallery, build_transforms(cfg, is_train=False))
@@ -132,13 +132,13 @@ def search_training(cfg, model: nn.Module, number: int) -> Search:
 
 
 def checked_training_items(cfg) -> list[Item]:
-    """The training images, unreadable ones left out or refused as DATASETS.ON_BAD_IMAGE says."""
+    """The training images; unreadable ones are skipped or refused as DATASETS.ON_BAD_IMAGE says."""
     preflight(training_splits(cfg), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
     return training_items(cfg)
 
 
 def compare(cfg, model: nn.Module, loader, rows: Sequence[int], queries: int) -> tuple[Tensor, np.ndarray]:
-    """Features (Q + G, D) of these rows of a loader's images and the distances (Q, G) of the first Q to the others."""
+    """The features (Q + G, D) of these rows of a loader's images, and distances (Q, G) of the first Q to the others."""
     for name in ("AQE", "RERANK"):
         if cfg.TEST[name].ENABLED:
             raise UserError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
@@ -148,7 +148,7 @@ def compare(cfg, model: nn.Module, loader, rows: Sequence[int], queries: int) ->
 
 
 def spread(groups: list, number: int, seed: int) -> list[int]:
-    """Indices of `number` images by the seed, of as many groups as possible: one of each, then a second one."""
+    """Draw `number` indices from as many groups as possible: one from each group, then a second one."""
     taken: Counter = Counter()
     turns = []
     for index in np.random.default_rng(derive_seed(seed, 0)).permutation(len(groups)).tolist():
@@ -158,18 +158,18 @@ def spread(groups: list, number: int, seed: int) -> list[int]:
 
 
 def inputs(cfg, items: list[Item]) -> Tensor:
-    """(B, 3, H, W) in [0, 255], what the network is given of these images at test time."""
+    """The network's input (B, 3, H, W) in [0, 255] for these images at test time."""
     dataset = ReIDDataset(items, build_transforms(cfg, is_train=False))
     return torch.stack([dataset[index]["images"] for index in range(len(dataset))])
 
 
 def mean_feature(features: Tensor) -> Tensor:
-    """(N, D) of any length -> (D,) of unit length, the direction of the mean of the directions; zero for none."""
+    """Mean direction of features (N, D) of any length, as a unit vector (D,); zero if N is 0."""
     return F.normalize(F.normalize(features, dim=1).sum(0), dim=0)
 
 
 def photographs(cfg, items: list[Item], images: Tensor) -> list[np.ndarray]:
-    """The photographs of `inputs`, or these themselves, (H, W, 3), where INPUT.CROP leaves out the margins."""
+    """The photographs (H, W, 3) of `inputs`; with INPUT.CROP the inputs themselves, which lack the margins."""
     if cfg.INPUT.CROP.ENABLED:
         return [as_pixels(image) for image in images]
     return [photograph(path) for path, *_ in items]
