@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code from them."""
+"""Checkpoints that are written whole or not at all, and read without running code from them."""
 
 import copy
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def plain(value):
-    """A copy in which NumPy scalars and arrays, which safe loading refuses, are Python numbers and tensors."""
+    """Copy a value with NumPy scalars and arrays, which safe loading refuses, as Python numbers and tensors."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -52,7 +52,7 @@ class Checkpointer(checkpoint.Checkpointer):
     def save(self, name: str, **kwargs) -> None:
         """Write <save_dir>/<name>.pth and name it in `last_checkpoint`, to resume from.
 
-        But for model_best, which is saved before the hooks of its epoch are through.
+        model_best is not named there, as it is saved before the hooks of its epoch have finished.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -62,7 +62,7 @@ class Checkpointer(checkpoint.Checkpointer):
         file_name = f"{name}.pth"
         path = os.path.join(self.save_dir, file_name)
         for cut_off in Path(self.save_dir).glob("*.pth.*.tmp"):
-            cut_off.unlink()  # of a process that was killed while it saved
+            cut_off.unlink()  # left by a process that was killed while it saved
         self.logger.info(f"Saving checkpoint to {path}")
         with replacing(path) as temporary:
             torch.save(data, temporary)
@@ -84,15 +84,15 @@ class Checkpointer(checkpoint.Checkpointer):
             raise UserError(f"{error} {older}") from error
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """As fast-reid's; a missing file is a UserError.
+        """Load a checkpoint as fast-reid does, but raise UserError if the file is missing.
 
-        Without a path fast-reid logs "Training model from scratch", also when the backbone has ImageNet weights.
+        Without a path fast-reid logs "Training model from scratch", even if the backbone has ImageNet weights.
         """
         if not path:
             self.logger.info("There is no checkpoint to load: the weights stay those that the model was built with")
             return {}
         if not os.path.exists(path):
-            raise UserError(f"Expected a checkpoint at {path}, found no file: check MODEL.WEIGHTS or last_checkpoint.")
+            raise UserError(f"Expected a checkpoint at {path}, got no file: check MODEL.WEIGHTS or last_checkpoint.")
         if os.path.isdir(path):
             weights.read_file(path)  # says what to name instead
         self._path = path
@@ -118,11 +118,11 @@ class Checkpointer(checkpoint.Checkpointer):
         """Symptom: "Skip loading parameter 'heads.weight'" warnings in every evaluation.
 
         Cause: utils/checkpoint.py:272 where the model was built for 0 classes, as evaluation does.
-        Mend: weights of which the model has none are no mismatch.
+        Mend: weights of a part that the model lacks are no mismatch.
 
-        Symptom: a backbone that the file does not fit, or fits in part, trains and is evaluated with random layers.
+        Symptom: a backbone that the file does not fit, or only in part, is trained and evaluated with random layers.
         Cause: the same lines only log it.
-        Mend: a UserError, but for the parts that a backbone adds on purpose.
+        Mend: a UserError, except for the parts that a backbone adds on purpose.
         """
         shapes = [entry for entry in incompatible.incorrect_shapes if 0 not in entry[2]]
         wrong = {entry[0] for entry in incompatible.incorrect_shapes}
@@ -143,6 +143,6 @@ class Checkpointer(checkpoint.Checkpointer):
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))
 
     def _require_same_network(self) -> None:
-        """Refuse a deeper network too, which has all layers of a shallower one."""
+        """Refuse weights of a deeper network, too; it has all layers of a shallower one."""
         if self._other:
             raise UserError(f"{self._path} is of another backbone.{self._other} Check MODEL.BACKBONE.DEPTH.")

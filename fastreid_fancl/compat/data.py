@@ -24,7 +24,7 @@ from .imports import replace, wrap
 class PlainDataLoader(DataLoader):
     """Symptom: without a GPU "Found no NVIDIA driver"; a hang on any unreadable image; exit code 134 after training.
 
-    Cause: data/data_utils.py:126-190 prefetches on a CUDA stream from a thread that neither passes errors on nor ends.
+    Cause: data/data_utils.py:126-190 prefetches on a CUDA stream in a thread that passes no errors on and never ends.
     Mend: PyTorch's own loader. Batches stay in host memory (pinned where there is a GPU) and compat.model moves them.
     Workers are forked on Linux: processes that `launch` spawned would otherwise spawn theirs, seconds for each.
     """
@@ -78,7 +78,7 @@ def read_image(file_name: str, format: str | None = None) -> Image.Image:
     """Symptom: RGBA, LA and CMYK images get 2 or 4 channels, 1-bit and 16-bit ones a TypeError.
 
     Cause: data/common.py:40 calls data/data_utils.py:20 without a format, which then keeps the file's mode.
-    Mend: this package's reader, which gives RGB always; other formats are made from that.
+    Mend: this package's reader, which always gives RGB; other formats are converted from that.
     """
     image = importlib.import_module("fastreid_fancl.data.images").read_image(file_name)
     if format in (None, "RGB"):
@@ -104,7 +104,7 @@ class RandomAffine(torchvision.transforms.RandomAffine):
     """Symptom: INPUT.AFFINE on: ``RandomAffine.__init__() got an unexpected keyword argument 'resample'``.
 
     Cause: data/transforms/build.py:81 uses names that torchvision 0.13 removed.
-    Mend: the old names mapped to the new ones; `resample=False` meant nearest, which is the default.
+    Mend: the old names become the new ones; `resample=False` meant nearest, which is the default.
     """
 
     def __init__(self, *args, resample=False, fillcolor=0, **kwargs):

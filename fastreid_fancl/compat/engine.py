@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class KeepGradients:
-    """Stands in for an optimiser's `zero_grad`: fills the gradients with zeros and never drops them."""
+    """Replaces an optimiser's `zero_grad`: it fills the gradients with zeros and never drops them."""
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.zero_grad = optimizer.zero_grad
@@ -64,7 +64,7 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
     solver = cfg.SOLVER
     if iters_per_epoch < 1:
         raise UserError(
-            f"Expected at least one batch an epoch, got fewer training images than SOLVER.IMS_PER_BATCH "
+            f"Expected at least one batch per epoch, got fewer training images than SOLVER.IMS_PER_BATCH "
             f"{solver.IMS_PER_BATCH}: lower it."
         )
     before = max(math.ceil(solver.WARMUP_ITERS / iters_per_epoch), solver.DELAY_EPOCHS)
@@ -81,7 +81,7 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
 
 def write_metrics(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
     """Symptom and cause: see `EventStorage`; engine/train_loop.py:271 also copies losses on a stream that waits for
-    nothing, so that those of unfinished work can be logged.
+    nothing, so it can log losses before they are computed.
 
     Mend: the storage takes them.
     """
@@ -141,7 +141,7 @@ class DataParallel(DistributedDataParallel):
     on several GPUs waits for the one before.
 
     Cause: engine/defaults.py:211 always names a GPU, to which PyTorch then copies each batch and waits for it.
-    Mend: it names none; `compat.model.own_batch` copies the batch without waiting.
+    Mend: no GPU is named; `compat.model.own_batch` copies the batch without waiting.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs):
@@ -152,7 +152,7 @@ defaults.DistributedDataParallel = DataParallel
 
 
 def stateful(trainer: train_loop.TrainerBase) -> dict:
-    """Whatever besides model, optimiser and schedules a resumed run needs: hooks with a state, and the AMP scaler.
+    """The state besides model, optimiser and schedules that a resumed run needs: hooks with a state, the AMP scaler.
 
     Returns:
         Name -> object with `state_dict` and `load_state_dict`, for `trainer.checkpointer.checkpointables`.
@@ -172,9 +172,9 @@ class DefaultTrainer(defaults.DefaultTrainer):
     Cause: engine/defaults.py:223 saves neither, :350 expects an evaluation; engine/train_loop.py:199 sets the
     iteration of the storage only in `before_step`, so that those scalars get one that is already written;
     engine/defaults.py:313 writes after the checkpoint, from which a resumed run begins the next epoch.
-    Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time, and the
-    checkpoint comes last: what was written without one is taken out by `compat.hooks.rewind`. The last losses of an
-    epoch are looked at before anything is written or saved.
+    Mend: the checkpoint contains `stateful`, a finished run is evaluated again, and the iteration is set in time. The
+    checkpoint comes last; `compat.hooks.rewind` removes lines that were written without one. The last losses of an
+    epoch are checked before anything is written or saved.
     """
 
     def __init__(self, cfg):
@@ -194,7 +194,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
 
     def train(self):
         if self.start_epoch >= self.max_epoch:
-            logger.info(f"Training has finished its {self.max_epoch} epochs before; evaluating its weights")
+            logger.info(f"Training had finished its {self.max_epoch} epochs before; evaluating its weights")
             self._last_eval_results = self.test(self.cfg, self.model)
         return super().train()
 
@@ -203,7 +203,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
         """Symptom: a start that fails has written over the config.yaml of the run that its folder holds.
 
         Cause: engine/defaults.py:485 writes it, straight onto its name, as soon as the identities are counted.
-        Mend: only the number is set; `write_config` writes.
+        Mend: only the number is set; `write_config` writes the file.
         """
         cfg, frozen = cfg.clone(), cfg.is_frozen()
         cfg.defrost()
@@ -227,9 +227,9 @@ def default_setup(cfg, args) -> None:
 
 
 def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lambda: None) -> None:
-    """Write the configuration into OUTPUT_DIR, config_eval.yaml of an evaluation and else config.yaml.
+    """Write the configuration into OUTPUT_DIR: config_eval.yaml for an evaluation, otherwise config.yaml.
 
-    `before` is called when it has been written and does not have its name yet.
+    `before` is called when the file has been written and has only its temporary name.
     """
     if cfg.OUTPUT_DIR and comm.is_main_process():
         make_folder(cfg.OUTPUT_DIR)
@@ -240,7 +240,7 @@ def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lam
 
 
 def set_up_logs(cfg, args) -> None:
-    """The rest of `default_setup`: logs, what they begin with, seeds. `begin_logs` then opens the log's file."""
+    """The rest of `default_setup`: logs with their first lines, and seeds. `begin_logs` then opens the log file."""
     rank = comm.get_rank()
     log_into(cfg.OUTPUT_DIR)
     logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")

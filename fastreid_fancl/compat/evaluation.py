@@ -16,20 +16,20 @@ from .imports import AbsentFaiss, replace, wrap
 
 logger = logging.getLogger(__name__)
 
-# Elements of a block of the distance matrix that is sorted at once.
+# The most elements of the distance matrix to sort at once.
 BLOCK = 1 << 22
 
-# What `each_query` yields, innermost block last; fast-reid's evaluator keeps only the means of the rankings.
+# The lists that `each_query` yields, innermost block last; fast-reid's evaluator keeps only means.
 _open_blocks: list[list["Ranking"]] = []
 
 
 class Ranking(NamedTuple):
-    """What a search found for each query; where the gallery has no match, infinity and NaN.
+    """The scores of a search for each query; infinity and NaN if the gallery has no match.
 
     Attributes:
         first: (Q,) rank of the first match, from 1.
         precision: (Q,) average precision.
-        penalty: (Q,) inverse negative penalty: matches over the rank of the last one.
+        penalty: (Q,) inverse negative penalty: number of matches / rank of the last match.
     """
 
     first: np.ndarray
@@ -39,7 +39,7 @@ class Ranking(NamedTuple):
 
 @contextmanager
 def each_query() -> Iterator[list[Ranking]]:
-    """Yield a list that gets the `Ranking` of every search that `evaluate_rank` scores in the block."""
+    """Yield a list; `evaluate_rank` appends the `Ranking` of every search that it scores within the block."""
     rankings: list[Ranking] = []
     _open_blocks.append(rankings)
     try:
@@ -67,10 +67,10 @@ def evaluate_rank(
     numbers left from the query before) with fewer than 50, an AssertionError without advice where no query matches.
 
     Cause: evaluation/reid_evaluation.py:112, evaluation/rank.py:138-156, rank_cylib/rank_cy.pyx.
-    Mend: the same numbers from `market1501`, ranks beyond the gallery counted as found; errors with the cure.
+    Mend: `market1501` gives the same numbers; ranks beyond the gallery count as matched; errors name the cure.
 
     Raises:
-        UserError: without queries or gallery, with a distance that is no number, or without any query that matches.
+        UserError: without queries or gallery, on distances that are not finite, or if no query has a match.
     """
     if use_metric_cuhk03:
         return stock(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
@@ -97,7 +97,7 @@ def evaluate_rank(
 
 
 def market1501(distances, q_pids, g_pids, q_camids, g_camids) -> Ranking:
-    """The Market-1501 protocol: gallery images of the query's identity and camera are left out.
+    """Rank by the Market-1501 protocol, which leaves out gallery images of the query's identity and camera.
 
     Args:
         distances: (Q, G).

@@ -1,4 +1,4 @@
-"""Where log lines go: what a person needs to the console, everything to log.txt once the run has begun."""
+"""Logs: the console gets what a person needs, log.txt gets everything once the run has begun."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from ..escape import coloured
 from .imports import wrap
 
 LOGGERS = ("fastreid", "fastreid_fancl")
-# How messages of settings, models and the like begin: hundreds of lines, for the file only.
+# The beginnings of messages with settings, models and the like: hundreds of lines, for the file only.
 FOR_THE_FILE = (
     *("Rank of current process", "Environment info", "Command line arguments", "Running with full config", "Model:\n"),
     *("Saving checkpoint to", "Saved in", "Prepare training set", "Prepare testing set"),
@@ -24,16 +24,16 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
     """Symptom: with two trainers in one process every line appears twice, and in the first one's log file too.
 
     Cause: utils/logger.py:34 adds handlers for each new output and removes none.
-    Mend: the handlers of the call before are removed first.
+    Mend: the handlers of the previous call are removed first.
 
     Symptom: the few lines that matter are lost among hundreds of settings; names of files can move the cursor.
-    Cause: utils/logger.py:50 sends everything to the console, as it is.
-    Mend: FOR_THE_FILE stays away from it, and the rest comes as `coloured`.
+    Cause: utils/logger.py:50 sends everything to the console, unescaped.
+    Mend: lines that begin as in FOR_THE_FILE go to the file only, and the rest is escaped by `coloured`.
     """
     log = logging.getLogger(name)
     for handler in log.handlers[:]:
         log.removeHandler(handler)
-    # Past its cache, so that a second call with the same output adds its handlers again.
+    # Without its cache, so that a second call with the same output adds its handlers again.
     log = stock.__wrapped__(output, distributed_rank, color=color, name=name, abbrev_name=abbrev_name)
     for handler in log.handlers:
         handler.setFormatter(Safe(handler.formatter))
@@ -43,7 +43,7 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
 
 
 class Safe(logging.Formatter):
-    """Another formatter's lines, as `coloured`."""
+    """Formats as another formatter does, and escapes the lines by `coloured`."""
 
     def __init__(self, stock: logging.Formatter):
         super().__init__()
@@ -54,9 +54,9 @@ class Safe(logging.Formatter):
 
 
 class LogFile(logging.FileHandler):
-    """A log file that is opened by `begin` and gets what came before then; without it nothing is written at all.
+    """A log file that `begin` opens; it then gets the earlier lines, too. Without `begin` no file is written.
 
-    A full disk costs lines of the log, and not the run.
+    On a full disk the log loses lines, but the run goes on.
     """
 
     def __init__(self, path: Path):
@@ -71,7 +71,7 @@ class LogFile(logging.FileHandler):
             self.held.append(record)
 
     def begin(self) -> None:
-        """Open the file and write what came before."""
+        """Open the file and write the earlier lines."""
         held, self.held = self.held or [], None
         for record in held:
             self.handle(record)
@@ -81,7 +81,7 @@ class LogFile(logging.FileHandler):
 
 
 def log_into(folder: str) -> None:
-    """Log to the console on the first process and, from `begin_logs` on, into log.txt of a folder on each."""
+    """Log to the console on the first process, and on all processes to log.txt of a folder after `begin_logs`."""
     rank = comm.get_rank()
     file = LogFile(Path(folder, "log.txt" + f".rank{rank}" * bool(rank))) if folder else None
     for name in LOGGERS:

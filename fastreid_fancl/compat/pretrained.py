@@ -1,4 +1,4 @@
-"""ImageNet weights: where they are downloaded, with errors that say where to put the file."""
+"""ImageNet weights: downloads, with errors that say where to put the file by hand."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from .imports import wrap
 
 logger = logging.getLogger(__name__)
 
-# Name in `model_urls` by backbone, as the stock builders compose it.
+# The key of `model_urls` for each backbone, as fast-reid's builders compose it.
 URL_KEYS = {
     "build_resnet_backbone": "{se}{ibn}{depth}",
     "build_waveblock_resnet_backbone": "{se}{ibn}{depth}",
@@ -74,7 +74,7 @@ def _build(stock, cfg) -> nn.Module:
 
 
 def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights of a vision transformer for images of another size, with filters instead of matrices of patches."""
+    """Convert a vision transformer's weights to another image size, and its patch matrix to convolution filters."""
     weights, state = dict(weights), backbone.state_dict()
     places, patches = weights["pos_embed"], weights["patch_embed.proj.weight"]
     if "dist_token" in weights:
@@ -87,7 +87,7 @@ def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str,
 
 
 def _cached_weights(cfg) -> str:
-    """Path of the downloaded ImageNet weights of the configured backbone; downloads them when they are not there."""
+    """The path of the configured backbone's ImageNet weights, which are downloaded unless they are in the cache."""
     options = cfg.MODEL.BACKBONE
     urls = vars(sys.modules[backbones_build.BACKBONE_REGISTRY.get(options.NAME).__module__]).get("model_urls", {})
     key = URL_KEYS.get(options.NAME, "").format(
@@ -110,7 +110,7 @@ def _cached_weights(cfg) -> str:
             return os.path.join(place, name)
     path = os.path.join(folder, name)
     try:
-        with exclusive_lock(f"{path}.lock"):  # of several processes, the first one of a machine
+        with exclusive_lock(f"{path}.lock"):  # the first process on a machine downloads
             if not os.path.isfile(path):
                 _download(url, path)
     except OSError as error:
@@ -147,12 +147,12 @@ def merge_from_package(cfg_filename: str) -> None:
     """Symptom: RegNet and EfficientNet: FileNotFoundError unless the working folder contains fastreid/.
 
     Cause: modeling/backbones/regnet/regnet.py:557 and effnet.py:245 name their YAML files relative to it.
-    Mend: the path is looked up beside the installed package.
+    Mend: the path is relative to the installed package.
     """
     package = os.path.dirname(sys.modules["fastreid"].__file__)
     with open(os.path.join(os.path.dirname(package), cfg_filename)) as file:
         regnet_config.cfg.merge_from_other_cfg(CfgNode.load_cfg(file))
 
 
-# Past yacs, which would take it for a key.
+# object.__setattr__, as yacs would take the name for a key.
 object.__setattr__(regnet_config.cfg, "merge_from_file", merge_from_package)

@@ -1,4 +1,4 @@
-"""Names: an unknown one lists the known ones."""
+"""Errors on unknown names list the known ones."""
 
 from fastreid.utils.registry import Registry
 
@@ -6,7 +6,7 @@ from ..errors import UserError, did_you_mean
 
 
 class UnknownNameError(UserError, KeyError):
-    """An unknown name; also a KeyError, which fast-reid's own callers may expect."""
+    """An unknown name; it is also a KeyError, which fast-reid's own callers may expect."""
 
     __str__ = ValueError.__str__
 

@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Draw what a model sees, into <OUTPUT_DIR>/pictures.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     add_kind(kinds, "fana", 5, "images: first activations, chosen regions, noised images (the paper's Figure 4)")
-    attention = add_kind(
-        kinds, "attention", 6, "queries: Grad-CAM, what sets them apart from other identities (Figure 1)"
-    )
+    attention = add_kind(kinds, "attention", 6, "queries: Grad-CAM of what sets them apart from others (Figure 1)")
     attention.add_argument("--layer", default="", metavar="NAME", help="module of the backbone; default: its output")
     retrieval = add_kind(kinds, "retrieval", 6, "queries: their nearest gallery images, right or wrong (Figure 5)")
     retrieval.add_argument("--top", type=count, default=8, metavar="K", help="gallery images per query")
