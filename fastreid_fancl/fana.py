@@ -52,7 +52,7 @@ def noise_mask(activation: Tensor, ratio: float) -> Tensor:
         ValueError: if the ratio is outside [0, 1].
     """
     if not 0 <= ratio <= 1:
-        raise ValueError(f"Expected the share of the area to noise in [0, 1], got {ratio}: correct FANA.RATIO.")
+        raise UserError(f"Expected the share of the area to noise in [0, 1], got {ratio}: correct FANA.RATIO.")
     flat = activation.flatten(1)
     count = round(ratio * flat.shape[1])
     if count == 0:
@@ -85,7 +85,7 @@ def first_convolution(backbone: nn.Module) -> str:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
             return name
-    raise ValueError("Expected a convolution in the backbone, got none: name one of its modules with FANA.LAYER.")
+    raise UserError("Expected a convolution in the backbone, got none: name one of its modules with FANA.LAYER.")
 
 
 @BATCH_TRANSFORM_REGISTRY.register()
@@ -136,7 +136,7 @@ class FANA(nn.Module):
         layer = first_convolution(backbone) if self.layer == "auto" else self.layer
         if layer not in modules or not layer:
             names = [name for name in modules if name and name.count(".") == 0]
-            raise ValueError(
+            raise UserError(
                 f"Expected FANA.LAYER to name a module of the backbone, got {self.layer!r}. Its top modules are "
                 f"{', '.join(names)}; you can also name a module inside them."
             )

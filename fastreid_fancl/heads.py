@@ -91,7 +91,7 @@ class PartHead(nn.Module):
         """
         super().__init__()
         if axis not in AXES or parts < 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected PARTS.AXIS to be one of {AXES} and PARTS.NUMBER of at least 1, got {axis} and {parts}."
             )
         self.parts, self.axis = parts, axis

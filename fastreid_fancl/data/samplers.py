@@ -36,7 +36,7 @@ def cluster_batches(labels: np.ndarray, batch_size: int, num_instances: int, ite
     labels = np.asarray(labels)
     _check_sizes(batch_size, iterations)
     if num_instances < 1 or batch_size % num_instances:
-        raise ValueError(
+        raise UserError(
             f"the batch size must be a multiple of the images per cluster, got {batch_size} and {num_instances}; "
             "set SOLVER.IMS_PER_BATCH to a multiple of DATALOADER.NUM_INSTANCE"
         )
@@ -138,7 +138,7 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
 
 def _check_sizes(batch_size: int, iterations: int) -> None:
     if batch_size < 1 or iterations < 1:
-        raise ValueError(f"expected at least 1 image per batch and 1 batch, got {batch_size} and {iterations}")
+        raise UserError(f"expected at least 1 image per batch and 1 batch, got {batch_size} and {iterations}")
 
 
 def _group(values: np.ndarray) -> tuple[list[int], list[np.ndarray]]:

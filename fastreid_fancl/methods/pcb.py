@@ -98,7 +98,7 @@ class PCB(Encoder):
         """
         super().__init__(heads=heads, **kwargs)
         if not isinstance(heads, PartHead):
-            raise ValueError(f"Expected MODEL.HEADS.NAME PartHead for PCB, got {type(heads).__name__}.")
+            raise UserError(f"Expected MODEL.HEADS.NAME PartHead for PCB, got {type(heads).__name__}.")
         self.classifier = IdentityClassifiers(heads.parts, heads.dim, num_classes)
         self.part_classifier = nn.Conv2d(heads.feat_dim, heads.parts, 1, bias=False) if refined else None
 

@@ -188,11 +188,6 @@ class PPLR(PseudoLabelMethod):
             "camera_negatives": cfg.PPLR.CAMERA_NEGATIVES,
         }
 
-    @property
-    def searches(self) -> int:
-        """Number of searches by `cross_agreement`, one per feature space."""
-        return len(self.spaces)
-
     def embed(self, images: Tensor) -> Tensor:
         """Embed images (B, 3, H, W) in [0, 255] as (B, P + 1, D) float32 of any length, the global feature first."""
         feature_map = self.backbone(self.normalise(images))
@@ -214,7 +209,7 @@ class PPLR(PseudoLabelMethod):
         """
         clusters, rows = int(labels.max()) + 1, self.classifiers.shape[1]
         if clusters > rows:
-            raise ValueError(
+            raise UserError(
                 f"Expected at most {rows} clusters, got {clusters}: raise PPLR.MAX_CLUSTERS, or PSEUDO_LABELS.EPS."
             )
         self.clusters = clusters

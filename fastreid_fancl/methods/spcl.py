@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ..clustering import noise_as_singletons, reliable_labels
+from ..errors import UserError
 from ..memory import HybridMemory
 from .base import PseudoLabelMethod
 

@@ -15,6 +15,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from ..errors import UserError
+
 # MultiStepLR keeps its milestones in a Counter, which PyTorch 2.4 does not consider safe yet.
 torch.serialization.add_safe_globals([collections.Counter])
 

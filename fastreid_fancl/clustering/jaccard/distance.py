@@ -69,12 +69,12 @@ def jaccard_distance(
     """
     for name, value in (("k1", k1), ("k2", k2)):
         if value < 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected {name} of at least 1, which counts the row itself, got {value}: the usual values are k1 30 "
                 "and k2 6."
             )
     if not 0 < max_distance <= 1:
-        raise ValueError(
+        raise UserError(
             f"Expected max_distance in (0, 1], got {max_distance}: 1 keeps every pair that shares a neighbour."
         )
     features = as_features(features)
@@ -87,7 +87,7 @@ def jaccard_distance(
         )
     squared, index = neighbors or knn(features, k1, block_bytes=block_bytes)
     if index.shape != (len(features), min(k1, len(features))):
-        raise ValueError(
+        raise UserError(
             f"Expected {k1} neighbors of {len(features)} rows, got shape {index.shape}: pass the result of "
             "knn(features, k1)."
         )

@@ -70,10 +70,10 @@ def _agree(shard: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, list
     dist.all_gather_object(reports, (problem, *shard.shape), group)
     problems = [f"process {rank}: {problem}" for rank, (problem, *_) in enumerate(reports) if problem]
     if problems:
-        raise ValueError(" ".join(problems))
+        raise UserError(" ".join(problems))
     if len({dimensions for *_, dimensions in reports}) > 1:
         shapes = [shape for _, *shape in reports]
-        raise ValueError(f"Expected shards of one D, got {shapes}: pass features of one model.")
+        raise UserError(f"Expected shards of one D, got {shapes}: pass features of one model.")
     return shard, [rows for _, rows, _ in reports]
 
 

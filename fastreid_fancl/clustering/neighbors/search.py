@@ -79,7 +79,7 @@ def as_features(features: np.ndarray | Tensor) -> Tensor:
         features = np.ascontiguousarray(features)  # PyTorch does not accept negative strides
     features = torch.as_tensor(features).detach().to(torch.float32).contiguous()
     if features.ndim != 2 or features.numel() == 0:
-        raise ValueError(
+        raise UserError(
             f"Expected features of shape (N, D) with N, D > 0, got {tuple(features.shape)}: pass one row per image."
         )
     # The negation catches NaN as well.

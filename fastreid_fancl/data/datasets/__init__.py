@@ -48,7 +48,7 @@ def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
         if not issubclass(cls, FolderDataset):
             _sort(dataset)
     except (AssertionError, RuntimeError) as error:  # raised by fast-reid's own data sets
-        raise ValueError(
+        raise UserError(
             f"{cls.__name__} is not below {os.path.abspath(root)} ({error}): set FASTREID_DATASETS to the folder that "
             "holds it, or DATASETS.NAMES and DATASETS.TESTS to your data set."
         ) from error

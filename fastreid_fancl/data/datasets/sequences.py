@@ -65,7 +65,7 @@ def _moment(text: str) -> datetime:
     """
     match = MOMENT.fullmatch(text)
     if match is None:
-        raise ValueError(text)
+        raise UserError(text)
     return datetime(*(int(part or 0) for part in match.groups()))
 
 

@@ -115,16 +115,16 @@ def _walk(folder: str) -> Iterator[tuple[str, ...]]:
 
 
 def _raise_unreadable(error: OSError) -> None:
-    raise ValueError(f"The folder {error.filename} cannot be read ({error.strerror}): make it readable, or move it.")
+    raise UserError(f"The folder {error.filename} cannot be read ({error.strerror}): make it readable, or move it.")
 
 
 def _check_name(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"The name of {path!r} is not UTF-8, so no table can hold it: rename it.") from None
+        raise UserError(f"The name of {path!r} is not UTF-8, so no table can hold it: rename it.") from None
     if has_break(path):
-        raise ValueError(f"The name of {path!r} has a line break, so no table can hold it: rename it.")
+        raise UserError(f"The name of {path!r} has a line break, so no table can hold it: rename it.")
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:

@@ -22,6 +22,8 @@ import shutil
 import time
 from pathlib import Path
 
+from ...errors import UserError
+from ...machine import available_cores
 from .catalogue import RECIPES, PlannedPhotograph, Recipe
 from .photograph import take_photograph
 
