@@ -37,8 +37,8 @@ def build_backbone(stock, cfg) -> nn.Module:
 
     Cause: each backbone has its own loader (modeling/backbones/resnet.py:248, :339, ...), which imports gdown even
     when the file is there, runs `torch.load` unsafely before PyTorch 2.6 and takes a file of which nothing fits.
-    Mend: the backbone is built without weights and `weights.load_backbone` fills it. Non-local blocks start fresh from
-    a plain ResNet. An unknown DEPTH or NORM is a ValueError.
+    Mend: the backbone is built without weights and `weights.load_backbone` fills it. Non-local blocks, which a
+    plain ResNet lacks, start from random weights. An unknown DEPTH or NORM is a UserError.
     """
     options = cfg.MODEL.BACKBONE
     if not options.PRETRAIN:

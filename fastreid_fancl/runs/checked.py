@@ -191,7 +191,7 @@ def whole(value: Any) -> int:
 
 
 def number(value: Any) -> float:
-    """A check: a number; it may be infinite or none."""
+    """A check: a number; infinity and NaN are allowed."""
     expect(type(value) in (int, float), "a number", value)
     try:
         return float(value)
@@ -265,7 +265,7 @@ def _part(where: str, check: Check, value: object) -> Any:
 
 
 def plain_name(name: Any) -> str:
-    """A check: the name of a file, without a folder, so that nobody is led out of the folder of a run."""
+    """A check: the name of a file without a folder, so that it cannot point outside the run's folder."""
     expect(isinstance(name, str), "the name of a file", name)
     wrong = name in ("", ".", "..") or re.search(r"[/\\:\0]", name) or len(os_bytes(name)) > LONGEST_NAME
     expect(not wrong, "the plain name of a file in the same folder", name)
