@@ -26,6 +26,7 @@ from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, 
 from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
 from fastreid_fancl.clustering.guard import CANDIDATES  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
+from fastreid_fancl.errors import UserError, exit_with_message  # noqa: E402
 from fastreid_fancl.individuals.grouping import encode  # noqa: E402
 from fastreid_fancl.runs.read import read_config  # noqa: E402
 from fastreid_fancl.engine.trained_model import run_config  # noqa: E402
@@ -89,6 +90,8 @@ def measure(case: Case) -> dict:
     It is 1 where the clusters may not be trained on.
     """
     found, eps = agreements(case)
+    if np.isnan(found).all():
+        raise UserError(f"No radius gives clusters to train on with the features of {case.name}: leave them out.")
     best = np.nanargmax(found)
     row = {"features": case.group, "of": case.name, "best": found[best], "best_eps": CANDIDATES[best], "auto_eps": eps}
     lost = np.nan_to_num(found[best] - found, nan=1.0)
@@ -123,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message():
+        main()

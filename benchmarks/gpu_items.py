@@ -22,8 +22,8 @@ from oracles import hard_features
 from torch import nn
 
 from fastreid_fancl import load_config
-from fastreid_fancl.engine.estimate import wait
 from fastreid_fancl.engine.record import processor
+from fastreid_fancl.engine.timing import wait
 from fastreid_fancl.engine.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,8 +15,9 @@ from training import Own, steady_step, waiting
 from fastreid_fancl.data.loaders import feature_loader
 from fastreid_fancl.data.samplers import cluster_batches
 from fastreid_fancl.engine import hooks
-from fastreid_fancl.engine.estimate import AHEAD, PER_CLUSTER, batches_of, clustered, wait
+from fastreid_fancl.engine.estimate import PER_CLUSTER, clustered
 from fastreid_fancl.engine.throughput import PRECISIONS
+from fastreid_fancl.engine.timing import AHEAD, batches_of, wait
 
 AT_HAND = 4  # batches
 WITHOUT = {  # optimisations of the package, and the keys that switch them off

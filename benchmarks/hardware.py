@@ -10,7 +10,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from fastreid_fancl.engine.estimate import wait
+from fastreid_fancl.engine.timing import wait
 
 SIZES = {"cpu": 2048, "cuda": 8192}  # rows of the products: larger ones are no faster
 MAPS = {"cpu": (4, 64, 16, 16), "cuda": (256, 512, 16, 32)}  # (B, C, h, w) of the convolutions

@@ -6,12 +6,17 @@ Prints Markdown; `--output NAME` also writes NAME.md and NAME.csv.
 """
 
 import argparse
-import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-from tables import Tables, add_output
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tables import Tables, add_output  # noqa: E402
+
+from fastreid_fancl.errors import UserError, exit_with_message  # noqa: E402
+from fastreid_fancl.runs.read import read_config, read_metrics, read_starts  # noqa: E402
 
 
 def main() -> None:
@@ -19,21 +24,27 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     add_output(parser)
     args = parser.parse_args()
-    last = json.loads((args.run / "run.json").read_text())[-1]
-    tables = Tables(args.output, last["machine"], last["threads"])
-    rows = shares(args.run)
-    tables.add(rows)
+    read_config(args.run)  # says what is wrong with a folder that is no run's
+    rows, starts = shares(args.run), read_starts(args.run)
+    machine, threads = (starts[-1]["machine"], starts[-1]["threads"]) if starts else ("an unknown machine", "unknown")
+    Tables(args.output, machine, threads).add(rows)
 
 
 def shares(run: Path) -> list[dict]:
-    """A row a phase: mean seconds over the epochs that had it, times how often, as a share."""
+    """A row for each phase: mean seconds over the epochs that had it, their number, and the share of all seconds.
+
+    Raises:
+        UserError: if no epoch has been logged.
+    """
     phases: dict[str, list[float]] = defaultdict(list)
-    for line in map(json.loads, (run / "metrics.json").open()):
+    for line in read_metrics(run):
         for name, value in line.items():
             had = name != "seconds_evaluation" or any(key.endswith("mAP") for key in line)
             if name.startswith("seconds_") and had:
                 phases[name.removeprefix("seconds_")].append(value)
     total = sum(map(sum, phases.values()))
+    if not total:
+        raise UserError(f"{run / 'metrics.json'} has no seconds of an epoch: let the run finish one.")
     return [
         {"phase": phase, "times": len(seconds), "seconds_each": mean(seconds), "share": sum(seconds) / total}
         for phase, seconds in phases.items()
@@ -41,4 +52,5 @@ def shares(run: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_with_message():
+        main()

@@ -34,7 +34,8 @@ from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E40
 from fastreid_fancl.data.samplers import cluster_batches  # noqa: E402
 from fastreid_fancl.engine.features import extract_features  # noqa: E402
 from fastreid_fancl.engine.labels import assign_labels  # noqa: E402
-from fastreid_fancl.engine.estimate import PER_CLUSTER, batches_of, clustered, measured, seconds_each, wait  # noqa: E402
+from fastreid_fancl.engine.estimate import PER_CLUSTER, clustered  # noqa: E402
+from fastreid_fancl.engine.timing import batches_of, measured, seconds_each, wait  # noqa: E402
 from fastreid_fancl.engine.throughput import PRECISIONS  # noqa: E402
 from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid.data.transforms import build_transforms  # noqa: E402

@@ -17,6 +17,7 @@ from .data.images import read_image, upright_rgb
 from .data.loaders import ReIDDataset, feature_loader
 from .engine.features import extract_features
 from .engine.trained_model import load_start_or_trained_model, run_config
+from .errors import UserError
 from .methods.base import Encoder
 
 Photograph = str | os.PathLike | Image.Image | np.ndarray
@@ -98,7 +99,7 @@ def as_dataset(photographs: Photograph | Iterable[Photograph], transform) -> ReI
     single = is_array or isinstance(photographs, str | os.PathLike | Image.Image)
     each = [photographs] if single else list(photographs)
     if not each:
-        raise ValueError("Expected at least one photograph, got none.")
+        raise UserError("Expected at least one photograph, got none.")
     items, images = [], {}
     for number, photograph in enumerate(each):
         if isinstance(photograph, str | os.PathLike):
@@ -120,7 +121,7 @@ def as_image(name: str, photograph: Image.Image | np.ndarray) -> Image.Image:
         return upright_rgb(photograph, name)
     found = np.asarray(photograph)
     if found.ndim != 3 or found.shape[2] != 3 or found.dtype != np.uint8:
-        raise ValueError(
+        raise UserError(
             f"Expected {name} as a path, a PIL image or an (H, W, 3) array of uint8, got "
             f"{type(photograph).__name__} of shape {found.shape} and type {found.dtype}."
         )

@@ -1,5 +1,61 @@
-"""Wrong input that shows in one place only."""
+"""Errors that are explained to the user, and the end of a command with their message alone."""
+
+import difflib
+import errno
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from .escape import message
+
+# Reasons that lie outside the program: permissions, space, names, a folder in the place of a file.
+OUTSIDE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
-class OneProcessError(ValueError):
-    """What one of several processes may meet alone, so that this one has to tell."""
+class UserError(ValueError):
+    """A problem that the user can solve; its message says what was expected, what came, and the cure.
+
+    Attributes:
+        one_rank: whether one process of a run may meet it alone. Otherwise all of them do, and one reports it.
+    """
+
+    one_rank = False
+
+    def __init__(self, message: str, *, one_rank: bool = False):
+        super().__init__(message)
+        self.one_rank = one_rank or type(self).one_rank
+
+
+@contextmanager
+def exit_with_message(stopped: str | None = None) -> Iterator[None]:
+    """End the program with one line on a `UserError`, or on an `OSError` for a reason outside the program.
+
+    All other errors are bugs and keep their traceback.
+
+    Args:
+        stopped: what to say after Ctrl-C; without it KeyboardInterrupt passes.
+
+    Raises:
+        SystemExit: with the message.
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {message(error)}")
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise
+        sys.exit(f"error: {message(error)}")
+    except KeyboardInterrupt:
+        if stopped is None:
+            raise
+        sys.exit(f"stopped: {stopped}")
+
+
+def did_you_mean(name: str, known: Iterable[str], number: int = 3) -> str:
+    """The question " Did you mean A or B?" with the known names that are most like `name`; "" if none is like it."""
+    near = difflib.get_close_matches(name, list(known), n=number)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from fastreid.utils.registry import Registry
 from torch import Tensor, nn
 
+from .errors import UserError
+
 BATCH_TRANSFORM_REGISTRY = Registry("BATCH_TRANSFORM")
 BATCH_TRANSFORM_REGISTRY.__doc__ = """
 Transforms of a whole batch on the model's device. `transform(images, activation)` takes (B, 3, H, W) pixels in
@@ -50,7 +52,7 @@ def noise_mask(activation: Tensor, ratio: float) -> Tensor:
         ValueError: if the ratio is outside [0, 1].
     """
     if not 0 <= ratio <= 1:
-        raise ValueError(f"Expected the share of the area to noise in [0, 1], got {ratio}: correct FANA.RATIO.")
+        raise UserError(f"Expected the share of the area to noise in [0, 1], got {ratio}: correct FANA.RATIO.")
     flat = activation.flatten(1)
     count = round(ratio * flat.shape[1])
     if count == 0:
@@ -83,7 +85,7 @@ def first_convolution(backbone: nn.Module) -> str:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
             return name
-    raise ValueError("Expected a convolution in the backbone, got none: name one of its modules with FANA.LAYER.")
+    raise UserError("Expected a convolution in the backbone, got none: name one of its modules with FANA.LAYER.")
 
 
 @BATCH_TRANSFORM_REGISTRY.register()
@@ -125,7 +127,7 @@ class FANA(nn.Module):
         finally:
             handle.remove()
         if not activations:
-            raise ValueError(
+            raise UserError(
                 f"FANA.LAYER {self.layer} does not run as a whole: name one of its parts, such as {self.layer}.0."
             )
 
@@ -134,7 +136,7 @@ class FANA(nn.Module):
         layer = first_convolution(backbone) if self.layer == "auto" else self.layer
         if layer not in modules or not layer:
             names = [name for name in modules if name and name.count(".") == 0]
-            raise ValueError(
+            raise UserError(
                 f"Expected FANA.LAYER to name a module of the backbone, got {self.layer!r}. Its top modules are "
                 f"{', '.join(names)}; you can also name a module inside them."
             )

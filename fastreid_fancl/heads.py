@@ -6,6 +6,7 @@ from fastreid.layers import get_norm, pooling
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 
+from .errors import UserError
 from .losses import full_precision
 
 
@@ -31,7 +32,7 @@ class ClusterContrastHead(nn.Module):
         """
         super().__init__()
         if pool_type not in pooling.__all__:
-            raise ValueError(f"Expected MODEL.HEADS.POOL_LAYER to be one of {pooling.__all__}, got {pool_type!r}.")
+            raise UserError(f"Expected MODEL.HEADS.POOL_LAYER to be one of {pooling.__all__}, got {pool_type!r}.")
         self.pool_layer = getattr(pooling, pool_type)()
         self.bottleneck = nn.Sequential(get_norm(norm_type, feat_dim, bias_freeze=True))
 
@@ -90,7 +91,7 @@ class PartHead(nn.Module):
         """
         super().__init__()
         if axis not in AXES or parts < 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected PARTS.AXIS to be one of {AXES} and PARTS.NUMBER of at least 1, got {axis} and {parts}."
             )
         self.parts, self.axis = parts, axis

@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Locks that processes share, so that one of them works at a time."""
 
 import contextlib
 import os
@@ -12,13 +12,14 @@ except ImportError:  # not on Windows, where several processes may then do the s
 
 @contextlib.contextmanager
 def exclusive_lock(path: str, wait: bool = True) -> Iterator[None]:
-    """Hold the other processes that lock ``path`` until the block ends; the lock goes with its process.
+    """Lock ``path`` for the block: other processes that lock it wait, or fail without ``wait``.
 
-    Processes that this one forks do not hold it, so those that outlive a killed run keep nobody out.
+    The lock ends with its process. Processes that it forks do not inherit the lock, so they block nobody when they
+    outlive a killed run.
 
     Raises:
         OSError: ``path`` cannot be written.
-        BlockingIOError: without ``wait``, if another process holds it.
+        BlockingIOError: without ``wait``, if another process holds the lock.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "a") as file:

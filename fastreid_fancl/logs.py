@@ -9,5 +9,5 @@ FILE_ONLY = {"file_only": True}
 
 @functools.lru_cache(maxsize=4096)
 def log_once(logger: logging.Logger, level: int, message: str) -> None:
-    """Log ``message`` the first time only: fast-reid builds a data set anew for every loader and evaluation."""
+    """Log ``message`` the first time only: fast-reid builds a data set again for every loader and evaluation."""
     logger.log(level, message)

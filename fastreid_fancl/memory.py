@@ -9,6 +9,7 @@ from fastreid.modeling.losses.utils import concat_all_gather
 from fastreid.utils import comm
 from torch import Tensor, nn
 
+from .errors import UserError
 from .losses import cluster_nce, full_precision
 
 UPDATES = ("mean", "hard")
@@ -72,7 +73,7 @@ class ClusterMemory(nn.Module):
         """
         super().__init__()
         if update not in UPDATES:
-            raise ValueError(f"Expected a memory update out of {UPDATES}, got {update!r}: correct MEMORY.UPDATE.")
+            raise UserError(f"Expected a memory update out of {UPDATES}, got {update!r}: correct MEMORY.UPDATE.")
         check_momentum(momentum)
         self.temperature, self.momentum, self.update_rule = temperature, momentum, update
         self.register_buffer("centroids", F.normalize(centroids.detach().float(), dim=1), persistent=False)
@@ -208,7 +209,7 @@ def check_momentum(momentum: float, name: str = "MEMORY.MOMENTUM") -> None:
         ValueError: if it is not; the message calls it `name`.
     """
     if not 0 <= momentum <= 1:
-        raise ValueError(f"Expected {name} in [0, 1], since it is the weight of the old value, got {momentum}.")
+        raise UserError(f"Expected {name} in [0, 1], since it is the weight of the old value, got {momentum}.")
 
 
 def gather_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -265,7 +266,7 @@ def _repeat_counts(rows: Tensor, counts: Sequence[int] | None) -> Sequence[int]:
     if counts is None:
         return repeat_counts(rows.cpu().numpy())
     if sum(counts) != len(rows):
-        raise ValueError(
+        raise UserError(
             f"Expected the repeat counts of {len(rows)} rows, got those of {sum(counts)}: pass those of all ranks."
         )
     return counts

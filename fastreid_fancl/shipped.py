@@ -4,6 +4,7 @@ import difflib
 import os
 from pathlib import Path
 
+from .errors import UserError
 from .files import looked_for
 
 PACKAGE = Path(__file__).parent
@@ -40,7 +41,7 @@ def find_config(name: str | os.PathLike, option: str = "--config-file") -> str:
     near = difflib.get_close_matches(short, shipped, n=3, cutoff=0.5)
     what = "study" if option == "--study" else "configuration file"
     nearest = f"; the nearest that are shipped: {', '.join(near)}" if near else ""
-    raise ValueError(
+    raise UserError(
         f"There is no {what} {os.fspath(name)}{looked_for(path)}, and none of this name comes with the "
         f"package{nearest}. Check {option}."
     )

@@ -4,6 +4,7 @@ Import it before anything of fastreid: it mends fast-reid first.
 """
 
 import fastreid_fancl  # noqa: F401, I001
+from fastreid_fancl.errors import UserError
 
 from conftest import REPO
 from fastreid.config import CfgNode, get_cfg
@@ -32,4 +33,4 @@ def stock_trainer(output, **changes) -> DefaultTrainer:
 
 def refuse(message: str) -> None:
     """What a process does with a wrong input."""
-    raise ValueError(message)
+    raise UserError(message)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fastreid_fancl.engine.estimate import Estimate, Phase
+from fastreid_fancl.errors import UserError
 
 sys.path.append(str(REPO / "benchmarks"))
 
@@ -74,11 +75,24 @@ def test_tables_are_printed_and_kept_as_they_come(tmp_path, capsys):
 
 def test_a_phase_has_its_mean_over_the_epochs_that_had_it(tmp_path):
     lines = [
-        {"seconds_training": 4, "seconds_evaluation": 1e-4},
-        {"seconds_training": 6, "seconds_evaluation": 2, "mAP": 9},
+        {"iteration": 0, "seconds_training": 4, "seconds_evaluation": 1e-4},
+        {"iteration": 1, "seconds_training": 6, "seconds_evaluation": 2, "mAP": 9},
     ]
     (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
     assert phases.shares(tmp_path) == [  # 10 and 2 of 12 seconds
         {"phase": "training", "times": 2, "seconds_each": 5, "share": 10 / 12},
         {"phase": "evaluation", "times": 1, "seconds_each": 2, "share": 2 / 12},
     ]
+
+
+@pytest.mark.parametrize("content", ["", "not JSON\n", '{"iteration": 0}\n', "[1]\n"])
+def test_a_run_without_seconds_has_no_phases_and_says_so(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(UserError, match="has no seconds of an epoch"):
+        phases.shares(tmp_path)
+
+
+def test_a_damaged_run_ends_the_table_of_phases_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["phases.py", str(tmp_path / "nowhere")])
+    with pytest.raises(UserError, match="There is no run .*nowhere"):
+        phases.main()

@@ -129,7 +129,7 @@ def test_folders_of_runs_are_compared_too(tmp_path, capsys):
     assert "| fancl | **40.0** ± 0.0 |" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         command_line(TRAIN, ["--runs", *folders, "--dry-run", "--output", os.fspath(tmp_path / "table")])
-    assert "--runs compares what is there" in capsys.readouterr().err
+    assert "--runs compares existing runs" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="error: There is no run .*nowhere"):
         command_line(TRAIN, ["--runs", os.fspath(tmp_path / "nowhere"), "--output", os.fspath(tmp_path / "table")])
 

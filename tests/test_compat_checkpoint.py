@@ -118,10 +118,10 @@ def test_loading_runs_no_code_of_the_file(saved):
 
 def test_a_missing_file_is_an_error_and_no_assertion(saved):
     _, checkpointer, folder = saved
-    with pytest.raises(ValueError, match="gone.pth, found no file: check MODEL.WEIGHTS or last_checkpoint"):
+    with pytest.raises(ValueError, match="gone.pth, got no file: check MODEL.WEIGHTS or last_checkpoint"):
         checkpointer.load(str(folder / "gone.pth"))
     (folder / "last_checkpoint").write_text("gone.pth")
-    with pytest.raises(ValueError, match="gone.pth, found no file"):
+    with pytest.raises(ValueError, match="gone.pth, got no file"):
         checkpointer.resume_or_load("", resume=True)
 
 

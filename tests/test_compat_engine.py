@@ -365,7 +365,7 @@ def test_a_process_leaves_its_group_when_it_is_done(tmp_path, monkeypatch):
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv(BACKEND, "nccl")
     many = torch.cuda.device_count() + 2
-    with pytest.raises(ValueError, match=f"^Expected at least {many} GPUs, found {many - 2}: lower --num-gpus, or use"):
+    with pytest.raises(ValueError, match=f"^Expected at least {many} GPUs, got {many - 2}: lower --num-gpus, or use"):
         launch(print, many, dist_url="auto")
 
 

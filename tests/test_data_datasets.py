@@ -56,7 +56,7 @@ def test_an_unknown_name_lists_what_there_is_and_the_nearest(root):
     with pytest.raises(ValueError) as caught:
         resolve("Okapi")
     message = str(caught.value)
-    assert "no data set named 'Okapi' (did you mean Okapis?)" in message
+    assert "no data set named 'Okapi'. Did you mean Okapis?" in message
     assert "Market1501" in message and f"Folders in {root}: Okapis. Set FASTREID_DATASETS" in message
 
 

@@ -5,6 +5,7 @@ import torch
 from conftest import on_two_ranks
 
 from fastreid_fancl.engine.distributed import broadcast_from_main
+from fastreid_fancl.errors import UserError
 from fastreid_fancl.memory import ClusterMemory
 
 STEPS, BATCH, CLUSTERS, DIM = 3, 8, 3, 5
@@ -35,7 +36,7 @@ def one_of_two(rank: int) -> dict[str, list[torch.Tensor]]:
 
 
 def fail(message: str):
-    raise ValueError(message)
+    raise UserError(message)
 
 
 @pytest.fixture(scope="module")

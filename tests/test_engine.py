@@ -30,6 +30,7 @@ from fastreid_fancl.engine.labels import explain_cuda_oom, oracle_labels
 from fastreid_fancl.engine.pseudo_labels import PseudoLabels
 from fastreid_fancl.engine.run import command_line, evaluate, one_process, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, check_state, is_unsupervised
+from fastreid_fancl.errors import UserError
 from fastreid_fancl.methods import ClusterContrast
 from fastreid_fancl.runs.folder import sole_writer
 from fastreid_fancl.runs.tables import cluster_tables, write_clusters, write_sweep
@@ -530,7 +531,7 @@ def test_what_one_process_alone_may_meet_is_told_whichever_it_is(monkeypatch, ra
         one_process(None)
 
     def of_all(args):
-        raise ValueError("all say it")
+        raise UserError("all say it")
 
     monkeypatch.setattr("fastreid_fancl.engine.run.train", of_all)
     with pytest.raises(SystemExit) as stop:

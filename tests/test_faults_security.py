@@ -18,8 +18,8 @@ from test_engine import command_line as train
 from test_report_runs import settings, write_run
 
 from fastreid_fancl.compare.command import command_line as compare
+from fastreid_fancl.escape import csv_cell, markdown, message, visible
 from fastreid_fancl.individuals.grouping import command_line as group
-from fastreid_fancl.runs.escape import csv_cell, markdown, message, visible
 from fastreid_fancl.runs.read import read_run
 from fastreid_fancl.visualize.command import command_line as visualize
 

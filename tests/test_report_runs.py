@@ -60,7 +60,7 @@ def test_a_finished_run_says_what_it_was_and_what_it_cost(tmp_path):
     assert run.epochs[0].seconds == {"features": 2, "clustering": 1, "training": 4, "evaluation": 0.5}
     # Two epochs of 5 batches of 8 images, 2 + 1 + 4 seconds each and 0.5 of evaluation.
     assert (run.iterations, run.images_seen) == (10, 80)
-    assert (run.seconds, run.seconds_an_epoch, run.peak_memory) == (15, 7, 2)
+    assert (run.seconds, run.seconds_per_epoch, run.peak_memory) == (15, 7, 2)
 
 
 def test_an_interrupted_run_has_its_finished_epochs(tmp_path):

@@ -65,7 +65,7 @@ def test_less_time_and_memory_are_better_and_supervised_systems_have_no_clusters
     assert supervised[titles.index("ARI")].mean is None
     assert fancl[titles.index("ARI")].mean == 0.5
     assert (fancl[titles.index("Clusters")].text, fancl[titles.index("Identities")].text) == ("7.0", "6")
-    assert all(cells[titles.index("Seconds an epoch")].best for cells in (spcl, fancl)), "a tie"
+    assert all(cells[titles.index("Seconds per epoch")].best for cells in (spcl, fancl)), "a tie"
     assert not any(cells[titles.index("Clusters")].best for cells in (spcl, fancl)), "more is not better"
 
 

@@ -202,7 +202,7 @@ def test_photographs_keep_their_proportions_whatever_the_network_is_given(run, t
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("retrieval", "DATASETS.TESTS", "('Strips',)"), "no data set named 'Strips' .did you mean Stripes"),
+        (("retrieval", "DATASETS.TESTS", "('Strips',)"), "no data set named 'Strips'. Did you mean Stripes"),
         (("retrieval", "DATASETS.TESTS", "('Stripes','Stripes')"), "expected each name once"),
         (("attention", "DATASETS.TESTS", "()"), "Expected one test set"),
         (("retrieval", "--hardest", "DATASETS.TESTS", "()"), "needs identities"),

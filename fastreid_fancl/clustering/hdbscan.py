@@ -5,6 +5,7 @@ from scipy.sparse import block_array, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import HDBSCAN
 
+from ..errors import UserError
 from .labels import check_distance
 
 FARTHEST = 1.0
@@ -29,7 +30,7 @@ def hdbscan(distance: csr_matrix, min_samples: int = 4) -> np.ndarray:
     """
     check_distance(distance)
     if min_samples < 2:
-        raise ValueError(f"Expected min_samples of at least 2 for HDBSCAN, got {min_samples}: the usual value is 4.")
+        raise UserError(f"Expected min_samples of at least 2 for HDBSCAN, got {min_samples}: the usual value is 4.")
     if distance.shape[0] < min_samples:
         return np.full(distance.shape[0], -1)
     model = HDBSCAN(min_cluster_size=min_samples, min_samples=min_samples, metric="precomputed", copy=False)

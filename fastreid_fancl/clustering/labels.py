@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from scipy.sparse import csr_matrix, issparse
 
+from ..errors import UserError
 from .neighbors.exact import insert_sorted
 
 
@@ -62,16 +63,16 @@ def dbscan_sweep(
     check_distance(distance)
     for eps in radii:
         if not 0 < eps < 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected eps between 0 and 1, the range of the Jaccard distance, got {eps}: take 0.4 to 0.7."
             )
         if eps >= getattr(distance, "max_distance", 1):
-            raise ValueError(
+            raise UserError(
                 f"Expected eps below {distance.max_distance}, up to which distances are stored, got {eps}: take a "
                 "smaller eps, or pass a larger max_distance to jaccard_distance."
             )
     if min_samples < 1:
-        raise ValueError(f"Expected min_samples of at least 1, got {min_samples}: the usual value is 4.")
+        raise UserError(f"Expected min_samples of at least 1, got {min_samples}: the usual value is 4.")
     distance = distance.tocsr()
     if kept is None:
         kept = np.ones(distance.nnz, dtype=bool)
@@ -88,7 +89,7 @@ def check_distance(distance: csr_matrix) -> None:
     """
     if not issparse(distance) or distance.ndim != 2 or distance.shape[0] != distance.shape[1]:
         what = f"{type(distance).__name__} of shape {getattr(distance, 'shape', None)}"
-        raise ValueError(f"Expected a square sparse distance, got {what}: pass what jaccard_distance returns.")
+        raise UserError(f"Expected a square sparse distance, got {what}: pass what jaccard_distance returns.")
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from sklearn.metrics import (
 )
 from sklearn.metrics.cluster import contingency_matrix
 
+from ..errors import UserError
 from .labels import noise_as_singletons
 
 
@@ -33,7 +34,7 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     """
     labels, identities = np.asarray(labels), np.asarray(identities)
     if labels.shape != identities.shape or labels.ndim != 1:
-        raise ValueError(
+        raise UserError(
             f"Expected labels and identities of one shape (N,), got {labels.shape} and {identities.shape}: pass one "
             "of each per image, in the same order."
         )
@@ -72,9 +73,7 @@ def grouping_scores(labels: np.ndarray, identities: np.ndarray) -> dict[str, flo
     numbers = quality(labels, identities)
     known = np.asarray(identities) >= 0
     if not known.any():
-        raise ValueError(
-            "Expected photographs whose animal is known, got none: label some, or do not score the groups."
-        )
+        raise UserError("Expected photographs whose animal is known, got none: label some, or do not score the groups.")
     animals, groups = np.asarray(identities)[known], noise_as_singletons(np.asarray(labels))[known]
     return {
         "ARI": numbers["ari_all"],

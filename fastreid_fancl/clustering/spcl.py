@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ..errors import UserError
 from .labels import dbscan_sweep, noise_as_singletons, renumber
 
 
@@ -38,7 +39,7 @@ def reliable_labels(
         ValueError: as `dbscan` does, at any of the three radii, or if the gap is negative.
     """
     if gap < 0:
-        raise ValueError(f"Expected a gap of at least 0, got {gap}: SpCL uses 0.02.")
+        raise UserError(f"Expected a gap of at least 0, got {gap}: SpCL uses 0.02.")
     tight, labels, loose = dbscan_sweep(distance, (eps - gap, eps, eps + gap), min_samples)
     clustered = labels >= 0
     scatter, dependence = _cluster_change(labels, tight), _cluster_change(labels, loose)

@@ -1,1 +1,1 @@
-"""Comparisons: runs of several systems and seeds, one after another or side by side."""
+"""Comparisons: run several systems and seeds, one after another or in parallel, and report on them."""

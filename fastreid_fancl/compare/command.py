@@ -1,10 +1,9 @@
-"""The runs of a comparison, each in a process of its own, and the tables of what came out."""
+"""The command line of comparisons: start each run as a process, then write tables and the page."""
 
 import argparse
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,13 +12,15 @@ from pathlib import Path
 import torch
 
 from ..engine.run import ENDS_WITH_INPUT
-from ..files import replacing
+from ..errors import UserError, exit_with_message
+from ..escape import visible
+from ..files import make_folder, write_text
 from ..locks import exclusive_lock
+from ..machine import available_cores
 from ..progress import Progress, beside_bars, in_terminal
 from ..report.page import PAGE, plotting_library, write_page
 from ..report.systems import Missing, System, check_baseline, gather
 from ..report.tables import write_tables
-from ..runs.escape import message, visible
 from ..runs.read import read_metrics, read_run
 from ..shipped import find_config
 from .jobs import Job, announce, finished, list_jobs
@@ -32,7 +33,7 @@ CONSOLE, FAILURE = "console.txt", "failure.txt"
 
 
 def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
-    """Compare by the arguments; wrong input ends in its message without a traceback.
+    """Run the comparison that the arguments ask for; wrong input ends in a message without a traceback.
 
     Args:
         program: the command that trains one run, such as ("python", "tools/train_net.py").
@@ -42,7 +43,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
         The exit status: 1 if a run has no results.
     """
     args = parse(argv)
-    try:
+    with exit_with_message("the same command goes on from the last checkpoints"):
         study = read_study(Path(find_config(args.study, "--study"))) if args.study else None
         if args.runs:
             systems = gather(read_run(folder) for folder in args.runs)
@@ -56,7 +57,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
                 for line in announce(jobs, parallel, threads(parallel)):
                     print(line, flush=True)
                 return 0
-            plotting_library()  # said now if it is missing, not after the last run
+            plotting_library()  # raises now if plotly is missing, not after the last run
             if not args.report_only:
                 with free(args.output):
                     run_all(jobs, program, parallel, args.gpus)
@@ -67,57 +68,57 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
         if study:
             plot_study(study, systems, args.output)
         write_page(systems, args.output, args.baseline)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
-    except KeyboardInterrupt:
-        sys.exit("stopped: the same command goes on from the last checkpoints")
     print(f"Page: {visible(args.output)}/{PAGE}; tables: comparison.md, comparison.tex, comparison.csv, runs.csv")
     return int(any(system.missing for system in systems))
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments of tools/compare.py."""
-    found = argparse.ArgumentParser(description="Compare systems over seeds, or runs that are there, in one table.")
-    source = found.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config-files", type=Path, nargs="+", metavar="FILE", help="one a system, named by its file")
+    parser = argparse.ArgumentParser(description="Compare systems over seeds, or existing runs, in one table.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config-files", type=Path, nargs="+", metavar="FILE", help="one per system")
     source.add_argument("--runs", type=Path, nargs="+", metavar="FOLDER", help="folders of runs, <system>/seed_<n>")
-    found.add_argument("--study", type=Path, metavar="FILE", help="compare its variants of one configuration")
-    found.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the tables and new runs")
-    found.add_argument("--seeds", type=int, nargs="+", help="of each system; default: 0")
-    found.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="of all systems; {seed} is the run's")
-    found.add_argument("--baseline", metavar="SYSTEM", help="which the page first compares with; default: the first")
-    found.add_argument("--jobs", type=count, metavar="N", help="runs side by side; default: one, or one a GPU")
-    found.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs share in turn")
-    found.add_argument("--dry-run", action="store_true", help="only say what would run, and how long")
-    found.add_argument("--report-only", action="store_true", help="run nothing: page and tables of what is there")
-    args = found.parse_args(argv)
+    parser.add_argument("--study", type=Path, metavar="FILE", help="a file of variants of one configuration to compare")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the tables and new runs")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of each system; default: 0")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY VALUE", help="for all systems; {seed} is the run's"
+    )
+    parser.add_argument("--baseline", metavar="SYSTEM", help="the page first compares with it; default: the first")
+    parser.add_argument("--jobs", type=count, metavar="N", help="runs in parallel; default: one, or one per GPU")
+    parser.add_argument("--gpus", nargs="+", default=[], metavar="NUMBER", help="GPUs that the jobs take in turn")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would run and how long it would take")
+    parser.add_argument("--report-only", action="store_true", help="run nothing: page and tables of existing runs")
+    args = parser.parse_args(argv)
     if args.runs and (args.seeds or args.set or args.jobs or args.gpus or args.dry_run):
-        found.error("--runs compares what is there: leave out --seeds, --set, --jobs, --gpus and --dry-run")
+        parser.error("--runs compares existing runs: leave out --seeds, --set, --jobs, --gpus and --dry-run")
     args.seeds = args.seeds or [0]
     return args
 
 
 def count(text: str) -> int:
-    """A number from 1, for argparse."""
+    """A whole number from 1, for argparse."""
     if int(text) < 1:
         raise ValueError
     return int(text)
 
 
 def check_gpus(numbers: Sequence[str]) -> None:
-    """Raise ValueError on a GPU that PyTorch does not see: a run on it would fall back to the CPU."""
-    seen = [str(number) for number in range(torch.cuda.device_count())]
-    wrong = [number for number in numbers if number not in seen]
+    """Raise UserError on a GPU that PyTorch does not see: a run on it would silently use the CPU."""
+    visible_gpus = [str(number) for number in range(torch.cuda.device_count())]
+    wrong = [number for number in numbers if number not in visible_gpus]
     if wrong:
-        raise ValueError(f"Expected --gpus out of {', '.join(seen) or 'none'}, got {', '.join(wrong)}: leave it out.")
+        raise UserError(
+            f"Expected --gpus out of {', '.join(visible_gpus) or 'none'}, got {', '.join(wrong)}: leave it out."
+        )
 
 
 def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()) -> None:
-    """Run what is not finished, `parallel` at a time, and report how far it is; one that fails leaves its FAILURE."""
+    """Run the unfinished jobs, `parallel` at a time, and print progress; a failed job gets a file FAILURE."""
     waiting = [job for job in jobs if not finished(job)]
     for job in jobs:
         if job not in waiting:
-            (job.folder / FAILURE).unlink(missing_ok=True)  # of a time before
+            (job.folder / FAILURE).unlink(missing_ok=True)  # from an earlier attempt
     print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished, {len(waiting)} to run.", flush=True)
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     failed = 0
@@ -136,8 +137,7 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
                     outcome = "done"
                     if process.returncode:
                         outcome, failed = reason(job, process.returncode), failed + 1
-                        with replacing(job.folder / FAILURE) as temporary:
-                            Path(temporary).write_text(outcome, encoding="utf-8")
+                        write_text(job.folder / FAILURE, outcome)
                     with beside_bars():
                         print(f"{job.name}: {outcome}", flush=True)
             reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), failed)
@@ -149,24 +149,24 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
 
 
 def threads(parallel: int) -> int:
-    """Of each of so many runs side by side: their share of the cores that this process may use.
+    """The threads of each of `parallel` runs: an equal share of the cores.
 
-    Not by what is left to run: sums depend on the threads, and the same command must go on with the same.
+    It does not depend on what is left to run: sums depend on the number of threads, so a command that goes on must use
+    the same number.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // parallel)
+    return max(1, available_cores() // parallel)
 
 
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:
-    """Start a run with what it prints in CONSOLE of its folder; OMP_NUM_THREADS of the user is kept."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    """Start a run whose output goes to CONSOLE in its folder; the user's OMP_NUM_THREADS is kept."""
+    make_folder(job.folder)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ENDS_WITH_INPUT: "1"}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     with free(job.folder):
         (job.folder / FAILURE).unlink(missing_ok=True)
         (job.folder / CONSOLE).write_bytes(b"")
-        # Appended to, so that nobody who empties the file leaves a hole in it; the input ends with this process.
+        # Opened to append, so that the file has no hole if somebody empties it. The input ends with this process.
         with open(job.folder / CONSOLE, "a") as console:
             return subprocess.Popen(
                 [*program, *job.words], stdin=subprocess.PIPE, stdout=console, stderr=console, env=environment
@@ -175,10 +175,10 @@ def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> su
 
 @contextmanager
 def free(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder; a run that lost its comparison may take moments to end.
+    """Hold the lock of a run's folder; a run of a killed comparison may take seconds to end.
 
     Raises:
-        ValueError: if another run goes on writing to the folder.
+        UserError: if another run goes on writing to the folder.
     """
     with ExitStack() as stack:
         for patience in range(SECONDS_TO_END, -1, -1):
@@ -187,19 +187,19 @@ def free(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if not patience:
-                    raise ValueError(f"Another run is writing to {folder}: wait for it, or stop it.") from None
+                    raise UserError(f"Another run is writing to {folder}: wait for it, or stop it.") from None
                 time.sleep(1)
         yield
 
 
 def reason(job: Job, status: int) -> str:
-    """Why a run failed, in one line: its error message, else the last line that it printed."""
+    """The reason why a run failed, in one line: its error message, or else the last line that it printed."""
     console = job.folder / CONSOLE
     if status < 0:
         return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({visible(console)})"
     text = console.read_text(errors="replace").strip() or "it printed nothing"
-    _, found, error = f"\n{text}".rpartition("\nerror: ")
-    said = " ".join(error.split()) if found else text.splitlines()[-1]
+    _, marked, error = f"\n{text}".rpartition("\nerror: ")
+    said = " ".join(error.split()) if marked else text.splitlines()[-1]
     return visible(f"failed with exit status {status}: {said} ({console})")
 
 
@@ -232,7 +232,7 @@ class Reporter:
 
 
 def progress(job: Job) -> str:
-    """Epochs and iterations that a run has logged, and its last mAP."""
+    """The epochs and iterations that a run has logged, and its last mAP, in words."""
     lines = read_metrics(job.folder)
     if not lines:
         return "starting"
@@ -244,14 +244,14 @@ def progress(job: Job) -> str:
 
 
 def results(jobs: Sequence[Job]) -> list[System]:
-    """The systems of a comparison, with the runs that failed and what these have done."""
+    """The systems of a comparison with their results, and with the runs that failed and why."""
     runs, missing = [], []
     for job in jobs:
         failure = job.folder / FAILURE
         why = failure.read_text(encoding="utf-8", errors="replace") if failure.exists() and not finished(job) else ""
         try:
             runs.append(read_run(job.folder))
-        except ValueError as error:
+        except UserError as error:
             why = why or str(error)
         if why:
             missing.append(Missing(job.system, job.seed, visible(" ".join(why.split()))))

@@ -1,4 +1,4 @@
-"""What a comparison of systems over seeds is to run, and what is left of it."""
+"""The jobs of a comparison: which runs it needs, which are finished, and how long the others will take."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,13 +12,14 @@ import yaml
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..engine.estimate import estimate_run
+from ..errors import UserError
+from ..escape import visible
 from ..report.systems import check_datasets
-from ..runs.escape import visible
 from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, read_run
 from ..runs.settings import differences, explain_differences
 from .study import Study
 
-# --seeds and --output give them.
+# Set by --seeds and --output.
 OWN_KEYS = ("SEED", "OUTPUT_DIR")
 
 
@@ -27,10 +28,10 @@ class Job:
     """One run of a comparison.
 
     Attributes:
-        system: its name as it can be printed.
+        system: the system's name, safe to print.
         words: the arguments of tools/train_net.py.
-        config: its settings, nested; None where they cannot be read.
-        problem: why it cannot run, empty where nothing is known.
+        config: its settings as nested dictionaries; None if they cannot be read.
+        problem: the reason why it cannot run; empty if none is known.
     """
 
     system: str
@@ -52,28 +53,28 @@ def list_jobs(
     options: Sequence[str] = (),
     study: Study | None = None,
 ) -> list[Job]:
-    """The runs of a comparison, seed by seed, so that an early end leaves whole seeds.
+    """List the runs of a comparison seed by seed, so that an early end leaves complete seeds.
 
     Args:
-        config_files: one a system; with a study the one of which its variants are.
-        seeds: of each system.
-        output: the folder of the folders <system>/seed_<n>.
-        options: KEY VALUE ... of all systems; {seed} in a value is the run's seed.
+        config_files: one per system; with a study, the one configuration that it varies.
+        seeds: the seeds of each system.
+        output: the parent of the folders <system>/seed_<n>.
+        options: KEY VALUE ... for all systems; {seed} in a value becomes the run's seed.
         study: its variants are the systems.
 
     Raises:
-        ValueError: if a file is missing or two have one name, if a seed comes twice, if the systems' data sets differ,
+        UserError: if a file is missing or two have one name, if a seed comes twice, if the systems' data sets differ,
             if a folder holds a run of other settings, or if the options are not for this study.
     """
     missing = [str(path) for path in config_files if not path.exists()]
     if missing:
-        raise ValueError(f"There is no configuration file {', '.join(missing)}: check --config-files.")
+        raise UserError(f"There is no configuration file {', '.join(missing)}: check --config-files.")
     for what, names in (("--config-files", [path.stem for path in config_files]), ("--seeds", list(seeds))):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"Expected {what} of different names, got {', '.join(twice)} more than once: rename one.")
+            raise UserError(f"Expected {what} of different names, got {', '.join(twice)} more than once: rename one.")
     if len(options) % 2 or set(OWN_KEYS) & set(options[::2]):
-        raise ValueError(
+        raise UserError(
             f"Expected --set KEY VALUE KEY VALUE ..., without {' and '.join(OWN_KEYS)}, which --seeds and --output "
             f"give; got {' '.join(options)}."
         )
@@ -90,54 +91,54 @@ def list_jobs(
 
 
 def check_study(study: Study, config_files: Sequence[Path], options: Sequence[str]) -> None:
-    """Raise ValueError unless a study has one configuration, and keys that are not set for all its variants."""
+    """Raise UserError unless a study has exactly one configuration, and --set none of the study's keys."""
     if len(config_files) != 1:
-        raise ValueError(f"Expected one of --config-files with --study {study.name}, got {len(config_files)}.")
+        raise UserError(f"Expected one of --config-files with --study {study.name}, got {len(config_files)}.")
     both = sorted(study.keys & set(options[::2]))
     if both:
-        raise ValueError(f"The variants of --study {study.name} set {', '.join(both)}: leave it out of --set.")
+        raise UserError(f"The variants of --study {study.name} set {', '.join(both)}: leave it out of --set.")
 
 
 def make_job(system: str, path: Path, seed: int, output: Path, options: Sequence[str]) -> Job:
-    """A run of one system; settings that cannot work fail in its own process, and beside the others."""
+    """Make the job of one system and seed; wrong settings become its `problem`, and do not stop the other jobs."""
     folder = output / system / f"seed_{seed}"
     opts = [*(word.replace("{seed}", str(seed)) for word in options), "SEED", str(seed), "OUTPUT_DIR", str(folder)]
     words = ("--config-file", str(path), "--resume", *opts)
     config, problem = None, ""
     try:
-        # Files of IMPORTS are the business of the run: those of two systems may register the same names.
+        # Only the run loads its IMPORTS: those of two systems may register the same names.
         cfg = load_config(str(path), [*opts, "IMPORTS", "()"])
         config = yaml.safe_load(cfg.dump())
         check_config(cfg, resume=True)
-    except ValueError as error:
+    except UserError as error:
         problem = visible(" ".join(str(error).split()))
     return Job(visible(system), seed, folder, words, config, problem)
 
 
 def check_settings(job: Job) -> None:
-    """Raise ValueError if the folder of a job holds a run of other settings, which it would go on with."""
+    """Raise UserError if the folder of a job holds a run of other settings, which it would go on with."""
     if job.config is None or last_checkpoint(job.folder) is None:
         return
-    found = differences(read_config(job.folder), job.config)
-    if found:
-        raise ValueError(
-            f"{job.folder} holds a run with other settings (there, and now): {explain_differences(found)}. Choose "
+    changed = differences(read_config(job.folder), job.config)
+    if changed:
+        raise UserError(
+            f"{job.folder} holds a run with other settings (there, and now): {explain_differences(changed)}. Choose "
             "another --output, or remove that folder."
         )
 
 
 def finished(job: Job) -> bool:
-    """Whether there is nothing left to run."""
+    """Whether the job's run has finished."""
     try:
         return job.config is not None and read_run(job.folder).finished
-    except ValueError:
+    except UserError:
         return False
 
 
 def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterator[str]:
-    """What each job would do and how long it would take, and all of them, `parallel` at a time.
+    """Yield a line per job on what it would do and how long it would take, and a line on all of them.
 
-    By the epochs that its system has done in the same place, else by a rehearsal with so many threads.
+    The time comes from epochs that the system has finished in this folder, or else from a rehearsal with `threads`.
     """
     known: dict[str, tuple[float, str]] = {}
     total = 0.0
@@ -147,10 +148,10 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             continue
         try:
             if job.problem:
-                raise ValueError(job.problem)
+                raise UserError(job.problem)
             if job.system not in known:
-                known[job.system] = seconds_an_epoch(job, threads)
-        except ValueError as error:
+                known[job.system] = seconds_per_epoch(job, threads)
+        except UserError as error:
             yield f"{job.name}: will fail: {visible(' '.join(str(error).split()))}"
             continue
         each, source = known[job.system]
@@ -166,16 +167,16 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
     yield f"All: about {total / parallel / 60:.1f} minutes, {parallel} at a time."
 
 
-def seconds_an_epoch(job: Job, threads: int) -> tuple[float, str]:
-    """Seconds of all phases of one of its epochs, and from where they are known.
+def seconds_per_epoch(job: Job, threads: int) -> tuple[float, str]:
+    """The seconds of one epoch of a job, all phases together, and the source of this number.
 
     Raises:
-        ValueError: on input with which the job would not start.
+        UserError: on input with which the job would not start.
     """
     measured = [sum(e.seconds.values()) for other in job.folder.parent.glob("seed_*") for e in read_epochs(other)]
     if measured:
         return sum(measured) / len(measured), f"{len(measured)} epochs measured"
-    # In a process of its own, as the run: the files of IMPORTS of two systems may register the same names.
+    # In a separate process, as for the run: IMPORTS of two systems may register the same names.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_rehearse, job.words, threads).result() / job.config["SOLVER"]["MAX_EPOCH"], "a rehearsal"
 

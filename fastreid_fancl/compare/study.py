@@ -10,10 +10,12 @@ import yaml
 
 from ..colours import SERIES
 from ..config.repeated_keys import refuse_repeated_keys
+from ..errors import UserError
 from ..files import looked_for
 from ..report.album import add_picture
 from ..report.systems import System
 from ..report.tables import RETRIEVAL, Cell, cell
+from ..runs.checked import NO_YAML
 
 PANELS = RETRIEVAL[:2]
 STYLES = tuple(zip((on_white for on_white, _ in SERIES), "os^D", strict=False))
@@ -24,10 +26,10 @@ class Study:
     """Variants of a configuration.
 
     Attributes:
-        name: of its file.
+        name: the name of its file.
         variants: name -> key -> value.
-        x, lines: the keys along the plot's axis, numbers, and of its lines; without `x` the variants stand side by
-            side. A variant that does not set `lines` is a point of each line.
+        x, lines: the key along the plot's axis, whose values are numbers, and the key that distinguishes its lines;
+            without `x` the variants stand side by side. A variant that does not set `lines` is a point of each line.
     """
 
     name: str
@@ -49,27 +51,31 @@ def read_study(path: Path) -> Study:
     """Read a study from a YAML file with VARIANTS (name: {KEY: value, ...}) and, for a plot, PLOT {X: KEY, LINES: KEY}.
 
     Raises:
-        ValueError: if the file is missing or is no such file.
+        UserError: if the file is missing or is no such file.
     """
     refuse_repeated_keys(path)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"There is no study {path}{looked_for(path)}: check --study.") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML file: {error}.") from error
-    if not isinstance(found, dict) or not found.keys() <= {"VARIANTS", "PLOT"} or not _variants(found.get("VARIANTS")):
-        raise ValueError(
+        raise UserError(f"There is no study {path}{looked_for(path)}: check --study.") from error
+    except (*NO_YAML, OSError) as error:
+        raise UserError(f"{path} is no YAML file: {error}.") from error
+    if (
+        not isinstance(content, dict)
+        or not content.keys() <= {"VARIANTS", "PLOT"}
+        or not _variants(content.get("VARIANTS"))
+    ):
+        raise UserError(
             f"Expected {path} to hold VARIANTS, names of letters, digits and _ with settings {{KEY: value, ...}}, "
             "and perhaps PLOT: see configs/studies/."
         )
-    plot = found.get("PLOT") or {}
-    variants = {str(name): keys for name, keys in found["VARIANTS"].items()}
+    plot = content.get("PLOT") or {}
+    variants = {str(name): keys for name, keys in content["VARIANTS"].items()}
     study = Study(path.stem, variants, plot.get("X"), plot.get("LINES"))
     unknown = {study.x, study.lines} - study.keys - {None}
     along = [keys.get(study.x) for keys in variants.values() if study.x]
     if unknown or plot.keys() - {"X", "LINES"} or not all(isinstance(x, int | float) for x in along):
-        raise ValueError(
+        raise UserError(
             f"Expected PLOT of {path} as {{X: KEY, LINES: KEY}} of keys in VARIANTS, X a number in each of them; got "
             f"{plot}."
         )
@@ -77,30 +83,30 @@ def read_study(path: Path) -> Study:
 
 
 def in_order(study: Study, systems: Sequence[System]) -> list[System]:
-    """The variants in the order of their file, which tables keep.
+    """Sort systems in the order of the study's file, which tables then keep.
 
     Raises:
-        ValueError: if a system is none of the study's variants.
+        UserError: if a system is none of the study's variants.
     """
     names = list(study.variants)
     unknown = [system.name for system in systems if system.name not in names]
     if unknown:
-        raise ValueError(f"Expected runs of the variants of study {study.name}, got {', '.join(unknown)}.")
+        raise UserError(f"Expected runs of the variants of study {study.name}, got {', '.join(unknown)}.")
     placed = [replace(system, place=names.index(system.name)) for system in systems]
     return sorted(placed, key=lambda system: system.place)
 
 
-def _variants(found) -> bool:
-    """Whether these are variants: names that can name folders, each with settings."""
+def _variants(variants) -> bool:
+    """Whether `variants` is a dictionary of settings by names that can be folder names."""
     return (
-        isinstance(found, dict)
-        and bool(found)
-        and all(re.fullmatch(r"\w+", str(name)) and isinstance(keys, dict) and keys for name, keys in found.items())
+        isinstance(variants, dict)
+        and bool(variants)
+        and all(re.fullmatch(r"\w+", str(name)) and isinstance(keys, dict) and keys for name, keys in variants.items())
     )
 
 
 def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[float, System]]]:
-    """The plot's lines by their name, each the finished variants along `x`."""
+    """The lines of the plot by name: the finished variants of each, sorted by `x`."""
     points = [(study.variants[system.name], system) for system in systems if system.runs]
     names = list(dict.fromkeys(str(v[study.lines]) for v, _ in points if study.lines in v)) or [""]
     return {
@@ -113,20 +119,20 @@ def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[fl
 
 
 def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
-    """Draw mAP and Rank-1 of a study's variants, with bars of a standard deviation over seeds.
+    """Plot mAP and Rank-1 of a study's variants; bars show the standard deviation over seeds.
 
-    Along the study's `x` with a line for each value of `lines`, or side by side.
+    The axis is the study's `x`, with a line for each value of `lines`; without `x` the variants stand side by side.
 
     Returns:
         The picture, which the page of `output` shows.
 
     Raises:
-        ValueError: if matplotlib is not installed, or the folder's index of pictures is damaged.
+        UserError: if matplotlib is not installed, or the folder's index of pictures is damaged.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("The plot of a study needs matplotlib: pip install 'fastreid_fancl[report]'.") from error
+        raise UserError("The plot of a study needs matplotlib: pip install 'fastreid_fancl[report]'.") from error
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         if study.x:
@@ -151,9 +157,9 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
 
 
 def _draw(axes, points: list[tuple[float, Cell]], style: tuple[str, str], line: str, label: str | None = None) -> None:
-    """Points with their bars; those without an evaluation are left out."""
-    known = [(x, found) for x, found in points if found.mean is not None]
-    means, deviations = ([getattr(found, name) or 0 for _, found in known] for name in ("mean", "deviation"))
+    """Draw points with error bars; points without an evaluation are left out."""
+    known = [(x, value) for x, value in points if value.mean is not None]
+    means, deviations = ([getattr(value, name) or 0 for _, value in known] for name in ("mean", "deviation"))
     colour, marker = style
     axes.errorbar(
         [x for x, _ in known], means, deviations,

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code from them."""
+"""Checkpoints that are written whole or not at all, and read without running code from them."""
 
 import copy
 import logging
@@ -12,14 +12,15 @@ import torch
 from fastreid.utils import checkpoint
 
 from .. import weights
-from ..files import replacing
+from ..errors import UserError
+from ..files import replacing, write_text
 from .imports import replace
 
 logger = logging.getLogger(__name__)
 
 
 def plain(value):
-    """A copy in which NumPy scalars and arrays, which safe loading refuses, are Python numbers and tensors."""
+    """Copy a value with NumPy scalars and arrays, which safe loading refuses, as Python numbers and tensors."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -51,7 +52,7 @@ class Checkpointer(checkpoint.Checkpointer):
     def save(self, name: str, **kwargs) -> None:
         """Write <save_dir>/<name>.pth and name it in `last_checkpoint`, to resume from.
 
-        But for model_best, which is saved before the hooks of its epoch are through.
+        model_best is not named there, as it is saved before the hooks of its epoch have finished.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -61,7 +62,7 @@ class Checkpointer(checkpoint.Checkpointer):
         file_name = f"{name}.pth"
         path = os.path.join(self.save_dir, file_name)
         for cut_off in Path(self.save_dir).glob("*.pth.*.tmp"):
-            cut_off.unlink()  # of a process that was killed while it saved
+            cut_off.unlink()  # left by a process that was killed while it saved
         self.logger.info(f"Saving checkpoint to {path}")
         with replacing(path) as temporary:
             torch.save(data, temporary)
@@ -71,28 +72,27 @@ class Checkpointer(checkpoint.Checkpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         path = os.path.join(self.save_dir, "last_checkpoint")
-        with replacing(path) as temporary:
-            Path(temporary).write_text(last_filename_basename)
+        write_text(path, last_filename_basename)
 
     def _load_file(self, f: str) -> dict:
         try:
             return weights.as_checkpoint(weights.read_file(f), f)
-        except ValueError as error:
+        except UserError as error:
             if f != self.get_checkpoint_file():
                 raise
             older = "To resume from an older checkpoint, write its name into the file last_checkpoint beside it."
-            raise ValueError(f"{error} {older}") from error
+            raise UserError(f"{error} {older}") from error
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """As fast-reid's; a missing file is a ValueError.
+        """Load a checkpoint as fast-reid does, but raise UserError if the file is missing.
 
-        Without a path fast-reid logs "Training model from scratch", also when the backbone has ImageNet weights.
+        Without a path fast-reid logs "Training model from scratch", even if the backbone has ImageNet weights.
         """
         if not path:
             self.logger.info("There is no checkpoint to load: the weights stay those that the model was built with")
             return {}
         if not os.path.exists(path):
-            raise ValueError(f"Expected a checkpoint at {path}, found no file: check MODEL.WEIGHTS or last_checkpoint.")
+            raise UserError(f"Expected a checkpoint at {path}, got no file: check MODEL.WEIGHTS or last_checkpoint.")
         if os.path.isdir(path):
             weights.read_file(path)  # says what to name instead
         self._path = path
@@ -100,17 +100,17 @@ class Checkpointer(checkpoint.Checkpointer):
 
     def _load_model(self, checkpoint: dict):
         state = self.model.state_dict()
-        found = weights.fit(checkpoint["model"], state)
-        checkpoint["model"] = found.weights
-        self._other = weights.architectures(*(_of_backbone(names) for names in (found.weights, state)))
-        fitting = [key for key, value in found.weights.items() if key in state and state[key].shape == value.shape]
+        fitted = weights.fit(checkpoint["model"], state)
+        checkpoint["model"] = fitted.weights
+        self._other = weights.architectures(*(_of_backbone(names) for names in (fitted.weights, state)))
+        fitting = [key for key, value in fitted.weights.items() if key in state and state[key].shape == value.shape]
         if not fitting:
-            raise ValueError(
-                f"No weight of {self._path} fits the model: the file has {list(found.weights)[:3]}..., the model "
+            raise UserError(
+                f"No weight of {self._path} fits the model: the file has {list(fitted.weights)[:3]}..., the model "
                 f"{list(state)[:3]}....{self._other} Check MODEL.META_ARCHITECTURE and MODEL.BACKBONE."
             )
-        if found.removed or found.added:
-            logger.info("Of %s: %s; not used of it: %s", self._path, found, weights.summarise_names(found.unused))
+        if fitted.removed or fitted.added:
+            logger.info("Weights of %s: %s; unused: %s", self._path, fitted, weights.summarise_names(fitted.unused))
         self._fresh = weights.fresh_parts(self.model, fitting)
         return super()._load_model(checkpoint)
 
@@ -118,11 +118,11 @@ class Checkpointer(checkpoint.Checkpointer):
         """Symptom: "Skip loading parameter 'heads.weight'" warnings in every evaluation.
 
         Cause: utils/checkpoint.py:272 where the model was built for 0 classes, as evaluation does.
-        Mend: weights of which the model has none are no mismatch.
+        Mend: weights of a part that the model lacks are no mismatch.
 
-        Symptom: a backbone that the file does not fit, or fits in part, trains and is evaluated with random layers.
+        Symptom: a backbone that the file does not fit, or only in part, is trained and evaluated with random layers.
         Cause: the same lines only log it.
-        Mend: a ValueError, but for the parts that a backbone adds on purpose.
+        Mend: a UserError, except for the parts that a backbone adds on purpose.
         """
         shapes = [entry for entry in incompatible.incorrect_shapes if 0 not in entry[2]]
         wrong = {entry[0] for entry in incompatible.incorrect_shapes}
@@ -134,7 +134,7 @@ class Checkpointer(checkpoint.Checkpointer):
         of_backbone = [key for key in (*missing, *(e[0] for e in shapes)) if key.startswith("backbone.")]
         lost = weights.lost_layers(self.model.state_dict(), of_backbone)
         if lost:
-            raise ValueError(
+            raise UserError(
                 f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
                 f"as {lost[0]}, and would stay random.{self._other} Check MODEL.BACKBONE, or name what a backbone of "
                 "your own adds on purpose in its attribute `fresh_parts`."
@@ -143,6 +143,6 @@ class Checkpointer(checkpoint.Checkpointer):
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))
 
     def _require_same_network(self) -> None:
-        """Refuse a deeper network too, which has all layers of a shallower one."""
+        """Refuse weights of a deeper network, too; it has all layers of a shallower one."""
         if self._other:
-            raise ValueError(f"{self._path} is of another backbone.{self._other} Check MODEL.BACKBONE.DEPTH.")
+            raise UserError(f"{self._path} is of another backbone.{self._other} Check MODEL.BACKBONE.DEPTH.")

@@ -7,6 +7,7 @@ import yaml
 from fastreid.config import CfgNode
 from fastreid.utils.file_io import PathManager
 
+from ..errors import UserError
 from ..files import looked_for
 
 NUMBER_OR_WORD: set[str] = set()
@@ -48,14 +49,14 @@ def load_yaml_with_base(filename: str, allow_unsafe: bool = False, above: tuple[
     place = os.path.realpath(filename)
     if place in above:
         circle = " -> ".join([*above[above.index(place) :], place])
-        raise ValueError(f"{filename} is a _BASE_ of itself: {circle}. Remove one of these _BASE_.")
+        raise UserError(f"{filename} is a _BASE_ of itself: {circle}. Remove one of these _BASE_.")
     content = _read(filename, allow_unsafe)
     merged: dict = {}
     for base in bases_of(content, filename):
         try:
             below = load_yaml_with_base(base, allow_unsafe, (*above, place))
         except FileNotFoundError as error:
-            raise ValueError(
+            raise UserError(
                 f"There is no configuration file {base}{looked_for(base)}: correct the _BASE_ of {filename}."
             ) from error
         _merge(below, merged, base)
@@ -73,7 +74,7 @@ def bases_of(content: dict, filename: str) -> list[str]:
     named = content.get("_BASE_", [])
     paths = [named] if isinstance(named, str) else named
     if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
-        raise ValueError(f"Expected _BASE_ of {filename} to be a path or a list of paths, got {named!r}.")
+        raise UserError(f"Expected _BASE_ of {filename} to be a path or a list of paths, got {named!r}.")
     folder = os.path.dirname(filename)
     return [path if path.startswith(URLS) else os.path.join(folder, os.path.expanduser(path)) for path in paths]
 
@@ -88,7 +89,7 @@ def _read(filename: str, allow_unsafe: bool) -> dict:
             raise
         content = yaml.unsafe_load(text)
     if not isinstance(content, dict):
-        raise ValueError(f"{filename} is no configuration file: expected lines of KEY: value, got {content!r:.40}.")
+        raise UserError(f"{filename} is no configuration file: expected lines of KEY: value, got {content!r:.40}.")
     return content
 
 
@@ -100,7 +101,7 @@ def _merge(upper: dict, lower: dict, filename: str) -> None:
         elif isinstance(lower[key], dict):
             _merge(value, lower[key], filename)
         else:
-            raise ValueError(f"{filename} has a section {key}, which an earlier file sets to {lower[key]!r:.40}.")
+            raise UserError(f"{filename} has a section {key}, which an earlier file sets to {lower[key]!r:.40}.")
 
 
 yacs.config._check_and_coerce_cfg_value_type = coerce

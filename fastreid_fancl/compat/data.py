@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from ..data.check import check_items
 from ..data.loaders import worker_context
+from ..errors import UserError
 from .imports import replace, wrap
 
 
@@ -23,7 +24,7 @@ from .imports import replace, wrap
 class PlainDataLoader(DataLoader):
     """Symptom: without a GPU "Found no NVIDIA driver"; a hang on any unreadable image; exit code 134 after training.
 
-    Cause: data/data_utils.py:126-190 prefetches on a CUDA stream from a thread that neither passes errors on nor ends.
+    Cause: data/data_utils.py:126-190 prefetches on a CUDA stream in a thread that passes no errors on and never ends.
     Mend: PyTorch's own loader. Batches stay in host memory (pinned where there is a GPU) and compat.model moves them.
     Workers are forked on Linux: processes that `launch` spawned would otherwise spawn theirs, seconds for each.
     """
@@ -43,7 +44,7 @@ def fast_batch_collator(batch: list):
     """Symptom: identities given as NumPy integers become None, and the evaluator fails on it much later.
 
     Cause: data/build.py:167-187 returns nothing for a type it does not know.
-    Mend: a ValueError that names the type.
+    Mend: a UserError that names the type.
     """
     first = batch[0]
     if isinstance(first, torch.Tensor):
@@ -56,7 +57,7 @@ def fast_batch_collator(batch: list):
         return torch.tensor(batch)
     if isinstance(first, (str, bytes)):
         return batch
-    raise ValueError(f"Expected tensors, Python numbers or text in a batch, got {type(first)}: {first!r}. Convert it.")
+    raise UserError(f"Expected tensors, Python numbers or text in a batch, got {type(first)}: {first!r}. Convert it.")
 
 
 @replace(common.CommDataset)
@@ -64,7 +65,7 @@ class CommDataset(common.CommDataset):
     """Symptom: ``'list' object has no attribute 'to'`` or a TypeError of `sorted`, for identities of the wrong type.
 
     Cause: data/common.py:27 sorts training identities; evaluation/reid_evaluation.py:43 needs integers in a test.
-    Mend: a ValueError with the image, when the data set is made.
+    Mend: a UserError with the image, when the data set is made.
     """
 
     def __init__(self, img_items, transform=None, relabel=True):
@@ -77,7 +78,7 @@ def read_image(file_name: str, format: str | None = None) -> Image.Image:
     """Symptom: RGBA, LA and CMYK images get 2 or 4 channels, 1-bit and 16-bit ones a TypeError.
 
     Cause: data/common.py:40 calls data/data_utils.py:20 without a format, which then keeps the file's mode.
-    Mend: this package's reader, which gives RGB always; other formats are made from that.
+    Mend: this package's reader, which always gives RGB; other formats are converted from that.
     """
     image = importlib.import_module("fastreid_fancl.data.images").read_image(file_name)
     if format in (None, "RGB"):
@@ -103,7 +104,7 @@ class RandomAffine(torchvision.transforms.RandomAffine):
     """Symptom: INPUT.AFFINE on: ``RandomAffine.__init__() got an unexpected keyword argument 'resample'``.
 
     Cause: data/transforms/build.py:81 uses names that torchvision 0.13 removed.
-    Mend: the old names mapped to the new ones; `resample=False` meant nearest, which is the default.
+    Mend: the old names become the new ones; `resample=False` meant nearest, which is the default.
     """
 
     def __init__(self, *args, resample=False, fillcolor=0, **kwargs):

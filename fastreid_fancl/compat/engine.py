@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from fastreid.utils.params import ContiguousParams
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..files import replacing
+from ..errors import UserError
+from ..files import make_folder, replacing
 from .imports import replace, wrap
 from .logs import begin_logs, log_into
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class KeepGradients:
-    """Stands in for an optimiser's `zero_grad`: fills the gradients with zeros and never drops them."""
+    """Replaces an optimiser's `zero_grad`: it fills the gradients with zeros and never drops them."""
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.zero_grad = optimizer.zero_grad
@@ -45,7 +45,10 @@ def build_optimizer(stock, cfg, model: nn.Module, contiguous: bool = True):
     finds none, while backward goes on filling the old views.
     Mend: `zero_grad` of this optimiser writes zeros.
     """
-    optimizer, params = stock(cfg, model, contiguous)
+    try:
+        optimizer, params = stock(cfg, model, contiguous)
+    except ValueError as error:  # PyTorch checks the numbers
+        raise UserError(f"SOLVER.OPT {cfg.SOLVER.OPT} cannot use these settings: {error}.") from error
     optimizer.zero_grad = KeepGradients(optimizer)
     return optimizer, params
 
@@ -56,26 +59,29 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
 
     Cause: engine/defaults.py:218 rounds the iterations of an epoch down to 0; solver/build.py:313 divides by them,
     :328 makes a cosine of 0 epochs.
-    Mend: a ValueError with the numbers.
+    Mend: a UserError with the numbers.
     """
     solver = cfg.SOLVER
     if iters_per_epoch < 1:
-        raise ValueError(
-            f"Expected at least one batch an epoch, got fewer training images than SOLVER.IMS_PER_BATCH "
+        raise UserError(
+            f"Expected at least one batch per epoch, got fewer training images than SOLVER.IMS_PER_BATCH "
             f"{solver.IMS_PER_BATCH}: lower it."
         )
     before = max(math.ceil(solver.WARMUP_ITERS / iters_per_epoch), solver.DELAY_EPOCHS)
     if solver.SCHED == "CosineAnnealingLR" and before >= solver.MAX_EPOCH:
-        raise ValueError(
+        raise UserError(
             f"Warm-up and delay take {before} of SOLVER.MAX_EPOCH {solver.MAX_EPOCH} epochs ({iters_per_epoch} "
             "iterations each), which leaves none for CosineAnnealingLR: lower SOLVER.WARMUP_ITERS or DELAY_EPOCHS."
         )
-    return stock(cfg, optimizer, iters_per_epoch)
+    try:
+        return stock(cfg, optimizer, iters_per_epoch)
+    except ValueError as error:  # an unknown SOLVER.WARMUP_METHOD, for one
+        raise UserError(f"SOLVER.SCHED {solver.SCHED} cannot use these settings: {error}.") from error
 
 
 def write_metrics(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
     """Symptom and cause: see `EventStorage`; engine/train_loop.py:271 also copies losses on a stream that waits for
-    nothing, so that those of unfinished work can be logged.
+    nothing, so it can log losses before they are computed.
 
     Mend: the storage takes them.
     """
@@ -89,14 +95,11 @@ def without_traceback(record: logging.LogRecord) -> bool:
     """Symptom: a wrong input that shows in the middle of training is a traceback in the log before its one message.
 
     Cause: engine/train_loop.py:150 logs each exception with its traceback.
-    Mend: a filter that leaves only the message of a ValueError which this package raised; others may be mistakes of a
-    program and keep theirs.
+    Mend: a filter that leaves only the message of a `UserError`; others may be bugs and keep their traceback.
     """
     error = record.exc_info and record.exc_info[1]
-    if isinstance(error, ValueError):
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_globals["__name__"].partition(".")[0] == __package__.partition(".")[0]:
-            record.msg, record.exc_info = f"Training stopped: {error}", None
+    if isinstance(error, UserError):
+        record.msg, record.exc_info = f"Training stopped: {error}", None
     return True
 
 
@@ -108,13 +111,13 @@ class AMPTrainer(train_loop.AMPTrainer):
     """Symptom: ``AssertionError: CUDA is required`` at the first step; deprecation warnings at each.
 
     Cause: engine/train_loop.py:325-346 uses torch.cuda.amp.
-    Mend: torch.amp; a ValueError when the model is not on a GPU.
+    Mend: torch.amp; a UserError when the model is not on a GPU.
     """
 
     def __init__(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
         device = next(model.parameters()).device
         if device.type != "cuda":
-            raise ValueError(f"SOLVER.AMP needs a GPU, the model is on {device}: use SOLVER.AMP.ENABLED False.")
+            raise UserError(f"SOLVER.AMP needs a GPU, the model is on {device}: use SOLVER.AMP.ENABLED False.")
         super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler or torch.amp.GradScaler("cuda"))
 
     def run_step(self) -> None:
@@ -138,7 +141,7 @@ class DataParallel(DistributedDataParallel):
     on several GPUs waits for the one before.
 
     Cause: engine/defaults.py:211 always names a GPU, to which PyTorch then copies each batch and waits for it.
-    Mend: it names none; `compat.model.own_batch` copies the batch without waiting.
+    Mend: no GPU is named; `compat.model.own_batch` copies the batch without waiting.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs):
@@ -149,15 +152,15 @@ defaults.DistributedDataParallel = DataParallel
 
 
 def stateful(trainer: train_loop.TrainerBase) -> dict:
-    """Whatever besides model, optimiser and schedules a resumed run needs: hooks with a state, and the AMP scaler.
+    """The state besides model, optimiser and schedules that a resumed run needs: hooks with a state, the AMP scaler.
 
     Returns:
         Name -> object with `state_dict` and `load_state_dict`, for `trainer.checkpointer.checkpointables`.
     """
-    found = {type(hook).__name__: hook for hook in trainer._hooks if hasattr(hook, "load_state_dict")}
+    states = {type(hook).__name__: hook for hook in trainer._hooks if hasattr(hook, "load_state_dict")}
     if trainer.grad_scaler is not None:
-        found["grad_scaler"] = trainer.grad_scaler
-    return found
+        states["grad_scaler"] = trainer.grad_scaler
+    return states
 
 
 @replace(defaults.DefaultTrainer)
@@ -169,9 +172,9 @@ class DefaultTrainer(defaults.DefaultTrainer):
     Cause: engine/defaults.py:223 saves neither, :350 expects an evaluation; engine/train_loop.py:199 sets the
     iteration of the storage only in `before_step`, so that those scalars get one that is already written;
     engine/defaults.py:313 writes after the checkpoint, from which a resumed run begins the next epoch.
-    Mend: `stateful` joins the checkpoint, a finished run is evaluated again, the iteration is set in time, and the
-    checkpoint comes last: what was written without one is taken out by `compat.hooks.rewind`. The last losses of an
-    epoch are looked at before anything is written or saved.
+    Mend: the checkpoint contains `stateful`, a finished run is evaluated again, and the iteration is set in time. The
+    checkpoint comes last; `compat.hooks.rewind` removes lines that were written without one. The last losses of an
+    epoch are checked before anything is written or saved.
     """
 
     def __init__(self, cfg):
@@ -191,7 +194,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
 
     def train(self):
         if self.start_epoch >= self.max_epoch:
-            logger.info(f"Training has finished its {self.max_epoch} epochs before; evaluating its weights")
+            logger.info(f"Training had finished its {self.max_epoch} epochs before; evaluating its weights")
             self._last_eval_results = self.test(self.cfg, self.model)
         return super().train()
 
@@ -200,7 +203,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
         """Symptom: a start that fails has written over the config.yaml of the run that its folder holds.
 
         Cause: engine/defaults.py:485 writes it, straight onto its name, as soon as the identities are counted.
-        Mend: only the number is set; `write_config` writes.
+        Mend: only the number is set; `write_config` writes the file.
         """
         cfg, frozen = cfg.clone(), cfg.is_frozen()
         cfg.defrost()
@@ -224,12 +227,12 @@ def default_setup(cfg, args) -> None:
 
 
 def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lambda: None) -> None:
-    """Write the configuration into OUTPUT_DIR, config_eval.yaml of an evaluation and else config.yaml.
+    """Write the configuration into OUTPUT_DIR: config_eval.yaml for an evaluation, otherwise config.yaml.
 
-    `before` is called when it has been written and does not have its name yet.
+    `before` is called when the file has been written and has only its temporary name.
     """
     if cfg.OUTPUT_DIR and comm.is_main_process():
-        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        make_folder(cfg.OUTPUT_DIR)
         path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
         with replacing(path) as temporary:
             Path(temporary).write_text(cfg.dump(), encoding="utf-8")
@@ -237,7 +240,7 @@ def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lam
 
 
 def set_up_logs(cfg, args) -> None:
-    """The rest of `default_setup`: logs, what they begin with, seeds. `begin_logs` then opens the log's file."""
+    """The rest of `default_setup`: logs with their first lines, and seeds. `begin_logs` then opens the log file."""
     rank = comm.get_rank()
     log_into(cfg.OUTPUT_DIR)
     logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")

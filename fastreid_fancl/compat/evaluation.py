@@ -11,24 +11,25 @@ from fastreid.evaluation import query_expansion, rank, reid_evaluation
 from fastreid.utils import compute_dist
 from torch import Tensor
 
+from ..errors import UserError
 from .imports import AbsentFaiss, replace, wrap
 
 logger = logging.getLogger(__name__)
 
-# Elements of a block of the distance matrix that is sorted at once.
+# The most elements of the distance matrix to sort at once.
 BLOCK = 1 << 22
 
-# What `each_query` yields, innermost block last; fast-reid's evaluator keeps only the means of the rankings.
+# The lists that `each_query` yields, innermost block last; fast-reid's evaluator keeps only means.
 _open_blocks: list[list["Ranking"]] = []
 
 
 class Ranking(NamedTuple):
-    """What a search found for each query; where the gallery has no match, infinity and NaN.
+    """The scores of a search for each query; infinity and NaN if the gallery has no match.
 
     Attributes:
         first: (Q,) rank of the first match, from 1.
         precision: (Q,) average precision.
-        penalty: (Q,) inverse negative penalty: matches over the rank of the last one.
+        penalty: (Q,) inverse negative penalty: number of matches / rank of the last match.
     """
 
     first: np.ndarray
@@ -38,11 +39,11 @@ class Ranking(NamedTuple):
 
 @contextmanager
 def each_query() -> Iterator[list[Ranking]]:
-    """Yield a list that gets the `Ranking` of every search that `evaluate_rank` scores in the block."""
-    found: list[Ranking] = []
-    _open_blocks.append(found)
+    """Yield a list; `evaluate_rank` appends the `Ranking` of every search that it scores within the block."""
+    rankings: list[Ranking] = []
+    _open_blocks.append(rankings)
     try:
-        yield found
+        yield rankings
     finally:
         _open_blocks.pop()
 
@@ -66,37 +67,37 @@ def evaluate_rank(
     numbers left from the query before) with fewer than 50, an AssertionError without advice where no query matches.
 
     Cause: evaluation/reid_evaluation.py:112, evaluation/rank.py:138-156, rank_cylib/rank_cy.pyx.
-    Mend: the same numbers from `market1501`, ranks beyond the gallery counted as found; errors with the cure.
+    Mend: `market1501` gives the same numbers; ranks beyond the gallery count as matched; errors name the cure.
 
     Raises:
-        ValueError: without queries or gallery, with a distance that is no number, or without any query that matches.
+        UserError: without queries or gallery, on distances that are not finite, or if no query has a match.
     """
     if use_metric_cuhk03:
         return stock(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
     num_query, num_gallery = distmat.shape
     if num_query == 0 or num_gallery == 0:
-        raise ValueError(f"Expected queries and gallery images, got {num_query} and {num_gallery}: check the split.")
+        raise UserError(f"Expected queries and gallery images, got {num_query} and {num_gallery}: check the split.")
     if not np.isfinite(distmat).all():
-        raise ValueError("Expected finite distances, got NaN or infinity: the model's weights have diverged.")
+        raise UserError("Expected finite distances, got NaN or infinity: the model's weights have diverged.")
     ranking = market1501(distmat, q_pids, g_pids, q_camids, g_camids)
     for block in _open_blocks:
         block.append(ranking)
     first, precisions, penalties = (values[np.isfinite(ranking.first)] for values in ranking)
     if len(precisions) == 0:
         shared = np.isin(q_pids, g_pids).sum()
-        raise ValueError(
+        raise UserError(
             f"No query has a match in the gallery: {shared} of {num_query} query identities are there, but images of "
             "the query's own camera do not count. Where no cameras are known, give queries camera 0 and gallery 1."
         )
     if len(precisions) < num_query:
         lost = num_query - len(precisions)
         logger.warning(f"{lost} of {num_query} queries have no match in the gallery and do not count.")
-    found = first[:, None] <= np.arange(1, max_rank + 1)
-    return found.sum(axis=0).astype(np.float32) / np.float32(len(found)), precisions, penalties
+    matched = first[:, None] <= np.arange(1, max_rank + 1)
+    return matched.sum(axis=0).astype(np.float32) / np.float32(len(matched)), precisions, penalties
 
 
 def market1501(distances, q_pids, g_pids, q_camids, g_camids) -> Ranking:
-    """The Market-1501 protocol: gallery images of the query's identity and camera are left out.
+    """Rank by the Market-1501 protocol, which leaves out gallery images of the query's identity and camera.
 
     Args:
         distances: (Q, G).
@@ -131,8 +132,8 @@ class TorchIndex:
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, D) -> squared distances (N, k) and indices (N, k), nearest first."""
         blocks = torch.from_numpy(queries).split(max(1, BLOCK // len(self.features)))
-        found = [torch.cdist(block, self.features).square().topk(k, largest=False) for block in blocks]
-        return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
+        nearest = [torch.cdist(block, self.features).square().topk(k, largest=False) for block in blocks]
+        return torch.cat([f.values for f in nearest]).numpy(), torch.cat([f.indices for f in nearest]).numpy()
 
 
 if isinstance(compute_dist.faiss, AbsentFaiss):

@@ -1,4 +1,4 @@
-"""The training hooks and writers: when to evaluate, write and save."""
+"""fast-reid's hooks and writers: when a training evaluates, writes metrics and saves checkpoints."""
 
 import contextlib
 import functools
@@ -12,6 +12,7 @@ import torch
 from fastreid.engine import hooks
 from fastreid.utils import comm, events
 
+from ..errors import UserError
 from ..files import explained, replacing
 from .imports import replace
 
@@ -26,7 +27,7 @@ class EvalHook(hooks.EvalHook):
     a failure in the last epoch; resuming a finished run: ``'DefaultTrainer' object has no attribute 'epoch'``.
 
     Cause: engine/hooks.py:376-383 evaluates last in `after_train`, which also runs after a failure.
-    Mend: every `period` epochs and after the last one, always in `after_epoch`; period 0 or less: only the last.
+    Mend: it evaluates every `period` epochs and after the last one, in `after_epoch`; period 0 or less: only then.
     """
 
     def after_epoch(self) -> None:
@@ -41,18 +42,18 @@ class EvalHook(hooks.EvalHook):
 @replace(hooks.LayerFreeze)
 class LayerFreeze(hooks.LayerFreeze):
     """Symptom: BatchNorm statistics of MODEL.FREEZE_LAYERS move after the first evaluation; a resumed run freezes them
-    anew for SOLVER.FREEZE_ITERS; a misspelt layer trains.
+    for SOLVER.FREEZE_ITERS again; a misspelt layer trains.
 
     Cause: engine/hooks.py:486 puts them into evaluation mode once, and each evaluation ends in `model.train()`;
     solver/build.py:131 counts the steps of the process, not of the run; engine/hooks.py:481 only logs unknown names.
-    Mend: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a ValueError.
+    Mend: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a UserError.
     """
 
     def before_train(self) -> None:
         known = [name for name, _ in self.model.named_children()]
         unknown = [name for name in self.freeze_layers if name not in known]
         if unknown:
-            raise ValueError(f"Expected MODEL.FREEZE_LAYERS to be of {', '.join(known)}; got {', '.join(unknown)}.")
+            raise UserError(f"Expected MODEL.FREEZE_LAYERS to be of {', '.join(known)}; got {', '.join(unknown)}.")
 
     def before_step(self) -> None:
         super().before_step()
@@ -71,12 +72,12 @@ class EventStorage(events.EventStorage):
 
     Cause: engine/train_loop.py:272 and modeling/losses/cross_entroy_loss.py:28 make numbers of losses and accuracy,
     train_loop.py:277 gathers the losses, :294 raises FloatingPointError.
-    Mend: losses and accuracy stay on their device until `settle`, for several steps at once, and then get the
-    iteration at which they were put; a ValueError with the cure.
+    Mend: losses and accuracy stay on their device until `settle`, which reads several steps at once and records the
+    iteration of each; a diverging loss is a UserError with the cure.
 
     Symptom: the losses in metrics.json of a resumed run differ from those of a run that was never stopped.
     Cause: utils/events.py:436 smooths over values of the epochs before, which a resumed run does not have.
-    Mend: the median is over values of the epoch that `begin_epoch` began.
+    Mend: the median is over values of the epoch that began with `begin_epoch`.
     """
 
     def __init__(self, start_iter: int = 0):
@@ -86,34 +87,34 @@ class EventStorage(events.EventStorage):
         self._steps: list[tuple[int, dict[str, torch.Tensor], float]] = []
 
     def begin_epoch(self, iteration: int) -> None:
-        """What is put from now on is of an epoch that begins at this iteration."""
+        """Begin an epoch at this iteration; later values belong to it."""
         self.iter = self._first_iter = iteration
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """As the stock one, over values of this epoch; of a name that has none the latest value."""
-        found = {}
+        """As fast-reid's, over values of this epoch; a name without any gives its latest value."""
+        losses = {}
         for name, (value, iteration) in self.latest().items():
             if self.smoothing_hints()[name] and iteration >= self._first_iter:
                 values = [put for put, at in self.history(name).values()[-window_size:] if at >= self._first_iter]
                 value = float(np.median(values))
-            found[name] = value, iteration
-        return found
+            losses[name] = value, iteration
+        return losses
 
     def put_later(self, name: str, value: torch.Tensor) -> None:
-        """As `put_scalar`, of this process, for a tensor of one element."""
+        """`put_scalar` for a tensor of one element, read later; for this process only."""
         self._later.append((self.iter, name, value.detach()))
 
     def put_step(self, losses: dict[str, torch.Tensor], data_time: float) -> None:
-        """Take the losses of a step, scalars, and the seconds that its batch took; settle every STEPS_TOGETHER."""
+        """Record a step's losses (scalars) and the seconds that its batch took; settle every STEPS_TOGETHER steps."""
         self._steps.append((self.iter, {name: loss.detach() for name, loss in losses.items()}, data_time))
         if (self.iter + 1) % STEPS_TOGETHER == 0:
             self.settle()
 
     def settle(self) -> None:
-        """Put what waits; all processes call it at the same iteration, and get the losses of all.
+        """Put the recorded values; all processes call it at the same iteration and get the losses of all.
 
         Raises:
-            ValueError: on a loss that is infinite or not a number, with the first iteration of one; on all processes.
+            UserError: on all processes, if a loss is infinite or not a number; it names the first such iteration.
         """
         now, later, steps = self.iter, self._later, self._steps
         self._later, self._steps = [], []
@@ -126,11 +127,11 @@ class EventStorage(events.EventStorage):
         self.iter = now
 
     def _put_losses(self, data_times: tuple[float], losses: tuple[dict[str, float]]) -> None:
-        """Of each process; their means are put, and the longest time."""
+        """Put the mean of each loss over the processes, and the longest time."""
         means = {name: np.mean([own[name] for own in losses]) for name in losses[0]}
         total = sum(means.values())
         if not np.isfinite(total):
-            raise ValueError(
+            raise UserError(
                 f"Loss became infinite or NaN at iteration={self.iter}!\nloss_dict = {means}\n"
                 "Lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS."
             )
@@ -145,14 +146,14 @@ class PeriodicWriter(hooks.PeriodicWriter):
 
     Cause: engine/hooks.py:175 writes the last iteration before `after_epoch` evaluates, and utils/events.py:105 and
     :147 write no iteration twice; utils/events.py:92 appends to what there is.
-    Mend: an epoch's last iteration is written after its evaluation. Before training, metrics.json loses the lines
-    that the run is about to write again; a new run moves an older one's file to metrics.previous.json. A period at
-    which no losses have come to the storage (`EventStorage.put_step`) is refused.
+    Mend: an epoch's last iteration is written after its evaluation. Before training, the lines that the run will write
+    again are removed from metrics.json; a new run moves an older file to metrics.previous.json. A period at which the
+    storage has no losses yet (`EventStorage.put_step`) is refused.
     """
 
     def __init__(self, writers: list[events.EventWriter], period: int = STEPS_TOGETHER):
         if period % STEPS_TOGETHER:
-            raise ValueError(f"Expected to write at a multiple of {STEPS_TOGETHER} iterations, got {period}.")
+            raise UserError(f"Expected to write at a multiple of {STEPS_TOGETHER} iterations, got {period}.")
         super().__init__(writers, period)
 
     def before_train(self) -> None:
@@ -172,13 +173,13 @@ class PeriodicWriter(hooks.PeriodicWriter):
 
     def after_train(self) -> None:
         for writer in self._writers:
-            with contextlib.suppress(OSError):  # of what a full disk did not take, which has been said
+            with contextlib.suppress(OSError):  # the lines that a full disk did not take; the error has been reported
                 writer.close()
 
 
 @replace(events.JSONWriter)
 class JSONWriter(events.JSONWriter):
-    """See `PeriodicWriter`: opens its file when it is first needed."""
+    """See `PeriodicWriter`; the file is opened when it is first needed."""
 
     def __init__(self, json_file: str, window_size: int = 20):
         self.path, self._window_size, self._last_write = json_file, window_size, -1
@@ -188,7 +189,7 @@ class JSONWriter(events.JSONWriter):
         return open(self.path, "a")  # noqa: SIM115 (`close` closes it)
 
     def write(self) -> None:
-        if not os.path.exists(self.path):  # removed while the run went on: lines would go nowhere
+        if not os.path.exists(self.path):  # removed while the run went on: its lines would be lost
             self.close()
         super().write()
 
@@ -200,11 +201,11 @@ class JSONWriter(events.JSONWriter):
 
 @replace(events.TensorboardXWriter)
 class TensorboardXWriter(events.TensorboardXWriter):
-    """See `PeriodicWriter`: opens its file when it is first needed."""
+    """See `PeriodicWriter`; the file is opened when it is first needed."""
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs):
         self.path, self._window_size, self._last_write = os.path.join(log_dir, "events"), window_size, -1
-        from torch.utils.tensorboard import SummaryWriter  # late, as in the stock one: it takes seconds
+        from torch.utils.tensorboard import SummaryWriter  # late, as in fast-reid: the import takes seconds
 
         self._open = functools.partial(SummaryWriter, log_dir, **kwargs)
 
@@ -232,15 +233,15 @@ def rewind(writer: events.JSONWriter, start_iter: int) -> None:
     else:
         with replacing(path) as temporary:
             Path(temporary).write_text("".join(kept), encoding="utf-8", errors="surrogateescape", newline="")
-    logger.info(f"{path}: {len(lines) - len(kept)} lines of an earlier run from iteration {start_iter} taken out")
+    logger.info(f"{path}: {len(lines) - len(kept)} lines of an earlier run from iteration {start_iter} removed")
 
 
 def _iteration(line: str) -> float:
     try:
-        found = json.loads(line)["iteration"]
+        iteration = json.loads(line)["iteration"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
-    return found if isinstance(found, int) else float("inf")
+    return iteration if isinstance(iteration, int) else float("inf")
 
 
 @replace(hooks.PeriodicCheckpointer)
@@ -248,10 +249,10 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """Symptom: a resumed run may replace model_best by a worse model; so may an epoch that was not evaluated, with an
     earlier one's metric; CHECKPOINT_PERIOD 0: ZeroDivisionError; an IndexError with no test set.
 
-    Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of none,
-    :210 the latest metric, whenever that was.
-    Mend: the best metric is state (`compat.stateful` saves it); period 0 or less saves only the last epoch; an epoch
-    that was not evaluated has the metric -1, with which none is the best.
+    Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of no
+    results, :210 the latest metric of any epoch.
+    Mend: the best metric is state, which `compat.stateful` saves; period 0 or less saves only the last epoch; an epoch
+    without an evaluation has the metric -1, which is never the best.
     """
 
     def before_train(self) -> None:

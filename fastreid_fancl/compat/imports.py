@@ -1,4 +1,4 @@
-"""What must be in place before `import fastreid` succeeds, and the two decorators that the other mends use."""
+"""The mends that `import fastreid` needs, and the two decorators that the other mends use."""
 
 import collections
 import collections.abc
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Every module that holds a name which a mend replaces, also those that fast-reid imports late, inside functions.
+# All modules with a name that a mend replaces, including those that fast-reid imports late, inside functions.
 _FASTREID_MODULES = (
     "fastreid.engine",
     "fastreid.data.build",
@@ -32,7 +32,7 @@ def prepare_imports() -> None:
     stub = stand_in_for_faiss()
     try:
         with warnings.catch_warnings():
-            # compat.evaluation brings its own fast ranking, so the lack of the compiled one is no news.
+            # compat.evaluation has its own fast ranking, so nobody needs to know that the compiled one is missing.
             warnings.filterwarnings("ignore", message="Cython (rank|roc) evaluation")
             for name in _FASTREID_MODULES:
                 importlib.import_module(name)
@@ -74,7 +74,7 @@ def add_numpy_bool() -> None:
 
 
 class AbsentFaiss(types.ModuleType):
-    """Holds the names of faiss that fast-reid reads while it is imported; any other use says what to install."""
+    """Has the names of faiss that fast-reid reads during its import; any other use raises an error with the cure."""
 
     METRIC_L2 = 1
 
@@ -85,7 +85,7 @@ class AbsentFaiss(types.ModuleType):
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ImportError(f"faiss.{name} was asked for, but faiss is not installed: install faiss-cpu or faiss-gpu.")
+        raise ImportError(f"faiss.{name} is needed, but faiss is not installed: install faiss-cpu or faiss-gpu.")
 
 
 def stand_in_for_faiss() -> AbsentFaiss | None:

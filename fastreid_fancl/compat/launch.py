@@ -1,4 +1,4 @@
-"""Several processes: NCCL on GPUs, gloo on the CPU."""
+"""Runs on several processes, which communicate by NCCL on GPUs and by gloo on the CPU."""
 
 import datetime
 import functools
@@ -12,33 +12,31 @@ import torch.distributed as dist
 from fastreid.utils import comm
 from torch.multiprocessing import ProcessRaisedException
 
+from ..errors import UserError
 from ..logs import log_once
+from ..machine import available_cores
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
 
-# `fastreid.engine.launch` is the function of this name; its module is only found here.
+# `fastreid.engine.launch` is a function; only this dictionary has the module of the same name.
 stock = sys.modules["fastreid.engine.launch"]
 
 BACKEND = "FASTREID_FANCL_BACKEND"
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=3)
 SHARED_STORE = (
-    "Processes that torchrun starts again may look for those that died and never meet: start it with "
+    "Processes that torchrun restarts may wait for ever for those that died: start torchrun with "
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment and --rdzv-backend c10d."
 )
 
 
 def choose_backend(device: str) -> None:
-    """Choose, before `launch`, what the processes talk with: gloo when MODEL.DEVICE is the CPU, otherwise NCCL."""
+    """Choose the backend before `launch`: gloo if MODEL.DEVICE is the CPU, otherwise NCCL."""
     os.environ[BACKEND] = "gloo" if torch.device(device).type == "cpu" else "nccl"
 
 
-class WrongInputError(ValueError):
-    """A ValueError on its way from a process to the one that launched it, recognised there by its name."""
-
-
 def torchrun_processes() -> int:
-    """The processes of the job that torchrun started this one for; 0 outside torchrun."""
+    """The number of processes of the torchrun job that this process belongs to; 0 outside torchrun."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
@@ -49,24 +47,24 @@ def launch(
     """Symptom: with several processes a wrong input ends in the traceback of a traceback.
 
     Cause: engine/launch.py:60; torch.multiprocessing turns every error into a ProcessRaisedException.
-    Mend: a ValueError of a process is the same ValueError here.
+    Mend: a UserError of a process is raised here with its message alone.
 
     Symptom: under torchrun each of its processes trains alone.
     Cause: engine/launch.py spawns processes of its own or none.
-    Mend: a process that torchrun has started is one of the job's, whatever the other arguments say. Its shared store
-    keeps the addresses of processes that died, and whether those of the next round read them is chance: say so.
+    Mend: a process that torchrun started joins its job, whatever the other arguments say. A warning, as torchrun's
+    shared store keeps the addresses of dead processes, which those of the next round may read by chance.
     """
     if num_machines > 1 and dist_url in (None, "auto"):
-        raise ValueError(
+        raise UserError(
             "Several machines need --dist-url tcp://HOST:PORT, equal on all: the name and a free port of the first one."
         )
     if not 0 <= machine_rank < num_machines:
-        raise ValueError(
+        raise UserError(
             f"Expected --machine-rank from 0 to {num_machines - 1} for --num-machines {num_machines}, got "
             f"{machine_rank}."
         )
     if num_machines > 1 and "://" not in dist_url:
-        raise ValueError(f"Expected --dist-url tcp://HOST:PORT, got {dist_url}.")
+        raise UserError(f"Expected --dist-url tcp://HOST:PORT, got {dist_url}.")
     if torchrun_processes():
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ["TORCHELASTIC_MAX_RESTARTS"] != "0":
             log_once(logger, logging.WARNING, SHARED_STORE)
@@ -78,10 +76,10 @@ def launch(
     try:
         stock_launch(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
     except ProcessRaisedException as error:
-        _, name, message = str(error).rpartition(f"{WrongInputError.__name__}: ")
+        _, name, message = str(error).rpartition(f"{UserError.__name__}: ")
         if not name:
             raise
-        raise ValueError(message.strip()) from error
+        raise UserError(message.strip()) from error
 
 
 def distributed_worker(
@@ -90,26 +88,29 @@ def distributed_worker(
     """Symptom: ``AssertionError: cuda is not available`` with --num-gpus 2 on the CPU; warnings when a job ends.
 
     Cause: engine/launch.py:74-103 knows NCCL only and leaves the process group open.
-    Mend: the backend of `choose_backend` (without it, NCCL where there is a GPU), as many PyTorch threads as fall to
-    one process, and the group closed at the end. It stands in a module, so that spawned processes find it, and with
-    it every other mend, before they unpickle `main_func`.
+    Mend: the backend of `choose_backend` (by default NCCL if there is a GPU), an equal share of threads for each
+    process, and the group closed at the end. It is a function of a module, so that spawned processes import it, and
+    with it every other mend, before they unpickle `main_func`.
 
     Symptom: a ranking or clustering that takes the main process over ten minutes (NCCL; gloo 30) ends the others.
     Cause: they wait for it by operations with PyTorch's default timeout.
-    Mend: PATIENCE. A process that dies is noticed without it, by whoever started it.
+    Mend: COLLECTIVE_TIMEOUT. The launching process notices one that dies without it.
     """
     backend = os.environ.get(BACKEND) or ("nccl" if torch.cuda.is_available() else "gloo")
     if backend == "nccl":
         if num_gpus_per_machine > torch.cuda.device_count():
-            raise WrongInputError(
-                f"Expected at least {num_gpus_per_machine} GPUs, found {torch.cuda.device_count()}: lower --num-gpus, "
+            raise UserError(
+                f"Expected at least {num_gpus_per_machine} GPUs, got {torch.cuda.device_count()}: lower --num-gpus, "
                 "or use MODEL.DEVICE cpu."
             )
         torch.cuda.set_device(local_rank)
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_gpus_per_machine))
+        torch.set_num_threads(max(1, available_cores() // num_gpus_per_machine))
     rank = machine_rank * num_gpus_per_machine + local_rank
-    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank, timeout=COLLECTIVE_TIMEOUT)
+    try:
+        dist.init_process_group(backend, dist_url, COLLECTIVE_TIMEOUT, world_size, rank)
+    except ValueError as error:  # an address without a port, for one
+        raise UserError(f"--dist-url {dist_url} cannot be used: {error}.") from error
     comm.synchronize()
     for machine in range(world_size // num_gpus_per_machine):
         first = machine * num_gpus_per_machine
@@ -118,8 +119,8 @@ def distributed_worker(
             comm._LOCAL_PROCESS_GROUP = group
     try:
         main_func(*args)
-    except ValueError as error:
-        raise WrongInputError(str(error)) from error
+    except UserError as error:  # subclasses, too: the launching process recognises it by its name
+        raise UserError(str(error)) from error
     # Only after success: beside a failed process, closing would wait for it.
     comm.synchronize()
     dist.destroy_process_group()
@@ -129,7 +130,7 @@ def distributed_worker(
 
 @functools.lru_cache
 def gloo_group() -> dist.ProcessGroup:
-    """All processes by gloo, as the stock one, with PATIENCE."""
+    """The gloo group of all processes, as fast-reid's, but with COLLECTIVE_TIMEOUT."""
     if dist.get_backend() == "gloo":
         return dist.group.WORLD
     return dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)

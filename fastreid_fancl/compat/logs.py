@@ -1,4 +1,4 @@
-"""Where log lines go: what a person needs to the console, everything to log.txt once the run has begun."""
+"""Logs: the console gets what a person needs, log.txt gets everything once the run has begun."""
 
 import functools
 import logging
@@ -9,8 +9,8 @@ from pathlib import Path
 from fastreid.utils import comm
 from fastreid.utils import logger as fastreid_logger
 
+from ..escape import coloured
 from ..progress import beside_bars
-from ..runs.escape import coloured
 from .imports import wrap
 
 LOGGERS = ("fastreid", "fastreid_fancl")
@@ -34,16 +34,16 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
     """Symptom: with two trainers in one process every line appears twice, and in the first one's log file too.
 
     Cause: utils/logger.py:34 adds handlers for each new output and removes none.
-    Mend: the handlers of the call before are removed first.
+    Mend: the handlers of the previous call are removed first.
 
     Symptom: the few lines that matter are lost among hundreds of settings; names of files can move the cursor.
-    Cause: utils/logger.py:50 sends everything to the console, as it is.
+    Cause: utils/logger.py:50 sends everything to the console, unescaped.
     Mend: `for_a_person` decides, and the rest comes as `coloured`, beside the bars of `progress`.
     """
     log = logging.getLogger(name)
     for handler in log.handlers[:]:
         log.removeHandler(handler)
-    # Past its cache, so that a second call with the same output adds its handlers again.
+    # Without its cache, so that a second call with the same output adds its handlers again.
     log = stock.__wrapped__(output, distributed_rank, color=color, name=name, abbrev_name=abbrev_name)
     for handler in log.handlers:
         handler.setFormatter(Safe(handler.formatter))
@@ -68,7 +68,7 @@ def emit_beside_bars(emit: Callable[[logging.LogRecord], None], record: logging.
 
 
 class Safe(logging.Formatter):
-    """Another formatter's lines, as `coloured`."""
+    """Formats as another formatter does, and escapes the lines by `coloured`."""
 
     def __init__(self, stock: logging.Formatter):
         super().__init__()
@@ -79,9 +79,9 @@ class Safe(logging.Formatter):
 
 
 class LogFile(logging.FileHandler):
-    """A log file that is opened by `begin` and gets what came before then; without it nothing is written at all.
+    """A log file that `begin` opens; it then gets the earlier lines, too. Without `begin` no file is written.
 
-    A full disk costs lines of the log, and not the run.
+    On a full disk the log loses lines, but the run goes on.
     """
 
     def __init__(self, path: Path):
@@ -96,7 +96,7 @@ class LogFile(logging.FileHandler):
             self.held.append(record)
 
     def begin(self) -> None:
-        """Open the file and write what came before."""
+        """Open the file and write the earlier lines."""
         held, self.held = self.held or [], None
         for record in held:
             self.handle(record)
@@ -106,7 +106,7 @@ class LogFile(logging.FileHandler):
 
 
 def log_into(folder: str) -> None:
-    """Log to the console on the first process and, from `begin_logs` on, into log.txt of a folder on each."""
+    """Log to the console on the first process, and on all processes to log.txt of a folder after `begin_logs`."""
     rank = comm.get_rank()
     file = LogFile(Path(folder, "log.txt" + f".rank{rank}" * bool(rank))) if folder else None
     for name in LOGGERS:

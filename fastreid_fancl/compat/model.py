@@ -1,4 +1,4 @@
-"""What surrounds a model's forward pass."""
+"""Building models, their forward pass, and the losses of supervised methods."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ from fastreid.modeling.meta_arch import build as meta_arch_build
 from fastreid.utils import events
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .imports import replace, wrap
 
 
@@ -18,13 +19,13 @@ def build_model(stock, cfg) -> nn.Module:
     """Symptom: TEST.FLIP is wrong (the flipped copy is normalised twice); DefaultPredictor and model(x) change x.
 
     Cause: modeling/meta_arch/baseline.py:130 and mgn.py normalise in place; evaluation/evaluator.py:120 reuses it.
-    Mend: a hook hands the model its own copy of the batch, on the model's device, which is also how batches of
-    compat.data's loader reach the GPU. "Found no NVIDIA driver" becomes a ValueError with the cure. A GPU with
+    Mend: a hook gives the model its own copy of the batch on the model's device; batches of compat.data's loader
+    reach the GPU in this way, too. "Found no NVIDIA driver" becomes a UserError with the cure. A GPU with
     a number becomes the current one: streams and memory statistics are those of that one.
     """
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch sees no CUDA device: use cpu.")
+        raise UserError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch sees no CUDA device: use cpu.")
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)
     model = stock(cfg)
@@ -33,7 +34,7 @@ def build_model(stock, cfg) -> nn.Module:
 
 
 def own_batch(model: nn.Module, inputs: tuple) -> tuple:
-    """Forward pre-hook: a batch (dict or tensor) as a copy on the model's device; other arguments as they are."""
+    """Forward pre-hook: copy a batch (dict or tensor) to the model's device; other arguments stay unchanged."""
     if not inputs:
         return inputs
     device = getattr(model, "device", None) or next(model.parameters()).device
@@ -50,7 +51,7 @@ def forward(self, batched_inputs: dict[str, Tensor]) -> dict[str, Tensor] | Tens
     """Symptom: every supervised step waits for the GPU.
 
     Cause: modeling/meta_arch/baseline.py:110 asks on the host whether the targets' sum is negative, to make them zeros.
-    Mend: they are multiplied by the answer.
+    Mend: the targets are multiplied by the answer, on the device.
     """
     features = self.backbone(self.preprocess_image(batched_inputs))
     if not self.training:
@@ -69,11 +70,11 @@ def cross_entropy_loss(pred_class_outputs: Tensor, gt_classes: Tensor, eps: floa
 
     Cause: modeling/losses/cross_entroy_loss.py:44 smooths over the other classes; :50 counts on the host the images
     whose loss is not zero, :39 indexes by numbers of the host.
-    Mend: a ValueError that says so; the same sums on the device.
+    Mend: a UserError that says so; the same sums on the device.
     """
     classes = pred_class_outputs.size(1)
     if classes < 2:
-        raise ValueError(f"CrossEntropyLoss needs at least 2 training identities, got {classes}: add identities.")
+        raise UserError(f"CrossEntropyLoss needs at least 2 training identities, got {classes}: add identities.")
     own, log_probs = gt_classes[:, None], pred_class_outputs.log_softmax(1)
     with torch.no_grad():
         smoothing = eps if eps >= 0 else alpha * pred_class_outputs.softmax(1).gather(1, own)
@@ -87,7 +88,7 @@ def accuracy_storage() -> SimpleNamespace:
     step waits for the GPU.
 
     Cause: modeling/losses/cross_entroy_loss.py:27 logs the accuracy.
-    Mend: it is put by `EventStorage.put_later`, outside a trainer in a storage that nobody keeps.
+    Mend: `EventStorage.put_later` records it; outside a trainer it goes into a storage that is thrown away.
     """
     storage = events._CURRENT_STORAGE_STACK[-1] if events._CURRENT_STORAGE_STACK else events.EventStorage()
     return SimpleNamespace(put_scalar=storage.put_later)

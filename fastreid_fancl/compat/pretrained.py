@@ -1,4 +1,4 @@
-"""ImageNet weights: where they are downloaded, with errors that say where to put the file."""
+"""ImageNet weights: downloads, with errors that say where to put the file by hand."""
 
 import logging
 import os
@@ -12,12 +12,13 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .. import weights
+from ..errors import UserError
 from ..locks import exclusive_lock
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
 
-# Name in `model_urls` by backbone, as the stock builders compose it.
+# The key of `model_urls` for each backbone, as fast-reid's builders compose it.
 URL_KEYS = {
     "build_resnet_backbone": "{se}{ibn}{depth}",
     "build_waveblock_resnet_backbone": "{se}{ibn}{depth}",
@@ -36,8 +37,8 @@ def build_backbone(stock, cfg) -> nn.Module:
 
     Cause: each backbone has its own loader (modeling/backbones/resnet.py:248, :339, ...), which imports gdown even
     when the file is there, runs `torch.load` unsafely before PyTorch 2.6 and takes a file of which nothing fits.
-    Mend: the backbone is built without weights and `weights.load_backbone` fills it. Non-local blocks start fresh from
-    a plain ResNet. An unknown DEPTH or NORM is a ValueError.
+    Mend: the backbone is built without weights and `weights.load_backbone` fills it. Non-local blocks, which a
+    plain ResNet lacks, start from random weights. An unknown DEPTH or NORM is a UserError.
     """
     options = cfg.MODEL.BACKBONE
     if not options.PRETRAIN:
@@ -66,14 +67,14 @@ def _build(stock, cfg) -> nn.Module:
         name = next((name for name in ("DEPTH", "NORM") if error.args == (options[name],)), None)
         if name is None:
             raise
-        raise ValueError(f"MODEL.BACKBONE.{name} {options[name]!r} is unknown to {options.NAME}.") from error
+        raise UserError(f"MODEL.BACKBONE.{name} {options[name]!r} is unknown to {options.NAME}.") from error
     nonlocal_blocks = tuple(name for name, _ in backbone.named_children() if name.startswith("NL_"))
     backbone.fresh_parts = (*getattr(backbone, "fresh_parts", ()), *nonlocal_blocks)
     return backbone
 
 
 def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights of a vision transformer for images of another size, with filters instead of matrices of patches."""
+    """Convert a vision transformer's weights to another image size, and its patch matrix to convolution filters."""
     weights, state = dict(weights), backbone.state_dict()
     places, patches = weights["pos_embed"], weights["patch_embed.proj.weight"]
     if "dist_token" in weights:
@@ -86,7 +87,7 @@ def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str,
 
 
 def _cached_weights(cfg) -> str:
-    """Path of the downloaded ImageNet weights of the configured backbone; downloads them when they are not there."""
+    """The path of the configured backbone's ImageNet weights, which are downloaded unless they are in the cache."""
     options = cfg.MODEL.BACKBONE
     urls = vars(sys.modules[backbones_build.BACKBONE_REGISTRY.get(options.NAME).__module__]).get("model_urls", {})
     key = URL_KEYS.get(options.NAME, "").format(
@@ -96,7 +97,7 @@ def _cached_weights(cfg) -> str:
         number=options.DEPTH[:-1],
     )
     if urls.get(key) is None:
-        raise ValueError(
+        raise UserError(
             f"No ImageNet weights are known for {options.NAME} {options.DEPTH}: set MODEL.BACKBONE.PRETRAIN_PATH to a "
             "file, or MODEL.BACKBONE.PRETRAIN to False for random weights."
         )
@@ -109,11 +110,11 @@ def _cached_weights(cfg) -> str:
             return os.path.join(place, name)
     path = os.path.join(folder, name)
     try:
-        with exclusive_lock(f"{path}.lock"):  # of several processes, the first one of a machine
+        with exclusive_lock(f"{path}.lock"):  # the first process on a machine downloads
             if not os.path.isfile(path):
                 _download(url, path)
     except OSError as error:
-        raise ValueError(_missing(url, path)) from error
+        raise UserError(_missing(url, path)) from error
     return path
 
 
@@ -129,9 +130,9 @@ def _download(url: str, path: str) -> None:
             check = torch.hub.HASH_REGEX.search(os.path.basename(path))
             torch.hub.download_url_to_file(url, path, hash_prefix=check and check.group(1))
     except Exception as error:  # no network, no gdown, no space: the cure is the same
-        raise ValueError(_missing(url, path)) from error
+        raise UserError(_missing(url, path)) from error
     if not os.path.isfile(path):
-        raise ValueError(_missing(url, path))
+        raise UserError(_missing(url, path))
 
 
 def _missing(url: str, path: str) -> str:
@@ -146,12 +147,12 @@ def merge_from_package(cfg_filename: str) -> None:
     """Symptom: RegNet and EfficientNet: FileNotFoundError unless the working folder contains fastreid/.
 
     Cause: modeling/backbones/regnet/regnet.py:557 and effnet.py:245 name their YAML files relative to it.
-    Mend: the path is looked up beside the installed package.
+    Mend: the path is relative to the installed package.
     """
     package = os.path.dirname(sys.modules["fastreid"].__file__)
     with open(os.path.join(os.path.dirname(package), cfg_filename)) as file:
         regnet_config.cfg.merge_from_other_cfg(CfgNode.load_cfg(file))
 
 
-# Past yacs, which would take it for a key.
+# object.__setattr__, as yacs would take the name for a key.
 object.__setattr__(regnet_config.cfg, "merge_from_file", merge_from_package)

@@ -1,23 +1,16 @@
-"""Names: an unknown one lists the known ones."""
-
-import difflib
+"""Errors on unknown names list the known ones."""
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils.registry import Registry
 
 from ..data import datasets
+from ..errors import UserError, did_you_mean
 
 
-class UnknownNameError(ValueError, KeyError):
-    """An unknown name; also a KeyError, which fast-reid's own callers may expect."""
+class UnknownNameError(UserError, KeyError):
+    """An unknown name; it is also a KeyError, which fast-reid's own callers may expect."""
 
     __str__ = ValueError.__str__
-
-
-def nearest(name: str, known) -> str:
-    """The words "Did you mean ...?", or none."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def get(self: Registry, name: str) -> object:
@@ -29,8 +22,10 @@ def get(self: Registry, name: str) -> object:
     if name in self._obj_map:
         return self._obj_map[name]
     known = sorted(self._obj_map)
-    hint = nearest(name, known)
-    raise UnknownNameError(f"Expected a name of the registry {self._name}: {', '.join(known)}; got {name!r}.{hint}")
+    raise UnknownNameError(
+        f"Expected a name of the registry {self._name}: {', '.join(known)}; got {name!r}."
+        + did_you_mean(name, known, number=1)
+    )
 
 
 Registry.get = get

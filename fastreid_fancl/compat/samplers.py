@@ -1,32 +1,34 @@
-"""The identity samplers of fast-reid spin for ever on batches that cannot be made; here they say why."""
+"""fast-reid's identity samplers loop for ever on batches that cannot be made; here they raise an error."""
 
 from fastreid.data.samplers import triplet_sampler
 from fastreid.utils import comm
 
+from ..errors import UserError
 from .imports import replace
 
 
 def check_identity_batches(data_source: list, mini_batch_size: int, num_instances: int) -> None:
-    """Check that batches of `num_instances` images an identity can be made.
+    """Check that batches of `num_instances` images per identity can be made.
 
     Args:
         data_source: (path, pid, camid) of each image.
-        mini_batch_size: images a process and step.
+        mini_batch_size: images per process and step.
 
     Raises:
-        ValueError: when the batch is no whole number of identities, or there are too few identities.
+        UserError: if the batch does not hold a whole number of identities, or there are too few identities.
     """
     if num_instances < 1 or mini_batch_size < num_instances or mini_batch_size % num_instances:
-        raise ValueError(
-            f"Expected a batch a process that DATALOADER.NUM_INSTANCE divides, got {mini_batch_size} images and "
+        raise UserError(
+            f"Expected a batch per process that DATALOADER.NUM_INSTANCE divides, got {mini_batch_size} images and "
             f"NUM_INSTANCE {num_instances}: change SOLVER.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE."
         )
     needed = mini_batch_size // num_instances * comm.get_world_size()
-    found = len({pid for _, pid, _ in data_source})
-    if found < needed:
-        raise ValueError(
+    identities = len({pid for _, pid, _ in data_source})
+    if identities < needed:
+        raise UserError(
             f"Expected at least {needed} training identities (SOLVER.IMS_PER_BATCH / DATALOADER.NUM_INSTANCE), got "
-            f"{found}: lower SOLVER.IMS_PER_BATCH, raise DATALOADER.NUM_INSTANCE or use SAMPLER_TRAIN TrainingSampler."
+            f"{identities}: lower SOLVER.IMS_PER_BATCH, raise DATALOADER.NUM_INSTANCE, or use SAMPLER_TRAIN "
+            "TrainingSampler."
         )
 
 
@@ -34,9 +36,9 @@ def check_identity_batches(data_source: list, mini_batch_size: int, num_instance
 class BalancedIdentitySampler(triplet_sampler.BalancedIdentitySampler):
     """Symptom: training hangs at 100% CPU without a message, or divides by zero.
 
-    Cause: data/samplers/triplet_sampler.py:84 and :117 yield only full batches, and retry for ever when too few
-    identities, or a batch that NUM_INSTANCE does not divide, never fill one.
-    Mend: a ValueError before training.
+    Cause: data/samplers/triplet_sampler.py:84 and :117 yield only full batches. They retry for ever if there are too
+    few identities to fill one, or if NUM_INSTANCE does not divide it.
+    Mend: a UserError before training.
     """
 
     def __init__(self, data_source, mini_batch_size, num_instances, seed=None):
@@ -46,7 +48,7 @@ class BalancedIdentitySampler(triplet_sampler.BalancedIdentitySampler):
 
 @replace(triplet_sampler.NaiveIdentitySampler)
 class NaiveIdentitySampler(triplet_sampler.NaiveIdentitySampler):
-    """Symptom and mend as of BalancedIdentitySampler. Cause: data/samplers/triplet_sampler.py:241 and :258."""
+    """Symptom and mend: see BalancedIdentitySampler. Cause: data/samplers/triplet_sampler.py:241 and :258."""
 
     def __init__(self, data_source, mini_batch_size, num_instances, seed=None):
         check_identity_batches(data_source, mini_batch_size, num_instances)
@@ -58,11 +60,11 @@ class SetReWeightSampler(triplet_sampler.SetReWeightSampler):
     """Symptom: a TypeError or KeyError at the first batch, always.
 
     Cause: data/samplers/triplet_sampler.py:191 adds an array to a list, and :183 numbers cameras that have names.
-    Mend: a ValueError that names the samplers that work.
+    Mend: a UserError that names the samplers that work.
     """
 
     def __init__(self, *args, **kwargs):
-        raise ValueError(
+        raise UserError(
             "DATALOADER.SAMPLER_TRAIN SetReWeightSampler cannot work in fast-reid 1.4: use BalancedIdentitySampler, "
             "NaiveIdentitySampler, ImbalancedDatasetSampler or TrainingSampler."
         )

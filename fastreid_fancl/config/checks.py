@@ -6,6 +6,7 @@ import torch
 from fastreid.layers import any_softmax, pooling
 
 from ..clustering.neighbors.faiss import INSTALL, has_faiss
+from ..errors import UserError
 from ..files import looked_for
 from .encoder import FEATURE_DIMENSIONS
 from .ranges import out_of_range
@@ -49,7 +50,7 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
         ValueError: with every setting that cannot work, its value and the cure.
     """
     if world_size < 1:
-        raise ValueError(
+        raise UserError(
             f"Expected one process or more, got {world_size}: --num-gpus and --num-machines are numbers of processes, "
             "with MODEL.DEVICE cpu too."
         )
@@ -61,7 +62,7 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
     if not (resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
         problems += _weights(cfg)
     if problems:
-        raise ValueError("Correct these settings:\n  " + "\n  ".join(problems))
+        raise UserError("Correct these settings:\n  " + "\n  ".join(problems))
 
 
 def _values(cfg, world_size):

@@ -2,6 +2,8 @@
 
 from fastreid.config import CfgNode, get_cfg
 
+from ..errors import UserError
+
 # A table, since building a backbone to look takes up to three seconds, and not all of them build without memory.
 # Channels of the last feature map; a wrong FEAT_DIM is a RuntimeError of BatchNorm at the first step.
 RESNET = {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048}
@@ -40,7 +42,7 @@ def describe_encoder(cfg: CfgNode) -> None:
 
         channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
         if backbone.FEAT_DIM not in (0, channels):
-            raise ValueError(
+            raise UserError(
                 f"Expected MODEL.BACKBONE.FEAT_DIM {channels} with {backbone.TIMM}, got {backbone.FEAT_DIM}: "
                 "leave it out."
             )

@@ -16,6 +16,7 @@ from fastreid.config import CfgNode, get_cfg
 from llvmlite.binding import get_host_cpu_features
 
 from ..compat.config import NUMBER_OR_WORD, holds_words
+from ..errors import UserError
 from ..files import looked_for
 from ..shipped import find_config
 from .defaults import add_fancl_config
@@ -48,9 +49,9 @@ def load_config(
     opts = opts or []
     flags = [word for word in opts if str(word).startswith("--")]
     if flags:
-        raise ValueError(f"{flags[0]} stands behind KEY VALUE options: give it before them.")
+        raise UserError(f"{flags[0]} stands behind KEY VALUE options: give it before them.")
     if len(opts) % 2:
-        raise ValueError(
+        raise UserError(
             f"Expected options as KEY VALUE KEY VALUE ..., got {len(opts)} words: {' '.join(map(str, opts))}."
         )
     cfg = get_cfg()
@@ -63,13 +64,17 @@ def load_config(
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(_words_kept(cfg, opts))
     except FileNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"There is no configuration file {error.filename}{looked_for(error.filename)}: check --config-file."
         ) from error
+    except UserError:
+        raise
     except (KeyError, AssertionError) as error:
-        raise ValueError(_explain_key(cfg, str(error))) from error
+        raise UserError(_explain_key(cfg, str(error))) from error
     except (yaml.YAMLError, TypeError, AttributeError, OSError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{config_file} or one of its _BASE_ is no configuration file: {error}.") from error
+        raise UserError(f"{config_file} or one of its _BASE_ is no configuration file: {error}.") from error
+    except ValueError as error:  # of yacs, on a value of another type, and of PyYAML, on a date that is none
+        raise UserError(str(error)) from error
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     if cfg.MODEL.PRECISION == "auto":
@@ -99,7 +104,7 @@ def check_imports(config_file: str, names: Collection[str]) -> None:
     """Raise ValueError if there are names: IMPORTS of somebody else's file that nobody has allowed to run."""
     if names:
         flags = " ".join(f"--allow-imports={shlex.quote(str(name))}" for name in names)
-        raise ValueError(
+        raise UserError(
             f"{config_file} imports code by IMPORTS {', '.join(map(str, names))}, which would run here with all your "
             f"rights. Read it first, and if you trust it add: {flags}"
         )
@@ -113,7 +118,7 @@ def _import(name: str) -> None:
     """
     path = Path(name).resolve()
     if name.startswith(".") and path.suffix != ".py":
-        raise ValueError(f"IMPORTS {name}: give a file's path, or the whole name of a module, not a relative one.")
+        raise UserError(f"IMPORTS {name}: give a file's path, or the whole name of a module, not a relative one.")
     try:
         if path.suffix != ".py":
             importlib.import_module(name)
@@ -126,7 +131,7 @@ def _import(name: str) -> None:
         sys.modules.pop(str(path), None)
         looked = looked_for(name) if path.suffix == ".py" else ""
         cure = "Give a file's path, or a module that Python finds."
-        raise ValueError(f"IMPORTS {name}: {error}{looked}. {cure}") from error
+        raise UserError(f"IMPORTS {name}: {error}{looked}. {cure}") from error
 
 
 def _explain_key(cfg: CfgNode, message: str) -> str:

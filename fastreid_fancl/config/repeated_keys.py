@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from ..compat.config import bases_of
+from ..errors import UserError
 
 MERGE = "tag:yaml.org,2002:merge"
 
@@ -26,7 +27,7 @@ def refuse_repeated_keys(path: str) -> None:
         return
     problems = _repeated(root)
     if problems:
-        raise ValueError(f"{path} has keys twice: {'; '.join(problems)}. Keep one of each.")
+        raise UserError(f"{path} has keys twice: {'; '.join(problems)}. Keep one of each.")
 
 
 def refuse_repeated_keys_with_bases(path: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from fastreid.config import CfgNode
 
+from ..errors import UserError
 from .keys import KEYS
 from .ranges import LARGEST, unbounded
 
@@ -35,7 +36,7 @@ def check_values(cfg: CfgNode) -> None:
     """
     empty = [key for key in all_keys(cfg) if value_of(cfg, key) is None]
     if empty:
-        raise ValueError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
+        raise UserError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
     _refuse([*_endless_numbers(cfg), *_wrong_names(cfg)])
     alone = {key.name: key.valid for key in KEYS if not key.valid.holds(value_of(cfg, key.name))}
     wrong = [*alone.items(), *(pair for pair in _wrong_together(cfg) if pair[0] not in alone)]
@@ -45,7 +46,7 @@ def check_values(cfg: CfgNode) -> None:
 def _refuse(problems: Iterable[str]) -> None:
     problems = list(problems)
     if problems:
-        raise ValueError("Correct these values of the configuration:\n  " + "\n  ".join(problems))
+        raise UserError("Correct these values of the configuration:\n  " + "\n  ".join(problems))
 
 
 def _wrong_together(cfg: CfgNode) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from torchvision.transforms import Compose, Resize
 from ..files import replacing
 from ..locks import exclusive_lock
 from ..logs import FILE_ONLY, log_once
+from ..machine import available_cores
 from ..progress import Progress
 from .check import cache_folder, stamp
 from .images import read_image
@@ -124,7 +125,7 @@ def write_resized(file: Path, paths: Sequence[str], resize: Resize) -> None:
     """
     began = time.monotonic()
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), *resize.size, 3)}
-    workers = os.cpu_count() or 1
+    workers = available_cores()
     with replacing(file) as temporary, open(temporary, "wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         with ThreadPoolExecutor(workers) as pool, Progress("Decoding", len(paths), "photographs") as progress:

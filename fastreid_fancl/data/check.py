@@ -14,9 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import PIL
 
+from ..errors import UserError
 from ..files import replacing
 from ..locks import exclusive_lock
 from ..logs import FILE_ONLY, log_once
+from ..machine import available_cores
 from ..progress import Progress
 from . import UNLABELLED, shorten
 from .duplicates import warn_of_copies
@@ -63,14 +65,14 @@ def preflight(
             evaluated.
     """
     if on_bad_image not in ("stop", "skip"):
-        raise ValueError(f"DATASETS.ON_BAD_IMAGE must be 'stop' or 'skip', got {on_bad_image!r}")
-    workers = workers or min(16, os.cpu_count() or 1)
+        raise UserError(f"DATASETS.ON_BAD_IMAGE must be 'stop' or 'skip', got {on_bad_image!r}")
+    workers = workers or min(16, available_cores())
     bad = [image for dataset, splits in needed for image in _check_dataset(dataset, splits, workers, cache_dir)]
     bad = list(dict.fromkeys(bad))
     if bad:
         lines = shorten([f"{image.path}: {image.problem}" for image in bad], limit=20)
         if on_bad_image == "stop":
-            raise ValueError(
+            raise UserError(
                 f"{len(bad)} photographs cannot be read\n{lines}\nReplace them, remove them from the data set, or set "
                 "DATASETS.ON_BAD_IMAGE to skip to leave them out."
             )
@@ -104,7 +106,7 @@ def require(dataset, splits: Sequence[str]) -> None:
                 "evaluation needs identities, and a split test or query/gallery; without them leave it out of "
                 "DATASETS.TESTS"
             )
-        raise ValueError(f"data set {_name(dataset)} has no {' and no '.join(empty)} photographs ({counts}); {cure}")
+        raise UserError(f"data set {_name(dataset)} has no {' and no '.join(empty)} photographs ({counts}); {cure}")
     if "query" in splits and "gallery" in splits:
         require_matches(_name(dataset), dataset)
 
@@ -120,7 +122,7 @@ def require_matches(name: str, test) -> None:
         ValueError: if no query has a match in the gallery.
     """
     if len(unmatched_queries(test)) == len(test.query):
-        raise ValueError(
+        raise UserError(
             f"data set {name}: no query has a gallery photograph of its identity from another camera (another sequence "
             "where the split is test), so nothing can be scored; check the columns identity, split, camera and sequence"
         )
@@ -134,7 +136,7 @@ def require_identities(dataset) -> None:
     """
     unknown = [path for path, pid, _ in dataset.train if pid == UNLABELLED]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"data set {_name(dataset)}: {len(unknown)} of {len(dataset.train)} training photographs have no identity\n"
             f"{shorten(unknown)}\nLabel them, or train an unsupervised method."
         )
@@ -258,13 +260,13 @@ def check_items(items: list, relabel: bool) -> None:
     """
     split = "training" if relabel else "query and gallery"
     if not items:
-        raise ValueError(f"Expected at least one {split} image, got none: check the split of the data set.")
+        raise UserError(f"Expected at least one {split} image, got none: check the split of the data set.")
     for column, name in ((1, "pid"), (2, "camid")):
         expected = (str if isinstance(items[0][column], str) else (int, np.integer)) if relabel else int
         wrong = next((item for item in items if not isinstance(item[column], expected)), None)
         if wrong is not None:
             kind = "either text or integers throughout" if relabel else "a Python int"
-            raise ValueError(
+            raise UserError(
                 f"Expected as {name} of the {split} images {kind}, got {wrong[column]!r} "
                 f"({type(wrong[column]).__name__}) for {wrong[0]}: convert it in the data set."
             )

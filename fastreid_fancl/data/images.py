@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import OneProcessError
+from ..errors import UserError
 from ..logs import log_once
 
 logger = logging.getLogger(__name__)
@@ -36,11 +36,13 @@ class NotRegularFileError(OSError):
     """A FIFO, a socket or a device where a file was expected."""
 
 
-class UnreadableImage(OneProcessError):  # noqa: N818 - named for the photograph, not for the error
+class UnreadableImage(UserError):  # noqa: N818 - named for the photograph, not for the error
     """A photograph that cannot be read; ``path`` and ``problem`` say which one and why.
 
     Only the message is required, because DataLoader workers rebuild an error from its message.
     """
+
+    one_rank = True
 
     def __init__(self, message: str, path: str = "", problem: str = ""):
         """Keep the path and the problem beside the message."""

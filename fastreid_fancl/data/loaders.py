@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import UserError
 from . import UNKNOWN_CAMERA, UNLABELLED
 from .images import read_image
 from .keys import image_keys
@@ -63,7 +64,7 @@ class ReIDDataset(Dataset):
         else:
             self.targets = np.asarray(labels, dtype=np.int64)
             if self.targets.shape != (len(self.img_items),):
-                raise ValueError(f"expected {len(self.img_items)} labels, one per image, got {self.targets.shape}")
+                raise UserError(f"expected {len(self.img_items)} labels, one per image, got {self.targets.shape}")
             self.pids = np.unique(self.targets[self.targets >= 0]).tolist()
         self.cameras = self._numbers(2, self.cams, relabel)
 
@@ -170,7 +171,7 @@ def feature_loader(
         world_size: as for :func:`train_loader`.
     """
     if batch_size < 1:
-        raise ValueError(f"expected at least 1 image per batch, got {batch_size}")
+        raise UserError(f"expected at least 1 image per batch, got {batch_size}")
     start, stop = (len(dataset) * part // world_size for part in (rank, rank + 1))
     batches = [range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
     return _loader(dataset, batches, num_workers)

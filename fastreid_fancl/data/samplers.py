@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from ..errors import UserError
+
 
 def cluster_batches(labels: np.ndarray, batch_size: int, num_instances: int, iterations: int, seed: int) -> np.ndarray:
     """Plan batches of ``batch_size / num_instances`` clusters with ``num_instances`` images each.
@@ -34,13 +36,13 @@ def cluster_batches(labels: np.ndarray, batch_size: int, num_instances: int, ite
     labels = np.asarray(labels)
     _check_sizes(batch_size, iterations)
     if num_instances < 1 or batch_size % num_instances:
-        raise ValueError(
+        raise UserError(
             f"the batch size must be a multiple of the images per cluster, got {batch_size} and {num_instances}; "
             "set SOLVER.IMS_PER_BATCH to a multiple of DATALOADER.NUM_INSTANCE"
         )
     _, members = _group(labels)
     if not members:
-        raise ValueError(
+        raise UserError(
             f"no cluster to sample from: all of the {len(labels)} labels are -1 (left out); "
             "raise PSEUDO_LABELS.EPS or lower PSEUDO_LABELS.MIN_SAMPLES"
         )
@@ -70,7 +72,7 @@ def cluster_and_outlier_batches(
     outliers = np.flatnonzero(labels < 0)
     size_of_round = len(members) * num_instances + len(outliers)
     if not size_of_round:
-        raise ValueError("there are no training images to sample from")
+        raise UserError("there are no training images to sample from")
     rng = np.random.default_rng(seed)
     rounds = -(-iterations * batch_size // size_of_round)
     visits = [images[_balanced_groups(len(images), num_instances, rounds, rng)] for images in members]
@@ -92,7 +94,7 @@ def shuffled_batches(n: int, batch_size: int, iterations: int, seed: int) -> np.
     """
     _check_sizes(batch_size, iterations)
     if n < 1:
-        raise ValueError("there are no training images to sample from")
+        raise UserError("there are no training images to sample from")
     return _balanced_groups(n, batch_size, iterations, np.random.default_rng(seed))
 
 
@@ -112,12 +114,12 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
     def __init__(self, batches: np.ndarray, seed: int, rank: int = 0, world_size: int = 1):
         self.batches = np.asarray(batches)
         if self.batches.ndim != 2:
-            raise ValueError(f"expected batches of shape (iterations, batch size), got {self.batches.shape}")
+            raise UserError(f"expected batches of shape (iterations, batch size), got {self.batches.shape}")
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}")
+            raise UserError(f"rank must lie in 0..{world_size - 1}, got {rank}")
         batch_size = self.batches.shape[1]
         if batch_size % world_size:
-            raise ValueError(
+            raise UserError(
                 f"a batch of {batch_size} images cannot be shared equally by {world_size} processes; "
                 "make SOLVER.IMS_PER_BATCH a multiple of their number"
             )
@@ -136,7 +138,7 @@ class GlobalBatchSampler(Sampler[list[tuple[int, int]]]):
 
 def _check_sizes(batch_size: int, iterations: int) -> None:
     if batch_size < 1 or iterations < 1:
-        raise ValueError(f"expected at least 1 image per batch and 1 batch, got {batch_size} and {iterations}")
+        raise UserError(f"expected at least 1 image per batch and 1 batch, got {batch_size} and {iterations}")
 
 
 def _group(values: np.ndarray) -> tuple[list[int], list[np.ndarray]]:

@@ -1,1 +1,1 @@
-"""fast-reid's engine with the hooks of unsupervised training."""
+"""fast-reid's training engine, extended for unsupervised training, and the command line of one run."""

@@ -1,10 +1,12 @@
-"""What the processes of a run tell each other."""
+"""Data exchanged between the processes of a run."""
 
 import torch
 import torch.distributed as dist
 from fastreid.utils import comm
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import UserError
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
@@ -13,7 +15,7 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def gather_rows_on_host(own: Tensor) -> Tensor:
-    """The rows (n, D) of each process, on the CPU, one after the other on all: one copy of them, written in place."""
+    """Concatenate the rows (n, D) of all processes on the CPU, in the order of ranks; the result is on every rank."""
     if comm.get_world_size() == 1:
         return own
     sizes = comm.all_gather(len(own))
@@ -26,14 +28,14 @@ def gather_rows_on_host(own: Tensor) -> Tensor:
 
 
 def broadcast_from_main(compute):
-    """The result of `compute()` on the main process, on every rank; its ValueError is raised on every rank too."""
+    """Run `compute()` on the main process; its result is returned, or its UserError raised, on every rank."""
     if comm.get_world_size() == 1:
         return compute()
     outcome = [None, None]
     if comm.is_main_process():
         try:
             outcome[0] = compute()
-        except ValueError as error:
+        except UserError as error:
             outcome[1] = error
     # By gloo: NCCL keeps the GPUs busy while it waits.
     dist.broadcast_object_list(outcome, src=0, group=comm._get_global_gloo_group())

@@ -1,8 +1,8 @@
-"""What is scored: the protocol of a test, fast-reid's evaluator on it, the groups of its photographs.
+"""Evaluation: the protocol of a test, fast-reid's evaluator on it, and the groups of its photographs.
 
-Scores of retrieval, in percent, by fast-reid's evaluator: mAP, Rank-k (CMC), mINP, means over the queries that have a
-match. Rank-1 is what WildlifeDatasets and MegaDescriptor report as accuracy (top-1, 1-NN): the share of queries whose
-nearest photograph, among those that count, shows the same animal. So there is no score of another name for it.
+fast-reid's evaluator gives the scores of retrieval in percent: mAP, Rank-k (CMC) and mINP, means over the queries that
+have a match. WildlifeDatasets and MegaDescriptor report Rank-1 as accuracy (top-1, 1-NN): the share of queries whose
+nearest photograph, among those that count, shows the same animal. It has no second name here.
 
 Scores of grouping: see `clustering.grouping_scores`.
 """
@@ -29,17 +29,17 @@ from ..data.datasets import load
 from ..data.datasets.photos import Photo
 from ..data.datasets.protocols import Protocol, leave_one_out
 from ..data.keys import image_keys
+from ..errors import UserError
 from ..logs import FILE_ONLY
 from .labels import assign_labels, clustering_device, explain_cuda_oom
 from .record import write_queries
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
-CLUSTERING = 2  # the stream of random numbers that a run's first clustering draws from, too
 
 
 def protocol(cfg, name: str) -> Protocol:
-    """What DATASETS.TESTS scores of a data set: its test photographs, or those trained on with TEST.TRANSDUCTIVE."""
+    """The queries and gallery to score: a data set's test, or with TEST.TRANSDUCTIVE its training photographs."""
     dataset = load(name)
     if cfg.TEST.TRANSDUCTIVE:
         return leave_one_out(_labelled(dataset, cfg.DATASETS.COMBINEALL))
@@ -47,7 +47,7 @@ def protocol(cfg, name: str) -> Protocol:
 
 
 def _labelled(dataset, combined: bool) -> list[Photo]:
-    """The training photographs whose identity is known, each once."""
+    """The training photographs with a known identity, each once."""
     sequences = {photo.path: photo.sequence for photo in getattr(dataset, "photos", ())}
     if combined:
         dataset = copy.copy(dataset)
@@ -61,12 +61,12 @@ def check_protocols(cfg) -> None:
     """Check that every data set of DATASETS.TESTS can be scored as the configuration says.
 
     Raises:
-        ValueError: with TEST.TRANSDUCTIVE on data sets that are not trained on; with no query that has a match; with
+        UserError: with TEST.TRANSDUCTIVE on data sets that are not trained on; with no query that has a match; with
             re-ranking or query expansion where queries are in the gallery.
     """
     others = [name for name in cfg.DATASETS.TESTS if name not in cfg.DATASETS.NAMES]
     if cfg.TEST.TRANSDUCTIVE and others:
-        raise ValueError(
+        raise UserError(
             f"TEST.TRANSDUCTIVE scores the photographs that are trained on, but {', '.join(others)} of DATASETS.TESTS "
             "is not in DATASETS.NAMES: add it there, or set TEST.TRANSDUCTIVE False."
         )
@@ -75,18 +75,18 @@ def check_protocols(cfg) -> None:
         require_matches(name, test)
         on = [key for key in ("AQE", "RERANK") if cfg.TEST[key].ENABLED]
         if on and test.leaves_one_out:
-            raise ValueError(
+            raise UserError(
                 f"TEST.{on[0]} takes the queries for other photographs than the gallery's, but {name} is scored by "
                 f"leave-one-out, where they are the same: set TEST.{on[0]}.ENABLED False."
             )
 
 
 class ProtocolEvaluator(ReidEvaluator):
-    """fast-reid's evaluator of a `Protocol` whose photographs are encoded once each; writes a table of the queries.
+    """fast-reid's evaluator for a `Protocol`: it encodes each photograph once, and writes a table of the queries.
 
     Args:
-        test: its `photographs` are what the loader gives, in that order.
-        path: of the table.
+        test: the protocol; the loader gives its `photographs` in their order.
+        path: the table's file.
     """
 
     def __init__(self, cfg, test: Protocol, path: str):
@@ -94,7 +94,7 @@ class ProtocolEvaluator(ReidEvaluator):
         self.test, self.path = test, path
 
     def evaluate(self) -> dict[str, float]:
-        """The scores by name, in percent; empty on all processes but the first."""
+        """The scores by name, in percent; empty on all processes except the first."""
         predictions = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
@@ -111,10 +111,10 @@ class ProtocolEvaluator(ReidEvaluator):
 
 
 def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray | None = None) -> dict[str, float]:
-    """Scores of the groups that test photographs form by PSEUDO_LABELS; empty, and logged, where there are none.
+    """Cluster test photographs as PSEUDO_LABELS says and score the groups; {} with a warning if no groups form.
 
-    The oracle's groups would be the truth, so in its runs DBSCAN groups. A method's own selection among the clusters,
-    which belongs to its training, is left out: the groups of all encoders are made alike.
+    The oracle's groups would be the truth, so its runs use DBSCAN here. A method's own selection among clusters belongs
+    to its training and is left out, so that the groups of all encoders are made in the same way.
 
     Args:
         features: (N, D) at test time, of any length.
@@ -128,16 +128,16 @@ def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray |
     unit = F.normalize(features, dim=1).to(clustering_device(options, torch.device(cfg.MODEL.DEVICE)))
     try:
         with explain_cuda_oom():
-            seed = derive(cfg.SEED, 0, CLUSTERING)
+            seed = derive_seed(cfg.SEED, 0, Stream.CLUSTERING)
             labels = assign_labels(unit, identities, None, options, lambda labels, *_: labels, seed, keys=keys).labels
         return log_groups(labels, identities, "test photographs")
-    except ValueError as error:
+    except UserError as error:
         logger.warning("The %d test photographs form no groups, so these are not scored: %s", len(features), error)
         return {}
 
 
 def log_groups(labels: np.ndarray, identities: np.ndarray, what: str) -> dict[str, float]:
-    """The scores of groups against known identities, which the log has, too."""
+    """Score groups against known identities, and log the scores."""
     scores = clustering.grouping_scores(labels, identities)
     logger.info(
         "Groups of %d %s, each image left out a group of its own: %s",
@@ -154,6 +154,6 @@ def in_words(scores: dict[str, float]) -> str:
 
 @contextmanager
 def one_process() -> Iterator[None]:
-    """Let fast-reid's evaluator take what the main process holds for everything: it was gathered before."""
+    """Make fast-reid's evaluator believe in one process, as the main process has gathered all features before."""
     with mock.patch.object(comm, "get_world_size", return_value=1):
         yield

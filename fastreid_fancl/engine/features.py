@@ -1,4 +1,4 @@
-"""Features of images: extracted in batches, copied while the next batch is computed."""
+"""Feature extraction in batches; a batch's features are copied while the next batch is computed."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,8 @@ from .distributed import gather_rows_on_host
 def extract_features(method, loader, encode: Callable[[dict], dict[str, Tensor]] | None = None) -> dict[str, Tensor]:
     """The features of every image, in evaluation mode, in the order of the data set.
 
-    A GPU has the next batch before the features of one are waited for; it holds those of two at most.
+    A GPU gets the next batch before this function waits for the features of the last one, so it holds the features of
+    two batches at most.
 
     Args:
         method: a `PseudoLabelMethod`, or with `encode` any model with a `device`; left in the mode that it came in.
@@ -39,9 +40,9 @@ def extract_features(method, loader, encode: Callable[[dict], dict[str, Tensor]]
 
 
 def send(features: dict[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
-    """Begin to copy features from their device to the host; the function that is returned waits until they are there.
+    """Start to copy features to the host; the returned function waits for the copies and returns them.
 
-    The copies on the way lie in pinned memory, what is returned does not.
+    The copies travel through pinned memory; the returned tensors are not pinned.
     """
     on_gpu = any(values.is_cuda for values in features.values())
     copies = {name: values.to("cpu", non_blocking=True) for name, values in features.items()}

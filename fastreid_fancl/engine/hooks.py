@@ -1,4 +1,4 @@
-"""What happens around an epoch: seeds, pseudo-labels, batches, and the seconds that each phase took.
+"""Hooks around an epoch: seeds, the batches of supervised methods, the seconds that each phase took.
 
 Shapes: N training images, D feature dimensions, M clusters.
 """
@@ -12,59 +12,60 @@ from fastreid.utils.env import seed_all_rng
 
 from ..batchnorm import average_statistics
 from ..data.samplers import cluster_batches, shuffled_batches
+from ..errors import UserError
 from .pseudo_labels import fingerprint
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
 
 
 class EpochSeed(HookBase):
-    """Seed Python, NumPy and PyTorch from (seed, epoch), so that an epoch does not depend on those before it."""
+    """Seeds Python, NumPy and PyTorch from (seed, epoch), so that an epoch does not depend on those before it."""
 
     def __init__(self, seed: int):
         self.seed = seed
 
     def before_epoch(self):
-        seed_all_rng(derive(self.seed, self.trainer.epoch))
+        seed_all_rng(derive_seed(self.seed, self.trainer.epoch))
 
 
 def identity_batches(labels: np.ndarray, cfg, iterations: int, epoch: int) -> np.ndarray:
-    """An epoch's batches for a supervised method, by DATALOADER.SAMPLER_TRAIN.
+    """Make an epoch's batches for a supervised method, as DATALOADER.SAMPLER_TRAIN says.
 
     Raises:
-        ValueError: on a sampler that is neither random nor by identity.
+        UserError: on a sampler that is neither random nor by identity.
     """
-    seed, batch_size = derive(cfg.SEED, epoch, 1), cfg.SOLVER.IMS_PER_BATCH
+    seed, batch_size = derive_seed(cfg.SEED, epoch, Stream.BATCHES), cfg.SOLVER.IMS_PER_BATCH
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     if sampler == "TrainingSampler":
         return shuffled_batches(len(labels), batch_size, iterations, seed)
     if sampler in ("NaiveIdentitySampler", "BalancedIdentitySampler"):
         return cluster_batches(labels, batch_size, cfg.DATALOADER.NUM_INSTANCE, iterations, seed)
-    raise ValueError(
+    raise UserError(
         "Expected DATALOADER.SAMPLER_TRAIN to be TrainingSampler (random images), NaiveIdentitySampler or "
-        f"BalancedIdentitySampler (DATALOADER.NUM_INSTANCE images an identity), got {sampler!r}."
+        f"BalancedIdentitySampler (DATALOADER.NUM_INSTANCE images per identity), got {sampler!r}."
     )
 
 
 class IdentityBatches(HookBase):
-    """Make the epoch's batches from the identities, for supervised methods.
+    """Makes the epoch's batches from the identities, for supervised methods.
 
     Raises:
-        ValueError: when resuming from a checkpoint of other identities.
+        UserError: when resuming from a checkpoint of other identities.
     """
 
     def __init__(self, cfg):
         self.cfg = cfg
 
     def state_dict(self) -> dict[str, str]:
-        """Which identities the rows of the classifier are."""
+        """A fingerprint of the identities, in the order of the classifier's rows."""
         return {"identities": fingerprint(map(str, self.trainer.data_loader.dataset.pids))}
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         if state != self.state_dict():
-            raise ValueError(
+            raise UserError(
                 "The checkpoint is of other training identities than DATASETS.NAMES now has, or of another number of "
-                "them: resume with the same images, or start anew without --resume."
+                "them: resume with the same images, or start again without --resume."
             )
 
     def before_epoch(self):
@@ -76,9 +77,10 @@ class IdentityBatches(HookBase):
 
 
 class PhaseSeconds(HookBase):
-    """Log the seconds of a phase that ends when this hook's turn comes after the epoch.
+    """Logs the seconds of a phase, which ends when this hook is called after the epoch.
 
-    The phase begins where `after` ended, or without it when this hook's turn came before the epoch.
+    The phase begins when the phase of the hook `after` ended; without `after`, when this hook was called before the
+    epoch.
     """
 
     def __init__(self, phase: str, after: "PhaseSeconds | None" = None):
@@ -95,7 +97,7 @@ class PhaseSeconds(HookBase):
 
 
 class MeanStatistics(HookBase):
-    """After each epoch, before evaluation and checkpoint, give all processes the same running statistics."""
+    """After each epoch, before evaluation and checkpoint, gives all processes the same running statistics."""
 
     def after_epoch(self):
         average_statistics(self.trainer.model)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import clustering
 from ..clustering.neighbors.search import SEARCHES
-from ..errors import OneProcessError
+from ..errors import UserError
 from ..logs import FILE_ONLY, log_once
 from .distributed import broadcast_from_main
 
@@ -31,8 +31,8 @@ class Labels(NamedTuple):
 
     Attributes:
         labels: (N,) clusters 0..M-1, -1 for images left out.
-        eps: the radius used; None without one.
-        sweep: of the radii that an automatic eps was chosen from; empty for a fixed one.
+        eps: the radius used; None for algorithms without one.
+        sweep: a row for each radius that an automatic eps was chosen from; empty for a fixed eps.
     """
 
     labels: np.ndarray
@@ -54,8 +54,8 @@ def assign_labels(
 
     Args:
         features: (N, D).
-        identities: (N,) true identities, -1 where unknown; read by the oracle only.
-        cameras: (N,) numbers 0.., None where they are not known.
+        identities: (N,) true identities, -1 if unknown; only the oracle reads them.
+        cameras: (N,) numbers 0.., None if they are unknown.
         options: the PSEUDO_LABELS node of the configuration.
         refine: a method's `refine_labels`; the oracle's labels are not refined.
         seed: of the choice of an automatic eps.
@@ -63,26 +63,27 @@ def assign_labels(
         keys: (N,) uint64 of `image_keys`, for the choice of an automatic eps; None for the row numbers.
 
     Raises:
-        ValueError: if no clustering is usable, or the oracle has no identities.
+        UserError: if no clustering is usable, or the oracle has no identities.
     """
     if options.ALGORITHM == "oracle":
         return Labels(oracle_labels(identities))
     if distance is None:
         distance = clustering.jaccard_distance(features, **distance_options(options))
-    found = cluster(distance, options, seed, keys)
-    return found._replace(labels=refine(found.labels, distance, found.eps, options.MIN_SAMPLES, cameras))
+    assigned = cluster(distance, options, seed, keys)
+    return assigned._replace(labels=refine(assigned.labels, distance, assigned.eps, options.MIN_SAMPLES, cameras))
 
 
 def distance_together(features: Tensor, options) -> csr_matrix | None:
-    """The Jaccard distance of all images (N, D) on the main process, when each of several does its share of the work.
+    """The Jaccard distance of all images (N, D), computed by all processes together.
 
-    Called by all, each with its features on the device that it computes on. None on the other processes, and where
+    All processes call it, each with the features on its own device. The main process gets the distance. The other
+    processes get None, and so do all if
     there is nothing to share.
     """
     world = comm.get_world_size()
     if world == 1 or options.ALGORITHM == "oracle" or len(features) < world:
         return None
-    # Checked as a whole, so that an error has the rows' numbers among all and is every process's.
+    # All rows are checked on every process, so that an error has the same row numbers everywhere.
     features = clustering.as_features(features)
     neighbors, group = _neighbors_together(features, options), comm._get_global_gloo_group()
     return clustering.jaccard_distance(features, **distance_options(options), neighbors=neighbors, group=group)
@@ -105,7 +106,7 @@ def _neighbors_together(features: Tensor, options) -> tuple[np.ndarray, np.ndarr
 
 
 def distance_options(options) -> dict:
-    """Arguments of `jaccard_distance` by the options, the PSEUDO_LABELS node."""
+    """The arguments of `jaccard_distance` that the PSEUDO_LABELS node sets."""
     return {
         "k1": options.K1,
         "k2": options.K2,
@@ -117,35 +118,36 @@ def distance_options(options) -> dict:
 
 @contextmanager
 def explain_cuda_oom() -> Iterator[None]:
-    """Turn the end of a GPU's memory, inside, into a ValueError with the cure."""
+    """Re-raise CUDA out-of-memory as an error that names the setting to change."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        raise OneProcessError(
+        raise UserError(
             f"The GPU's memory is too small for the clustering ({error}): set PSEUDO_LABELS.DEVICE cpu, or a smaller "
-            "PSEUDO_LABELS.BLOCK_GIB."
+            "PSEUDO_LABELS.BLOCK_GIB.",
+            one_rank=True,
         ) from error
 
 
 def clustering_device(options, device: torch.device) -> torch.device:
-    """PSEUDO_LABELS.DEVICE, or the model's."""
+    """PSEUDO_LABELS.DEVICE, or the model's device if that is empty."""
     return torch.device(options.DEVICE) if options.DEVICE else device
 
 
 def max_distance_needed(options) -> float:
-    """The distance up to which a clustering by the options, the PSEUDO_LABELS node, needs pairs.
+    """The distance up to which a clustering as the PSEUDO_LABELS node says needs pairs.
 
-    Farther pairs are most of all, and of no use to DBSCAN: none of the radii that are tried for it is above 0.9.
+    Most pairs are farther. DBSCAN does not need them: no radius that is tried for it is above 0.9.
     """
     near = options.ALGORITHM != "hdbscan" and (options.EPS == "auto" or options.EPS <= 0.9)
     return 0.95 if near else 1.0
 
 
 def cluster(distance: csr_matrix, options, seed: int, keys: np.ndarray | None = None) -> Labels:
-    """Clusters of images by HDBSCAN or DBSCAN that are not degenerate.
+    """Cluster images by HDBSCAN or DBSCAN, and refuse or replace degenerate clusterings.
 
     Raises:
-        ValueError: if no clustering is usable.
+        UserError: if no clustering is usable.
     """
     if options.ALGORITHM == "hdbscan":
         labels = clustering.hdbscan(distance, options.MIN_SAMPLES)
@@ -193,7 +195,7 @@ def near_ties(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
 
 
 def by_size(labels: np.ndarray, paths: Sequence[str]) -> np.ndarray:
-    """Labels (N,) whose clusters are numbered by descending size, those of one size by their first path."""
+    """Renumber the clusters of labels (N,) by descending size, those of equal size by their first path."""
     first: dict[int, str] = {}
     for path, label in zip(paths, labels.tolist(), strict=True):
         first[label] = min(path, first.get(label, path))
@@ -204,14 +206,14 @@ def by_size(labels: np.ndarray, paths: Sequence[str]) -> np.ndarray:
 
 
 def oracle_labels(identities: np.ndarray) -> np.ndarray:
-    """The true identities as pseudo-labels, (N,) -> (N,), said loudly.
+    """The true identities as pseudo-labels, (N,) -> (N,); the log warns of it.
 
     Raises:
-        ValueError: with fewer than two known identities.
+        UserError: with fewer than two known identities.
     """
     known = np.unique(identities[identities >= 0])
     if len(known) < 2:
-        raise ValueError(
+        raise UserError(
             "PSEUDO_LABELS.ALGORITHM oracle needs at least two identities among the training images, found "
             f"{len(known)}: label them, or use dbscan."
         )

@@ -1,18 +1,18 @@
-"""The training batches of one epoch at a time, behind the endless iterator that the stock train loop expects."""
+"""The endless iterator over batches that fast-reid's train loop expects, filled one epoch at a time."""
 
 import numpy as np
 from fastreid.utils import comm
 
 from ..data.loaders import ReIDDataset, train_loader
 from ..memory import repeat_counts
-from .seeds import derive
+from .seeds import derive_seed
 
 
 class EpochLoader:
     """Iterates over the batches of the epoch that was started last.
 
-    A batch also has "target_repeats" and "index_repeats", the `repeat_counts` of all ranks' targets and indices:
-    memories need them on the host.
+    A batch also has "target_repeats" and "index_repeats", the `repeat_counts` of all ranks' targets and indices, which
+    memories need on the host.
 
     Attributes:
         dataset: all training images.
@@ -28,8 +28,8 @@ class EpochLoader:
 
         Args:
             batches: (iterations, global batch size) image numbers, of which this rank loads its slice.
-            epoch: which one; with the seed it decides the augmentation.
-            labels: (N,) pseudo-labels to serve as targets; without them the identities are.
+            epoch: its number; with the seed it decides the augmentation.
+            labels: (N,) pseudo-labels to serve as targets; None serves the identities.
         """
         dataset = self.dataset
         if labels is not None:
@@ -39,7 +39,7 @@ class EpochLoader:
         self._loader = train_loader(
             dataset,
             batches,
-            seed=derive(self.seed, epoch),
+            seed=derive_seed(self.seed, epoch),
             num_workers=self.num_workers,
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),

@@ -1,4 +1,4 @@
-"""Before each epoch: features, clusters, memory banks and batches.
+"""The hook that prepares an epoch: features, clusters, memory banks and batches.
 
 Shapes: N training images, D feature dimensions, M clusters.
 """
@@ -21,25 +21,26 @@ from torch import Tensor
 from .. import clustering
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches
+from ..errors import UserError
 from ..logs import FILE_ONLY
 from ..runs.tables import SWEEP, write_clusters, write_sweep
 from .distributed import broadcast_from_main, unwrap
 from .features import extract_features
 from .labels import assign_labels, clustering_device, distance_options, distance_together, explain_cuda_oom
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
 
 
-class Look(NamedTuple):
-    """How the model sees the training images before an epoch.
+class Snapshot(NamedTuple):
+    """The features of the training images before an epoch, and their distances.
 
     Attributes:
         epoch: its number.
-        features: the method's `cluster_features`, each (N, D), on the CPU.
-        original: (N, D) those that are clustered, on the device of the clustering.
+        features: the method's `cluster_features` by name, each (N, D), on the CPU.
+        original: (N, D) the features that are clustered, on the device of the clustering.
         distance: (N, N) their Jaccard distance on the main process; None elsewhere, and for the oracle.
-        seconds_features, seconds_distance: what these took.
+        seconds_features, seconds_distance: the time that features and distance took.
     """
 
     epoch: int
@@ -51,50 +52,50 @@ class Look(NamedTuple):
 
 
 class PseudoLabels(HookBase):
-    """Before each epoch: features of all training images, their clusters, the method's memory banks, the batches.
+    """Computes, before each epoch, the features of all training images, their clusters, memory banks and batches.
 
-    Identities are read for the quality that is logged (ARI, NMI, purity), and by the "oracle" that trains on them.
+    Identities are read only for the logged quality (ARI, NMI, purity), and by the "oracle", which trains on them.
 
     Raises:
-        ValueError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images, or with TEST.PRECISE_BN.
+        UserError: if a batch cannot hold whole groups of DATALOADER.NUM_INSTANCE images, or with TEST.PRECISE_BN.
     """
 
     def __init__(self, cfg):
         if cfg.TEST.PRECISE_BN.ENABLED:
-            raise ValueError(
-                "TEST.PRECISE_BN runs training steps, which would move the memories of an unsupervised method: switch "
-                "TEST.PRECISE_BN.ENABLED off."
+            raise UserError(
+                "TEST.PRECISE_BN runs training steps, which would change the memories of an unsupervised method: set "
+                "TEST.PRECISE_BN.ENABLED False."
             )
         if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
-            raise ValueError(
-                f"Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images a cluster, got "
-                f"{cfg.SOLVER.IMS_PER_BATCH} and {cfg.DATALOADER.NUM_INSTANCE}."
+            raise UserError(
+                "Expected SOLVER.IMS_PER_BATCH to be a multiple of DATALOADER.NUM_INSTANCE, the images per cluster, "
+                f"got {cfg.SOLVER.IMS_PER_BATCH} and {cfg.DATALOADER.NUM_INSTANCE}."
             )
         self.cfg = cfg
         self.transform = build_transforms(cfg, is_train=False)
         self.restored: str | None = None
-        self.seen: Look | None = None
+        self.kept: Snapshot | None = None
 
     def state_dict(self) -> dict[str, str]:
-        """Which images, in which order: a method's memory of them is of no use to others."""
+        """A fingerprint of the images and their order, as a method's memory fits no other images."""
         return {"images": digest(self.trainer.data_loader.dataset.img_items)}
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         self.restored = state["images"]
 
-    def look(self, epoch: int) -> "Look":
-        """How the model sees the training images before an epoch. A second call for an epoch costs nothing."""
-        if self.seen is not None and self.seen.epoch == epoch:
-            return self.seen
+    def snapshot(self, epoch: int) -> "Snapshot":
+        """The snapshot before an epoch; a second call for the same epoch costs nothing."""
+        if self.kept is not None and self.kept.epoch == epoch:
+            return self.kept
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
         method.epoch = epoch
         began = time.perf_counter()
         features = method.stored_features()
         if self.restored is not None and self.restored != digest(dataset.img_items):
             if features is not None:
-                raise ValueError(
+                raise UserError(
                     "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
-                    "order of them: resume with the same images, or start anew without --resume."
+                    "order of them: resume with the same images, or start again without --resume."
                 )
             logger.warning("The run goes on with other training images than its checkpoint was trained on.")
         self.restored = None
@@ -107,50 +108,50 @@ class PseudoLabels(HookBase):
             distance = distance_together(original, options)
             if comm.get_world_size() == 1 and options.ALGORITHM != "oracle":
                 distance = clustering.jaccard_distance(original, **distance_options(options))
-        self.seen = Look(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
-        return self.seen
+        self.kept = Snapshot(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
+        return self.kept
 
     def before_epoch(self):
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
         identities, cameras = dataset.targets, dataset.cameras if dataset.has_usable_cameras else None
-        seen, self.seen = self.look(self.trainer.epoch), None
-        options, seed = self.cfg.PSEUDO_LABELS, derive(self.cfg.SEED, method.epoch, 2)
+        snapshot, self.kept = self.snapshot(self.trainer.epoch), None
+        options, seed = self.cfg.PSEUDO_LABELS, derive_seed(self.cfg.SEED, method.epoch, Stream.CLUSTERING)
         began = time.perf_counter()
         with explain_cuda_oom():
-            found = broadcast_from_main(
+            assigned = broadcast_from_main(
                 lambda: assign_labels(
-                    seen.original,
+                    snapshot.original,
                     identities,
                     cameras,
                     options,
                     method.refine_labels,
                     seed,
-                    seen.distance,
+                    snapshot.distance,
                     dataset.keys,
                 )
             )
-        labels = found.labels
+        labels = assigned.labels
         clustered = time.perf_counter()
         method.start_epoch(
-            {name: values.to(method.device) for name, values in seen.features.items()},
+            {name: values.to(method.device) for name, values in snapshot.features.items()},
             torch.from_numpy(labels).to(method.device),
             None if cameras is None else torch.from_numpy(cameras).to(method.device),
         )
         self._start_batches(labels, method.TRAINS_OUTLIERS)
         seconds = {
-            "seconds_features": seen.seconds_features,
-            "seconds_clustering": seen.seconds_distance + (clustered - began),
+            "seconds_features": snapshot.seconds_features,
+            "seconds_clustering": snapshot.seconds_distance + (clustered - began),
             "seconds_memory": time.perf_counter() - clustered,
         }
         if comm.is_main_process():
-            self._log(clustering.quality(labels, identities), found.eps, seconds)
-            if found.sweep:
-                write_sweep(os.path.join(self.cfg.OUTPUT_DIR, SWEEP), method.epoch, found.eps, found.sweep)
+            self._log(clustering.quality(labels, identities), assigned.eps, seconds)
+            if assigned.sweep:
+                write_sweep(os.path.join(self.cfg.OUTPUT_DIR, SWEEP), method.epoch, assigned.eps, assigned.sweep)
             write_clusters(self.cfg.OUTPUT_DIR, method.epoch, dataset.img_items, labels)
 
     def _features(self, dataset: ReIDDataset) -> dict[str, Tensor]:
         if len(dataset) < comm.get_world_size():
-            raise ValueError(f"Expected an image a process at least, got {len(dataset)} images: lower --num-gpus.")
+            raise UserError(f"Expected at least one image per process, got {len(dataset)} images: lower --num-gpus.")
         plain = ReIDDataset(dataset.img_items, self.transform, read=dataset.read)
         loader = feature_loader(
             plain,
@@ -169,7 +170,7 @@ class PseudoLabels(HookBase):
             cfg.SOLVER.IMS_PER_BATCH,
             cfg.DATALOADER.NUM_INSTANCE,
             self.trainer.iters_per_epoch,
-            derive(cfg.SEED, epoch, 1),
+            derive_seed(cfg.SEED, epoch, Stream.BATCHES),
         )
         self.trainer.data_loader.start(batches, epoch, labels)
 
@@ -181,7 +182,7 @@ class PseudoLabels(HookBase):
 
 
 def digest(items: list[tuple]) -> str:
-    """A fingerprint of the names of images (path, pid, camid) and their order, wherever their folder is."""
+    """A fingerprint of the names of images (path, pid, camid) and their order, without the path of their folder."""
     paths = [item[0] for item in items]
     root = os.path.commonpath({os.path.dirname(path) for path in paths})
     return fingerprint(path[len(root) :] for path in paths)

@@ -1,4 +1,4 @@
-"""What a run writes down for comparisons: its code and machine, its memory, what it found for each query."""
+"""The records of a run that comparisons read: its code, its machine, its memory, and a score for each query."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from fastreid.engine.hooks import HookBase
 from fastreid.utils import comm
 
 from ..compat.evaluation import Ranking
-from ..files import replacing
+from ..files import replacing, write_text
 from ..runs.read import read_starts
 from ..version import __version__
 
@@ -26,7 +26,7 @@ QUIET = {"capture_output": True, "text": True}
 
 
 class RunRecord(HookBase):
-    """Write `run.json`, one entry each time the run starts or goes on, and log the peak memory of each epoch."""
+    """Adds an entry to `run.json` each time the run starts or goes on, and logs the peak memory of each epoch."""
 
     def __init__(self, output_dir: str):
         self.path = Path(output_dir, "run.json")
@@ -36,9 +36,8 @@ class RunRecord(HookBase):
         if not comm.is_main_process() or trainer.start_iter >= trainer.max_iter:
             return
         starts = read_starts(self.path.parent) if trainer.start_iter else []
-        with replacing(self.path) as temporary:
-            entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
-            Path(temporary).write_text(json.dumps([*starts, entry], indent=1))
+        entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
+        write_text(self.path, json.dumps([*starts, entry], indent=1))
 
     def after_epoch(self):
         memory = peak_memory(device_of(self.trainer.model))
@@ -47,12 +46,12 @@ class RunRecord(HookBase):
 
 
 def device_of(model: torch.nn.Module) -> torch.device:
-    """Where a model's weights are."""
+    """The device of a model's weights."""
     return next(model.parameters()).device
 
 
 def setting(device: torch.device | str = "cpu") -> dict:
-    """The commit, the versions and the machine that a process runs with, of a GPU its name."""
+    """The commit, the versions and the machine (the GPU's name if there is one) that a process runs with."""
     device = torch.device(device)
     return {
         "commit": commit(),
@@ -70,16 +69,16 @@ def setting(device: torch.device | str = "cpu") -> dict:
 
 
 def processor() -> str:
-    """The processor's name where Linux tells it, and its cores."""
+    """The processor's name, or its architecture if the system is not Linux, and its number of cores."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
+    name = re.search(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return f"{name[1] if name else platform.machine()}, {os.cpu_count()} cores"
 
 
 def commit(package: Path = PACKAGE) -> str | None:
     """The git commit of this package's source, with "-dirty" where it has changes; None outside a checkout."""
     try:
-        # A package inside somebody else's repository, such as in its virtual environment, is not part of it.
+        # A package in the virtual environment of another repository is not part of that repository.
         subprocess.run(["git", "ls-files", "--error-unmatch", "__init__.py"], cwd=package, check=True, **QUIET)
         describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(describe, cwd=package, check=True, **QUIET).stdout.strip()
@@ -88,14 +87,14 @@ def commit(package: Path = PACKAGE) -> str | None:
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """GiB that this process has taken at most: of a GPU, or of the CPU resident; None where unknown."""
+    """This process's peak GiB, of the GPU or resident on the CPU; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return peak_resident()
 
 
 def peak_resident() -> float | None:
-    """GiB of the machine's memory that this process has taken at most; None where unknown."""
+    """This process's peak of resident memory in GiB; None if unknown."""
     try:
         import resource
     except ImportError:  # Windows
@@ -105,13 +104,14 @@ def peak_resident() -> float | None:
 
 
 def write_queries(path: str, queries: list[tuple], names: list[str], ranking: Ranking) -> None:
-    """Write a table of each query: path, identity, average precision in [0, 1], rank of the first match from 1.
+    """Write a table with a row for each query: path, identity, average precision in [0, 1], rank of the first match.
 
-    The identity is ``names[pid]``, without names the pid; the last two are empty where the gallery has no match.
+    The identity is ``names[pid]``, or the pid without names. Ranks count from 1. The last two columns are empty if the
+    gallery has no match.
     """
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("path", "identity", "ap", "first_rank"))
         for (image, pid, *_), first, precision in zip(queries, ranking.first, ranking.precision, strict=True):
-            found = (f"{precision:.6f}", int(first)) if math.isfinite(first) else ("", "")
-            table.writerow((image, names[pid] if names else pid, *found))
+            scores = (f"{precision:.6f}", int(first)) if math.isfinite(first) else ("", "")
+            table.writerow((image, names[pid] if names else pid, *scores))

@@ -1,12 +1,12 @@
 """One run from the command line: configuration, checks, training or evaluation, on one process or several.
 
-Several processes of one machine: `--num-gpus 2`, with MODEL.DEVICE cpu too. Several machines, which share OUTPUT_DIR
-and have the same images under FASTREID_DATASETS: on each, with its own `--machine-rank` from 0,
+`--num-gpus 2` starts two processes on one machine, also with MODEL.DEVICE cpu. Several machines must share OUTPUT_DIR
+and have the same images under FASTREID_DATASETS; on each of them, with its own `--machine-rank` from 0, run
 
     python tools/train_net.py --num-machines 2 --machine-rank 0 --num-gpus 4 --dist-url tcp://FIRST-MACHINE:29500 ...
 
-or by torchrun, which starts all processes again when one is lost; `--resume` then goes on from the last checkpoint, to
-the weights of a run never stopped (to the bit on CPUs; GPUs do not always add in one order):
+or use torchrun, which restarts all processes when one is lost. `--resume` then goes on from the last checkpoint, and
+the final weights equal those of a run that was never stopped (bit for bit on CPUs; GPUs may add in another order):
 
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 \
         --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 tools/train_net.py --resume ...
@@ -18,8 +18,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import yaml
@@ -33,92 +33,109 @@ from ..compat.engine import set_up_logs, write_config
 from ..compat.logs import begin_logs
 from ..config.checks import check_config
 from ..config.load import load_config
-from ..errors import OneProcessError
-from ..runs.escape import message
+from ..errors import UserError, exit_with_message
 from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over
 from ..runs.read import last_checkpoint, read_config, read_starts
 from ..runs.settings import differences, explain_differences
 from .estimate import estimate_run
-from .starts import check_start
-from .trained_model import load_model, weights_named
+from .starts import check_start, weights_in_use
+from .trained_model import load_model
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
-# Set by `report.compare` for its runs.
+GO_ON = "the same command with --resume goes on from the last checkpoint"
+# Set by `compare.command` for its runs.
 ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
-# PyTorch's words for a worker that a signal ended, or that is not there any more.
+# PyTorch's words for a worker process that a signal ended, or that is gone.
 LOST_WORKER = re.compile(r"DataLoader worker \(pid(\(s\))? [\d, ]+\) (is killed by signal|exited unexpectedly)")
 
 
 def command_line(argv: list[str] | None = None) -> None:
-    """Run `train` in the processes that the arguments ask for; wrong input ends in its message without a traceback."""
+    """Run `train` in the processes that the arguments ask for; wrong input ends in a message without a traceback."""
     parser = default_argument_parser()
     parser.add_argument("--plan", action="store_true", help="rehearse: print the time, memory and disk to expect")
     args = parser.parse_args(argv)
     if os.environ.get(ENDS_WITH_INPUT):
         threading.Thread(target=end_with_input, daemon=True).start()
-    try:
+    with exit_with_message(GO_ON):
         cfg = load_config(args.config_file, args.opts)
         processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
         check_config(cfg, processes, resume=args.resume and not args.eval_only)
         if args.plan:
             print(estimate_run(cfg, processes))
             return
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
-    compat.choose_backend(cfg.MODEL.DEVICE)
+        compat.choose_backend(cfg.MODEL.DEVICE)
+        with exit_with_process():
+            launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
+
+
+@contextmanager
+def exit_with_process() -> Iterator[None]:
+    """Exit with the status of the first process that failed; explain it if a signal ended that process."""
     try:
-        launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
-    except KeyboardInterrupt:
-        sys.exit("stopped: the same command with --resume goes on from the last checkpoint")
+        yield
     except ProcessExitedException as error:
         if error.exit_code >= 0:  # it has said why
             sys.exit(error.exit_code)
         out_of_memory = ", as the system does when memory runs out" if error.signal_name == "SIGKILL" else ""
-        sys.exit(
-            f"error: process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
-            f"{out_of_memory}: the same command with --resume goes on from the last checkpoint."
-        )
+        raise UserError(
+            f"process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
+            f"{out_of_memory}: {GO_ON}."
+        ) from error
 
 
 def end_with_input() -> None:
-    """Wait for the end of the standard input, a pipe that closes when whoever started this process ends: end, too."""
+    """End this process when its standard input closes, a pipe from the process that started it."""
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def one_process(args) -> None:
-    """`train` in one of the processes; only the first one of a machine says what was wrong with all."""
-    try:
+    """`train` in one of the processes. The first one of a machine reports an error that all of them meet."""
+    with exit_with_message(), explain_lost_worker(), reported_once():
         train(args)
-    except OneProcessError as error:
-        who = f"process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""
-        sys.exit(f"error: {who}{message(error)}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}" if comm.get_local_rank() == 0 else 1)
+
+
+@contextmanager
+def reported_once() -> Iterator[None]:
+    """Name the rank in an error of one rank alone; silence one of all ranks on all but the first rank of a machine."""
+    try:
+        yield
+    except UserError as error:
+        if error.one_rank and comm.get_world_size() > 1:
+            raise UserError(f"process {comm.get_rank()}: {error}", one_rank=True) from error
+        if not error.one_rank and comm.get_local_rank() > 0:
+            sys.exit(1)
+        raise
+
+
+@contextmanager
+def explain_lost_worker() -> Iterator[None]:
+    """Re-raise PyTorch's error on a worker that died as one that names the setting to change."""
+    try:
+        yield
     except RuntimeError as error:
         if not LOST_WORKER.search(str(error)):
             raise
-        sys.exit(
-            f"error: process {comm.get_rank()} lost a worker that reads photographs ({message(error)}). Where memory "
-            "ran out, lower DATALOADER.NUM_WORKERS. The same command with --resume goes on from the last checkpoint."
-        )
+        raise UserError(
+            f"process {comm.get_rank()} lost a worker that reads photographs ({error}). If memory ran out, lower "
+            f"DATALOADER.NUM_WORKERS. {GO_ON[0].upper()}{GO_ON[1:]}.",
+            one_rank=True,
+        ) from error
 
 
 def train(args) -> dict:
-    """Train by the stock engine, or evaluate with `--eval-only`, on this process.
+    """Train on this process, or evaluate with `--eval-only`.
 
     Args:
-        args: of fast-reid's argument parser.
+        args: the arguments of fast-reid's parser.
 
     Returns:
-        The last evaluation's results by name; empty on all ranks but the first.
+        The last evaluation's results by name; empty on all ranks except the first.
 
     Raises:
-        ValueError: on any input that cannot be used.
+        UserError: on any input that cannot be used.
     """
     cfg = load_config(args.config_file, args.opts)
     with sole_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
@@ -133,55 +150,55 @@ def train(args) -> dict:
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
         for name in cfg.DATASETS.TESTS:
-            Trainer.build_test_loader(cfg, name)  # decodes what the evaluations need before the clocks run
-        trainer.begin = lambda: begin(cfg, anew=not args.resume)
+            Trainer.build_test_loader(cfg, name)  # decodes test photographs before the clocks run
+        trainer.begin = lambda: begin(cfg, new=not args.resume)
         return trainer.train()
 
 
-def begin(cfg, anew: bool = False, evaluation: bool = False) -> None:
-    """Make OUTPUT_DIR that of this run, after all that may fail: it may hold another run, which stays as it was.
+def begin(cfg, new: bool = False, evaluation: bool = False) -> None:
+    """Take over OUTPUT_DIR, once nothing can refuse to start: until then an earlier run in it stays as it was.
 
-    With `anew` there is nothing to resume from until the run has a checkpoint of its own.
+    With `new` the earlier run's checkpoints can no longer be resumed from.
     """
     comm.synchronize()
-    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if anew else None)
+    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if new else None)
     begin_logs()
 
 
 def check_resumed(cfg) -> None:
-    """Warn of settings that a run goes on with and that its folder's config.yaml has otherwise.
+    """Compare the settings with those in the folder's config.yaml; log changes as warnings.
 
     Raises:
-        ValueError: on those that its checkpoint keeps, whatever the configuration says, and on damaged files.
+        UserError: on a changed setting that the checkpoint fixes, and on damaged files.
     """
     folder = Path(cfg.OUTPUT_DIR)
     last_checkpoint(folder), read_starts(folder)
     if not (folder / "last_checkpoint").exists() or not (folder / "config.yaml").exists():
         return
-    found = differences(read_config(folder), yaml.safe_load(cfg.dump()))
-    kept = {key: values for key, values in found.items() if key.startswith(FIXED_BY_CHECKPOINT)}
+    changed = differences(read_config(folder), yaml.safe_load(cfg.dump()))
+    kept = {key: values for key, values in changed.items() if key.startswith(FIXED_BY_CHECKPOINT)}
     if kept:
-        raise ValueError(
+        raise UserError(
             f"The run in {folder} has other settings (there, and now): {explain_differences(kept)}. Its checkpoint "
-            "would keep them: give those of the run, or start anew without --resume."
+            "would keep them: give those of the run, or start again without --resume."
         )
-    if found:
-        logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(found))
+    if changed:
+        logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(changed))
 
 
 def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
-    """Evaluate MODEL.WEIGHTS, or else those that a training would start from, on DATASETS.TESTS: results by name.
+    """Evaluate MODEL.WEIGHTS, or the weights that a training would start from, on DATASETS.TESTS: results by name.
 
     Args:
         cfg: the configuration.
         begin: called when the model is ready, before anything is written.
 
     Raises:
-        ValueError: without tests, and as `load_model`.
+        UserError: without tests, and for the reasons of `load_model`.
     """
     if not cfg.DATASETS.TESTS:
-        raise ValueError("DATASETS.TESTS is empty: name a data set to evaluate on.")
+        raise UserError("DATASETS.TESTS is empty: name a data set to evaluate on.")
     model = load_model(cfg)
     begin()
-    logger.info("The scores below are of %s.", weights_named(cfg))
+    logger.info("The scores below are of %s.", weights_in_use(cfg))
     return Trainer.test(cfg, model)

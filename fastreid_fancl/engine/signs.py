@@ -1,32 +1,32 @@
-"""Which epoch to keep where no test says so: a sign that needs no labels."""
+"""A score without labels that chooses the epoch to keep when there is no test set."""
 
 import logging
 
 from .. import clustering
 from .distributed import broadcast_from_main
 from .pseudo_labels import PseudoLabels
-from .seeds import derive
+from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
 
 
 class GroupSigns:
-    """Judge the groups of the training images without labels; called in the place of an evaluation.
+    """Scores the groups of the training images without labels; called in place of an evaluation.
 
-    The sign is the score by which `PSEUDO_LABELS.EPS auto` chooses a radius: high where images of a group are more
-    alike than images at large (modularity), and where a part of the pairs finds the same groups again (stability). Its
-    best value decides what `model_best` is. RESULTS.md compares that epoch with the last and with the best one.
+    The sign is the score by which `PSEUDO_LABELS.EPS auto` chooses a radius. It is high if images of a group are more
+    alike than images in general (modularity) and if a part of the pairs gives the same groups (stability). The epoch
+    with the highest sign becomes `model_best`. RESULTS.md compares it with the last and with the best epoch.
     """
 
     def __init__(self, cfg, labels: PseudoLabels):
         self.cfg, self.labels = cfg, labels
 
     def __call__(self) -> dict[str, float]:
-        """Numbers by name; "metric" is what `model_best` is chosen by."""
+        """Numbers by name; "metric" chooses `model_best`."""
         options, epoch = self.cfg.PSEUDO_LABELS, self.labels.trainer.epoch + 1
-        distance = self.labels.look(epoch).distance
+        distance = self.labels.snapshot(epoch).distance
         radii = None if options.EPS == "auto" else (options.EPS,)
-        seed = derive(self.cfg.SEED, epoch, 2)
+        seed = derive_seed(self.cfg.SEED, epoch, Stream.CLUSTERING)
         keys = self.labels.trainer.data_loader.dataset.keys
         eps, sweep = broadcast_from_main(
             lambda: clustering.choose_eps(distance, options.MIN_SAMPLES, radii, seed, keys)

@@ -1,10 +1,11 @@
-"""Which weights a training starts from, in the words of the log."""
+"""The weights that a run starts from: their names in the log, and warnings of starts that teach little."""
 
 from pathlib import Path
 
 import yaml
 
 from ..data.datasets import SYNTHETIC
+from ..errors import UserError
 
 RANDOM_START = (
     "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
@@ -16,21 +17,29 @@ SYNTHETIC_START = (
 )
 
 
+def weights_named(cfg) -> str:
+    """The weights that a model is built with, in words: MODEL.WEIGHTS, a pretrained backbone, or random ones."""
+    backbone = cfg.MODEL.BACKBONE
+    if cfg.MODEL.WEIGHTS:
+        return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
+    if not backbone.PRETRAIN:
+        return "random weights"
+    return backbone.PRETRAIN_PATH or f"ImageNet weights of {backbone.get('TIMM') or backbone.NAME}"
+
+
 def start_of(cfg, epoch: int) -> str:
     """Which weights a training starts from or goes on with, as the end of a sentence; epochs count from 0."""
-    backbone = cfg.MODEL.BACKBONE
-    if epoch:
-        return f"goes on from its checkpoint after {epoch} epochs"
-    if cfg.MODEL.WEIGHTS:
-        return f"starts from MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
-    if backbone.PRETRAIN:
-        weights = backbone.PRETRAIN_PATH or backbone.get("TIMM") or "ImageNet weights"
-        return f"starts from a pre-trained backbone ({weights})"
-    return "starts from random weights"
+    return f"goes on from its checkpoint after {epoch} epochs" if epoch else f"starts from {weights_named(cfg)}"
+
+
+def weights_in_use(cfg) -> str:
+    """The weights that an evaluation or a grouping uses, in words; it says where no training has changed them."""
+    name = weights_named(cfg)
+    return name if cfg.MODEL.WEIGHTS else f"the frozen start, without training: {name}"
 
 
 def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
-    """A warning where a training without labels starts from nothing, or one on photographs from drawn animals."""
+    """A warning if a training without labels starts from random weights, or one on photographs from drawn animals."""
     if epoch or cfg.MODEL.BACKBONE.PRETRAIN and not cfg.MODEL.WEIGHTS:
         return None
     if not cfg.MODEL.WEIGHTS:
@@ -49,10 +58,10 @@ def only_drawn(names: list[str]) -> bool:
 
 
 def check_start(cfg) -> None:
-    """Raise ValueError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
+    """Raise UserError if MODEL.BACKBONE.PRETRAIN_PATH is given and would not be used."""
     path, start = cfg.MODEL.BACKBONE.PRETRAIN_PATH, cfg.MODEL.WEIGHTS
     if path and (start or not cfg.MODEL.BACKBONE.PRETRAIN):
-        raise ValueError(
+        raise UserError(
             f"MODEL.BACKBONE.PRETRAIN_PATH {path} would not be used: with it set MODEL.BACKBONE.PRETRAIN True and "
             f"MODEL.WEIGHTS '', now {cfg.MODEL.BACKBONE.PRETRAIN} and {start!r}."
         )

@@ -1,4 +1,4 @@
-"""How a step runs: precision, memory layout, micro-batches, the optimiser's step. Checkpoints keep their keys.
+"""How a training step runs: precision, memory layout, micro-batches, optimiser. Checkpoints keep their keys.
 
 Shapes: B images of a process; its backbones' inputs (B, 3, H, W) and feature maps (B, D, h, w).
 """
@@ -24,11 +24,11 @@ class Running:
     """How backbones run.
 
     Attributes:
-        precision: of PRECISIONS. In bfloat16 convolutions and products take half the bits and need no loss scaling;
-            weights, heads, losses and memories stay float32.
-        channels_last: lay activations out as convolutions on today's CPUs and GPUs want them.
-        micro_batches: parts of a training batch that go through a backbone one after the other. Only one part's
-            activations are held at a time: the backward pass computes them anew, as in GradCache (Gao et al., 2021).
+        precision: a key of PRECISIONS. In bfloat16, convolutions and matrix products take half the bits and need no
+            loss scaling; weights, heads, losses and memories stay float32.
+        channels_last: store activations in the order that convolutions on today's CPUs and GPUs prefer.
+        micro_batches: the number of parts of a training batch that go through a backbone one after the other. Only one
+            part's activations are held at a time; the backward pass recomputes them (GradCache, Gao et al., 2021).
     """
 
     precision: str = "float32"
@@ -37,15 +37,15 @@ class Running:
 
 
 def accelerate(model: nn.Module, running: Running) -> nn.Module:
-    """Make every backbone of a model run so, in place.
+    """Make every backbone of a model run as `running` says, in place.
 
-    Heads, losses and memories see whole batches whatever `micro_batches` is, so that a step is the step of the whole
-    batch: equal to rounding, but for what backbones draw at random and for their BatchNorm, which normalises each part
-    by itself and whose running statistics take a step a part.
+    Heads, losses and memories get whole batches whatever `micro_batches` is, so a step equals that of the whole batch
+    up to rounding. Two things differ: what backbones draw at random, and their BatchNorm, which normalises each part by
+    itself and updates its running statistics once per part.
 
     Args:
         model: its backbones are the modules whose names end in "backbone".
-        running: how.
+        running: precision, layout and micro-batches.
     """
     for backbone in backbones(model):
         backbone.forward = partial(_run, backbone.forward, backbone, running)
@@ -53,15 +53,15 @@ def accelerate(model: nn.Module, running: Running) -> nn.Module:
 
 
 def lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, channels_last: bool) -> None:
-    """Put the backbones' convolution weights and their gradients in the order of their activations, where they lie.
+    """Reorder the backbones' convolution weights and gradients to match their activations, within the same memory.
 
-    fast-reid's optimiser sees them, and keeps what it knows of them, as a vector in this order; its groups say which,
-    and a checkpoint with them. To be called before DistributedDataParallel, which copies gradients by the first order.
+    fast-reid's optimiser holds them, and its own state, as one vector in this order. Its groups record the order, so
+    checkpoints do too. Call it before DistributedDataParallel, which keeps the order that gradients have at first.
 
     Args:
         model: its backbones are the modules whose names end in "backbone".
-        optimizer: of the model, which holds its weights.
-        channels_last: the order.
+        optimizer: the optimiser that holds the model's weights.
+        channels_last: whether the new order is channels-last.
     """
     for group in (optimizer.defaults, *optimizer.param_groups):
         group["channels_last"] = channels_last
@@ -72,7 +72,7 @@ def lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, channels_last: b
 
 
 def lay_out_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the optimiser's restored state in the order of the weights, where its checkpoint had the other one."""
+    """Reorder the optimiser's restored state like the weights, if its checkpoint had the other order."""
     came, wanted = (group.get("channels_last", False) for group in (optimizer.param_groups[0], optimizer.defaults))
     if came == wanted:
         return
@@ -92,20 +92,20 @@ def convolutions(model: nn.Module) -> list[nn.Parameter]:
 
 
 def order_of(weight: Tensor, channels_last: bool) -> tuple[int, ...]:
-    """Strides with which one pixel's channels are beside each other, or one channel's pixels."""
+    """The strides of a weight in which the channels of a pixel are adjacent, or else the pixels of a channel."""
     order = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty_like(weight, device="meta", memory_format=order).stride()
 
 
 def reordered(values: Tensor, channels_last: bool) -> Tensor:
-    """Values (O, C, h, w) in the other or the same order, written into the memory that they have."""
+    """Write values (O, C, h, w) in the given order into the memory that they occupy, and return this view."""
     return values.as_strided(values.shape, order_of(values, channels_last)).copy_(values.clone())
 
 
 def fuse(optimizer: torch.optim.Optimizer) -> None:
-    """Step in one kernel over all weights, where PyTorch has one: equal to rounding.
+    """Make the optimiser step in one kernel over all weights, if PyTorch has one; results are equal up to rounding.
 
-    Set on the groups, where a checkpoint keeps it: a run that began without goes on without, to the same weights.
+    The choice is stored in the groups, and so in checkpoints: a run that began without it goes on without it.
     """
     on_gpu = any(weight.is_cuda for group in optimizer.param_groups for weight in group["params"])
     if "fused" not in optimizer.defaults or (on_gpu and isinstance(optimizer, torch.optim.Adagrad)):
@@ -141,13 +141,13 @@ def _encode(forward: Callable[[Tensor], Tensor], running: Running, images: Tenso
 
 
 def _contexts(backbone: nn.Module) -> tuple:
-    """Those of the forward pass and of its repetition, which must not move BatchNorm's running statistics again."""
+    """The contexts of the forward pass and of its repetition, which must not update BatchNorm's statistics again."""
     return nullcontext(), statistics_held(backbone)
 
 
 @contextmanager
 def statistics_held(module: nn.Module) -> Iterator[None]:
-    """Put BatchNorm's running statistics back to what they were before the block."""
+    """Restore BatchNorm's running statistics after the block."""
     running = [buffer for norm in batchnorms(module) for buffer in norm.buffers()]
     before = [buffer.clone() for buffer in running]
     try:

@@ -1,4 +1,4 @@
-"""The run that a picture is of: its configuration, its weights and how far it came."""
+"""A model with trained weights: its configuration, from a run or a file, and the checks that the weights fit."""
 
 import argparse
 import logging
@@ -13,6 +13,7 @@ from torch import nn
 
 from ..config.checks import check_config
 from ..config.load import load_config
+from ..errors import UserError
 from ..runs.read import last_checkpoint, read_config, system_name
 from .starts import check_start
 from .trainer import Trainer
@@ -22,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunLabel:
-    """Where a picture comes from.
+    """The run and epoch that weights, and pictures made with them, come from.
 
     Attributes:
-        system, seed: of the run in whose folder the weights lie.
-        stage: "epoch 8", counted from 1, or the name of weights that do not say their epoch.
+        system, seed: those of the run in whose folder the weights lie.
+        stage: "epoch 8", counted from 1, or the file's name if the weights do not record their epoch.
     """
 
     system: str
@@ -43,7 +44,7 @@ class TrainedModel:
 
     Attributes:
         backbone: the module whose feature map becomes the test-time feature; a method may have several backbones.
-        layers: names of the backbone's modules that run; a container can have parts that run and not run itself.
+        layers: names of the backbone's modules that run. A container may have parts that run, and not run itself.
         size: (H, W) of the input, in pixels.
     """
 
@@ -58,12 +59,12 @@ def run_config(folder: Path, opts: list[str], imports: Collection[str] = ()) -> 
     """The configuration of a run with its last checkpoint as MODEL.WEIGHTS, changed by the options.
 
     Args:
-        folder: of the run, perhaps somebody else's.
+        folder: the run's OUTPUT_DIR; it may come from somebody else.
         opts: KEY VALUE KEY VALUE ...
-        imports: those of its IMPORTS that may run.
+        imports: the files of its IMPORTS that may run.
 
     Raises:
-        ValueError: if there is no run, or if it would run code by other IMPORTS.
+        UserError: if there is no run, or if it would run code by other IMPORTS.
     """
     read_config(folder)
     weights = str(last_checkpoint(folder) or "")
@@ -83,10 +84,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def configuration_of(args: argparse.Namespace) -> CfgNode:
-    """What the options of `add_source` name.
+    """The configuration that the options of `add_source` name.
 
     Raises:
-        ValueError: if there is no run, and as `load_config`.
+        UserError: if there is no run, and as `load_config`.
     """
     if args.run:
         return run_config(args.run, args.opts, args.allow_imports)
@@ -94,7 +95,7 @@ def configuration_of(args: argparse.Namespace) -> CfgNode:
 
 
 def run_label(folder: Path, stage: str, seed: int) -> RunLabel:
-    """The origin of a picture of what lies in a folder; `seed` is that of a folder without a run's config.yaml."""
+    """The label of weights in a folder; `seed` is used if the folder has no config.yaml."""
     if (folder / "config.yaml").exists():
         seed = read_config(folder)["SEED"]
     return RunLabel(system_name(folder, seed), seed, stage)
@@ -104,10 +105,10 @@ def load_trained_model(cfg) -> TrainedModel:
     """Build the model and load MODEL.WEIGHTS into it.
 
     Raises:
-        ValueError: without weights, or with some that lack what the test-time feature is made of.
+        UserError: without weights, or if they lack a part of the test-time feature.
     """
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError(
+        raise UserError(
             f"There is no checkpoint to draw: give MODEL.WEIGHTS, or train the run in {cfg.OUTPUT_DIR} to its first "
             "checkpoint (SOLVER.CHECKPOINT_PERIOD)."
         )
@@ -124,20 +125,20 @@ def load_trained_model(cfg) -> TrainedModel:
     where = run_label(weights.parent, weights.stem if epoch is None else f"epoch {epoch + 1}", cfg.SEED)
     backbone = next((name for name in names if name.rpartition(".")[2] == "backbone"), None)
     if backbone is None:
-        raise ValueError(f"Expected {type(model).__name__} to make its feature by a module named backbone: name it so.")
+        raise UserError(f"Expected {type(model).__name__} to make its feature by a module named backbone: name it so.")
     layers = tuple(name.removeprefix(f"{backbone}.") for name in names if name.startswith(f"{backbone}."))
     return TrainedModel(where, model, model.get_submodule(backbone), layers, size)
 
 
 def input_size(cfg) -> tuple[int, int]:
-    """(H, W) in pixels of what the network is given at test time."""
+    """(H, W) in pixels of the network's input at test time."""
     size = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TEST
     return size[0], size[-1]
 
 
 @torch.no_grad()
 def executed_modules(model: nn.Module, size: tuple[int, int]) -> list[str]:
-    """The names of the modules that take part in the test-time feature, in the order in which they finish."""
+    """The names of the modules that compute the test-time feature, in the order in which they finish."""
     names: dict[str, None] = {}
     handles = [
         module.register_forward_hook(lambda *_, name=name: names.setdefault(name))
@@ -150,7 +151,7 @@ def executed_modules(model: nn.Module, size: tuple[int, int]) -> list[str]:
 
 
 class StrictCheckpointer(Checkpointer):
-    """Refuses weights that lack any of the modules needed; the stock one leaves those as they were built."""
+    """Refuses weights that lack any needed module; the stock checkpointer leaves such modules random."""
 
     def __init__(self, model: nn.Module, needed: list[str]):
         super().__init__(model)
@@ -166,7 +167,7 @@ class StrictCheckpointer(Checkpointer):
             if key.rpartition(".")[0] in self.needed and key not in excused and "num_batches" not in key
         ]
         if lost:
-            raise ValueError(
+            raise UserError(
                 f"{self._path} does not fit {type(self.model).__name__}: {len(lost)} weights of the test-time feature "
                 f"are missing or of another shape, such as {lost[0]}.{self._other} Check MODEL.META_ARCHITECTURE, "
                 "MODEL.BACKBONE and MODEL.HEADS, or take the run's own configuration by --run."
@@ -189,10 +190,10 @@ def load_start_or_trained_model(cfg, start: bool) -> nn.Module:
 
 
 def load_model(cfg) -> nn.Module:
-    """The model in evaluation mode with MODEL.WEIGHTS, or else with those that a training would start from.
+    """The model in evaluation mode with MODEL.WEIGHTS, or with the weights that a training would start from.
 
     Raises:
-        ValueError: if weights lack what the test-time feature is made of, or MODEL.BACKBONE.PRETRAIN_PATH would not be
+        UserError: if the weights lack a part of the test-time feature, or MODEL.BACKBONE.PRETRAIN_PATH would not be
             used.
     """
     cfg = cfg.clone()
@@ -207,14 +208,3 @@ def load_model(cfg) -> nn.Module:
     if cfg.MODEL.WEIGHTS:
         StrictCheckpointer(model, executed_modules(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
     return model
-
-
-def weights_named(cfg) -> str:
-    """The weights that `load_model` takes, in words."""
-    backbone = cfg.MODEL.BACKBONE
-    if cfg.MODEL.WEIGHTS:
-        return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
-    if not backbone.PRETRAIN:
-        return "random weights"
-    start = backbone.PRETRAIN_PATH or f"pretrained {backbone.TIMM or backbone.NAME}"
-    return f"the frozen start, without training: {start}"

@@ -1,4 +1,4 @@
-"""fast-reid's stock trainer with what unsupervised, resumable and reproducible training adds to it."""
+"""fast-reid's trainer, extended for unsupervised, resumable and reproducible training."""
 
 import copy
 import logging
@@ -21,6 +21,7 @@ from ..data.check import check_items, preflight, require_identities
 from ..data.datasets import load
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
+from ..errors import UserError
 from ..methods import PseudoLabelMethod
 from ..progress import ShownLoader
 from ..runs.read import is_transductive
@@ -47,14 +48,14 @@ def is_unsupervised(cfg) -> bool:
 
 
 def check_data(cfg, train: bool = True) -> None:
-    """Read every image once that the run will need.
+    """Check all data that the run will need, and read every image once.
 
     Raises:
-        ValueError: naming unreadable images (but with DATASETS.ON_BAD_IMAGE "skip"), empty splits, missing identities,
+        UserError: on unreadable images (unless DATASETS.ON_BAD_IMAGE is "skip"), empty splits, missing identities,
             identities and cameras of mixed types.
     """
     if train and not cfg.DATASETS.NAMES:
-        raise ValueError("DATASETS.NAMES is empty: name a data set to train on.")
+        raise UserError("DATASETS.NAMES is empty: name a data set to train on.")
     scored = [] if cfg.TEST.TRANSDUCTIVE else [load(name) for name in cfg.DATASETS.TESTS]
     wanted = [(dataset, ("query", "gallery")) for dataset in scored]
     wanted += training_splits(cfg) if train or cfg.TEST.TRANSDUCTIVE else []
@@ -73,7 +74,7 @@ def check_data(cfg, train: bool = True) -> None:
 
 
 def training_splits(cfg) -> list[tuple[ImageDataset, tuple[str]]]:
-    """The splits that `training_items` come from, for `preflight`; one by one, as no query needs a match here."""
+    """The splits that `training_items` come from, for `preflight`; each alone, as no query needs a match here."""
     datasets = [load(name) for name in cfg.DATASETS.NAMES]
     tests = ("query", "gallery") if cfg.DATASETS.COMBINEALL else ()
     wanted = [(dataset, ("train",)) for dataset in datasets]
@@ -81,7 +82,7 @@ def training_splits(cfg) -> list[tuple[ImageDataset, tuple[str]]]:
 
 
 def training_items(cfg) -> list[tuple[str, str, str]]:
-    """(path, pid, camid) of the training images of DATASETS.NAMES; with COMBINEALL of their query and gallery too."""
+    """(path, pid, camid) of the training images of DATASETS.NAMES; with COMBINEALL also of query and gallery."""
     datasets = [copy.copy(load(name)) for name in cfg.DATASETS.NAMES]
     if cfg.DATASETS.COMBINEALL:
         for dataset in datasets:
@@ -90,45 +91,45 @@ def training_items(cfg) -> list[tuple[str, str, str]]:
 
 
 def share_of_batch(cfg, key: str) -> int:
-    """The images of one of `key`'s equal parts of a process's batch.
+    """The number of images in each of the equal parts into which `key` divides a process's batch.
 
     Raises:
-        ValueError: if the batch cannot be cut so.
+        UserError: if the batch cannot be divided so.
     """
     batch, parts = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), value_of(cfg, key)
     if batch % parts:
-        raise ValueError(
-            f"Expected {key} {parts} to divide the {batch} images of SOLVER.IMS_PER_BATCH that a process takes."
+        raise UserError(
+            f"Expected {key} {parts} to divide the {batch} images of SOLVER.IMS_PER_BATCH that each process takes."
         )
     return batch // parts
 
 
 def check_state(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError if a restored state has other shapes than the weights: the fused step would write past them."""
+    """Raise UserError if the restored state has other shapes than the weights: a fused step would write past them."""
     for parameter, state in optimizer.state.items():
         wrong = [v for v in state.values() if torch.is_tensor(v) and v.dim() and v.shape != parameter.shape]
         if wrong:
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint's optimiser has {wrong[0].numel()} weights, the model {parameter.numel()}: it is of "
                 "another model, or of another number of identities. Resume with the same configuration and images, or "
-                "start anew without --resume."
+                "start again without --resume."
             )
 
 
 class Trainer(DefaultTrainer):
     """`DefaultTrainer` whose every epoch is a function of the weights, the seed and the epoch's number.
 
-    The batches of an epoch, and for pseudo-label methods the labels, are made by a hook before it.
+    A hook makes the batches of an epoch, and the labels of pseudo-label methods, before the epoch begins.
 
     Attributes:
-        begin: called when nothing is left that may refuse to train; whoever owns OUTPUT_DIR writes to it from then on.
+        begin: called when all checks have passed; only then may the run write to OUTPUT_DIR.
     """
 
     begin: Callable[[], None] = staticmethod(lambda: None)
 
     @classmethod
     def build_model(cls, cfg) -> nn.Module:
-        """Build the stock model and make it run as this package's keys of MODEL and SOLVER say."""
+        """Build fast-reid's model and make it run as this package's keys in MODEL and SOLVER say."""
         model = super().build_model(cfg)
         for backbone in backbones(model):
             hold_statistics(backbone, cfg.MODEL.BACKBONE.BATCHNORM)
@@ -140,7 +141,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module):
-        """The stock optimiser and parameters, laid out by MODEL.CHANNELS_LAST, with SOLVER.FUSED in one kernel."""
+        """fast-reid's optimiser and parameters, in the order of MODEL.CHANNELS_LAST; one kernel with SOLVER.FUSED."""
         optimizer, params = super().build_optimizer(cfg, model)
         lay_out(model, optimizer, cfg.MODEL.CHANNELS_LAST)
         if cfg.SOLVER.FUSED:
@@ -149,7 +150,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg) -> EpochLoader:
-        """The training set behind an iterator that a hook fills epoch by epoch."""
+        """The training set in a loader that a hook fills with the batches of each epoch."""
         transforms = {"train": train_transforms(cfg), "test": build_transforms(cfg, is_train=False)}
         wanted = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE).VIEWS if is_unsupervised(cfg) else {}
         views = {name: transforms[kind] for name, kind in wanted.items()}
@@ -163,7 +164,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name: str):
-        """The stock loader over the test's photographs that the checks left, each once."""
+        """fast-reid's loader over the test's usable photographs, each once."""
         test, transform = protocol(cfg, dataset_name), build_transforms(cfg, is_train=False)
         items = test.photographs
         read = image_reader((path for path, *_ in items), [transform], cfg.DATALOADER.CACHE_GIB)
@@ -174,7 +175,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name: str, output_dir: str | None = None):
-        """The test loader and the stock evaluator, which also writes queries.csv (one a data set, where several)."""
+        """The test loader, and an evaluator that also writes queries.csv (one per data set if there are several)."""
         loader, _ = cls.build_test_loader(cfg, dataset_name)
         own = "" if len(cfg.DATASETS.TESTS) == 1 else "_" + dataset_name.replace("/", "_")
         path = os.path.join(output_dir or cfg.OUTPUT_DIR, f"queries{own}.csv")
@@ -184,16 +185,16 @@ class Trainer(DefaultTrainer):
         return ShownLoader(loader, f"Testing on {dataset_name}"), evaluator
 
     def build_lr_scheduler(self, cfg, optimizer, iters_per_epoch):
-        # The stock engine knows only one pass an epoch; this is where it asks for what depends on that number.
+        # fast-reid makes an epoch one pass over the images; this is where it uses the number of iterations.
         self.iters_per_epoch = cfg.SOLVER.ITERS_PER_EPOCH or max(1, iters_per_epoch)
         return super().build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """As the stock one.
+        """Load the checkpoint to resume from, or the starting weights, and log which.
 
         Raises:
-            ValueError: if only some of the processes find the checkpoint, or it is of another model, or if they would
-                train in several precisions.
+            UserError: if only some of the processes see the checkpoint, if it is of another model, or if the processes
+                would train in different precisions.
         """
         super().resume_or_load(resume)
         logger.info("Training %s.", start_of(self.cfg, self.start_epoch))
@@ -204,18 +205,18 @@ class Trainer(DefaultTrainer):
         lay_out_state(self.model, self.optimizer)
         epochs = comm.all_gather(self.start_epoch)
         if len(set(epochs)) > 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected all processes to resume from one checkpoint, but they would start at the epochs {epochs}: "
                 f"let the machines share OUTPUT_DIR {self.cfg.OUTPUT_DIR}."
             )
         precisions = comm.all_gather(self.cfg.MODEL.PRECISION)
         if len(set(precisions)) > 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected one MODEL.PRECISION, but auto gives the processes {precisions}: set it to float32."
             )
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """The stock hooks after those that begin an epoch; the clocks of training and evaluation; the record."""
+        """fast-reid's hooks, after those that prepare an epoch, with clocks and the run's record among them."""
         batches = PseudoLabels(self.cfg) if is_unsupervised(self.cfg) else IdentityBatches(self.cfg)
         training = PhaseSeconds("training")
         stock = super().build_hooks()
@@ -227,7 +228,7 @@ class Trainer(DefaultTrainer):
         stock[evaluation + 1 : evaluation + 1] = [
             PhaseSeconds("evaluation", after=training),
             EpochLine(),
-            begin,  # those before it may refuse to train, those after it write
+            begin,  # hooks before it may refuse to train; hooks after it write
             RunRecord(self.cfg.OUTPUT_DIR),
         ]
         return [EpochSeed(self.cfg.SEED), batches, training, TrainingProgress(), MeanStatistics(), *stock]

@@ -1,7 +1,6 @@
-"""tools/group.py: which photographs show one animal, by trained weights."""
+"""The command line that groups photographs by animal, with trained weights."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from fastreid.data.transforms import build_transforms
@@ -12,45 +11,52 @@ from ..data.loaders import ReIDDataset, feature_loader
 from ..engine.evaluation import in_words
 from ..engine.features import extract_features
 from ..engine.labels import Labels, assign_labels, by_size, clustering_device, explain_cuda_oom
-from ..engine.seeds import derive
-from ..engine.trained_model import add_source, configuration_of, load_start_or_trained_model, weights_named
+from ..engine.seeds import Stream, derive_seed
+from ..engine.starts import weights_in_use
+from ..engine.trained_model import (
+    add_source,
+    configuration_of,
+    load_start_or_trained_model,
+)
 from ..engine.trainer import check_data, is_unsupervised, training_items
+from ..errors import UserError, exit_with_message
+from ..escape import visible
+from ..files import make_folder
 from ..methods import PseudoLabelMethod
-from ..runs.escape import message, visible
 from ..runs.tables import write_groups
 
 
 def command_line(argv: list[str] | None = None) -> None:
-    """Write the groups by the arguments; wrong input ends in its message without a traceback."""
+    """Write the groups that the arguments ask for; wrong input ends in a message without a traceback."""
     args = parser().parse_args(argv)
-    try:
+    with exit_with_message():
         cfg = configuration_of(args)
-        items, found = group(cfg, start=not args.run)
+        items, grouped = group(cfg, start=not args.run)
         output = args.output or Path(cfg.OUTPUT_DIR, "groups.csv")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_groups(output, items, found.labels)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
-    radius = "" if found.eps is None else f", eps {found.eps:g}"
-    left_out = int((found.labels < 0).sum())
-    print(f"{len(items)} photographs, {found.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}")
-    print(f"Weights: {visible(weights_named(cfg))}")
+        make_folder(output.parent)
+        write_groups(output, items, grouped.labels)
+    radius = "" if grouped.eps is None else f", eps {grouped.eps:g}"
+    left_out = int((grouped.labels < 0).sum())
+    print(
+        f"{len(items)} photographs, {grouped.labels.max() + 1} groups, {left_out} left out{radius}: {visible(output)}"
+    )
+    print(f"Weights: {visible(weights_in_use(cfg))}")
     identities = ReIDDataset(items).targets
     if (identities >= 0).any():
-        scores, known = in_words(grouping_scores(found.labels, identities)), int((identities >= 0).sum())
+        scores, known = in_words(grouping_scores(grouped.labels, identities)), int((identities >= 0).sum())
         print(f"Against the animals of {known} photographs, each image left out a group of its own: {scores}")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of tools/group.py."""
-    found = argparse.ArgumentParser(description="Group photographs by animal, with trained weights.")
-    add_source(found)
-    found.add_argument("--output", type=Path, metavar="FILE", help="default: groups.csv in OUTPUT_DIR")
-    return found
+    """The parser of the arguments."""
+    parser = argparse.ArgumentParser(description="Group photographs by animal, with trained weights.")
+    add_source(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: groups.csv in OUTPUT_DIR")
+    return parser
 
 
 def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]:
-    """All photographs of DATASETS.NAMES, of every split, clustered as at the beginning of an epoch.
+    """Cluster all photographs of DATASETS.NAMES, of every split, as an epoch of training does.
 
     Args:
         cfg: the configuration.
@@ -58,34 +64,35 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
 
     Returns:
         N items (path, pid, camid), and their labels, numbered by the size of the groups and then by their first path.
-        Neither depends on the order of a table's rows.
+        They do not depend on the order of a table's rows.
 
     Raises:
-        ValueError: of a supervised configuration, without weights, without usable clusters.
+        UserError: on a supervised configuration, without weights, or without usable clusters.
     """
     if not is_unsupervised(cfg):
         name = cfg.MODEL.META_ARCHITECTURE
-        raise ValueError(f"Expected a method that clusters, got MODEL.META_ARCHITECTURE {name}: use a run of another.")
+        raise UserError(f"Expected a method that clusters, got MODEL.META_ARCHITECTURE {name}: use a run of another.")
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.COMBINEALL, cfg.DATASETS.TESTS = True, ()
     check_data(cfg)
     images, model, features = encode(cfg, start)
-    cameras, seed = images.cameras if images.has_usable_cameras else None, derive(cfg.SEED, 0, 2)
+    cameras = images.cameras if images.has_usable_cameras else None
+    seed = derive_seed(cfg.SEED, 0, Stream.CLUSTERING)
     options = cfg.PSEUDO_LABELS
     with explain_cuda_oom():
         features = features.to(clustering_device(options, model.device))
         try:
-            found = assign_labels(
+            grouped = assign_labels(
                 features, images.targets, cameras, options, model.refine_labels, seed, keys=images.keys
             )
         except NoClustersError as error:
-            raise ValueError(no_groups(len(images), error.reason, options)) from error
-    return images.img_items, found._replace(labels=by_size(found.labels, [path for path, *_ in images.img_items]))
+            raise UserError(no_groups(len(images), error.reason, options)) from error
+    return images.img_items, grouped._replace(labels=by_size(grouped.labels, [path for path, *_ in images.img_items]))
 
 
 def no_groups(photographs: int, reason: str, options) -> str:
-    """Why photographs make no groups; `options` is the PSEUDO_LABELS node."""
+    """Explain why photographs form no groups; `options` is the PSEUDO_LABELS node."""
     other = "dbscan" if options.ALGORITHM == "hdbscan" else "hdbscan"
     return (
         f"No groups among {photographs} photographs: {reason}. A group is PSEUDO_LABELS.MIN_SAMPLES "
@@ -96,7 +103,7 @@ def no_groups(photographs: int, reason: str, options) -> str:
 
 
 def encode(cfg, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
-    """The training images of DATASETS.NAMES, the method with its weights, the features (N, D) that it clusters."""
+    """The training images of DATASETS.NAMES, the method with its weights, and the features (N, D) to cluster."""
     images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
     model = load_start_or_trained_model(cfg, start)
     features = extract_features(model, feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))

@@ -80,15 +80,12 @@ class PseudoLabelMethod(Encoder):
         VIEWS: further views of each training image: key in the batch -> "train" or "test", the transform to use.
         TWINS: prefixes of further encoders. They start as copies of the first encoder if a checkpoint lacks them.
         TRAINS_OUTLIERS: whether batches include the images that are in no cluster, each as a class of its own.
-        searches: number of neighbour searches among all images in `start_epoch`; `--plan` needs it to predict how the
-            time grows with the number of images.
         epoch: number of the current epoch, which the engine sets at its start.
     """
 
     VIEWS: ClassVar[dict[str, str]] = {}
     TWINS: ClassVar[tuple[str, ...]] = ()
     TRAINS_OUTLIERS: ClassVar[bool] = False
-    searches = 0
     epoch = 0
 
     def load_state_dict(self, state_dict, *args, **kwargs):

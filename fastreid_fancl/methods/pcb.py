@@ -11,6 +11,7 @@ from fastreid.config import configurable
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..heads import PartHead
 from ..losses import full_precision
 from .base import Encoder
@@ -97,7 +98,7 @@ class PCB(Encoder):
         """
         super().__init__(heads=heads, **kwargs)
         if not isinstance(heads, PartHead):
-            raise ValueError(f"Expected MODEL.HEADS.NAME PartHead for PCB, got {type(heads).__name__}.")
+            raise UserError(f"Expected MODEL.HEADS.NAME PartHead for PCB, got {type(heads).__name__}.")
         self.classifier = IdentityClassifiers(heads.parts, heads.dim, num_classes)
         self.part_classifier = nn.Conv2d(heads.feat_dim, heads.parts, 1, bias=False) if refined else None
 

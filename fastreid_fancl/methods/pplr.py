@@ -18,6 +18,7 @@ from torch.distributed.nn.functional import all_gather
 from ..clustering import knn
 from ..clustering.neighbors.device import BLOCK_BYTES
 from ..clustering.neighbors.search import SEARCHES
+from ..errors import UserError
 from ..heads import PartHead
 from ..losses import full_precision, proxy_contrast
 from ..memory import camera_proxies, cluster_centroids, gather_ranks
@@ -164,7 +165,7 @@ class PPLR(PseudoLabelMethod):
         """
         super().__init__(**kwargs)
         if part_head.dim != part_head.feat_dim:
-            raise ValueError(f"Expected PARTS.DIM 0, since PPLR's stripes keep all dimensions, got {part_head.dim}.")
+            raise UserError(f"Expected PARTS.DIM 0, since PPLR's stripes keep all dimensions, got {part_head.dim}.")
         self.part_head = part_head
         self.search = search_device, int(search_gib * 2**30), SEARCHES[neighbours]
         self.k, self.beta, self.aals_epoch, self.label_smoothing = k, beta, aals_epoch, label_smoothing
@@ -193,11 +194,6 @@ class PPLR(PseudoLabelMethod):
             "camera_negatives": cfg.PPLR.CAMERA_NEGATIVES,
         }
 
-    @property
-    def searches(self) -> int:
-        """Number of searches by `cross_agreement`, one per feature space."""
-        return len(self.spaces)
-
     def embed(self, images: Tensor) -> Tensor:
         """Embed images (B, 3, H, W) in [0, 255] as (B, P + 1, D) float32 of any length, the global feature first."""
         feature_map = self.backbone(self.normalise(images))
@@ -219,7 +215,7 @@ class PPLR(PseudoLabelMethod):
         """
         clusters, rows = int(labels.max()) + 1, self.classifiers.shape[1]
         if clusters > rows:
-            raise ValueError(
+            raise UserError(
                 f"Expected at most {rows} clusters, got {clusters}: raise PPLR.MAX_CLUSTERS, or PSEUDO_LABELS.EPS."
             )
         self.clusters = clusters

@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ..clustering import noise_as_singletons, reliable_labels
+from ..errors import UserError
 from ..memory import HybridMemory
 from .base import PseudoLabelMethod
 
@@ -50,7 +51,7 @@ class SpCL(PseudoLabelMethod):
     def from_config(cls, cfg) -> dict:
         """Read the arguments of `__init__` from a configuration."""
         if cfg.PSEUDO_LABELS.ALGORITHM == "hdbscan":
-            raise ValueError("SpCL tests its clusters at three radii of DBSCAN: set PSEUDO_LABELS.ALGORITHM dbscan.")
+            raise UserError("SpCL tests its clusters at three radii of DBSCAN: set PSEUDO_LABELS.ALGORITHM dbscan.")
         return {
             **super().from_config(cfg),
             "temperature": cfg.MEMORY.TEMPERATURE,

@@ -1,1 +1,1 @@
-"""Comparisons: a run's folder read (`runs`), seeds of a system (`systems`), tables; many runs by one command."""
+"""Reports on finished runs: systems over seeds, their statistics, tables and the HTML page. It starts no process."""

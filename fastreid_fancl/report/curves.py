@@ -1,4 +1,4 @@
-"""What a comparison draws over the epochs: numbers only, the page makes lines of them."""
+"""The numbers that a comparison plots over the epochs; the page draws them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from .systems import System
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: its name, the title of its axis, decimals and its value after an epoch (None where it has none)."""
+    """A plot: its name, the title of its axis, its decimals and its value after an epoch (None if there is none)."""
 
     name: str
     axis: str
@@ -38,24 +38,24 @@ class Line:
 
 def lines(plot: Plot, systems: Sequence[System]) -> list[Line]:
     """The runs of all systems that have values in a plot."""
-    found = [
+    drawn = [
         line(plot, run, unfinished)
         for system in systems
         for runs, unfinished in ((system.runs, False), (system.unfinished, True))
         for run in runs
     ]
-    return [each for each in found if each.values]
+    return [each for each in drawn if each.values]
 
 
 def line(plot: Plot, run: Run, unfinished: bool) -> Line:
-    """A run in a plot; empty where supervised runs have no clusters of their own."""
+    """The line of a run in a plot; empty for supervised runs in plots of clusters."""
     values = {epoch.number + 1: plot.value(epoch) for epoch in run.epochs if not (plot.clustering and run.supervised)}
     known = {epoch: value for epoch, value in values.items() if value is not None and math.isfinite(value)}
     return Line(run.system, run.seed, known, unfinished)
 
 
 def identities(systems: Sequence[System]) -> int | None:
-    """The true number of clusters, None where it is unknown."""
+    """The true number of identities, None if it is unknown."""
     runs = (run for system in systems for run in (*system.runs, *system.unfinished))
     known = (epoch.clustering.get("identities") for run in runs for epoch in run.epochs)
     return next((int(number) for number in known if number), None)

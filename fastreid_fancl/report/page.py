@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that works offline, for the eyes, the keyboard and screen readers."""
+"""The page of a comparison: one HTML file that works offline, with a keyboard and with screen readers."""
 
 import base64
 import hashlib
@@ -11,8 +11,9 @@ import jinja2
 from markupsafe import Markup
 
 from ..colours import SERIES
-from ..files import replacing
-from ..runs.escape import visible
+from ..errors import UserError
+from ..escape import visible
+from ..files import make_folder, write_text
 from ..runs.read import Run
 from ..runs.settings import differences
 from .album import TITLES, album
@@ -25,23 +26,22 @@ logger = logging.getLogger(__name__)
 
 PAGE = "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
-# A system keeps one look in all plots: number n has the n-th colour (of SERIES), dash (pixels) and marker (plotly's,
-# drawn in page.html), each list begun again at its end. Without a common divisor of their lengths, systems that share a
-# colour do not soon share another.
+# A system looks the same in all plots: number n has the n-th colour (of SERIES), dash (in pixels) and marker (plotly's
+# names, drawn in page.html); each list starts again at its end. The lengths have no common divisor, so that systems
+# with the same colour differ in dash or marker.
 DASHES = ("", "8,4", "2,3", "10,3,2,3", "5,2,2,2")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x")
 
 
 def write_page(systems: Sequence[System], output: Path, baseline: str | None = None) -> Path:
-    """Write report.html; the others are first compared with `baseline`, else with the first system that has results.
+    """Write report.html; it compares the systems with `baseline`, or with the first system that has results.
 
     Raises:
-        ValueError: if there is no system `baseline`, or no plotly.
+        UserError: if there is no system `baseline`, or no plotly.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     text = page(systems, choose_baseline(systems, baseline), output)
-    with replacing(output / PAGE) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    write_text(output / PAGE, text)
     return output / PAGE
 
 
@@ -55,7 +55,7 @@ def choose_baseline(systems: Sequence[System], name: str | None) -> str:
 
 
 def page(systems: Sequence[System], baseline: str, output: Path) -> str:
-    """The page as text, with the pictures of the runs and of the folder that it is for."""
+    """The page's HTML, with the pictures of the runs and of the folder `output`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -103,17 +103,17 @@ def plotting_library() -> str:
     """The JavaScript of plotly.
 
     Raises:
-        ValueError: if plotly is not installed.
+        UserError: if plotly is not installed.
     """
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise ValueError(f"{PAGE} draws with plotly, which is not installed: pip install plotly.") from None
+        raise UserError(f"{PAGE} draws with plotly, which is not installed: pip install plotly.") from None
     return get_plotlyjs()
 
 
 def policy(scripts: Iterable[str]) -> str:
-    """A Content-Security-Policy under which nothing is loaded and no script runs but these (plotly sets styles)."""
+    """A Content-Security-Policy that allows only these scripts and loads nothing (plotly sets styles)."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
@@ -123,7 +123,7 @@ def policy(scripts: Iterable[str]) -> str:
 
 
 def data(systems: Sequence[System], baseline: str) -> dict:
-    """What page.js changes and draws."""
+    """The data that page.js shows and draws."""
     return {
         "baseline": baseline,
         "scores": list(SCORES),
@@ -133,7 +133,7 @@ def data(systems: Sequence[System], baseline: str) -> dict:
             if system.runs or system.unfinished
         ],
         "differences": {
-            other: {name: {score: in_words(each) for score, each in found.items()} for name, found in versus.items()}
+            other: {name: {score: in_words(each) for score, each in scores.items()} for name, scores in versus.items()}
             for other, versus in differences_by_baseline(systems).items()
         },
         "plots": [plot_data(plot, systems) for plot in PLOTS],
@@ -141,19 +141,19 @@ def data(systems: Sequence[System], baseline: str) -> dict:
 
 
 def seeds(system: System) -> dict[int, str]:
-    """What to call the runs of a system that have curves, by their seed."""
+    """The names of a system's runs that have curves, by seed."""
     return {run.seed: title(run.seed, run in system.unfinished) for run in (*system.runs, *system.unfinished)}
 
 
 def title(seed: int, unfinished: bool) -> str:
-    """A run of a system, in words."""
+    """The name of a run within its system."""
     return f"seed {seed}" + ", unfinished" * unfinished
 
 
 def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
-    """A plot's lines with a value, or None, for each of its epochs; `level` is a line to compare them with."""
-    found = lines(plot, systems)
-    epochs = sorted({epoch for line in found for epoch in line.values})
+    """A plot's lines with a value or None for each epoch; `level` is a horizontal line for reference."""
+    drawn = lines(plot, systems)
+    epochs = sorted({epoch for line in drawn for epoch in line.values})
     return {
         "axis": plot.axis,
         "digits": plot.digits,
@@ -166,14 +166,14 @@ def plot_data(plot: Plot, systems: Sequence[System]) -> dict:
                 "unfinished": line.unfinished,
                 "values": [line.values.get(epoch) for epoch in epochs],
             }
-            for line in found
+            for line in drawn
         ],
         "level": identities(systems) if plot.name == "Clusters" else None,
     }
 
 
 def line_style(number: int) -> dict[str, str | int]:
-    """Colour, dash and marker of a system."""
+    """The colour, dash and marker of a system."""
     return {
         "colour": number % len(SERIES),
         "dash": DASHES[number % len(DASHES)],
@@ -182,7 +182,7 @@ def line_style(number: int) -> dict[str, str | int]:
 
 
 def in_words(difference: Difference | str) -> dict:
-    """A difference with its text; an arrow says that its interval is on one side of zero."""
+    """A difference with its text; an arrow marks an interval that excludes zero."""
     if isinstance(difference, str):
         return {"text": f"none: {difference}"}
     arrow = "▲ " if difference.low > 0 else "▼ " if difference.high < 0 else ""
@@ -191,12 +191,12 @@ def in_words(difference: Difference | str) -> dict:
 
 
 def signed(value: float) -> str:
-    """One decimal with a true minus sign, without -0.0."""
+    """A number with sign and one decimal; with a typographic minus sign, and 0.0 without a sign."""
     return f"{value:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "\N{MINUS SIGN}")
 
 
 def facts(runs: Sequence[Run]) -> dict[str, str]:
-    """What the runs are, taken together, in words."""
+    """Facts about all runs together, in words."""
     starts = [start for run in runs for start in run.starts]
     return {
         "Systems": str(len({run.system for run in runs})),
@@ -210,22 +210,22 @@ def facts(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def versions(starts: Iterable[dict]) -> str:
-    """Packages with the versions that the starts of runs had of them, in words."""
+    """The versions of packages at the starts of runs, in words."""
     return joined("\N{NO-BREAK SPACE}".join(version) for start in starts for version in start["versions"].items())
 
 
 def joined(values: Iterable) -> str:
-    """Different values in words."""
+    """The distinct values, separated by commas."""
     return ", ".join(dict.fromkeys(map(str, values))) or "unknown"
 
 
 def settings(systems: Sequence[System]) -> dict[str, dict[str, list[str]]]:
-    """Key -> value -> the systems that have it, the most common value first, of the settings in which they differ."""
+    """The settings in which systems differ: key -> value -> systems with it, the most common value first."""
     known = [system for system in systems if system.runs]
-    found: dict[str, dict[str, list[str]]] = {}
+    groups: dict[str, dict[str, list[str]]] = {}
     for key, values in differences(*(system.runs[0].config for system in known)).items() if known else ():
         sharing: dict[str, list[str]] = {}
         for system, value in zip(known, values, strict=True):
             sharing.setdefault(visible(value), []).append(system.name)
-        found[visible(key)] = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
-    return found
+        groups[visible(key)] = dict(sorted(sharing.items(), key=lambda item: -len(item[1])))
+    return groups

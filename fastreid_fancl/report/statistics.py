@@ -1,4 +1,4 @@
-"""Whether two systems differ: paired differences with intervals by the bootstrap.
+"""Paired differences between two systems, with bootstrap intervals.
 
 S = seeds that both systems have run, Q = queries with a match in the gallery.
 """
@@ -10,13 +10,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..errors import UserError
 from ..runs.read import Query, Run
 from .systems import System
 
 RESAMPLES = 5000
 LEVEL = 0.95
 SEED = 0
-# What a query adds to the mean, in percent.
+# The contribution of a query to the mean, in percent.
 SCORES: dict[str, Callable[[Query], float]] = {
     "mAP": lambda query: 100 * query.ap,
     "Rank-1": lambda query: 100.0 * (query.first_rank == 1),
@@ -25,7 +26,7 @@ SCORES: dict[str, Callable[[Query], float]] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """System minus baseline in percentage points, with its interval, over so many queries and these seeds."""
+    """System minus baseline in percentage points with its interval, and the queries and seeds that it comes from."""
 
     mean: float
     low: float
@@ -38,20 +39,20 @@ def difference(system: System, baseline: System, score: str = "mAP") -> Differen
     """The paired difference of two systems in one of SCORES, over the seeds that both have run.
 
     Raises:
-        ValueError: if the runs share no seed or lack their queries, or were not tested on the same two or more queries.
+        UserError: if the runs share no seed or lack their queries, or were not tested on the same two or more queries.
     """
     seeds = tuple(sorted({run.seed for run in system.runs} & {run.seed for run in baseline.runs}))
     if not seeds:
-        raise ValueError("no seed in common")
+        raise UserError("no seed in common")
     runs = [[run for seed in seeds for run in own.runs if run.seed == seed] for own in (system, baseline)]
     tables = [[query_scores(run, score) for run in own] for own in runs]
     queries = tables[0][0].keys()
     if not all(table for own in tables for table in own):
-        raise ValueError("no queries.csv of the last evaluation")
+        raise UserError("no queries.csv of the last evaluation")
     if any(table.keys() != queries for own in tables for table in own):
-        raise ValueError("tested on other queries")
+        raise UserError("tested on other queries")
     if len(queries) < 2:
-        raise ValueError("one query alone")
+        raise UserError("one query alone")
     ours, theirs = (np.array([[table[query] for query in queries] for table in own]) for own in tables)
     return Difference((ours - theirs).mean(), *interval(ours - theirs), len(queries), seeds)
 
@@ -59,7 +60,7 @@ def difference(system: System, baseline: System, score: str = "mAP") -> Differen
 def query_scores(run: Run, score: str) -> dict[tuple[str, str], float]:
     """The score of each query that has a match, by its path below the folder of all queries and its identity.
 
-    Below that folder, so that runs from machines with their data in different places can be paired.
+    Paths are relative to that folder, so that runs on machines with data in different places can be paired.
     """
     matched = [query for query in run.queries if query.ap is not None]
     root = os.path.commonpath([os.path.dirname(query.path) for query in matched]) if matched else ""
@@ -70,8 +71,9 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
     """The 95% percentile interval of the mean of (S, Q) paired differences.
 
     Queries are resampled with replacement and, independently, so are the seeds: the pigeonhole bootstrap (Owen, 2007),
-    which errs on the wide side. With one seed only the queries are, and the interval says nothing of other seeds.
-    `scipy.stats.bootstrap` resamples one axis alone. The resamples are always the same ones: exchanging the two
+    which gives slightly wide intervals. With one seed only queries are resampled, and the interval does not cover the
+    choice of the seed.
+    `scipy.stats.bootstrap` resamples one axis only. The resamples are always the same: exchanging the two
     systems changes the signs and nothing else.
     """
     seeds, queries = (resamples(number, axis) for axis, number in enumerate(differences.shape))
@@ -88,12 +90,12 @@ def resamples(number: int, stream: int) -> np.ndarray:
 
 
 def differences_by_baseline(systems: Sequence[System]) -> dict[str, dict[str, dict[str, Difference | str]]]:
-    """Baseline -> system -> score -> the difference, or in words why there is none."""
+    """Baseline -> system -> score -> the difference, or the reason in words why there is none."""
 
     def each(system: System, baseline: System, score: str) -> Difference | str:
         try:
             return difference(system, baseline, score)
-        except ValueError as error:
+        except UserError as error:
             return str(error)
 
     known = [system for system in systems if system.runs]

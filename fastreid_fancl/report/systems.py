@@ -1,9 +1,10 @@
-"""Runs as the seeds of systems, and whether they can stand in one table."""
+"""Group runs into systems over seeds, and check that they can be compared in one table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..runs.escape import visible
+from ..errors import UserError
+from ..escape import visible
 from ..runs.read import Run
 from ..runs.settings import differences, explain_differences
 
@@ -12,7 +13,7 @@ GROUPS = ("Supervised", "Unsupervised", "Failed or unfinished")
 
 @dataclass(frozen=True)
 class Missing:
-    """A run without results, and why."""
+    """A run without results, and the reason."""
 
     system: str
     seed: int
@@ -21,13 +22,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class System:
-    """What a comparison knows of one system.
+    """A system of a comparison with its runs.
 
     Attributes:
-        runs: finished ones, by seed.
-        missing: those without results.
-        unfinished: what there is of those, where they have finished an epoch.
-        place: in tables of a given order; None where mAP orders them.
+        runs: the finished runs, by seed.
+        missing: the runs without results.
+        unfinished: the runs without results that have finished an epoch at least.
+        place: the position in tables of a given order; None in tables ordered by mAP.
     """
 
     name: str
@@ -44,10 +45,10 @@ class System:
 
 
 def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]:
-    """Runs by system, in the order of their first appearance; an unfinished run, or one in `missing`, has no results.
+    """Group runs by system, in the order of first appearance; unfinished runs and those in `missing` have no results.
 
     Raises:
-        ValueError: if runs are of different data sets, or runs of one system of one seed or of different settings.
+        UserError: if runs have different data sets, or if runs of a system share a seed or differ in their settings.
     """
     runs, missing = list(runs), list(missing)
     check_datasets({str(run.folder): run.datasets for run in runs})
@@ -69,53 +70,53 @@ def gather(runs: Iterable[Run], missing: Iterable[Missing] = ()) -> list[System]
 
 
 def interrupted(run: Run) -> str:
-    """Why an unfinished run has no results."""
+    """The reason in words why an unfinished run has no results."""
     without = "" if run.checkpoint else ", without a checkpoint (a lower SOLVER.CHECKPOINT_PERIOD writes them sooner)"
     return f"interrupted after epoch {len(run.epochs)} of {run.max_epoch}{without}: resume it with --resume"
 
 
 def check_baseline(name: str | None, systems: Iterable[str]) -> None:
-    """Raise ValueError unless `name`, where there is one, is that of a system."""
+    """Raise UserError if a name is given and no system has it."""
     names = list(dict.fromkeys(systems))
     if name is not None and name not in names:
-        raise ValueError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
+        raise UserError(f"Expected --baseline to be one of {', '.join(names)}, got {name}.")
 
 
 def check_datasets(datasets: dict[str, tuple]) -> None:
-    """Raise ValueError unless all runs, by name, have the same data sets to train on and to be tested on."""
+    """Raise UserError unless all runs, given by name, train and test on the same data sets."""
     (first, expected), *others = datasets.items() or [("", ())]
-    for name, found in others:
-        if found != expected:
-            raise ValueError(
+    for name, own in others:
+        if own != expected:
+            raise UserError(
                 "Expected runs of the same data sets, since numbers of different ones cannot be compared: "
-                f"{first} was {describe(expected)}; {name} was {describe(found)}. Compare them in tables of their own."
+                f"{first} was {describe(expected)}; {name} was {describe(own)}. Compare them in tables of their own."
             )
 
 
 def describe(datasets: tuple) -> str:
-    """Data sets in words."""
+    """The data sets of training and test in words."""
     trained, tested = (", ".join(map(visible, names)) or "nothing" for names in datasets)
     return f"trained on {trained}, tested on {tested}"
 
 
 def check_alike(runs: Sequence[Run]) -> None:
-    """Raise ValueError if two runs of a system have one seed, or differ in more than a seed may change."""
+    """Raise UserError if two runs of a system have the same seed, or differ in settings that seeds must share."""
     for number, run in enumerate(runs):
         if any(run.seed == other.seed for other in runs[:number]):
-            raise ValueError(
-                f"Expected one run of {run.system} a seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
+            raise UserError(
+                f"Expected one run of {run.system} per seed, got seed {run.seed} twice: {runs[number - 1].folder} and "
                 f"{run.folder}. Leave one out, or name its folder for another system."
             )
-        found = differences(*(of_any_seed(one.config, one.seed) for one in (runs[0], run)))
-        if found:
-            raise ValueError(
+        changed = differences(*(of_any_seed(one.config, one.seed) for one in (runs[0], run)))
+        if changed:
+            raise UserError(
                 f"Expected {runs[0].folder} and {run.folder} to be seeds of one system, but they differ in "
-                f"{explain_differences(found)}. Name their folders for two systems, as in <system>/seed_<n>."
+                f"{explain_differences(changed)}. Name their folders for two systems, as in <system>/seed_<n>."
             )
 
 
 def of_any_seed(setting, seed: int):
-    """Settings in which a path through a folder seed_<n>, n the run's seed, is named alike for all seeds."""
+    """Settings with the run's seed removed from paths through a folder seed_<n>, so that seeds can be compared."""
     if isinstance(setting, dict):
         return {key: of_any_seed(value, seed) for key, value in setting.items()}
     return setting.replace(f"seed_{seed}/", "seed_{seed}/") if isinstance(setting, str) else setting

@@ -1,4 +1,4 @@
-"""Tables of runs in the form of the FANCL paper's Table III: CSV, Markdown and LaTeX."""
+"""Tables of a comparison in the form of the FANCL paper's Table III: CSV, Markdown and LaTeX."""
 
 import csv
 import io
@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..files import replacing
-from ..runs.escape import csv_cell, visible
-from ..runs.escape import markdown as escape_markdown
+from ..escape import csv_cell, visible
+from ..escape import markdown as escape_markdown
+from ..files import make_folder, write_text
 from ..runs.read import Run
 from .systems import GROUPS, Missing, System, describe
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, its value in a run (None where it has none), decimals, and `max` or `min` for the best."""
+    """A column: its title, its value in a run (None if there is none), decimals, and `max` or `min` for the best."""
 
     title: str
     value: Callable[[Run], float | None]
@@ -30,12 +30,12 @@ def score(name: str) -> Column:
 
 
 def grouped(title: str, name: str, digits: int, best: Callable | None = None) -> Column:
-    """A number of the groups of the test photographs in the last evaluation."""
+    """The value of a score of the test photographs' groups in the last evaluation."""
     return Column(title, lambda run: run.last.scores.get(name) if run.last else None, digits, best)
 
 
 def clustered(title: str, name: str, digits: int, best: Callable | None = None) -> Column:
-    """A number of the last epoch's clustering."""
+    """The value of a number of the last epoch's clustering."""
     return Column(title, lambda run: None if run.supervised else run.clustering.get(name), digits, best)
 
 
@@ -54,7 +54,7 @@ FURTHER = (
     clustered("Clusters", "clusters", 1),
     clustered("Identities", "identities", 0),
     clustered("Left out", "left_out", 1),
-    Column("Seconds an epoch", lambda run: run.seconds_an_epoch, 1, min),
+    Column("Seconds per epoch", lambda run: run.seconds_per_epoch, 1, min),
     PEAK_MEMORY,
 )
 BUDGET = (
@@ -70,13 +70,13 @@ NOTES = (
     "all seeds share. Bold: best of its group. Columns named Test are of the groups of the test photographs, each "
     "image left out a group of its own. ARI, NMI, clusters, identities and left out are of the last clustering in "
     "training, ARI and NMI over the clustered images, without those left out. "
-    "Seconds an epoch are without evaluation; runs side by side slow each other."
+    "Seconds per epoch exclude evaluation; parallel runs slow each other down."
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and deviation over the seeds (None with one), None where no run has a value; `best` of its group."""
+    """Mean and deviation over the seeds; None without values, no deviation for one seed; `best` in its group or not."""
 
     mean: float | None
     deviation: float | None
@@ -89,18 +89,18 @@ class Cell:
 
     @property
     def spread(self) -> str:
-        """The deviation; ± 0 says nothing of a whole number that all seeds share, such as their epochs."""
+        """The deviation in words; "" for a whole number that all seeds share, such as epochs."""
         unsaid = self.deviation is None or self.deviation == self.digits == 0
         return "" if unsaid else f"{self.deviation:,.{self.digits}f}"
 
 
 def cell(column: Column, runs: Sequence[Run]) -> Cell:
-    """A column's mean over runs and their sample standard deviation."""
+    """A column's mean over runs and its sample standard deviation."""
     return summary([value for value in map(column.value, runs) if value is not None], column.digits)
 
 
 def summary(values: Sequence[float], digits: int = 1) -> Cell:
-    """The mean of values and their sample standard deviation."""
+    """The mean and the sample standard deviation of values."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return Cell(statistics.fmean(values) if values else None, deviation, digits)
 
@@ -114,19 +114,19 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The system's name, with its finished seeds where some are missing."""
+        """The system's name, with the number of finished seeds if some are missing."""
         name, finished, missing = self.system.name, len(self.system.runs), len(self.system.missing)
         return f"{name} ({finished} of {finished + missing} seeds)" if missing else name
 
 
 def rows(systems: Sequence[System], columns: Sequence[Column]) -> dict[str, list[Row]]:
-    """The rows of a table by group, each ordered by `place`, else by mAP as Table III is, its best cells marked."""
-    found: dict[str, list[Row]] = {}
+    """The rows of a table by group, in the order of `place`, or else by mAP as in Table III, with best cells marked."""
+    groups: dict[str, list[Row]] = {}
     for group in GROUPS:
         own = sorted((system for system in systems if system.group == group), key=_order)
         if own:
-            found[group] = _mark_best([Row(s, tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
-    return found
+            groups[group] = _mark_best([Row(s, tuple(cell(c, s.runs) for c in columns)) for s in own], columns)
+    return groups
 
 
 def _order(system: System) -> float:
@@ -137,7 +137,7 @@ def _order(system: System) -> float:
 
 
 def _mark_best(group: list[Row], columns: Sequence[Column]) -> list[Row]:
-    """Mark, of each column that has a best, the cells that are equal to it as printed."""
+    """Mark the best cells of each column; cells that print alike are equal."""
     winners = []
     for number, column in enumerate(columns):
         known = [row.cells[number] for row in group if row.cells[number].text]
@@ -151,14 +151,14 @@ def _mark_best(group: list[Row], columns: Sequence[Column]) -> list[Row]:
 def markdown(systems: Sequence[System], columns: Sequence[Column]) -> str:
     """A table in Markdown, with a line before each group."""
     lines = [("Method", *(column.title for column in columns)), ("---", *("---:" for _ in columns))]
-    for group, found in rows(systems, columns).items():
+    for group, own in rows(systems, columns).items():
         lines.append((f"*{group}*", *("" for _ in columns)))
-        lines += [(escape_markdown(row.label), *map(markdown_cell, row.cells)) for row in found]
+        lines += [(escape_markdown(row.label), *map(markdown_cell, row.cells)) for row in own]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def markdown_cell(cell: Cell) -> str:
-    """Mean, in bold if it is the best, and deviation."""
+    """The mean, in bold if it is the best, and the deviation."""
     text = f"**{cell.text}**" if cell.best else cell.text
     return f"{text} ± {cell.spread}" if cell.spread else text
 
@@ -173,9 +173,9 @@ def latex(systems: Sequence[System], columns: Sequence[Column], caption: str) ->
         r"\hline",
         " & ".join(("Method", *(escape(column.title) for column in columns))) + r" \\",
     ]
-    for group, found in rows(systems, columns).items():
+    for group, own in rows(systems, columns).items():
         lines += [r"\hline", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{{group}}} \\"]
-        lines += [" & ".join((escape(row.label), *map(_latex_cell, row.cells))) + r" \\" for row in found]
+        lines += [" & ".join((escape(row.label), *map(_latex_cell, row.cells))) + r" \\" for row in own]
     return "\n".join((*lines, r"\hline", r"\end{tabular}", r"\end{table}"))
 
 
@@ -191,7 +191,7 @@ def escape(text: str) -> str:
 
 
 def summary_csv(systems: Sequence[System]) -> str:
-    """A row a system: group, seeds, and of each column the mean and the deviation over the seeds."""
+    """CSV with a row per system: group, seeds, and each column's mean and deviation over the seeds."""
     titles = [title for column in COLUMNS for title in (column.title, f"{column.title} deviation")]
     table = [("system", "group", "seeds", "missing", *titles)]
     for system in systems:
@@ -202,7 +202,7 @@ def summary_csv(systems: Sequence[System]) -> str:
 
 
 def runs_csv(systems: Sequence[System]) -> str:
-    """A row a run: system, group, seed, what became of it, and the value of each column."""
+    """CSV with a row per run: system, group, seed, state, and the value of each column."""
     table = [("system", "group", "seed", "state", "folder", "commit", *(column.title for column in COLUMNS))]
     for system in systems:
         for run in system.runs:
@@ -226,7 +226,7 @@ def _csv(table: list[tuple]) -> str:
 
 
 def report(systems: Sequence[System]) -> str:
-    """The comparison in Markdown: retrieval as in Table III, further columns, budgets, what is missing."""
+    """The comparison in Markdown: retrieval as in Table III, further columns, budgets, runs without results."""
     runs = [run for system in systems for run in system.runs]
     parts = ["# Comparison"]
     if runs:
@@ -237,19 +237,19 @@ def report(systems: Sequence[System]) -> str:
     parts += [markdown(systems, RETRIEVAL), NOTES, markdown(systems, FURTHER)]
     if runs:
         parts += ["## Budgets", escape_markdown(budgets(systems)), markdown(systems, BUDGET)]
-    if found := failures(systems):
-        listed = (map(escape_markdown, entry) for entry in found.items())
+    if failed := failures(systems):
+        listed = (map(escape_markdown, entry) for entry in failed.items())
         parts += [f"## {GROUPS[-1]}", "\n".join(f"- {runs}: {reason}" for runs, reason in listed)]
     return "\n\n".join(parts) + "\n"
 
 
 def equal_budgets(systems: Sequence[System]) -> bool:
-    """Whether all runs had as many iterations and images."""
+    """Whether all runs had the same number of iterations and images."""
     return len({(run.iterations, run.images_seen) for system in systems for run in system.runs}) < 2
 
 
 def budgets(systems: Sequence[System]) -> str:
-    """What each system was given, in a sentence, the most common budget first."""
+    """The budgets of the systems in a sentence, the most common one first."""
     sharing: dict[str, list[str]] = {}
     for system in systems:
         if system.runs:
@@ -270,29 +270,29 @@ def _span(values: Sequence[int]) -> str:
 
 
 def failures(systems: Sequence[System]) -> dict[str, str]:
-    """Runs without results, in words -> why; seeds of a system that failed alike, but for their folders, together."""
+    """Runs without results -> the reason; seeds of a system with the same reason share an entry."""
     alike: dict[tuple[str, str], list[Missing]] = {}
     for entry in (entry for system in systems for entry in system.missing):
         reason = entry.reason.replace(f"seed_{entry.seed}", "seed_*")
         alike.setdefault((entry.system, reason), []).append(entry)
-    found = {}
+    reasons = {}
     for (name, reason), own in alike.items():
         if len(own) == 1:
-            found[f"{name}, seed {own[0].seed}"] = own[0].reason
+            reasons[f"{name}, seed {own[0].seed}"] = own[0].reason
         else:
-            found[f"{name}, seeds {', '.join(str(entry.seed) for entry in own)}"] = reason
-    return found
+            reasons[f"{name}, seeds {', '.join(str(entry.seed) for entry in own)}"] = reason
+    return reasons
 
 
 def write_tables(systems: Sequence[System], output: Path) -> str:
-    """Write comparison.csv, runs.csv, comparison.md and comparison.tex; the Markdown is returned too."""
+    """Write comparison.csv, runs.csv, comparison.md and comparison.tex; return the Markdown."""
     text = report(systems)
     data = next((describe(run.datasets) for system in systems for run in system.runs), "")
     tables = (
         latex(systems, RETRIEVAL, f"Comparison of methods (%). Each was {data}."),
         latex(systems, FURTHER, "The same runs: clustering and cost."),
     )
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     contents = {
         "comparison.csv": summary_csv(systems),
         "runs.csv": runs_csv(systems),
@@ -300,6 +300,5 @@ def write_tables(systems: Sequence[System], output: Path) -> str:
         "comparison.tex": "\n\n".join(tables) + "\n",
     }
     for name, content in contents.items():
-        with replacing(output / name) as temporary:
-            Path(temporary).write_text(content, encoding="utf-8")
+        write_text(output / name, content)
     return text

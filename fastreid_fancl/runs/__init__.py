@@ -1,1 +1,1 @@
-"""The folders of runs, which may come from other people and machines: what is read from them is checked first."""
+"""The folders of runs. They may come from other people and machines, so everything read from them is checked."""

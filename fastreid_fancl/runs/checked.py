@@ -1,6 +1,6 @@
-"""Files of a run's folder, read with their types checked: a damaged one is an error that says what is wrong, and where.
+"""Readers for the files of a run's folder that check all types; an error names the file, the place and the problem.
 
-A check is called with a value and returns what it becomes, or raises ValueError with what was expected.
+A check is a function of a value: it returns the value, perhaps converted, or raises ValueError with what it expected.
 """
 
 import csv
@@ -16,21 +16,22 @@ from typing import Any, TextIO
 
 import yaml
 
+from ..errors import UserError
+from ..escape import visible
 from ..logs import log_once
-from .escape import visible
 
 logger = logging.getLogger(__name__)
 Check = Callable[[Any], Any]
 LONGEST_NAME = 255
-MOST_VALUES = 100_000  # of a file of settings: one that repeats itself has no end
+MOST_VALUES = 100_000  # of a file of settings: one that contains itself is endless
 NUMBER = r"-?(\d{1,300}(\.\d{0,300})?(e[-+]?\d{1,9})?|inf|nan)"
 # PyYAML raises most of these on tags that do not fit their text.
 NO_YAML = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 UNREADABLE = (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error)
 
 
-class DamagedError(ValueError):
-    """A file of a run's folder that is not what a run writes."""
+class DamagedError(UserError):
+    """A file of a run's folder with content that no run writes."""
 
     def __init__(self, path: Path, problem: object):
         super().__init__(
@@ -51,7 +52,7 @@ def read_json(path: Path, check: Check) -> Any:
     """The content of a JSON file, checked.
 
     Raises:
-        DamagedError: if it is something else.
+        DamagedError: if it cannot be read, or fails the check.
     """
     text = read_text(path)
     try:
@@ -64,7 +65,7 @@ def read_yaml(path: Path, check: Check) -> Any:
     """The content of a YAML file, checked.
 
     Raises:
-        DamagedError: if it is something else.
+        DamagedError: if it cannot be read, or fails the check.
     """
     text = read_text(path)
     try:
@@ -76,32 +77,32 @@ def read_yaml(path: Path, check: Check) -> Any:
 
 
 def _size(content: object) -> int:
-    """The values in nested dictionaries and lists; MOST_VALUES where there are more, or where one holds itself."""
-    left, found = [content], 0
-    while left and found < MOST_VALUES:
-        value, found = left.pop(), found + 1
+    """Count the values in nested dictionaries and lists, MOST_VALUES at most, as one may contain itself."""
+    left, number_of_values = [content], 0
+    while left and number_of_values < MOST_VALUES:
+        value, number_of_values = left.pop(), number_of_values + 1
         left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return found
+    return number_of_values
 
 
 def read_lines(path: Path, check: Check) -> list:
-    """The checked lines of a file of JSON, one value a line; none without the file.
+    """The checked values of a JSON lines file, one per line; [] if there is no file.
 
-    A broken line is left out with a warning; the last one, if it has no end yet, without: it is being written.
+    A broken line is skipped with a warning. The last line is skipped silently if it is incomplete: a run is writing it.
 
     Raises:
         DamagedError: if the file cannot be read.
     """
-    found, lines = [], read_text(path).split("\n") if path.exists() else []
+    values, lines = [], read_text(path).split("\n") if path.exists() else []
     for number, line in enumerate(lines, start=1):
         try:
             if line.strip():
-                found.append(check(_json(line)))
+                values.append(check(_json(line)))
         except ValueError as error:
             if number < len(lines):
-                problem = f"{visible(path)} is damaged: line {number}, {visible(error)}. The line is left out."
+                problem = f"{visible(path)} is damaged: line {number}, {visible(error)}. The line is skipped."
                 log_once(logger, logging.WARNING, problem)
-    return found
+    return values
 
 
 def read_table(path: Path, columns: Mapping[str, Check]) -> list[dict[str, Any]]:
@@ -114,7 +115,7 @@ def read_table(path: Path, columns: Mapping[str, Check]) -> list[dict[str, Any]]
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """The rows of a CSV file as they are, without empty ones.
+    """The rows of a CSV file as text, without empty rows.
 
     Raises:
         DamagedError: if the file cannot be read.
@@ -162,8 +163,8 @@ def _deep(error: Exception) -> object:
     return "it is nested too deeply" if isinstance(error, RecursionError) else error
 
 
-def told(value: object) -> str:
-    """A value in a message, in few characters."""
+def shortened(value: object) -> str:
+    """A value as text of at most 60 characters, for a message."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # whole numbers of thousands of digits, deep nesting
@@ -172,9 +173,9 @@ def told(value: object) -> str:
 
 
 def expect(right: bool, expected: str, value: object) -> None:
-    """Raise ValueError, with the value that came, unless it is right."""
+    """Raise ValueError with the value unless it is `right`."""
     if not right:
-        raise ValueError(f"expected {expected}, got {told(value)}")
+        raise ValueError(f"expected {expected}, got {shortened(value)}")
 
 
 def word(value: Any) -> str:
@@ -190,7 +191,7 @@ def whole(value: Any) -> int:
 
 
 def number(value: Any) -> float:
-    """A check: a number; it may be infinite or none."""
+    """A check: a number; infinity and NaN are allowed."""
     expect(type(value) in (int, float), "a number", value)
     try:
         return float(value)
@@ -199,19 +200,19 @@ def number(value: Any) -> float:
 
 
 def finite(value: object) -> float:
-    """A check: a number that is not infinite or none."""
-    found = number(value)
-    expect(math.isfinite(found), "a finite number", value)
-    return found
+    """A check: a number, neither infinite nor NaN."""
+    checked = number(value)
+    expect(math.isfinite(checked), "a finite number", value)
+    return checked
 
 
 def optional(check: Check) -> Check:
-    """A check that lets None pass."""
+    """A check that accepts None, too."""
     return lambda value: None if value is None else check(value)
 
 
 def cell_of(check: Check, empty: bool = False) -> Check:
-    """A check of a table's cell: text that is a number for another check; with `empty`, "" becomes None."""
+    """A check of a table's cell: a number as text, which must pass another check; with `empty`, "" becomes None."""
 
     def checked(text: str) -> Any:
         if empty and text == "":
@@ -223,7 +224,7 @@ def cell_of(check: Check, empty: bool = False) -> Check:
 
 
 def list_of(check: Check) -> Check:
-    """A check: a list with entries that are right."""
+    """A check: a list whose entries pass another check."""
 
     def checked(value: Any) -> list:
         expect(isinstance(value, (list, tuple)), "a list", value)
@@ -233,7 +234,7 @@ def list_of(check: Check) -> Check:
 
 
 def dict_of(check: Check) -> Check:
-    """A check: names with values that are right."""
+    """A check: a dictionary whose values pass another check."""
 
     def checked(value: Any) -> dict:
         expect(isinstance(value, dict), "names with values", value)
@@ -243,7 +244,7 @@ def dict_of(check: Check) -> Check:
 
 
 def fields(checks: Mapping[str, Check], **others: Check) -> Check:
-    """A check: a dictionary that has these names with values that are right, and perhaps the others."""
+    """A check: a dictionary with these names, perhaps with the `others`, whose values pass their checks."""
 
     def checked(value: Any) -> dict:
         expect(isinstance(value, dict), "names with values", value)
@@ -264,7 +265,7 @@ def _part(where: str, check: Check, value: object) -> Any:
 
 
 def plain_name(name: Any) -> str:
-    """A check: the name of a file, without a folder, so that nobody is led out of the folder of a run."""
+    """A check: the name of a file without a folder, so that it cannot point outside the run's folder."""
     expect(isinstance(name, str), "the name of a file", name)
     wrong = name in ("", ".", "..") or re.search(r"[/\\:\0]", name) or len(os_bytes(name)) > LONGEST_NAME
     expect(not wrong, "the plain name of a file in the same folder", name)
@@ -272,17 +273,17 @@ def plain_name(name: Any) -> str:
 
 
 def os_bytes(name: str) -> bytes:
-    """A name as a file system has it."""
+    """A name as the bytes that a file system stores."""
     return name.encode("utf-8", "surrogatepass")
 
 
 def member(folder: Path, name: object) -> Path:
-    """The file of a plain name in a folder.
+    """The path of a file in a folder, from its plain name.
 
     Raises:
-        ValueError: on a name with a folder in it, and on a link that leads out of the folder.
+        ValueError: on a name with a folder in it, and on a link that points outside the folder.
     """
     path = folder / plain_name(name)
     if path.resolve().parent != folder.resolve():
-        raise ValueError(f"expected a file of the same folder, got {told(name)}, a link to another place")
+        raise ValueError(f"expected a file of the same folder, got {shortened(name)}, a link to another place")
     return path

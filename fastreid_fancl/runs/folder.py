@@ -1,4 +1,4 @@
-"""A run's folder: one writer at a time, one run at a time."""
+"""A run's folder as its writers need it: one writer at a time, and a new run replaces an old one."""
 
 import logging
 import os
@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..files import DiskFullError, explained
+from ..errors import UserError
+from ..files import CannotWriteError, DiskFullError, explained
 from ..locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
-# What optimiser, schedule and weights of a checkpoint hold.
+# Settings that a checkpoint stores in its optimiser, schedule or weights.
 FIXED_BY_CHECKPOINT = (
     *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "SOLVER.OPT", "SOLVER.BASE_LR"),
     *("SOLVER.HEADS_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY", "SOLVER.MOMENTUM", "SOLVER.NESTEROV"),
@@ -20,22 +21,22 @@ FIXED_BY_CHECKPOINT = (
 
 
 def start_over(folder: Path) -> None:
-    """Take away what --resume would go on from."""
+    """Remove the record of the last checkpoint, so that --resume cannot go on with an earlier run."""
     last = folder / "last_checkpoint"
     if last.exists():
-        logger.warning("An earlier run in %s is written over: --resume would have gone on with it.", folder)
+        logger.warning("The earlier run in %s is overwritten; --resume would have continued it.", folder)
         last.unlink()
 
 
 @contextmanager
 def sole_writer(folder: str) -> Iterator[None]:
-    """Keep other runs out of an output folder.
+    """Lock an output folder against other runs.
 
     Raises:
-        ValueError: if there is none, or another run is writing to it.
+        UserError: if no folder is named, it cannot be written to, or another run is writing to it.
     """
     if not folder:
-        raise ValueError("OUTPUT_DIR is empty: name a folder for what the run writes.")
+        raise UserError("OUTPUT_DIR is empty: name a folder for what the run writes.")
     with ExitStack() as stack:
         path = os.path.join(folder, ".lock")
         try:
@@ -44,9 +45,9 @@ def sole_writer(folder: str) -> Iterator[None]:
         except DiskFullError:
             raise
         except BlockingIOError as error:
-            raise ValueError(
+            raise UserError(
                 f"Another run is writing to {folder}: wait for it, stop it, or give this one its own OUTPUT_DIR."
             ) from error
-        except OSError as error:
-            raise ValueError(f"OUTPUT_DIR {folder} cannot be written to ({error}): choose another.") from error
+        except CannotWriteError as error:
+            raise UserError(f"OUTPUT_DIR {folder} cannot be written to ({error}): choose another.") from error
         yield

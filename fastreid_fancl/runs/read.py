@@ -1,10 +1,12 @@
-"""What the folder of a run says: its settings, its history, how far it came and by which code."""
+"""Read the folder of a run: its settings, its metrics, how far it came and which code it ran."""
 
 import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import UserError
+from ..escape import visible
 from .checked import (
     DamagedError,
     cell_of,
@@ -23,7 +25,6 @@ from .checked import (
     whole,
     word,
 )
-from .escape import visible
 
 GROUPING = ("ARI", "homogeneity", "completeness", "groups", "animals", "ungrouped")
 RETRIEVAL = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
@@ -31,7 +32,7 @@ SCORES = (*RETRIEVAL, *GROUPING)
 CLUSTERING = ("clusters", "left_out", "mean_cluster_size", "identities", "ari", "ari_all", "nmi", "purity", "eps")
 FINAL = "model_final.pth"
 
-# What the files of a folder must hold; what else is in them is not looked at.
+# What the files of a folder must contain; other content is ignored.
 NAMES = list_of(word)
 SETTINGS = fields(
     {
@@ -44,7 +45,7 @@ SETTINGS = fields(
 SHOWN = lambda value: visible(word(value))  # noqa: E731 (a check)
 START = fields(
     {
-        **{"commit": optional(SHOWN), "machine": SHOWN, "versions": lambda found: _shown(dict_of(SHOWN)(found))},
+        **{"commit": optional(SHOWN), "machine": SHOWN, "versions": lambda versions: _shown(dict_of(SHOWN)(versions))},
         **{"processes": whole, "threads": whole},
     }
 )
@@ -57,12 +58,12 @@ class Epoch:
 
     Attributes:
         number: from 0.
-        iterations: done by its end, since the run's beginning.
-        scores: of its evaluation by name, in percent but for those of GROUPING; empty where it was not evaluated.
+        iterations: number of iterations from the run's beginning to the end of this epoch.
+        scores: the evaluation's scores by name, in percent except those of GROUPING; empty without an evaluation.
         clustering: the numbers of CLUSTERING that were logged; empty for supervised methods.
-        losses: by name, without their sum.
-        seconds: by phase: features, clustering, memory, training, evaluation.
-        peak_memory: GiB, None where unknown.
+        losses: each loss by name, without their sum.
+        seconds: seconds by phase: features, clustering, memory, training, evaluation.
+        peak_memory: peak GiB; None if unknown.
     """
 
     number: int
@@ -79,7 +80,7 @@ class Query:
     """A query of the last evaluation; without a match in the gallery `ap` and `first_rank` are None.
 
     Attributes:
-        path, identity: of the image.
+        path, identity: path and identity of the image.
         ap: average precision in [0, 1].
         first_rank: rank of the first match, from 1.
     """
@@ -96,12 +97,12 @@ class Run:
 
     Attributes:
         folder: its OUTPUT_DIR.
-        system, seed: what it is in a comparison.
+        system, seed: its names in a comparison.
         config: the settings, nested as in config.yaml.
         epochs: the finished ones, at least one.
-        checkpoint: the last one; None where there is none.
-        queries: of the last evaluation; empty where they were not recorded.
-        starts: the entries of run.json: commit, versions, machine of each time that it started or went on.
+        checkpoint: the last checkpoint; None if there is none.
+        queries: the queries of the last evaluation; empty if they were not recorded.
+        starts: the entries of run.json: commit, versions and machine of each start or resume.
     """
 
     folder: Path
@@ -115,13 +116,13 @@ class Run:
 
     @property
     def supervised(self) -> bool:
-        """Whether it trained on identities: nothing was clustered, or by the oracle."""
+        """Whether the run trained on identities: without clustering, or with the oracle."""
         oracle = self.config.get("PSEUDO_LABELS", {}).get("ALGORITHM") == "oracle"
         return oracle or not any(epoch.clustering for epoch in self.epochs)
 
     @property
     def datasets(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The names of the data sets it trained on and was tested on."""
+        """The names of the data sets that the run trained on and was tested on."""
         return datasets(self.config)
 
     @property
@@ -158,22 +159,22 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of all phases of all epochs."""
+        """Seconds of all phases of all epochs."""
         return sum(sum(epoch.seconds.values()) for epoch in self.epochs)
 
     @property
-    def seconds_an_epoch(self) -> float:
-        """Mean over the epochs, without evaluation, which EVAL_PERIOD sets."""
+    def seconds_per_epoch(self) -> float:
+        """Mean seconds per epoch, without evaluation, whose number EVAL_PERIOD sets."""
         return (self.seconds - sum(epoch.seconds.get("evaluation", 0) for epoch in self.epochs)) / len(self.epochs)
 
     @property
     def peak_memory(self) -> float | None:
-        """GiB of the main process, on the GPU where it used one; None where unknown."""
+        """Peak GiB of the main process, on the GPU if it used one; None if unknown."""
         return max((epoch.peak_memory for epoch in self.epochs if epoch.peak_memory is not None), default=None)
 
     @property
     def commits(self) -> tuple[str, ...]:
-        """Of the code, in the order of the starts, each once."""
+        """The commits of the code, each once, in the order of the starts."""
         return tuple(dict.fromkeys(start["commit"] for start in self.starts if start["commit"]))
 
 
@@ -189,19 +190,19 @@ def read_run(folder: str | Path) -> Run:
     """Read the folder of a run that has finished, was interrupted or is going on.
 
     Raises:
-        ValueError: if there is no run, or none with a finished epoch; or with several test sets; or if its files are
+        UserError: if there is no run, or none with a finished epoch; or with several test sets; or if its files are
             damaged.
     """
     folder = Path(folder)
     config = read_config(folder)
     tests = config["DATASETS"]["TESTS"]
     if len(tests) > 1:
-        raise ValueError(f"The run {folder} has {len(tests)} test sets: give DATASETS.TESTS one to compare it.")
+        raise UserError(f"The run {folder} has {len(tests)} test sets: give DATASETS.TESTS one to compare it.")
     epochs = read_epochs(folder)
     if not epochs:
-        raise ValueError(
-            f"The run {folder} has no finished epoch in metrics.json: resume it with --resume, or train it anew if the "
-            "file is lost."
+        raise UserError(
+            f"The run {folder} has no finished epoch in metrics.json: resume it with --resume, or train it again if "
+            "the file is lost."
         )
     queries = read_queries(folder / "queries.csv")
     last = [epoch.scores["mAP"] for epoch in epochs if epoch.scores][-1:]
@@ -226,16 +227,16 @@ def system_name(folder: Path, seed: int) -> str:
 
 
 def read_config(folder: Path) -> dict:
-    """The settings of a run, nested.
+    """The settings of a run as nested dictionaries.
 
     Raises:
-        ValueError: if there is no run, or its settings are damaged.
+        UserError: if there is no run, or its settings are damaged.
     """
     path = folder / "config.yaml"
     if not folder.is_dir():
-        raise ValueError(f"There is no run {folder}: check the path, or train with OUTPUT_DIR {folder}.")
+        raise UserError(f"There is no run {folder}: check the path, or train with OUTPUT_DIR {folder}.")
     if not path.exists():
-        raise ValueError(f"Expected the OUTPUT_DIR of a run, with config.yaml in it, got {folder}.")
+        raise UserError(f"Expected the OUTPUT_DIR of a run, with config.yaml in it, got {folder}.")
     return read_yaml(path, SETTINGS)
 
 
@@ -256,10 +257,10 @@ def is_transductive(config: dict, name: str) -> bool:
 
 
 def read_starts(folder: Path) -> list[dict]:
-    """The entries of run.json, none without the file: code, versions and machine of each time that a run went on.
+    """The entries of run.json, one per start or resume: code, versions and machine; [] if there is no file.
 
     Raises:
-        ValueError: if it is damaged.
+        UserError: if it is damaged.
     """
     path = folder / "run.json"
     return read_json(path, list_of(START)) if path.exists() else []
@@ -269,7 +270,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint from which a run would resume.
 
     Raises:
-        ValueError: if last_checkpoint does not name a file of the folder.
+        UserError: if last_checkpoint does not name a file of the folder.
     """
     tag = folder / "last_checkpoint"
     if not tag.exists():
@@ -282,7 +283,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def read_epochs(folder: Path) -> tuple[Epoch, ...]:
-    """The finished epochs of a run: the line with the seconds of training is an epoch's last."""
+    """The finished epochs of a run; an epoch's last line has the seconds of training."""
     epochs: list[Epoch] = []
     logged: dict[str, float] = {}
     for line in read_metrics(folder):
@@ -294,7 +295,7 @@ def read_epochs(folder: Path) -> tuple[Epoch, ...]:
 
 
 def read_metrics(folder: Path) -> list[dict]:
-    """The lines of metrics.json, numbers by name; broken ones are left out with a warning."""
+    """The lines of metrics.json as numbers by name; broken lines are skipped with a warning."""
     return read_lines(folder / "metrics.json", _logged)
 
 
@@ -321,15 +322,15 @@ def _epoch(number: int, logged: dict[str, float]) -> Epoch:
 
 
 def read_queries(path: Path) -> tuple[Query, ...]:
-    """The queries of an evaluation, in the order of the data set; none without the file.
+    """The queries of an evaluation in the order of the data set; none if there is no file.
 
     Raises:
-        ValueError: if it is damaged.
+        UserError: if it is damaged.
     """
     return tuple(Query(**row) for row in read_table(path, QUERY)) if path.exists() else ()
 
 
 def fits(queries: tuple[Query, ...], mean: float) -> bool:
-    """Whether queries are those of an evaluation with this mAP, in percent, and not of a later or other one."""
-    found = [query.ap for query in queries if query.ap is not None]
-    return bool(found) and math.isclose(100 * sum(found) / len(found), mean, abs_tol=1e-3)
+    """Whether the queries come from the evaluation that had this mAP, in percent."""
+    precisions = [query.ap for query in queries if query.ap is not None]
+    return bool(precisions) and math.isclose(100 * sum(precisions) / len(precisions), mean, abs_tol=1e-3)

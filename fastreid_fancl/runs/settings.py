@@ -1,6 +1,6 @@
-"""Settings of runs: what differs between two of them."""
+"""Differences between the settings of runs."""
 
-from .escape import visible
+from ..escape import visible
 
 # Settings in which two runs of one system may differ; the number of classes is that of the data.
 FREE_KEYS = (
@@ -15,7 +15,7 @@ FREE_KEYS = (
 
 
 def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, tuple]:
-    """Keys that all the configurations have and in which they differ, with the value of each, but for `free` ones."""
+    """The keys, except `free` ones, that all configurations have with different values; and these values."""
     flat = [dict(_leaves(config)) for config in configs]
     shared = [key for key in flat[0] if key not in free and all(key in other for other in flat)]
     values = {key: tuple(config[key] for config in flat) for key in shared}
@@ -30,7 +30,7 @@ def _leaves(node: dict, prefix: str = ""):
             yield prefix + key, value
 
 
-def explain_differences(found: dict[str, tuple]) -> str:
-    """Differences of settings in words, the first few."""
-    words = [f"{visible(key)} ({' and '.join(map(visible, values))})" for key, values in list(found.items())[:4]]
-    return ", ".join(words) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+def explain_differences(changed: dict[str, tuple]) -> str:
+    """The first few differences in words."""
+    words = [f"{visible(key)} ({' and '.join(map(visible, values))})" for key, values in list(changed.items())[:4]]
+    return ", ".join(words) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")

@@ -1,4 +1,4 @@
-"""The tables of a run's folder: radii that were tried, clusters of each epoch."""
+"""The tables in a run's folder: the radii that were tried, and the clusters of each epoch."""
 
 import csv
 import gzip
@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..files import replacing
+from ..errors import UserError
+from ..files import make_folder, replacing
 from .checked import DamagedError, cell_of, finite, read_rows, read_table, whole, word
 
 SWEEP, CLUSTERS = "eps_sweep.csv", "clusters"
 
 
 def write_sweep(path: str, epoch: int, eps: float, sweep: Sequence[NamedTuple]) -> None:
-    """Add an epoch's sweep to a table of all radii of all epochs, in place of what an interrupted run left of it."""
+    """Add an epoch's sweep to the table of all radii of all epochs; it replaces rows of an interrupted run."""
     before = read_rows(Path(path)) if os.path.exists(path) else []
     rows = [row for row in before if re.fullmatch(r"\d{1,9}", row[0]) and int(row[0]) < epoch]
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
@@ -31,10 +32,10 @@ def write_sweep(path: str, epoch: int, eps: float, sweep: Sequence[NamedTuple]) 
 def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarray) -> None:
     """Write the clusters that an epoch begins with to clusters/epoch_<n>.csv.gz, n from 1, and to clusters.csv.
 
-    Tables of later epochs are what an interrupted or an older run left: they go.
+    Tables of later epochs come from an interrupted or an older run and are removed.
     """
     kept = Path(folder, CLUSTERS, f"epoch_{epoch + 1}.csv.gz")
-    kept.parent.mkdir(exist_ok=True)
+    make_folder(kept.parent)
     write_groups(kept, items, labels, gzip.open)
     write_groups(Path(folder, "clusters.csv"), items, labels)
     for number, path in cluster_tables(folder).items():
@@ -43,7 +44,7 @@ def write_clusters(folder: str, epoch: int, items: list[tuple], labels: np.ndarr
 
 
 def write_groups(path: Path, items: list[tuple], labels: np.ndarray, opened: Callable = open) -> None:
-    """Write a table of image and cluster, largest cluster first, images left out at the end."""
+    """Write a table of image and cluster: the largest cluster first, images left out at the end."""
     sizes = Counter(labels.tolist())
     order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
     with replacing(path) as temporary, opened(temporary, "wt", newline="") as file:
@@ -53,29 +54,29 @@ def write_groups(path: Path, items: list[tuple], labels: np.ndarray, opened: Cal
 
 
 def cluster_tables(folder: str | os.PathLike) -> dict[int, Path]:
-    """The tables of clusters in a run's folder by their epoch, from 1, in its order."""
-    found = ((re.fullmatch(r"epoch_(\d{1,9})\.csv\.gz", path.name), path) for path in Path(folder, CLUSTERS).glob("*"))
-    return dict(sorted((int(name[1]), path) for name, path in found if name))
+    """The tables of clusters in a run's folder by epoch, from 1, in ascending order."""
+    names = ((re.fullmatch(r"epoch_(\d{1,9})\.csv\.gz", path.name), path) for path in Path(folder, CLUSTERS).glob("*"))
+    return dict(sorted((int(name[1]), path) for name, path in names if name))
 
 
 CLUSTER_COLUMNS = {"path": word, "cluster": cell_of(whole, empty=True)}
 
 
 def find_cluster_table(folder: Path, epoch: int | None) -> tuple[int, Path]:
-    """An epoch of a run, the last for None, and the table of its clusters.
+    """An epoch's number and the table of its clusters; None means the last epoch.
 
     Raises:
-        ValueError: if there is none.
+        UserError: if there is none.
     """
     tables = cluster_tables(folder)
     if not tables:
-        raise ValueError(
+        raise UserError(
             f"There are no clusters in {folder / CLUSTERS}: methods that learn from identities do not cluster, others "
-            "write them at each epoch. Choose the run of an unsupervised method."
+            "write them in each epoch. Choose the run of an unsupervised method."
         )
     epoch = epoch or max(tables)
     if epoch not in tables:
-        raise ValueError(f"Expected --epoch to be one of {', '.join(map(str, tables))}, got {epoch}.")
+        raise UserError(f"Expected --epoch to be one of {', '.join(map(str, tables))}, got {epoch}.")
     return epoch, tables[epoch]
 
 
@@ -86,13 +87,13 @@ SWEEP_COLUMNS = {
 
 
 def read_sweeps(path: Path) -> dict[int, list[dict[str, float]]]:
-    """The rows of each epoch, from 0.
+    """The rows of an eps_sweep.csv by epoch, from 0.
 
     Raises:
-        ValueError: if there is no such table, or it is damaged.
+        UserError: if there is no such table, or it is damaged.
     """
     if not path.exists():
-        raise ValueError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")
+        raise UserError(f"There is no {path}: a run writes it with PSEUDO_LABELS.EPS auto.")
     epochs = defaultdict(list)
     for row in read_table(path, SWEEP_COLUMNS):
         epochs[row["epoch"]].append(row)

@@ -1,4 +1,4 @@
-"""Pictures of what a model sees: a module a kind (`fana`, `attention`, `retrieval`, `clusters`), each with a `draw`.
+"""Pictures of what a model sees; each kind is a module with a `draw`: fana, attention, retrieval, clusters, eps.
 
-`origin` is the run that a picture is of, `search` the gallery search, `drawing` the sheet, `album` the files.
+The kinds share `search` (the gallery search), `drawing` (the sheet) and `album` (the files).
 """

@@ -1,4 +1,4 @@
-"""Pictures as files: <OUTPUT_DIR>/pictures/*.png, in the index that the HTML report reads."""
+"""Write pictures to <OUTPUT_DIR>/pictures/*.png and to the index that the HTML report reads."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from .drawing import DPI
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure and what there is to say of it.
+    """A drawn figure with its texts.
 
     Attributes:
         kind: fana, attention, retrieval, clusters or eps.
-        caption: what is shown; also in the file, as the PNG's Description.
-        alt: what can be seen, for those who cannot.
-        variant: tells apart two pictures of one kind and origin.
+        caption: what the picture shows; the file has it, too, as the PNG's Description.
+        alt: a description of the picture for people who cannot see it.
+        variant: distinguishes pictures of the same kind and origin.
     """
 
     kind: str
@@ -31,16 +31,16 @@ class Picture:
 
     @property
     def file(self) -> str:
-        """Such as retrieval_hardest_fancl_seed_0_epoch_8.png."""
+        """The file's name, such as retrieval_hardest_fancl_seed_0_epoch_8.png."""
         words = (self.kind, self.variant, self.label.system, f"seed {self.label.seed}", self.label.stage)
         return re.sub(r"[^\w.-]+", "_", "_".join(filter(None, words))) + ".png"
 
 
 def add(output: Path, picture: Picture) -> Path:
-    """Write a picture and its entry, in place of an older one of the same name; returns the picture's path.
+    """Write a picture and its index entry, replacing an older one of the same name; return its path.
 
     Raises:
-        ValueError: if the index is damaged.
+        UserError: if the index is damaged.
     """
     entry = {"kind": picture.kind, "file": picture.file, "caption": picture.caption, "alt": picture.alt}
     return add_picture(output, picture.figure, entry, dpi=DPI)

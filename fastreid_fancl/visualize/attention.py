@@ -1,17 +1,17 @@
 """Figure 1 of the FANCL paper: Grad-CAM (Selvaraju et al., ICCV 2017) of the features of queries.
 
-By Captum, PyTorch's own library of attributions: it takes any scalar of the output and any layer. A classifier's
-Grad-CAM asks what speaks for a class. A feature has no classes, so here the score of a query is
+Captum, PyTorch's library of attributions, computes it for any scalar of the output and any layer. A classifier's
+Grad-CAM explains the score of a class. A feature has no classes, so here the score of a query is
 
     cos(f, m+) - cos(f, m-)
 
-with m+ the mean feature of its true matches in the gallery and m- that of the images of all other identities: what in
-the query tells its identity from the others.
+where m+ is the mean feature of its true matches in the gallery and m- that of the images of all other identities. The
+map shows which parts of the query distinguish its identity from the others.
 
-Two things differ from a classifier's Grad-CAM. The lengths by which features are divided count as constants: of a unit
-vector the gradient has no part along the vector itself, so that a map would show what is missing in the image for a
-higher score and not what is there. And the map has no ReLU: most heads subtract a mean (BatchNorm), which belongs to no
-place, so that only the differences between places say something.
+Two things differ from a classifier's Grad-CAM. First, the lengths that features are divided by count as constants. The
+gradient of a unit vector has no component along the vector itself, so the map would show what the image lacks for a
+higher score, not what it contains. Second, the map has no ReLU. Most heads subtract a mean (BatchNorm) that belongs to
+no place, so only differences between places have a meaning.
 """
 
 import difflib
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..engine.trained_model import TrainedModel, load_trained_model
+from ..errors import UserError
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
@@ -35,30 +36,30 @@ OPACITY = 0.6
 
 
 class ConstantLengths(TorchFunctionMode):
-    """While open, `F.normalize` divides by lengths that have no gradient."""
+    """A mode in which `F.normalize` divides by lengths without a gradient."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return (divide if func is F.normalize else func)(*args, **(kwargs or {}))
 
 
 def divide(features: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out=None) -> Tensor:
-    """`F.normalize` with its arguments."""
+    """`F.normalize` with constant lengths; same arguments."""
     return features / torch.linalg.vector_norm(features.detach(), p, dim, keepdim=True).clamp_min(eps)
 
 
 def draw(cfg, number: int, layer: str = "") -> Picture:
-    """Queries over their Grad-CAM.
+    """Draw queries, each above its Grad-CAM.
 
     Args:
         layer: the backbone's module whose feature map is explained; empty for the output of the backbone.
 
     Raises:
-        ValueError: without identities, or for a layer that is not there or whose output is no map.
+        UserError: without identities, or for a layer that is not there or whose output is no map.
     """
     subject = load_trained_model(cfg)
     search = search_tests(cfg, subject.model)
     if search.ranking is None:
-        raise ValueError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
+        raise UserError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
     shown = choose(search, number, cfg.SEED)
     items = [search.queries[query] for query in shown]
     images = inputs(cfg, items)
@@ -78,7 +79,7 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
 
 
 def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
-    """m+ and m- (D,) of a query, by the Market-1501 rule."""
+    """The mean features m+ and m- (D,) for a query, by the Market-1501 rule."""
     _, pid, camid = search.queries[query]
     gallery = search.features[len(search.queries) :]
     same = torch.tensor([other == pid for _, other, _ in search.gallery])
@@ -87,14 +88,14 @@ def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
 
 
 def find(subject: TrainedModel, layer: str) -> nn.Module:
-    """A module of the backbone by its name, the backbone for an empty one.
+    """The backbone's module of this name; the backbone itself for an empty name.
 
     Raises:
-        ValueError: if no module of that name runs.
+        UserError: if no module of that name runs.
     """
     if layer and layer not in subject.layers:
         near = ", ".join(difflib.get_close_matches(layer, subject.layers, n=4, cutoff=0))
-        raise ValueError(f"Expected --layer to name a module of the backbone that runs, such as {near}; got {layer!r}.")
+        raise UserError(f"Expected --layer to name a module of the backbone that runs, such as {near}; got {layer!r}.")
     return subject.backbone.get_submodule(layer)
 
 
@@ -102,7 +103,7 @@ def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: 
     """Grad-CAM of cos(f, m+) - cos(f, m-), without ReLU.
 
     Args:
-        layer: whose output is explained.
+        layer: the layer whose output is explained.
         images: (B, 3, H, W) in [0, 255].
         positive, negative: (B, D) m+ and m-, of unit length.
 
@@ -110,7 +111,7 @@ def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: 
         (B, h, w), from 0 to 1 for each image.
 
     Raises:
-        ValueError: if the layer's output is no map.
+        UserError: if the layer's output is no map.
     """
 
     def score(pixels: Tensor, direction: Tensor) -> Tensor:
@@ -122,9 +123,9 @@ def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: 
             images.to(device), additional_forward_args=(positive - negative).to(device)
         )
     if maps.ndim != 4 or maps.shape[-2:].numel() == 1:
-        raise ValueError(
+        raise UserError(
             f"Attention needs a layer with a feature map, and that of {type(layer).__name__} has the shape "
-            f"{tuple(maps.shape[2:])} an image: name another one of the backbone's modules by --layer."
+            f"{tuple(maps.shape[2:])} per image: name another module of the backbone by --layer."
         )
     maps = maps.detach()[:, 0].cpu()
     least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
@@ -132,14 +133,14 @@ def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: 
 
 
 def overlay(photograph: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """A map (h, w) in [0, 1] over the grey photograph (H, W, 3), as (H, W, 3) in [0, 1]."""
+    """Lay a map (h, w) in [0, 1] over the grey photograph (H, W, 3); the result is (H, W, 3) in [0, 1]."""
     grown = LayerAttribution.interpolate(torch.from_numpy(attention)[None, None], photograph.shape[:2], "bilinear")
     grey = photograph.mean(axis=2, keepdims=True) / 255
     return (1 - OPACITY) * grey + OPACITY * colormaps[MAP](grown[0, 0].numpy())[..., :3]
 
 
 def layout(pictures: list[np.ndarray], maps: np.ndarray, titles: list[str]) -> drawing.Figure:
-    """Photographs with their titles in rows of COLUMNS, each above its map."""
+    """Lay photographs with titles out in rows of COLUMNS, each above its map."""
     columns = min(COLUMNS, len(pictures))
     width = (WIDTH - GAP * (COLUMNS - 1)) / COLUMNS
     aspects = [drawing.aspect_of(pixels) for pixels in pictures]

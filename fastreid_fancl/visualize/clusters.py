@@ -1,4 +1,4 @@
-"""Contact sheets of an epoch's clusters, as a run keeps them."""
+"""Contact sheets of an epoch's clusters, from the tables in a run's folder."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,6 +11,7 @@ from ..data import UNLABELLED
 from ..data.loaders import ReIDDataset
 from ..engine.trained_model import run_label
 from ..engine.trainer import training_items
+from ..errors import UserError
 from ..runs.checked import read_table
 from ..runs.tables import CLUSTER_COLUMNS, find_cluster_table
 from . import drawing
@@ -22,7 +23,7 @@ LEGEND = ((RIGHT, "the cluster's commonest identity"), (WRONG, "another identity
 
 
 class Group(NamedTuple):
-    """Images of one cluster and their identities; `cluster` is empty for those left out."""
+    """The images of a cluster and their identities; `cluster` is empty for images left out."""
 
     cluster: str
     paths: list[str]
@@ -30,25 +31,25 @@ class Group(NamedTuple):
 
     @property
     def commonest(self) -> str | None:
-        """The identity of most images; None where no identity is known, and of those left out."""
+        """The most common identity; None if none is known, and for images left out."""
         known = Counter(pid for pid in self.pids if pid != UNLABELLED)
         return known.most_common(1)[0][0] if known and self.cluster else None
 
     def mark(self, image: int) -> Mark:
-        """How one of the images is framed."""
+        """The frame of one of the images."""
         if self.commonest is None or self.pids[image] == UNLABELLED:
             return NEUTRAL
         return RIGHT if self.pids[image] == self.commonest else WRONG
 
 
 def draw(cfg, number: int, epoch: int | None = None) -> Picture:
-    """The largest clusters of an epoch, with some images each, and images that were left out.
+    """Draw some images of each of an epoch's largest clusters, and images that were left out.
 
     Args:
         epoch: from 1; None for the one that began last.
 
     Raises:
-        ValueError: if the run has no clusters of that epoch, or its images are not those of DATASETS.NAMES.
+        UserError: if the run has no clusters of that epoch, or its images are not those of DATASETS.NAMES.
     """
     folder = Path(cfg.OUTPUT_DIR)
     epoch, path = find_cluster_table(folder, epoch)
@@ -75,7 +76,7 @@ def draw(cfg, number: int, epoch: int | None = None) -> Picture:
 
 
 def identities(cfg) -> dict[str, str]:
-    """Path -> identity of the training images, without the data set's name that folder data sets put before it."""
+    """Path -> identity of the training images; without the data set's name that folder data sets prepend."""
     known = {}
     for path, pid, _ in training_items(cfg):
         for name in cfg.DATASETS.NAMES if len(cfg.DATASETS.NAMES) == 1 else ():
@@ -85,11 +86,11 @@ def identities(cfg) -> dict[str, str]:
 
 
 def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
-    """The clusters in the file's order, largest first, images left out at the end."""
+    """Read the clusters in the file's order: the largest first, images left out at the end."""
     rows = [(row["path"], row["cluster"]) for row in read_table(path, CLUSTER_COLUMNS)]
     strangers = [image for image, _ in rows if image not in identities]
     if strangers:
-        raise ValueError(
+        raise UserError(
             f"{len(strangers)} of the {len(rows)} images of {path} are not among those of DATASETS.NAMES, such as "
             f"{strangers[0]}: set FASTREID_DATASETS as it was in training."
         )
@@ -103,14 +104,14 @@ def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
 
 
 def summary(groups: list[Group]) -> dict[str, float]:
-    """`clustering.quality` of all groups."""
+    """The `clustering.quality` of all groups in words."""
     items = [(path, pid, "") for group in groups for path, pid in zip(group.paths, group.pids, strict=True)]
     labels = np.array([int(group.cluster or -1) for group in groups for _ in group.paths])
     return quality(labels, ReIDDataset(items).targets)
 
 
 def heading(group: Group) -> str:
-    """A cluster's number, size, purity."""
+    """A cluster's heading: number, size and purity."""
     size = f"{len(group.paths)} image{'s' * (len(group.paths) != 1)}"
     if not group.cluster:
         return f"left out: {size}"
@@ -120,7 +121,7 @@ def heading(group: Group) -> str:
 
 
 def layout(shown: list[Group], hidden: list[Group], left_out: list[Group]) -> drawing.Figure:
-    """A heading and a row of photographs a group, the images left out at the end."""
+    """Lay out a heading and a row of photographs for each group, the images left out at the end."""
     groups = [*shown, *left_out]
     width = (WIDTH - GAP * COLUMNS) / (COLUMNS + 1)
     picked = [np.unique(np.linspace(0, len(g.paths) - 1, COLUMNS).round().astype(int)).tolist() for g in groups]

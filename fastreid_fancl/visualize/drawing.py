@@ -1,4 +1,4 @@
-"""A sheet of photographs and maps, 16 cm wide, on which everything is placed in cm from inside its top left corner."""
+"""A sheet of photographs and maps, 16 cm wide; positions are in cm from the top left corner inside its margins."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -23,7 +23,7 @@ MAP = "viridis"
 
 
 class Mark(NamedTuple):
-    """How a verdict on a photograph looks: a colour, a line and a sign, so that none of them is needed to tell."""
+    """The look of a verdict on a photograph: a colour, a line and a sign, any of which is enough to read it."""
 
     colour: str
     line: str | tuple
@@ -38,7 +38,7 @@ NEUTRAL = Mark(INK, "-", "")
 
 
 class Sheet:
-    """A figure with WIDTH cm to draw on, and margins."""
+    """A figure with margins around WIDTH cm to draw on."""
 
     def __init__(self, height: float):
         """
@@ -50,11 +50,11 @@ class Sheet:
         self.figure = Figure(figsize=size, dpi=DPI, facecolor="white")
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """A place in cm as shares of the figure, from its bottom left corner."""
+        """Convert a position in cm to matplotlib's shares of the figure, from its bottom left corner."""
         return (x + MARGIN) / (WIDTH + 2 * MARGIN), 1 - (y + MARGIN) / (self.height + 2 * MARGIN)
 
     def picture(self, box: tuple, pixels: np.ndarray, aspect: float, mark: Mark | None = None, **style) -> None:
-        """Draw pixels as large as they fit into the middle of a box.
+        """Draw pixels in the middle of a box, as large as they fit.
 
         Args:
             box: x, y, width, height in cm.
@@ -75,7 +75,7 @@ class Sheet:
             axes.spines[:].set(color=mark.colour, linestyle=mark.line, linewidth=width, capstyle="butt")
 
     def text(self, x: float, y: float, text: str, centre: bool = False, **style) -> None:
-        """Write text whose lines begin, or are centred, at x cm and whose top is at y cm."""
+        """Write text with its top at y cm, whose lines begin at x cm or are centred there."""
         style = {"fontsize": POINTS, "color": INK, "va": "top", "ha": "center" if centre else "left"} | style
         self.figure.text(*self.place(x, y), text, **style)
 
@@ -97,7 +97,7 @@ class Sheet:
 
 
 def photograph(path: str, width: float = WIDTH) -> np.ndarray:
-    """A photograph (H, W, 3) uint8 in its own proportions, with no more pixels than `width` cm of a sheet show."""
+    """Read a photograph as (H, W, 3) uint8 in its own proportions, with as many pixels as `width` cm can show."""
     image = read_image(path)
     side = round(2 * width / 2.54 * DPI)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -120,5 +120,5 @@ def cell_height(width: float, aspects: Iterable[float], most: float = 4.0) -> fl
 
 
 def shorten(text: str, length: int) -> str:
-    """Text of at most `length` letters."""
+    """Shorten text to at most `length` letters."""
     return text if len(text) <= length else text[: length - 1] + "…"

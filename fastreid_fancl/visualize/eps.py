@@ -1,4 +1,4 @@
-"""The radii among which PSEUDO_LABELS.EPS auto chose, epoch by epoch, as a run's eps_sweep.csv has them."""
+"""The radii that PSEUDO_LABELS.EPS auto chose from in each epoch, from a run's eps_sweep.csv."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ PANELS = {"score": "score", "clusters": "clusters", "left_out": "share left out"
 
 
 def draw(cfg, number: int) -> Picture:
-    """Score, clusters and images left out of each radius, a line an epoch, evenly from the run; rings on what was used.
+    """Plot score, clusters and images left out by radius, a line for each of some epochs; rings mark the radius used.
 
     Raises:
-        ValueError: if the run chose no eps by data.
+        UserError: if the run chose no eps by data.
     """
     folder = Path(cfg.OUTPUT_DIR)
     epochs = read_sweeps(folder / SWEEP)
@@ -51,5 +51,5 @@ def draw(cfg, number: int) -> Picture:
         f"again), clusters, share of images left out. Rings: the radius used, over all epochs {min(chosen):.3g} to "
         f"{max(chosen):.3g}."
     )
-    alt = f"Three plots over eps with {len(picked)} lines each, one an epoch, and a ring on each."
+    alt = f"Three plots over eps with {len(picked)} lines each, one per epoch, and a ring on each."
     return Picture("eps", where, sheet.figure, text, alt)

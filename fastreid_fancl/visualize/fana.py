@@ -1,4 +1,4 @@
-"""Figure 4 of the FANCL paper: what Feature-Aware Noise Addition looks at and hides."""
+"""Figure 4 of the FANCL paper: the regions that Feature-Aware Noise Addition chooses and hides."""
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ COLUMNS = ("activation", "region", "noised")
 
 
 def draw(cfg, number: int) -> Picture:
-    """Training images with A(x), P(x) and x~ (Eq. 1-3) at FANA.LAYER, by the backbone of any model that has it.
+    """Draw training images with A(x), P(x) and x~ (Eq. 1-3) at FANA.LAYER, which any model's backbone may have.
 
-    The model is in evaluation mode: in training, a BatchNorm layer of this method normalises by its batch instead.
+    The model is in evaluation mode, whereas in training its BatchNorm layers normalise by the batch.
 
     Raises:
-        ValueError: if the backbone has no such layer, or one of which only the parts run.
+        UserError: if the backbone has no such layer, or one of which only the parts run.
     """
     subject = load_trained_model(cfg)
     items = checked_training_items(cfg)
@@ -49,21 +49,21 @@ def draw(cfg, number: int) -> Picture:
 
 
 def shown_layers(backbone: nn.Module, layer: str) -> tuple[str, ...]:
-    """The layers to show for FANA.LAYER: on a ResNet both of the paper's Figure 4, if it is one of them."""
+    """The layers to show for FANA.LAYER: both of the paper's Figure 4 if it is one of them, on a ResNet."""
     layer = fana.first_convolution(backbone) if layer == "auto" else layer
     modules = dict(backbone.named_modules())
     return PAPER if layer in PAPER and all(name in modules for name in PAPER) else (layer,)
 
 
 def variant(layers: tuple[str, ...], ratio: float) -> str:
-    """What is not as by default, where both of PAPER are shown, in words; empty for the default."""
+    """The name of a picture that does not show both layers of PAPER; empty for one that does."""
     changed = ratio != load_config("", []).FANA.RATIO
     return " ".join([*(layers if layers != PAPER else ()), *([f"ratio {ratio:g}"] if changed else [])])
 
 
 @torch.no_grad()
 def noise(subject: TrainedModel, images: torch.Tensor, layer: str, ratio: float) -> list[tuple[np.ndarray, ...]]:
-    """A(x) (H, W), P(x) (H, W) and x~ (H, W, 3) of each of the images (B, 3, H, W), after one layer."""
+    """A(x) (H, W), P(x) (H, W) and x~ (H, W, 3) for each of the images (B, 3, H, W), after one layer."""
     transform = fana.FANA(layer, ratio)
     with transform.watch(subject.backbone, subject.size) as activations:
         subject.model({"images": images})
@@ -76,7 +76,7 @@ def noise(subject: TrainedModel, images: torch.Tensor, layer: str, ratio: float)
 
 
 def layout(pictures: list[np.ndarray], panels: dict[str, list[tuple]]) -> drawing.Figure:
-    """A row an image: the photograph, then for each layer its three panels."""
+    """Lay out a row per image: the photograph, then three panels for each layer."""
     columns = 1 + len(COLUMNS) * len(panels)
     width = (WIDTH - GAP * (columns - 1)) / columns
     aspects = [drawing.aspect_of(pixels) for pixels in pictures]

@@ -13,13 +13,13 @@ LEGEND = {RIGHT: "same identity", WRONG: "other identity", IGNORED: "same identi
 
 
 def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
-    """Queries with their `top` nearest gallery images; without a test set, training images among the others.
+    """Draw queries with their `top` nearest gallery images; without a test set, search among training images.
 
     Args:
         hardest: show the lowest average precisions first, instead of queries spread over the identities.
 
     Raises:
-        ValueError: on `hardest` without identities.
+        UserError: on `hardest` without identities.
     """
     subject = load_trained_model(cfg)
     tested = bool(cfg.DATASETS.TESTS)
@@ -39,7 +39,7 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
 
 
 def mark_of(match: Match) -> Mark:
-    """How a match is framed."""
+    """The frame of a match."""
     if match.same is None:
         return NEUTRAL
     if match.rank is None:
@@ -48,7 +48,7 @@ def mark_of(match: Match) -> Mark:
 
 
 def explain_ranks(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
-    """What the frames and numbers mean."""
+    """The meaning of frames and numbers, for the caption."""
     if search.ranking is None:
         return "Identities are not known: no frame says whether a match is right."
     dropped = any(match.rank is None for _, matches in rows for match in matches)
@@ -62,8 +62,8 @@ def explain_ranks(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
 
 
 def describe(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
-    """The picture in words."""
-    matches = [match for _, found in rows for match in found]
+    """The picture in words, for people who cannot see it."""
+    matches = [match for _, nearest in rows for match in nearest]
     text = f"{len(rows)} rows: a query photograph and its {len(rows[0][1])} nearest gallery images"
     if search.ranking is None:
         return text + "."
@@ -73,7 +73,7 @@ def describe(search: Search, rows: list[tuple[int, list[Match]]]) -> str:
 
 
 def layout(search: Search, rows: list[tuple[int, list[Match]]]) -> drawing.Figure:
-    """A row a query: words where identities are known, the query, its matches under their ranks."""
+    """Lay out a row per query: words if identities are known, the query, and its matches under their ranks."""
     left = TEXT if search.ranking else 0
     columns = 1 + max(len(matches) for _, matches in rows)
     width = (WIDTH - left - GAP * (columns + 1)) / columns
@@ -100,7 +100,7 @@ def layout(search: Search, rows: list[tuple[int, list[Match]]]) -> drawing.Figur
 
 
 def words(search: Search, query: int) -> str:
-    """What stands beside a query."""
+    """The words beside a query."""
     if search.ranking is None:
         return ""
     first, precision = int(search.ranking.first[query]), search.ranking.precision[query]

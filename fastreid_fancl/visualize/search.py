@@ -1,4 +1,4 @@
-"""The gallery search behind a picture, as the evaluator does it. Q queries, G gallery images, D dimensions."""
+"""The gallery search behind a picture, equal to the evaluator's. Q queries, G gallery images, D dimensions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ from ..compat.evaluation import Ranking, market1501
 from ..data.check import preflight
 from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.evaluation import protocol
-from ..engine.seeds import derive
+from ..engine.seeds import derive_seed
 from ..engine.trainer import Trainer, check_data, training_items, training_splits
+from ..errors import UserError
 from .drawing import as_pixels, photograph
 
 
@@ -26,8 +27,8 @@ class Match(NamedTuple):
     """A gallery image near a query.
 
     Attributes:
-        same: whether it shows the query's identity; None where identities are not known.
-        rank: from 1; None where the Market-1501 rule drops it, for showing the query's identity by its camera.
+        same: whether it shows the query's identity; None if identities are unknown.
+        rank: from 1; None if the Market-1501 rule drops it, as it shows the query's identity by the same camera.
     """
 
     path: str
@@ -43,8 +44,8 @@ class Search:
         queries, gallery: (path, pid, camid) of each image.
         features: (Q + G, D), queries first, of any length.
         distances: (Q, G) by TEST.METRIC.
-        ranking: by the Market-1501 protocol; None where identities are not known.
-        names: of the pids, where the data set tells.
+        ranking: by the Market-1501 protocol; None if identities are unknown.
+        names: the names of the pids, if the data set has them.
     """
 
     queries: list[Item]
@@ -55,14 +56,14 @@ class Search:
     names: list[str]
 
     def name(self, query: int) -> str:
-        """What to call a query's identity."""
+        """The name of a query's identity."""
         pid = self.queries[query][1]
         name = str(self.names[pid] if self.names else pid)
         return f"identity {name}" if name.isdigit() else name
 
     def nearest(self, query: int, number: int) -> list[Match]:
         """The gallery images nearest to a query, in the evaluator's order, without the query itself."""
-        found, rank = [], 0
+        matches, rank = [], 0
         path, pid, camid = self.queries[query]
         for index in np.argsort(self.distances[query]):
             other, other_pid, other_camid = self.gallery[index]
@@ -71,21 +72,21 @@ class Search:
             same = pid == other_pid if self.ranking else None
             dropped = bool(same) and camid == other_camid
             rank += not dropped
-            found.append(Match(other, same, None if dropped else rank))
-            if len(found) == number:
+            matches.append(Match(other, same, None if dropped else rank))
+            if len(matches) == number:
                 break
-        return found
+        return matches
 
 
 def choose(search: Search, number: int, seed: int, hardest: bool = False) -> list[int]:
-    """Queries to show: by lowest average precision, or spread over the identities; only such as have a match.
+    """Choose queries that have a match: those with the lowest average precision, or some spread over identities.
 
     Raises:
-        ValueError: on `hardest` without identities.
+        UserError: on `hardest` without identities.
     """
     if search.ranking is None:
         if hardest:
-            raise ValueError("--hardest goes by average precision, which needs identities: leave it out.")
+            raise UserError("--hardest goes by average precision, which needs identities: leave it out.")
         return spread([pid for _, pid, _ in search.queries], number, seed)
     matched = np.flatnonzero(np.isfinite(search.ranking.first))
     if hardest:
@@ -94,7 +95,7 @@ def choose(search: Search, number: int, seed: int, hardest: bool = False) -> lis
 
 
 class Features(ReidEvaluator):
-    """Keeps the features instead of scoring them."""
+    """An evaluator that returns the features instead of scoring them."""
 
     def evaluate(self) -> dict[str, Tensor]:
         return {"features": torch.cat([prediction["feats"] for prediction in self._predictions])}
@@ -104,10 +105,10 @@ def search_tests(cfg, model: nn.Module) -> Search:
     """Search the gallery of DATASETS.TESTS for its queries, and score it.
 
     Raises:
-        ValueError: unless there is one test set with queries that have a match; with settings that change the order.
+        UserError: unless there is one test set with queries that have a match, or if settings change the order.
     """
     if len(cfg.DATASETS.TESTS) != 1:
-        raise ValueError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
+        raise UserError(f"Expected one test set, got DATASETS.TESTS {tuple(cfg.DATASETS.TESTS)}: name one.")
     check_data(cfg, train=False)
     name = cfg.DATASETS.TESTS[0]
     test, loader = protocol(cfg, name), Trainer.build_test_loader(cfg, name)[0]
@@ -121,7 +122,7 @@ def search_tests(cfg, model: nn.Module) -> Search:
 
 
 def search_training(cfg, model: nn.Module, number: int) -> Search:
-    """Search the training images of DATASETS.NAMES for the most similar ones to some of them, without identities."""
+    """Search the training images of DATASETS.NAMES for those most similar to some of them, without identities."""
     gallery = checked_training_items(cfg)
     queries = [gallery[index] for index in spread([item[1] for item in gallery], number, cfg.SEED)]
     images = ReIDDataset(queries + gallery, build_transforms(cfg, is_train=False))
@@ -131,44 +132,44 @@ def search_training(cfg, model: nn.Module, number: int) -> Search:
 
 
 def checked_training_items(cfg) -> list[Item]:
-    """The training images, unreadable ones left out or refused as DATASETS.ON_BAD_IMAGE says."""
+    """The training images; unreadable ones are skipped or refused as DATASETS.ON_BAD_IMAGE says."""
     preflight(training_splits(cfg), on_bad_image=cfg.DATASETS.ON_BAD_IMAGE)
     return training_items(cfg)
 
 
 def compare(cfg, model: nn.Module, loader, rows: Sequence[int], queries: int) -> tuple[Tensor, np.ndarray]:
-    """Features (Q + G, D) of these rows of a loader's images and the distances (Q, G) of the first Q to the others."""
+    """The features (Q + G, D) of these rows of a loader's images, and distances (Q, G) of the first Q to the others."""
     for name in ("AQE", "RERANK"):
         if cfg.TEST[name].ENABLED:
-            raise ValueError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
-    found = inference_on_dataset(model, loader, Features(cfg, queries), flip_test=cfg.TEST.FLIP.ENABLED)["features"]
-    found = found[list(rows)]
-    return found, build_dist(found[:queries], found[queries:], cfg.TEST.METRIC)
+            raise UserError(f"Expected the plain search, got TEST.{name}.ENABLED True: set it to False for pictures.")
+    features = inference_on_dataset(model, loader, Features(cfg, queries), flip_test=cfg.TEST.FLIP.ENABLED)["features"]
+    features = features[list(rows)]
+    return features, build_dist(features[:queries], features[queries:], cfg.TEST.METRIC)
 
 
 def spread(groups: list, number: int, seed: int) -> list[int]:
-    """Indices of `number` images by the seed, of as many groups as possible: one of each, then a second one."""
-    seen: Counter = Counter()
+    """Draw `number` indices from as many groups as possible: one from each group, then a second one."""
+    taken: Counter = Counter()
     turns = []
-    for index in np.random.default_rng(derive(seed, 0)).permutation(len(groups)).tolist():
-        turns.append((seen[groups[index]], index))
-        seen[groups[index]] += 1
+    for index in np.random.default_rng(derive_seed(seed, 0)).permutation(len(groups)).tolist():
+        turns.append((taken[groups[index]], index))
+        taken[groups[index]] += 1
     return [index for _, index in sorted(turns, key=lambda turn: turn[0])[:number]]
 
 
 def inputs(cfg, items: list[Item]) -> Tensor:
-    """(B, 3, H, W) in [0, 255], what the network is given of these images at test time."""
+    """The network's input (B, 3, H, W) in [0, 255] for these images at test time."""
     dataset = ReIDDataset(items, build_transforms(cfg, is_train=False))
     return torch.stack([dataset[index]["images"] for index in range(len(dataset))])
 
 
 def mean_feature(features: Tensor) -> Tensor:
-    """(N, D) of any length -> (D,) of unit length, the direction of the mean of the directions; zero for none."""
+    """Mean direction of features (N, D) of any length, as a unit vector (D,); zero if N is 0."""
     return F.normalize(F.normalize(features, dim=1).sum(0), dim=0)
 
 
 def photographs(cfg, items: list[Item], images: Tensor) -> list[np.ndarray]:
-    """The photographs of `inputs`, or these themselves, (H, W, 3), where INPUT.CROP leaves out the margins."""
+    """The photographs (H, W, 3) of `inputs`; with INPUT.CROP the inputs themselves, which lack the margins."""
     if cfg.INPUT.CROP.ENABLED:
         return [as_pixels(image) for image in images]
     return [photograph(path) for path, *_ in items]

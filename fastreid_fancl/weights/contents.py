@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from ..errors import UserError
 from .formats import read_file
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def as_checkpoint(content: object, path: str) -> dict:
     """
     mappings = dict(_mappings(content, ()))
     if not mappings:
-        raise ValueError(f"Expected weights in {path}, as a state dict or under 'model', got {_describe(content)}.")
+        raise UserError(f"Expected weights in {path}, as a state dict or under 'model', got {_describe(content)}.")
     most = max(map(len, mappings.values()))
     large = {keys for keys, weights in mappings.items() if 2 * len(weights) > most}
     chosen = ("model",) if ("model",) in mappings else min(large, key=lambda keys: _rank(keys, mappings[keys]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .architecture import architecture
 from .contents import is_mean
 
@@ -191,7 +192,7 @@ def load_backbone(
         best = _filtered(backbone, weights, best, key_filter)
     problem = _misfit(backbone, best, source)
     if problem:
-        raise ValueError(problem)
+        raise UserError(problem)
     fitting = {key: value for key, value in best.weights.items() if key in state}
     backbone.load_state_dict(fitting, strict=False)
     unused = summarise_names([*best.unused, *(best.weights.keys() - fitting.keys())])

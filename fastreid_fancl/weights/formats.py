@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ..errors import UserError
 from .pickles import convert, damaged, read_torch, whole_pickles
 
 # Before PyTorch 1.6, a file of torch.save began with the pickle of a fixed number; these are its first bytes.
@@ -27,14 +28,14 @@ def read_file(path: str) -> object:
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise ValueError(_no_file(path))
+        raise UserError(_no_file(path))
     with open(path, "rb") as file:
         head = file.read(512)
     if _is_safetensors(head):
         return _read_safetensors(path)
     problem = next(_problems(path, head), None)
     if problem:
-        raise ValueError(f"{path} {problem}")
+        raise UserError(f"{path} {problem}")
     return read_torch(path)
 
 
@@ -57,13 +58,13 @@ def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is a safetensors file, which the package safetensors reads: pip install safetensors"
         ) from error
     try:
         return load_file(path, device="cpu")
     except SafetensorError as error:
-        raise ValueError(f"{path} {damaged('safetensors file', error)}") from error
+        raise UserError(f"{path} {damaged('safetensors file', error)}") from error
 
 
 def _is_torch(head: bytes) -> bool:

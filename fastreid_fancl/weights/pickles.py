@@ -15,6 +15,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from ..errors import UserError
+
 # MultiStepLR keeps its milestones in a Counter, which PyTorch 2.4 does not consider safe yet.
 torch.serialization.add_safe_globals([collections.Counter])
 
@@ -71,7 +73,7 @@ def read_torch(path: str) -> object:
             what += convert(path, "torch")
         else:
             what = damaged("PyTorch checkpoint", error)
-        raise ValueError(f"{path} {what}") from error
+        raise UserError(f"{path} {what}") from error
 
 
 def _is_whole(path: str) -> bool:
@@ -112,7 +114,7 @@ def _number(kind: _NumpyType, data: bytes) -> float | int | bool:
     """Stands in for NumPy's constructor of scalars."""
     dtype = np.dtype(kind.name)
     if dtype.kind not in "biuf":
-        raise ValueError(f"Expected a number, got NumPy's {dtype}.")
+        raise UserError(f"Expected a number, got NumPy's {dtype}.")
     return np.frombuffer(data, dtype)[0].item()
 
 

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from ...errors import UserError
 from ..neighbors.device import BLOCK_BYTES
 from ..neighbors.operands import squared_norms
 from ..neighbors.search import as_features, knn
@@ -70,12 +71,12 @@ def jaccard_distance(
     """
     for name, value in (("k1", k1), ("k2", k2)):
         if value < 1:
-            raise ValueError(
+            raise UserError(
                 f"Expected {name} of at least 1, which counts the row itself, got {value}: the usual values are k1 30 "
                 "and k2 6."
             )
     if not 0 < max_distance <= 1:
-        raise ValueError(
+        raise UserError(
             f"Expected max_distance in (0, 1], got {max_distance}: 1 keeps every pair that shares a neighbour."
         )
     features = as_features(features)
@@ -88,7 +89,7 @@ def jaccard_distance(
         )
     squared, index = neighbors or knn(features, k1, backend, block_bytes)
     if index.shape != (len(features), min(k1, len(features))):
-        raise ValueError(
+        raise UserError(
             f"Expected {k1} neighbors of {len(features)} rows, got shape {index.shape}: pass the result of "
             "knn(features, k1)."
         )

@@ -14,6 +14,7 @@ import numpy as np
 import torch.distributed as dist
 from torch import Tensor
 
+from ...errors import UserError
 from .cost import cheapest
 from .device import BLOCK_BYTES, update_nearest_on_device
 from .exact import empty_lists, update_nearest
@@ -70,16 +71,16 @@ def _agree(shard: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, list
     """Check the shard; return it as features, and the number of rows of every shard. All ranks raise the same error."""
     try:
         shard, problem = as_features(shard), None
-    except ValueError as error:
+    except UserError as error:
         problem = str(error)
     reports: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(reports, (problem, *shard.shape), group)
     problems = [f"process {rank}: {problem}" for rank, (problem, *_) in enumerate(reports) if problem]
     if problems:
-        raise ValueError(" ".join(problems))
+        raise UserError(" ".join(problems))
     if len({dimensions for *_, dimensions in reports}) > 1:
         shapes = [shape for _, *shape in reports]
-        raise ValueError(f"Expected shards of one D, got {shapes}: pass features of one model.")
+        raise UserError(f"Expected shards of one D, got {shapes}: pass features of one model.")
     return shard, [rows for _, rows, _ in reports]
 
 

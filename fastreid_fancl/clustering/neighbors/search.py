@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ...logs import log_once
 from .candidates import TILE, tile_candidates
 from .cost import cheapest
@@ -80,14 +81,14 @@ def as_features(features: np.ndarray | Tensor) -> Tensor:
         features = np.ascontiguousarray(features)  # PyTorch does not accept negative strides
     features = torch.as_tensor(features).detach().to(torch.float32).contiguous()
     if features.ndim != 2 or features.numel() == 0:
-        raise ValueError(
+        raise UserError(
             f"Expected features of shape (N, D) with N, D > 0, got {tuple(features.shape)}: pass one row per image."
         )
     # The negation catches NaN as well.
     wrong = torch.nonzero(~(squared_norms(features) <= LARGEST_SQUARED_NORM)).flatten().tolist()
     if wrong:
         shown = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
-        raise ValueError(
+        raise UserError(
             f"Expected finite features, got NaN, infinite or huge values in {len(wrong)} of {len(features)} rows: "
             f"{shown}. If all are wrong the training diverged: lower the learning rate. If few are: check those images."
         )
@@ -96,13 +97,13 @@ def as_features(features: np.ndarray | Tensor) -> Tensor:
 
 def _check(k: int, backend: str, block_bytes: int) -> None:
     if k < 1:
-        raise ValueError(f"Expected k of at least 1, the row itself, got {k}: ask for one neighbour or more.")
+        raise UserError(f"Expected k of at least 1, the row itself, got {k}: ask for one neighbour or more.")
     if backend not in BACKENDS:
-        raise ValueError(f"Expected a backend out of {', '.join(BACKENDS)}, got {backend!r}.")
+        raise UserError(f"Expected a backend out of {', '.join(BACKENDS)}, got {backend!r}.")
     if backend.startswith("faiss") and not has_faiss():
-        raise ValueError(f"Expected faiss to be installed for backend {backend!r}: {INSTALL}, or take 'auto'.")
+        raise UserError(f"Expected faiss to be installed for backend {backend!r}: {INSTALL}, or take 'auto'.")
     if block_bytes < 1:
-        raise ValueError(f"Expected block_bytes of at least 1, got {block_bytes}: leave it out for 1 GiB.")
+        raise UserError(f"Expected block_bytes of at least 1, got {block_bytes}: leave it out for 1 GiB.")
 
 
 def _search_on_cpu(

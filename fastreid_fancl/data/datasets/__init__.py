@@ -1,6 +1,5 @@
 """Data sets by name: fast-reid's own, those of this package, and every folder under $FASTREID_DATASETS."""
 
-import difflib
 import functools
 import os
 from operator import itemgetter
@@ -8,6 +7,7 @@ from operator import itemgetter
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
+from ...errors import UserError, did_you_mean
 from .folder import FolderDataset, datasets_root
 from .names import FileIndex
 from .red_panda import RedPanda
@@ -30,13 +30,12 @@ def resolve(name: str) -> type[ImageDataset]:
     if folder and os.path.isdir(folder):
         return _folder_class(os.path.relpath(folder, root))
     if _is_path(name):
-        raise ValueError(f"no data set named {name!r}: {_explain_path(name, root)}")
+        raise UserError(f"no data set named {name!r}: {_explain_path(name, root)}")
     folders = _folders(root)
-    likely = difflib.get_close_matches(name, [*registered, *folders], n=3)
-    raise ValueError(
-        f"no data set named {name!r}"
-        + (f" (did you mean {' or '.join(likely)}?)" if likely else "")
-        + f". Registered: {', '.join(sorted(registered))}. Folders in {os.path.abspath(root)}: "
+    raise UserError(
+        f"no data set named {name!r}."
+        + did_you_mean(name, [*registered, *folders])
+        + f" Registered: {', '.join(sorted(registered))}. Folders in {os.path.abspath(root)}: "
         + f"{', '.join(folders) or 'none'}. Set FASTREID_DATASETS to the folder that holds {name}/, or correct "
         "DATASETS.NAMES and DATASETS.TESTS."
     )
@@ -49,7 +48,7 @@ def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
         if not issubclass(cls, FolderDataset):
             _sort(dataset)
     except (AssertionError, RuntimeError) as error:  # raised by fast-reid's own data sets
-        raise ValueError(
+        raise UserError(
             f"{cls.__name__} is not below {os.path.abspath(root)} ({error}): set FASTREID_DATASETS to the folder that "
             "holds it, or DATASETS.NAMES and DATASETS.TESTS to your data set."
         ) from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastreid.data.datasets.bases import ImageDataset
 
+from ...errors import UserError
 from ...logs import log_once
 from .. import UNKNOWN_CAMERA, UNLABELLED, shorten
 from ..check import require, unmatched_queries
@@ -69,7 +70,7 @@ class FolderDataset(ImageDataset):
         photos = {split: sum(photo.split == split for photo in self.photos) for split in SPLITS[1:]}
         if photos["test"] and (photos["query"] or photos["gallery"]):
             counts = ", ".join(f"{split} {number}" for split, number in photos.items())
-            raise ValueError(
+            raise UserError(
                 f"data set {self.dataset_name}: expected photographs of the split test, or of query and gallery, got "
                 f"both ({counts}). Give all of them the split test, or none."
             )
@@ -79,7 +80,7 @@ class FolderDataset(ImageDataset):
         """Return the folder of this data set below ``root``."""
         folder = os.path.join(root, self.dataset_name)
         if not os.path.isdir(folder):
-            raise ValueError(
+            raise UserError(
                 f"data set {self.dataset_name}: there is no folder {folder}. Set FASTREID_DATASETS to the folder that "
                 f"holds {self.dataset_name}/, now {os.path.abspath(root)}. {self.layout}"
             )
@@ -91,7 +92,7 @@ class FolderDataset(ImageDataset):
         source = os.path.join(self.dataset_dir, *tables[:1])
         photos = read_metadata(source) if tables else read_folders(source)
         if not photos:
-            raise ValueError(f"data set {self.dataset_name}: no photographs in {source}. {self.layout}")
+            raise UserError(f"data set {self.dataset_name}: no photographs in {source}. {self.layout}")
         return photos
 
     def show_train(self) -> None:

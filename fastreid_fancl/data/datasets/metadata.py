@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ...errors import UserError
 from ...logs import log_once
 from .. import shorten
 from ..images import open_regular
@@ -55,7 +56,7 @@ def read_metadata(path: str) -> list[Photo]:
     photos = _drop_repeated(path, photos, problems, boxes)
     problems += _problems(photos)
     if problems:
-        raise ValueError(
+        raise UserError(
             f"{path}: {len(problems)} problems\n{shorten(problems)}\n"
             f"Correct or remove these rows; paths are relative to {os.path.dirname(path)}."
         )
@@ -96,7 +97,7 @@ def _rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
                 yield line, last, row
     except csv.Error as error:
         where = f"{path} line {last + 1} is not CSV"
-        raise ValueError(f"{where}: {error}; close its quotes, or save the table again as CSV") from error
+        raise UserError(f"{where}: {error}; close its quotes, or save the table again as CSV") from error
     if spread:
         message = f"{path}: {len(spread)} rows span several lines, which a quote joins; check that each is one row"
         log_once(logger, logging.WARNING, f"{message}\n{shorten(spread)}")
@@ -107,7 +108,7 @@ def _decode(path: str) -> str:
         with open_regular(path) as file:
             data = file.read()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror or error}): expected a table in a file") from error
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): expected a table in a file") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     try:
@@ -125,10 +126,10 @@ def _columns(path: str, header: list[str]) -> list[str]:
     if "path" not in columns:
         likely = next((f" (is it {name.strip()}?)" for name in header if likely_name(name, ("path",))), "")
         got = (", ".join(columns) or "no columns") + likely
-        raise ValueError(f"{path} needs a column named path, got {got}. {LAYOUT}")
+        raise UserError(f"{path} needs a column named path, got {got}. {LAYOUT}")
     repeated = [name for name in COLUMNS if columns.count(name) > 1]
     if repeated:
-        raise ValueError(f"{path} has more than one column named {', '.join(repeated)}; keep one")
+        raise UserError(f"{path} has more than one column named {', '.join(repeated)}; keep one")
     warnings, unused = explain_unused([name.strip() for name in header], (*COLUMNS, *MOMENTS))
     for message in warnings:
         log_once(logger, logging.WARNING, f"{path}: {message}")

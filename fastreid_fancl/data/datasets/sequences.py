@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from ...errors import UserError
 from ...logs import log_once
 from .. import shorten
 from .names import clean_name
@@ -64,7 +65,7 @@ def _moment(text: str) -> datetime:
     """
     match = MOMENT.fullmatch(text)
     if match is None:
-        raise ValueError(text)
+        raise UserError(text)
     return datetime(*(int(part or 0) for part in match.groups()))
 
 

@@ -7,6 +7,7 @@ import time
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
+from ...errors import UserError
 from ...locks import exclusive_lock
 from ..synthetic import NAMES, build
 from .folder import FolderDataset
@@ -25,7 +26,7 @@ class SyntheticDataset(FolderDataset):
                     stack.enter_context(exclusive_lock(os.path.join(root, f".{self.dataset_name}.lock")))
                 return self._drawn(root)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"data set {self.dataset_name} cannot be drawn in {os.path.abspath(root)} ({error}); "
                 "set FASTREID_DATASETS to a folder that can be written"
             ) from error

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
+from ...errors import UserError
 from ...logs import log_once
 from .. import shorten
 from .names import clean_name, has_break, is_guessed_missing
@@ -75,7 +76,7 @@ def _split_folders(folder: str, parts: list[tuple[str, ...]], tops: set[str]) ->
         if path[0].lower() in SPLITS[1:] and (len(path) == 2 or len(path) > 2 and clean_name(path[1]) is None)
     ]
     if problems:
-        raise ValueError(f"{folder}: {len(problems)} problems\n{shorten(problems)}\n{LAYOUT}")
+        raise UserError(f"{folder}: {len(problems)} problems\n{shorten(problems)}\n{LAYOUT}")
     inside = [path for path in parts if len(path) > 1 and path[0].lower() in SPLITS]
     if len(inside) < len(parts):
         splits = "train and test" if any(path[0].lower() == "test" for path in inside) else "train, query and gallery"
@@ -114,16 +115,16 @@ def _walk(folder: str) -> Iterator[tuple[str, ...]]:
 
 
 def _raise_unreadable(error: OSError) -> None:
-    raise ValueError(f"The folder {error.filename} cannot be read ({error.strerror}): make it readable, or move it.")
+    raise UserError(f"The folder {error.filename} cannot be read ({error.strerror}): make it readable, or move it.")
 
 
 def _check_name(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"The name of {path!r} is not UTF-8, so no table can hold it: rename it.") from None
+        raise UserError(f"The name of {path!r} is not UTF-8, so no table can hold it: rename it.") from None
     if has_break(path):
-        raise ValueError(f"The name of {path!r} has a line break, so no table can hold it: rename it.")
+        raise UserError(f"The name of {path!r} has a line break, so no table can hold it: rename it.")
 
 
 def _is_new(folder: str, seen: set[str]) -> bool:

@@ -23,6 +23,8 @@ import shutil
 import time
 from pathlib import Path
 
+from ...errors import UserError
+from ...machine import available_cores
 from ...progress import Progress
 from .catalogue import RECIPES, PlannedPhotograph, Recipe
 from .photograph import take_photograph
@@ -48,7 +50,7 @@ def build(name: str, root: str, workers: int | None = None) -> str:
         ValueError: if the name is unknown, or a folder of that name exists that this package has not drawn.
     """
     if name not in RECIPES:
-        raise ValueError(f"no drawn data set is called {name!r}; there are {', '.join(NAMES)}")
+        raise UserError(f"no drawn data set is called {name!r}; there are {', '.join(NAMES)}")
     target = Path(root, name)
     stamp = _stamp(RECIPES[name])
     if _is_current(target, stamp):
@@ -98,8 +100,7 @@ def _take(photograph: PlannedPhotograph, folder: Path) -> str:
 
 
 def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(available_cores(), MOST_WORKERS)
 
 
 def _stamp(recipe: Recipe) -> dict[str, str | int]:
@@ -110,7 +111,7 @@ def _is_current(target: Path, stamp: dict) -> bool:
     if not target.exists():
         return False
     if not (target / STAMP).exists():
-        raise ValueError(
+        raise UserError(
             f"{target} was not drawn by this package (it has no {STAMP}); move it away or give it another name, "
             f"so that {target.name} can be drawn there"
         )

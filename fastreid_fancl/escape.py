@@ -1,6 +1,6 @@
-"""Names and messages of other people's files, made safe for a terminal, CSV and Markdown.
+"""Text from other people's files, such as names and messages, made safe for a terminal, CSV and Markdown.
 
-HTML needs `visible` only: its templates escape the rest.
+For HTML `visible` is enough: its templates escape the rest.
 """
 
 import re
@@ -15,7 +15,7 @@ MARKDOWN = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)")
 
 
 def visible(name: object) -> str:
-    r"""A name on one line, with characters that a terminal would obey or hide written as \x1b or \u202e."""
+    r"""A name on one line; characters that a terminal would obey or hide are written as \x1b or \u202e."""
     return "".join(_escaped(char) if unicodedata.category(char) in UNSEEN else char for char in str(name))
 
 
@@ -24,18 +24,18 @@ def _escaped(char: str) -> str:
 
 
 def message(text: object) -> str:
-    """A text of several lines as `visible`, its line breaks and tabs kept."""
+    """A text of several lines, made safe as by `visible`; line breaks and tabs stay."""
     return "".join(char if char in "\n\t" else visible(char) for char in str(text))
 
 
 def coloured(text: str) -> str:
-    """As `message`, with colours kept, which cannot hide anything."""
+    """A text made safe as by `message`; colours stay, as they cannot hide anything."""
     pieces = re.split(f"({COLOUR.pattern})", text)
     return "".join(piece if COLOUR.fullmatch(piece) else message(piece) for piece in pieces)
 
 
 def csv_cell(value: object) -> object:
-    """A cell of a table: text is `visible`, and an apostrophe before it keeps spreadsheets from running it."""
+    """A cell of a CSV table: text is made safe by `visible`, and an apostrophe keeps spreadsheets from running it."""
     if not isinstance(value, str):
         return value
     text = visible(value)
@@ -51,6 +51,6 @@ def _number(text: str) -> bool:
 
 
 def markdown(name: object) -> str:
-    """A name or sentence in Markdown, as text and nothing else."""
-    text = MARKDOWN.sub(lambda found: "\\" + found[0], visible(name))
+    """A name or sentence escaped for Markdown, so that it shows as plain text."""
+    text = MARKDOWN.sub(lambda match: "\\" + match[0], visible(name))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
