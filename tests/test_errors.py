@@ -54,3 +54,8 @@ def test_no_module_raises_a_bare_value_error_at_the_user():
     files = [path for path in (REPO / "fastreid_fancl").rglob("*.py") if path.name not in own_reporter]
     assert len(files) > 100
     assert not [path.name for path in files if "raise ValueError(" in path.read_text()]
+
+
+def test_every_error_of_this_package_on_wrong_values_is_a_user_error():
+    sources = [path.read_text() for path in (REPO / "fastreid_fancl").rglob("*.py")]
+    assert sum(source.count("Error(ValueError)") for source in sources) == 1

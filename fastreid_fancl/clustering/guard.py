@@ -10,7 +10,7 @@ from ..errors import UserError
 from .labels import dbscan, dbscan_sweep
 
 
-class NoClustersError(ValueError):
+class NoClustersError(UserError):
     """Neither DBSCAN at any radius nor HDBSCAN gives usable clusters; `reason` says in numbers why."""
 
     def __init__(self, message: str, reason: str = ""):
