@@ -38,8 +38,8 @@ def flat_candidates(operand: Operand, count: int, device: torch.device | None = 
 
     values, share = operand.values.numpy(), rounding(operand.values.shape[1])
     count = min(count, len(values))
-    table = faiss.IndexFlatL2(values.shape[1])
-    if _uses_gpu(device, count):
+    table: faiss.Index = faiss.IndexFlatL2(values.shape[1])
+    if device is not None and _uses_gpu(device, count):
         table = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, table)
     table.add(values)
     distance, index = table.search(values, count)
@@ -47,9 +47,9 @@ def flat_candidates(operand: Operand, count: int, device: torch.device | None = 
     return Candidates(index, distance - share * (3 * squared_norms(operand.values).numpy()[:, None] + 2 * distance))
 
 
-def _uses_gpu(device: torch.device | None, count: int) -> bool:
+def _uses_gpu(device: torch.device, count: int) -> bool:
     """Whether the flat index goes to the GPU on which the features are."""
-    if device is None or device.type != "cuda":
+    if device.type != "cuda":
         return False
     import faiss
 
