@@ -1,0 +1,222 @@
+"""The rows of a project's tables: what they hold, how they are written, and how they are checked when they are read."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..files import replacing
+from ..runs.checked import DamagedError, read_rows
+from ..runs.escape import csv_cell
+
+STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
+INDIVIDUAL_STATUSES = ("confirmed", "proposed", "single", "merged")
+SIDES = ("left", "right", "both", "unknown")
+KINDS = ("same", "different", "unsure", "is", "is_not", "new", "not_animal", "side")
+KINDS_OF_INDIVIDUALS = ("merge", "name", "sex", "confirm")
+NUMBERS = ("score", "second_score")
+COUNTS = ("photographs", "sequences", "stations")
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One animal on one photograph.
+
+    Attributes:
+        key: first 16 hexadecimal digits of the content's SHA-256, and `-2`, `-3` for further boxes in reading order.
+        hash: SHA-256 of the file's content.
+        path: relative to `root`, with forward slashes.
+        date_time: local, `2024-06-03T00:30:00`, or empty; `date_time_source` is exif, table, file name or none.
+        box: x, y, width, height as shares of the photograph, from its upper left corner; None for all of it.
+        individual: its animal. Of an unsure photograph the likeliest one, which does not count it.
+        score, second, second_score: similarity to the nearest photograph of its animal and of the next likeliest one.
+    """
+
+    key: str
+    hash: str
+    path: str
+    root: str = ""
+    season: str = ""
+    station: str = ""
+    camera: str = ""
+    date_time: str = ""
+    date_time_source: str = "none"
+    sequence: str = ""
+    box: Box | None = None
+    side: str = "unknown"
+    individual: str = ""
+    status: str = "unsure"
+    score: float | None = None
+    second: str = ""
+    second_score: float | None = None
+    note: str = ""
+
+    @property
+    def file(self) -> Path:
+        """Where the photograph lies."""
+        return Path(self.root, self.path)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is evidence of its animal: in exports, numbers of photographs and matches."""
+        return self.status in ("confirmed", "proposed", "single")
+
+    @property
+    def usable(self) -> bool:
+        """Whether it shows an animal that can be compared."""
+        return self.status not in ("not_animal", "unreadable")
+
+
+@dataclass(frozen=True)
+class Individual:
+    """One animal; `individual` is its ID, which is never reused or changed."""
+
+    individual: str
+    name: str = ""
+    sex: str = ""
+    first_seen: str = ""
+    last_seen: str = ""
+    photographs: int = 0
+    sequences: int = 0
+    stations: int = 0
+    sides: str = ""
+    status: str = "proposed"
+    merged_into: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided; `when` is ISO 8601 in UTC. The kinds are those of KINDS and KINDS_OF_INDIVIDUALS, undo."""
+
+    when: str
+    who: str
+    kind: str
+    a: str
+    b: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One photograph that moved, or one animal that changed, with its reason.
+
+    Attributes:
+        event: the `when` of the decision, or the time at which a season was added.
+        kind: new, joins, moved, split, merged, status, side, name or sex.
+        item: key of a photograph or ID of an animal.
+        before, after: what it was and what it became.
+    """
+
+    event: str
+    kind: str
+    item: str
+    before: str
+    after: str
+    reason: str
+
+
+def write_table(path: Path, rows: Sequence[Any], kind: type) -> None:
+    """Write rows of one kind as CSV, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        file.write(table_text(rows, kind))
+
+
+def table_text(rows: Sequence[Any], kind: type) -> str:
+    """The rows of one kind as CSV."""
+    text, names = io.StringIO(newline=""), [field.name for field in fields(kind)]
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(names)
+    table.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return " ".join(f"{part:.6g}" for part in value)
+    return f"{value:.4f}" if isinstance(value, float) else csv_cell(value)
+
+
+def read_table(path: Path, kind: type) -> list[Any]:
+    """The rows of a table; none without the file.
+
+    Raises:
+        DamagedError: (a ValueError) if the file is something else.
+    """
+    if not path.exists():
+        return []
+    lines, names = read_rows(path), [field.name for field in fields(kind)]
+    if not lines or lines[0] != names:
+        raise DamagedError(path, f"expected the columns {', '.join(names)}")
+    return [_row(path, number, kind, names, cells) for number, cells in enumerate(lines[1:], start=2)]
+
+
+def _row(path: Path, number: int, kind: type, names: list[str], cells: list[str]) -> Any:
+    if len(cells) != len(names):
+        raise DamagedError(path, f"row {number} has {len(cells)} cells, expected {len(names)}")
+    try:
+        return checked(kind(**{name: _value(name, kind, cell) for name, cell in zip(names, cells, strict=True)}))
+    except ValueError as error:
+        raise DamagedError(path, f"row {number}: {error}") from error
+
+
+def _value(name: str, kind: type, cell: str) -> Any:
+    cell = cell[1:] if re.match(r"'\s*[=+\-@＝＋－＠]", cell) else cell  # what csv_cell put before a formula
+    if name in NUMBERS and kind is Photograph:
+        return float(cell) if cell else None
+    if name in COUNTS and kind is Individual:
+        return int(cell)
+    return parse_box(cell) if name == "box" else cell
+
+
+def parse_box(text: str) -> Box | None:
+    """`x y w h` as numbers; None for an empty text.
+
+    Raises:
+        ValueError: unless it is a box within the photograph.
+    """
+    if not text:
+        return None
+    parts = tuple(float(part) for part in text.split())
+    if len(parts) != 4 or not all(0 <= part <= 1 for part in parts) or parts[2] <= 0 or parts[3] <= 0:
+        raise ValueError(f"expected a box of four numbers from 0 to 1 (x y width height), got {text!r}")
+    return parts
+
+
+def checked(row: Any) -> Any:
+    """The row itself.
+
+    Raises:
+        ValueError: if a column has another value than it may have.
+    """
+    choices = {}
+    if isinstance(row, Photograph):
+        choices = {"status": STATUSES, "side": SIDES}
+        if not re.fullmatch(r"[0-9a-f]{16}(-[1-9]\d{0,5})?", row.key):
+            raise ValueError(f"expected a key of 16 hexadecimal digits, got {row.key!r}")
+    elif isinstance(row, Individual):
+        choices = {"status": INDIVIDUAL_STATUSES}
+    elif isinstance(row, Decision):
+        choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
+        if row.kind == "side":
+            choices["value"] = SIDES
+    for name, allowed in choices.items():
+        if getattr(row, name) not in allowed:
+            raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {getattr(row, name)!r}")
+    return row
+
+
+def by_key(photographs: Iterable[Photograph]) -> dict[str, Photograph]:
+    """Photographs by their key."""
+    return {row.key: row for row in photographs}
+
+
+def changed(row: Any, **values: Any) -> Any:
+    """A copy of a row with other values."""
+    return replace(row, **values)
