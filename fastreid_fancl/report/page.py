@@ -56,40 +56,48 @@ def choose_baseline(systems: Sequence[System], name: str | None) -> str:
 
 def page(systems: Sequence[System], baseline: str, output: Path) -> str:
     """The page's HTML, with the pictures of the runs and of the folder `output`."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+    scripts = [plotting_library(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
+    runs = [run for system in systems for run in system.runs]
+    pictures = album(runs, output)
+    return (
+        environment(TEMPLATES)
+        .get_template("page.html")
+        .render(
+            policy=policy(scripts),
+            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + series_css()),
+            scripts=map(Markup, scripts),
+            data=data(systems, baseline),
+            described=describe(runs[0].datasets) if runs else "",
+            facts=facts(runs),
+            tables={"retrieval": RETRIEVAL, "further": FURTHER, "budget": BUDGET},
+            rows=lambda columns: rows(systems, columns),
+            smallest=min,
+            level=LEVEL,
+            resamples=RESAMPLES,
+            notes=NOTES,
+            budgets=budgets(systems),
+            equal=equal_budgets(systems),
+            study=pictures.pop(TITLES["study"], []),
+            album=pictures,
+            settings=settings(systems),
+            runs=runs,
+            versions=versions,
+            unfinished=any(system.unfinished for system in systems),
+            mixed=len({versions(run.starts) for run in runs}) > 1,
+            failures=failures(systems),
+        )
+    )
+
+
+def environment(templates: Path) -> jinja2.Environment:
+    """The templates of a folder; they escape what they show, and write control characters visibly."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: visible(value) if type(value) is str or isinstance(value, Path) else value,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    scripts = [plotting_library(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
-    runs = [run for system in systems for run in system.runs]
-    pictures = album(runs, output)
-    return environment.get_template("page.html").render(
-        policy=policy(scripts),
-        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + series_css()),
-        scripts=map(Markup, scripts),
-        data=data(systems, baseline),
-        described=describe(runs[0].datasets) if runs else "",
-        facts=facts(runs),
-        tables={"retrieval": RETRIEVAL, "further": FURTHER, "budget": BUDGET},
-        rows=lambda columns: rows(systems, columns),
-        smallest=min,
-        level=LEVEL,
-        resamples=RESAMPLES,
-        notes=NOTES,
-        budgets=budgets(systems),
-        equal=equal_budgets(systems),
-        study=pictures.pop(TITLES["study"], []),
-        album=pictures,
-        settings=settings(systems),
-        runs=runs,
-        versions=versions,
-        unfinished=any(system.unfinished for system in systems),
-        mixed=len({versions(run.starts) for run in runs}) > 1,
-        failures=failures(systems),
     )
 
 
@@ -112,12 +120,12 @@ def plotting_library() -> str:
     return get_plotlyjs()
 
 
-def policy(scripts: Iterable[str]) -> str:
-    """A Content-Security-Policy that allows only these scripts and loads nothing (plotly sets styles)."""
+def policy(scripts: Iterable[str], images: str = "data: blob:") -> str:
+    """A Content-Security-Policy that allows only these scripts and loads only `images` (plotly sets styles)."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src {images}; base-uri 'none'; "
         "form-action 'none'"
     )
 

@@ -1,0 +1,72 @@
+"""The small and large pictures that the review page shows, written only where they are missing or changed."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from ...files import replacing
+from ...runs.checked import dict_of, read_json, word
+from ...runs.escape import message, visible
+
+logger = logging.getLogger(__name__)
+
+SIZES = {"thumbnails": 240, "large": 1200}  # pixels of the longer side
+BOXES = "boxes.json"  # in thumbnails/: the box that each picture shows
+QUALITY = 88
+SAVED_EVERY = 500  # pictures; an interrupted run draws at most so many again
+
+
+def write_pictures(folder: Path, photographs: Iterable[dict], image_of: Callable[[str], Image.Image]) -> int:
+    """Write thumbnails/<key>.jpg and large/<key>.jpg; returns how many photographs were drawn.
+
+    A photograph is drawn if one of its two files is missing or its "box" is another than the one drawn before. One that
+    cannot be read is left out with a warning, and the page shows an empty frame.
+    """
+    for name in SIZES:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    boxes, drawn = _read_boxes(folder / "thumbnails" / BOXES), 0
+    for photograph in photographs:
+        key, box = photograph["key"], str(photograph.get("box", ""))
+        if boxes.get(key) == box and all(_picture(folder, name, key).exists() for name in SIZES):
+            continue
+        if _draw(folder, key, image_of):
+            boxes[key] = box
+            drawn += 1
+            if drawn % SAVED_EVERY == 0:
+                _write_boxes(folder / "thumbnails" / BOXES, boxes)
+    if drawn:
+        _write_boxes(folder / "thumbnails" / BOXES, boxes)
+    return drawn
+
+
+def _picture(folder: Path, name: str, key: str) -> Path:
+    return folder / name / f"{key}.jpg"
+
+
+def _draw(folder: Path, key: str, image_of: Callable[[str], Image.Image]) -> bool:
+    try:
+        image = image_of(key).convert("RGB")
+    except (OSError, ValueError) as error:
+        logger.warning("The review page is without the picture of %s: %s", visible(key), message(error))
+        return False
+    for name, size in reversed(SIZES.items()):  # the small one is made from the large one
+        image.thumbnail((size, size))
+        with replacing(_picture(folder, name, key)) as temporary:
+            image.save(temporary, "JPEG", quality=QUALITY)
+    return True
+
+
+def _read_boxes(path: Path) -> dict[str, str]:
+    try:
+        return read_json(path, dict_of(word)) if path.exists() else {}
+    except ValueError as error:
+        logger.warning("All pictures of the review page are drawn again: %s", message(error))
+        return {}
+
+
+def _write_boxes(path: Path, boxes: dict[str, str]) -> None:
+    with replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(boxes, sort_keys=True, indent=0), encoding="utf-8")

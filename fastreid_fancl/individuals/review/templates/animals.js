@@ -1,0 +1,208 @@
+"use strict";
+
+// One animal at a time, its least alike photographs first: confirm, take out, split, merge, name.
+
+const EVERYTHING = "*"; // all photographs, as an entry of the list
+const NONE = ""; // photographs without an animal
+const chosen = new Set();
+
+const animals = {
+  at: 0,
+  other: null, // an entry of the list that is no animal of the project: new ones, NONE, EVERYTHING
+  items: data.individuals.filter(({ status }) => status !== "merged"),
+  name: "animal",
+  answerOf: ({ id }) => state.animals.get(id).merged ?? (state.animals.get(id).status === "confirmed" && "confirmed"),
+};
+
+const currentAnimal = () => animals.other ?? animals.items[animals.at]?.id ?? EVERYTHING;
+
+// Photographs by animal, as they stand after the decisions.
+function members(id) {
+  if (id === EVERYTHING) return data.photographs;
+  if (!state.members) {
+    state.members = new Map();
+    // Those of an animal in the queue's order, then all others; a set keeps the first place of each.
+    for (const index of new Set([...data.individuals.flatMap(({ photographs }) => photographs), ...data.photographs.keys()])) {
+      const photograph = data.photographs[index];
+      const owner = merged(state.where.get(photograph.key));
+      if (!state.members.has(owner)) state.members.set(owner, []);
+      state.members.get(owner).push(photograph);
+    }
+  }
+  return state.members.get(id) ?? [];
+}
+
+const newAnimals = () => [...new Set(state.where.values())].filter((id) => id.startsWith("new:"));
+
+function nameOf(id) {
+  if (id === EVERYTHING) return "All photographs";
+  if (id === NONE) return "Without an animal";
+  if (id.startsWith("new:")) return `New animal ${newAnimals().indexOf(id) + 1}`;
+  const name = state.animals.get(id)?.name;
+  return name ? `${id} ${name}` : id;
+}
+
+function entries() {
+  const ids = [...animals.items.map(({ id }) => id).filter((id) => !state.animals.get(id).merged), ...newAnimals(), NONE, EVERYTHING];
+  const wanted = find("#search").value.trim().toLowerCase();
+  return ids.filter((id) => nameOf(id).toLowerCase().includes(wanted));
+}
+
+function showList() {
+  const list = find("#list");
+  const [top, count] = [list.scrollTop, list.childElementCount];
+  grow(list, entries(), entry, Math.max(count, 60));
+  list.scrollTop = top;
+}
+
+function entry(id) {
+  const own = members(id);
+  const last = own.at(-1); // the most alike, hence the most typical
+  const status = state.animals.get(id)?.status;
+  const button = make(
+    "button", { type: "button", className: "entry", data: { id } },
+    last ? Object.assign(picture(last, "thumbnails"), { alt: "" }) : make("span", { className: "blank" }),
+    make("span", { className: "words" }, make("b", { textContent: nameOf(id) }), make("span", { textContent: plural(own.length, "photograph") })),
+    status === "confirmed" ? make("span", { className: "tick", textContent: "✓", title: "confirmed", aria: { label: "confirmed" } }) : "",
+  );
+  if (id === currentAnimal()) button.setAttribute("aria-current", "true");
+  button.addEventListener("click", () => selectAnimal(id));
+  return button;
+}
+
+function selectAnimal(id) {
+  const place = animals.items.findIndex((individual) => individual.id === id);
+  if (place >= 0) animals.at = place;
+  animals.other = place >= 0 ? null : id;
+  if (matchMedia("(max-width: 48rem)").matches) find(".side").open = false;
+  chosen.clear();
+  render();
+  find("#animal").focus({ preventScroll: true });
+}
+
+function showAnimal() {
+  const id = currentAnimal();
+  const known = state.animals.get(id);
+  const own = members(id);
+  for (const key of chosen) if (!own.includes(byKey.get(key))) chosen.delete(key);
+  find("#animal").textContent = nameOf(id);
+  const stations = new Set(own.map(({ station }) => station).filter(Boolean)).size;
+  const status = known?.merged ? `merged into ${nameOf(merged(id))}` : (known?.status ?? "");
+  const facts = [plural(own.length, "photograph"), stations ? plural(stations, "station") : "", status];
+  find("#about").replaceChildren(
+    ...facts.filter(Boolean).map((text) => make("span", { textContent: text, className: text === "confirmed" ? "answer" : "" })),
+  );
+  find("#animals .fields").hidden = !known;
+  find("#name").value = known?.name ?? "";
+  find("#sex").value = known?.sex ?? "";
+  if (find("#sex").value !== (known?.sex ?? "")) find("#sex").value = "";
+  find("#merge").replaceChildren(make("option", { value: "", textContent: "choose an animal" }));
+  const grid = find("#grid");
+  grow(grid, own, photographCard, grid.dataset.id === id ? Math.max(grid.childElementCount, 60) : 60);
+  grid.dataset.id = id;
+  showList();
+  showChosen();
+}
+
+function photographCard(photograph, place) {
+  const toggle = make(
+    "button", { type: "button", className: "toggle", data: { key: photograph.key }, aria: { pressed: chosen.has(photograph.key) } },
+    picture(photograph, "thumbnails"),
+    place < 9 ? make("kbd", { textContent: place + 1 }) : "",
+  );
+  toggle.addEventListener("click", () => choose(photograph.key));
+  const zoom = make("button", { type: "button", className: "enlarge", textContent: "⤢", aria: { label: `Enlarge ${photograph.file}` } });
+  zoom.addEventListener("click", () => enlarge(photograph));
+  const owner = merged(state.where.get(photograph.key));
+  const chip = owner && owner !== currentAnimal() ? make("span", { className: "chip", textContent: nameOf(owner) }) : "";
+  return make("figure", { className: "card" }, toggle, zoom, make("figcaption", {}, caption(photograph, photograph.score, chip)));
+}
+
+function choose(key) {
+  if (!chosen.delete(key)) chosen.add(key);
+  find(`.toggle[data-key="${key}"]`).setAttribute("aria-pressed", chosen.has(key));
+  showChosen();
+}
+
+function showChosen() {
+  const order = currentAnimal() === EVERYTHING ? "" : "The least alike come first. ";
+  find("#chosen").textContent = chosen.size
+    ? `${plural(chosen.size, "photograph")} selected.`
+    : `${order}Select photographs that do not belong here.`;
+}
+
+function chooseNumber(place) {
+  const photograph = members(currentAnimal())[place];
+  if (photograph) choose(photograph.key);
+}
+
+// Rows that part the chosen photographs from the animals of the project that they are in.
+function partings() {
+  const kept = [...chosen].map((key) => [key, state.where.get(key)]);
+  return kept.filter(([, id]) => byId.has(id)).map(([a, b]) => ({ kind: "is_not", a, b }));
+}
+
+function withChosen(act) {
+  if (chosen.size) act([...chosen]);
+  else say("Select photographs first: click them, or press 1 to 9.");
+}
+
+function finishAnimal(text, ...rows) {
+  chosen.clear();
+  decide(text, ...rows);
+  render();
+}
+
+function takeOut() {
+  withChosen((keys) => {
+    const rows = partings();
+    if (rows.length) finishAnimal(`${plural(keys.length, "photograph")} taken out of ${nameOf(currentAnimal())}.`, ...rows);
+    else say("These photographs are in no animal of the project; Z undoes your last answer.");
+  });
+}
+
+function split() {
+  withChosen(([first, ...others]) => {
+    const rows = [...partings(), { kind: "new", a: first }, ...others.map((a) => ({ kind: "same", a, b: first }))];
+    finishAnimal(`${plural(others.length + 1, "photograph")} made a new animal.`, ...rows);
+  });
+}
+
+function notAnimals() {
+  withChosen((keys) =>
+    finishAnimal(`${plural(keys.length, "photograph")} without an animal.`, ...keys.map((a) => ({ kind: "not_animal", a }))),
+  );
+}
+
+function confirmAll() {
+  const id = currentAnimal();
+  if (!byId.has(id)) return say("Only animals of the project can be confirmed; a new one gets its ID from the next discovery.");
+  if (chosen.size) return say("Take the selected photographs out first, or clear the selection.");
+  decide(`${nameOf(id)} confirmed.`, { kind: "confirm", a: id });
+  goToUnanswered(animals);
+}
+
+function mergeInto(into) {
+  const id = currentAnimal();
+  decide(`${nameOf(id)} merged into ${nameOf(into)}.`, { kind: "merge", a: id, b: into });
+  goToUnanswered(animals);
+}
+
+const clean = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "").trim();
+
+find("#name").addEventListener("change", ({ target }) => {
+  decide(`${currentAnimal()} is named ${clean(target.value)}.`, { kind: "name", a: currentAnimal(), value: clean(target.value) });
+  render();
+});
+find("#name").addEventListener("keydown", (event) => event.key === "Enter" && find("#animal").focus());
+find("#sex").addEventListener("change", ({ target }) => {
+  decide(`${nameOf(currentAnimal())}: ${target.value || "sex unknown"}.`, { kind: "sex", a: currentAnimal(), value: target.value });
+  render();
+});
+find("#merge").addEventListener("focus", ({ target }) => {
+  const others = animals.items.map(({ id }) => id).filter((id) => id !== merged(currentAnimal()) && !state.animals.get(id).merged);
+  const options = ["", ...others].map((id) => make("option", { value: id, textContent: id ? nameOf(id) : "choose an animal" }));
+  target.replaceChildren(...options);
+});
+find("#merge").addEventListener("change", ({ target }) => target.value && mergeInto(target.value));
+find("#search").addEventListener("input", showList);

@@ -1,0 +1,187 @@
+"use strict";
+
+// Decisions: rows of decisions.csv, kept in the browser. Rows are only ever added; an undo is a row, too.
+// An action of the person is one or more rows, a millisecond apart; two actions are at least two apart.
+
+const COLUMNS = ["when", "who", "kind", "a", "b", "value"];
+const KINDS = [
+  "same", "different", "unsure", "is", "is_not", "new", "not_animal", "side", "merge", "name", "sex", "confirm", "undo",
+];
+const applied = new Set(data.applied);
+// An open photograph's best candidate; "unsure" of the two answers the open photograph.
+const bestOf = new Map(
+  data.open.map(({ photograph, candidates: [best] }) => [data.photographs[photograph].key, data.photographs[best?.photograph]?.key]),
+);
+let actions = [];
+let state; // of `derive`, which `restore` calls first
+
+const stored = (name) => `${data.storage}/${name}`;
+
+function remember(name, value) {
+  try {
+    localStorage.setItem(stored(name), value);
+  } catch {
+    say("This browser does not keep decisions: download them before you close the page.");
+  }
+}
+
+function recall(name) {
+  try {
+    return localStorage.getItem(stored(name));
+  } catch {
+    return null;
+  }
+}
+
+// Rows that the project has taken in are dropped, and so are those of photographs and animals that it does not have.
+function isOurs(row) {
+  const photographs = { same: "ab", different: "ab", unsure: "ab", is: "a", is_not: "a", new: "a", not_animal: "a", side: "a" };
+  const animals = { is: "b", is_not: "b", merge: "ab", name: "a", sex: "a", confirm: "a" };
+  return !applied.has(row.when) && KINDS.includes(row.kind) &&
+    [...(photographs[row.kind] ?? "")].every((column) => byKey.has(row[column])) &&
+    [...(animals[row.kind] ?? "")].every((column) => byId.has(row[column]));
+}
+
+function grouped(rows) {
+  const ours = rows.filter(isOurs).sort((a, b) => (a.when < b.when ? -1 : a.when > b.when ? 1 : 0));
+  const groups = [];
+  for (const row of ours) {
+    const last = groups.at(-1)?.at(-1);
+    if (last && Date.parse(row.when) - Date.parse(last.when) <= 1) groups.at(-1).push(row);
+    else groups.push([row]);
+  }
+  return groups;
+}
+
+function restore() {
+  try {
+    actions = grouped(JSON.parse(recall("rows") ?? "[]"));
+  } catch {
+    actions = [];
+  }
+  state = derive();
+}
+
+function save() {
+  remember("rows", JSON.stringify(actions.flat()));
+  state = derive();
+}
+
+// Add an action, and tell what it was.
+function decide(text, ...rows) {
+  const last = Date.parse(actions.at(-1)?.at(-1).when ?? "1970-01-01");
+  const start = Math.max(Date.now(), last + 2);
+  const empty = { who: find("#who").value.trim(), a: "", b: "", value: "" };
+  actions.push(rows.map((row, place) => ({ ...empty, ...row, when: new Date(start + place).toISOString() })));
+  save();
+  say(text);
+}
+
+const undoneRows = () => new Set(actions.flat().filter((row) => row.kind === "undo").map((row) => row.a));
+
+function undo() {
+  const undone = undoneRows();
+  const last = actions.findLast((rows) => rows[0].kind !== "undo" && !undone.has(rows[0].when));
+  if (!last) return say("There is nothing to undo."), null;
+  decide("Undone.", ...last.map((row) => ({ kind: "undo", a: row.when })));
+  return last;
+}
+
+// What the decisions make of the queue.
+
+const pairOf = (a, b) => (a < b ? `${a} ${b}` : `${b} ${a}`);
+
+const EFFECTS = {
+  same: ({ where, pairs }, { a, b }) => {
+    pairs.set(pairOf(a, b), "same");
+    if (where.get(b)?.startsWith("new:")) where.set(a, where.get(b));
+  },
+  different: ({ pairs }, { a, b }) => pairs.set(pairOf(a, b), "different"),
+  unsure: ({ pairs, open }, { a, b }) => {
+    pairs.set(pairOf(a, b), "unsure");
+    if (bestOf.get(a) === b) open.set(a, "unsure");
+  },
+  is: ({ where, open }, { a, b }) => {
+    where.set(a, b);
+    open.set(a, b);
+  },
+  is_not: ({ where }, { a, b }) => where.get(a) === b && where.set(a, ""),
+  new: ({ where, open }, { a }) => {
+    where.set(a, `new:${a}`);
+    open.set(a, "new");
+  },
+  not_animal: ({ where, open }, { a }) => {
+    where.set(a, "");
+    open.set(a, "not_animal");
+  },
+  merge: ({ animals }, { a, b }) => (animals.get(a).merged = b),
+  name: ({ animals }, { a, value }) => (animals.get(a).name = value),
+  sex: ({ animals }, { a, value }) => (animals.get(a).sex = value),
+  confirm: ({ animals }, { a }) => (animals.get(a).status = "confirmed"),
+};
+
+function derive() {
+  const found = {
+    where: new Map(data.photographs.map(({ key, individual }) => [key, individual ?? ""])),
+    animals: new Map(data.individuals.map(({ id, name, sex, status }) => [id, { name: name ?? "", sex: sex ?? "", status }])),
+    pairs: new Map(),
+    open: new Map(),
+  };
+  const undone = undoneRows();
+  for (const row of actions.flat()) if (!undone.has(row.when)) EFFECTS[row.kind]?.(found, row);
+  return found;
+}
+
+// The animal that an animal was merged into, over several steps; a circle ends where it began.
+function merged(id) {
+  const seen = new Set();
+  while (state.animals.get(id)?.merged && !seen.has(id)) {
+    seen.add(id);
+    id = state.animals.get(id).merged;
+  }
+  return id;
+}
+
+// The file.
+
+function cell(text) {
+  const safe = /^\s*[=+\-@＝＋－＠]/.test(text) ? `'${text}` : text;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+const csv = () =>
+  [COLUMNS, ...actions.flat().map((row) => COLUMNS.map((name) => cell(row[name])))].map((row) => `${row.join(",")}\n`).join("");
+
+function download() {
+  const link = make("a", { download: "decisions.csv", href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  say(`Downloaded decisions.csv with ${plural(actions.flat().length, "row")}.`);
+}
+
+function parse(text) {
+  const rows = [[""]];
+  const pattern = /("(?:[^"]|"")*"?|[^,\r\n"]*)(,|\r?\n|$)/gy;
+  for (const [, raw, end] of text.replace(/^\uFEFF/, "").matchAll(pattern)) {
+    const value = raw.startsWith('"') ? raw.slice(1, raw.endsWith('"') ? -1 : undefined).replaceAll('""', '"') : raw;
+    rows.at(-1)[rows.at(-1).length - 1] = value.replace(/^'(?=\s*[=+\-@＝＋－＠])/, "");
+    if (end === ",") rows.at(-1).push("");
+    else if (end) rows.push([""]);
+    else break;
+  }
+  return rows.filter((row) => row.length > 1 || row[0]);
+}
+
+// Add the rows of a decisions.csv that are not here yet.
+function loadText(text) {
+  const [header, ...rows] = parse(text);
+  if (!header || COLUMNS.some((name) => !header.includes(name))) {
+    return say(`Expected a decisions.csv with the columns ${COLUMNS.join(", ")}; nothing was loaded.`);
+  }
+  const known = new Set(actions.flat().map((row) => row.when));
+  const read = rows.map((row) => Object.fromEntries(COLUMNS.map((name) => [name, row[header.indexOf(name)] ?? ""])));
+  const added = read.filter((row) => isOurs(row) && !Number.isNaN(Date.parse(row.when)) && !known.has(row.when));
+  actions = grouped([...actions.flat(), ...added]);
+  save();
+  say(`Loaded ${plural(added.length, "decision")}; ${read.length - added.length} of the file were here already or are of another project.`);
+}

@@ -1,0 +1,89 @@
+"use strict";
+
+// What the page shows, and small helpers that build it. Text from outside goes into text nodes and attributes only.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const find = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const byKey = new Map(data.photographs.map((photograph) => [photograph.key, photograph]));
+const byId = new Map(data.individuals.map((individual) => [individual.id, individual]));
+
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  const { data: marks, aria, ...rest } = properties;
+  Object.assign(element, rest);
+  Object.assign(element.dataset, marks);
+  for (const [name, value] of Object.entries(aria ?? {})) element.setAttribute(`aria-${name}`, value);
+  element.append(...children.filter((child) => child !== ""));
+  return element;
+}
+
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const two = (value) => value.toFixed(2);
+const when = (text) => (text ?? "").replace("T", " ").slice(0, 16);
+
+// A photograph's place, date and side in words; what is not known is left out.
+function facts(photograph) {
+  const side = photograph.side && photograph.side !== "unknown" ? `${photograph.side} side` : "";
+  return [photograph.station, when(photograph.date_time), side].filter(Boolean);
+}
+
+const describe = (photograph) => [photograph.file, ...facts(photograph)].join(", ");
+
+function picture(photograph, folder, lazy = true) {
+  return make("img", {
+    loading: lazy ? "lazy" : "eager", decoding: "async", draggable: false,
+    alt: describe(photograph), src: `${folder}/${photograph.key}.jpg`,
+  });
+}
+
+// File, station, date, side and score beside a photograph.
+function caption(photograph, score, ...more) {
+  const values = [
+    ...facts(photograph),
+    Number.isFinite(score) ? `score ${two(score)}` : "",
+    Number.isFinite(photograph.certainty) ? `certainty ${Math.round(100 * photograph.certainty)}%` : "",
+  ].filter(Boolean);
+  return make(
+    "span", { className: "caption" },
+    make("b", { title: photograph.path, textContent: photograph.file }),
+    ...values.map((value) => make("span", { textContent: value })),
+    ...more,
+  );
+}
+
+// Fill a container with elements for items, a few at a time as they come near the view: 10,000 photographs stay smooth.
+function grow(container, items, render, least = 60) {
+  container.observer?.disconnect();
+  const end = make("div", { className: "end" });
+  let shown = 0;
+  const more = (count) => {
+    end.before(...items.slice(shown, shown + count).map((item, place) => render(item, shown + place)));
+    shown += count;
+    if (shown >= items.length) end.remove();
+  };
+  container.replaceChildren(end);
+  more(least);
+  if (!end.isConnected) return;
+  container.observer = new IntersectionObserver(
+    (entries) => entries.some((entry) => entry.isIntersecting) && more(120),
+    { root: container.classList.contains("scrolls") ? container : null, rootMargin: "1500px" },
+  );
+  container.observer.observe(end);
+}
+
+function say(text) {
+  find("#said").textContent = text;
+}
+
+function enlarge(photograph) {
+  const dialog = find("#enlarged");
+  find("figure", dialog).replaceChildren(
+    picture(photograph, "large", false),
+    make("figcaption", {}, caption(photograph, photograph.score)),
+  );
+  dialog.showModal();
+}
+
+// A picture that is not there becomes an empty frame with its name.
+document.addEventListener("error", ({ target }) => target.classList?.add("missing"), true);

@@ -1,0 +1,206 @@
+"use strict";
+
+// Tabs, keys and progress. A key and its button are one entry of KEYS, which the help shows, too.
+
+const TABS = { animals, pairs, open: opened };
+const SHOW = { animals: showAnimal, pairs: showPair, open: showOpen };
+let tab = recall("tab") in TABS ? recall("tab") : "animals";
+
+const KEYS = {
+  animals: [
+    ["s", "Confirm all", confirmAll, "good"],
+    ["d", "Take out", takeOut, "bad"],
+    ["f", "New animal", split, ""],
+    ["x", "Not an animal", notAnimals, ""],
+  ],
+  pairs: [
+    ["s", "Same", () => answerPair("same"), "good"],
+    ["d", "Different", () => answerPair("different"), "bad"],
+    ["f", "Unsure", () => answerPair("unsure"), ""],
+  ],
+  open: [
+    ["s", "First candidate", () => chooseCandidate(0), "good"],
+    ["d", "New animal", () => answerOpen("new animal", { kind: "new" }), "bad"],
+    ["f", "Unsure", openUnsure, ""],
+    ["x", "Not an animal", () => answerOpen("not an animal", { kind: "not_animal" }), ""],
+  ],
+};
+const FURTHER = {
+  animals: [
+    ["r", "Write a name", () => find("#name").focus()],
+    ["v", "Enlarge the selected, else the first photograph", () => {
+      const photograph = byKey.get([...chosen][0]) ?? members(currentAnimal())[0];
+      if (photograph) enlarge(photograph);
+    }],
+  ],
+  pairs: [
+    ["c", "Zoom in", () => zoomAt(1.5)],
+    ["x", "Zoom out", () => zoomAt(1 / 1.5)],
+    ["b", "Brighter", () => look({ brightness: view.brightness + 0.2 })],
+    ["B", "Darker", () => look({ brightness: view.brightness - 0.2 })],
+    ["v", "Whole photographs again", resetView],
+    ["r", "Lines between matched points", () => view.points.length && find("#lines-on").click()],
+  ],
+  open: [["v", "Enlarge the photograph", () => data.open[opened.at] && enlarge(data.photographs[data.open[opened.at].photograph])]],
+};
+const COMMON = [
+  ["a", "Previous", () => step(TABS[tab], -1)],
+  ["g", "Next", () => step(TABS[tab], 1)],
+  ["q", "Animals", () => openTab("animals")],
+  ["w", "Pairs", () => openTab("pairs")],
+  ["e", "Open photographs", () => openTab("open")],
+  ["z", "Undo", undoLast],
+  ["t", "Download decisions", download],
+  ["?", "This help", () => find("#guide").showModal()],
+];
+const MORE = { // what has no button of its own
+  animals: [["1 to 9", "Select one of the first nine photographs"]],
+  pairs: [["+ −", "Zoom; the wheel, two fingers and a double click do so, too; drag to move"]],
+  open: [["1 to 5", "Choose a candidate"]],
+};
+
+function step(list, by) {
+  if (!list.items.length) return;
+  list.at = (list.at + by + list.items.length) % list.items.length;
+  if (list === animals) animals.other = null;
+  chosen.clear();
+  render();
+  scrollTo(0, 0);
+}
+
+// The next item without an answer, from the one in view on and then from the start.
+function goToUnanswered(list) {
+  const places = list.items.map((_, by) => (list.at + by + 1) % list.items.length);
+  const next = places.find((place) => !list.answerOf(list.items[place]));
+  if (next === undefined) say(`${find("#said").textContent} All are answered: download your decisions.`);
+  else list.at = next;
+  if (list === animals) animals.other = null;
+  chosen.clear();
+  render();
+  scrollTo(0, 0);
+}
+
+function undoLast() {
+  const rows = undo();
+  if (!rows) return;
+  const [{ a, b }] = rows;
+  const places = {
+    pairs: data.pairs.findIndex((pair) => pairOf(...keysOf(pair)) === pairOf(a, b)),
+    open: data.open.findIndex((item) => data.photographs[item.photograph].key === a),
+    animals: animals.items.findIndex(({ id }) => id === a || id === b),
+  };
+  const where = [tab, "pairs", "open", "animals"].find((name) => places[name] >= 0);
+  if (where) TABS[where].at = places[where];
+  if (where === "animals") animals.other = null;
+  openTab(where ?? tab);
+}
+
+function openTab(name) {
+  tab = name;
+  remember("tab", name);
+  render();
+}
+
+function render() {
+  for (const name of Object.keys(TABS)) {
+    const button = find(`#tab-${name}`);
+    button.setAttribute("aria-selected", name === tab);
+    button.tabIndex = name === tab ? 0 : -1;
+    find(`#${name}`).hidden = name !== tab;
+    const left = TABS[name].items.filter((item) => !TABS[name].answerOf(item)).length;
+    find(".count", button).textContent = left || "✓";
+  }
+  SHOW[tab]();
+  showProgress();
+  showActions();
+  if (document.activeElement === document.body) find("#work").focus({ preventScroll: true });
+}
+
+function showProgress() {
+  const { items, answerOf } = TABS[tab];
+  const done = items.filter((item) => answerOf(item)).length;
+  Object.assign(find("#done"), { max: Math.max(items.length, 1), value: done });
+  find("#progress").textContent = `${done} of ${items.length} answered`;
+}
+
+function keyed([key, text, act, kind], className = "") {
+  const button = make("button", { type: "button", className: `${className} ${kind ?? ""}`, data: { key } }, make("kbd", { textContent: key.toUpperCase() }), ` ${text}`);
+  button.addEventListener("click", act);
+  return button;
+}
+
+function showActions() {
+  const bar = find("#actions");
+  if (bar.dataset.tab === tab) return;
+  bar.dataset.tab = tab;
+  const [previous, next] = COMMON;
+  bar.replaceChildren(keyed(previous, "step"), ...KEYS[tab].map((key) => keyed(key)), keyed(next, "step"));
+}
+
+function showKeys() {
+  const titles = { animals: "Animals", pairs: "Pairs", open: "Open photographs" };
+  const table = (title, keys) =>
+    make("section", {}, make("h3", { textContent: title }), make("dl", {}, ...keys.flatMap(([key, text]) => [
+      make("dt", {}, make("kbd", { textContent: key === "B" ? "Shift B" : key.toUpperCase() })), make("dd", { textContent: text }),
+    ])));
+  find("#keys").replaceChildren(
+    table("Everywhere", [...COMMON, ["← →", "Previous, next"]]),
+    ...Object.keys(titles).map((name) => table(titles[name], [...KEYS[name], ...FURTHER[name], ...MORE[name]])),
+  );
+}
+
+function typing({ target, key }) {
+  if (target.matches?.("input[type=range]")) return key.startsWith("Arrow");
+  return target.matches?.("input:not([type=checkbox]), select, textarea");
+}
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || find("dialog[open]") || typing(event)) return;
+  const { key, target } = event;
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (by && target.role === "tab") {
+    const names = Object.keys(TABS);
+    openTab(names[(names.indexOf(tab) + by + names.length) % names.length]);
+    return find(`#tab-${tab}`).focus();
+  }
+  if (by) return step(TABS[tab], by);
+  if (!find("#keys-on").checked && key !== "?") return;
+  if (/^[1-9]$/.test(key)) return tab === "open" ? chooseCandidate(key - 1) : tab === "animals" && chooseNumber(key - 1);
+  const factor = { "+": 1.5, "=": 1.5, "-": 1 / 1.5 }[key];
+  if (factor && tab === "pairs") return zoomAt(factor);
+  const known = [...KEYS[tab], ...FURTHER[tab], ...COMMON];
+  const hit = known.find(([name]) => name === key) ?? known.find(([name]) => name === key.toLowerCase());
+  if (!hit) return;
+  event.preventDefault();
+  hit[2]();
+}
+
+document.addEventListener("keydown", pressed);
+for (const name of Object.keys(TABS)) find(`#tab-${name}`).addEventListener("click", () => openTab(name));
+for (const button of all("dialog .close")) button.addEventListener("click", () => button.closest("dialog").close());
+for (const dialog of all("dialog")) dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
+find("#undo").addEventListener("click", undoLast);
+find("#download").addEventListener("click", download);
+find("#help").addEventListener("click", () => find("#guide").showModal());
+find("#load").addEventListener("click", () => find("#file").click());
+find("#file").addEventListener("change", async ({ target }) => {
+  if (target.files[0]) loadText(await target.files[0].text());
+  target.value = "";
+  render();
+});
+find("#who").value = recall("who") ?? "";
+find("#who").addEventListener("change", ({ target }) => remember("who", (target.value = clean(target.value))));
+find("#keys-on").checked = recall("keys") !== "off";
+find("#keys-on").addEventListener("change", ({ target }) => remember("keys", target.checked ? "on" : "off"));
+addEventListener("storage", ({ key }) => {
+  if (key !== stored("rows")) return;
+  restore(); // another tab of the browser has answered
+  render();
+});
+
+restore();
+if (matchMedia("(max-width: 48rem)").matches) find(".side").open = false;
+for (const list of Object.values(TABS)) list.at = Math.max(list.items.findIndex((item) => !list.answerOf(item)), 0);
+showKeys();
+look({});
+render();
