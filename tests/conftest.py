@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 
 # Sums depend on the number of threads, and runs are compared that tests start in several ways: one in all of them.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -22,6 +23,7 @@ from fastreid.engine import launch
 from fastreid.utils import comm
 
 REPO = Path(__file__).resolve().parents[1]
+STILL = "--force-prefers-reduced-motion"  # else clicks miss what still scrolls
 
 
 def pytest_runtest_setup(item):
@@ -94,3 +96,21 @@ def datasets(animals, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("FASTREID_DATASETS", os.fspath(animals))
     yield animals
     gc.collect()  # a trainer is in a circle with its hooks, and holds hundreds of megabytes
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium by Selenium."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("there is no chromium with chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900", STILL):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 
 import pytest
@@ -22,7 +21,6 @@ from fastreid_fancl.runs.read import read_run
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 SCRIPT = "</script><script>window.hacked = 1</script>"
 LONG = "build_a_backbone_with_a_very_long_name_that_does_not_fit_on_a_phone_by_far"
-STILL = "--force-prefers-reduced-motion"  # else clicks miss what still scrolls
 PRECISIONS = {
     ("cluster_contrast", 0): [0.5, 0.3, 1.0, 0.2, 0.4, 0.9],
     ("fancl", 0): [0.7, 0.5, 1.0, 0.6, 0.4, 1.0],
@@ -58,24 +56,6 @@ def systems(tmp_path_factory):
 def written(systems, tmp_path_factory):
     pytest.importorskip("plotly", reason="plotly is not installed")
     return write_page(systems, tmp_path_factory.mktemp("page"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium by Selenium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("there is no chromium with chromedriver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900", STILL):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
@@ -52,12 +53,16 @@ def check_key(key: str) -> None:
 def page(folder: Path, queue: dict) -> str:
     """The page as text."""
     scripts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    return environment(TEMPLATES).get_template("review.html").render(
-        policy=policy(scripts, IMAGES),
-        style=Markup((TEMPLATES / "review.css").read_text(encoding="utf-8")),
-        scripts=map(Markup, scripts),
-        project=queue["project"],
-        data=page_data(folder, queue),
+    return (
+        environment(TEMPLATES)
+        .get_template("review.html")
+        .render(
+            policy=policy(scripts, IMAGES),
+            style=Markup((TEMPLATES / "review.css").read_text(encoding="utf-8")),
+            scripts=map(Markup, scripts),
+            project=queue["project"],
+            data=page_data(folder, queue),
+        )
     )
 
 
@@ -89,6 +94,8 @@ def shown(value: Any) -> Any:
     """A value with `visible` text in all of its parts; a number that is none, or infinite, becomes None."""
     if isinstance(value, str):
         return visible(value)
+    if isinstance(value, np.generic):
+        return shown(value.item())
     if isinstance(value, dict):
         return {visible(name): shown(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -182,27 +182,31 @@ function confirmAll() {
   goToUnanswered(animals);
 }
 
-function mergeInto(into) {
-  const id = currentAnimal();
+function mergeChosen() {
+  const [id, into] = [currentAnimal(), find("#merge").value];
+  if (!into) return say("Choose the animal that it is merged into first.");
   decide(`${nameOf(id)} merged into ${nameOf(into)}.`, { kind: "merge", a: id, b: into });
   goToUnanswered(animals);
 }
 
 const clean = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "").trim();
 
+const leaveFields = () => find("#animal").focus({ preventScroll: true });
+
 find("#name").addEventListener("change", ({ target }) => {
   decide(`${currentAnimal()} is named ${clean(target.value)}.`, { kind: "name", a: currentAnimal(), value: clean(target.value) });
   render();
 });
-find("#name").addEventListener("keydown", (event) => event.key === "Enter" && find("#animal").focus());
 find("#sex").addEventListener("change", ({ target }) => {
   decide(`${nameOf(currentAnimal())}: ${target.value || "sex unknown"}.`, { kind: "sex", a: currentAnimal(), value: target.value });
   render();
+  if (!target.matches(":focus-visible")) leaveFields(); // chosen by the mouse: keys are answers again
 });
+find("#animals .fields").addEventListener("keydown", (event) => ["Enter", "Escape"].includes(event.key) && event.target.id !== "merge-now" && leaveFields());
 find("#merge").addEventListener("focus", ({ target }) => {
   const others = animals.items.map(({ id }) => id).filter((id) => id !== merged(currentAnimal()) && !state.animals.get(id).merged);
   const options = ["", ...others].map((id) => make("option", { value: id, textContent: id ? nameOf(id) : "choose an animal" }));
   target.replaceChildren(...options);
 });
-find("#merge").addEventListener("change", ({ target }) => target.value && mergeInto(target.value));
+find("#merge-now").addEventListener("click", mergeChosen);
 find("#search").addEventListener("input", showList);

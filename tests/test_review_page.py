@@ -1,0 +1,371 @@
+"""The review page in headless Chromium: a person with one hand on the keyboard, and names that want to be more than text."""
+
+import json
+import time
+from datetime import datetime
+
+import pytest
+from PIL import Image
+
+from fastreid_fancl.individuals.review.page import page, write_page
+from fastreid_fancl.individuals.rows import Decision, read_table
+
+SCRIPT = "</script><script>window.hacked = 1</script>"
+HOSTILE = f"{SCRIPT}<img src=x onerror=window.hacked=1>\"'\u202egpj.{'long' * 60}.jpg"
+COLOURS = ("#b33", "#3a3", "#33b")
+# Three animals of four photographs; the last photograph of CAT-001 shows animal 1, and three more are in no group.
+TRUTH = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 0, 1, 3]
+GROUPS = {"CAT-001": [3, 0, 1, 2], "CAT-002": [4, 5, 6], "CAT-003": [7, 8, 9]}
+OPEN = [10, 11, 12]
+PAIRS = [(0, 3), (0, 1), (4, 7), (5, 6)]
+
+
+def key_of(number):
+    return f"{number:016x}"
+
+
+def queue(path=lambda number: f"Ridge/IMG_{number:04d}.JPG", station="Ridge 1"):
+    animal = {number: name for name, numbers in GROUPS.items() for number in numbers}
+    photographs = [
+        {
+            "key": key_of(number), "path": path(number), "station": station, "date_time": "2024-06-03T00:30:00",
+            "side": "left" if number % 2 else "right", "sequence": "s1", "individual": animal.get(number, ""),
+            "status": "proposed" if number in animal else "unsure", "score": 0.71, "certainty": 0.9,
+        }
+        for number in range(len(TRUTH))
+    ]  # fmt: skip
+    individuals = [
+        {"id": name, "name": "", "status": "proposed", "photographs": numbers, "outlier": [0.5] * len(numbers)}
+        for name, numbers in GROUPS.items()
+    ]
+    pairs = [{"a": a, "b": b, "score": 0.5, "settles": 2.0} for a, b in PAIRS]
+    pairs[0]["points"] = [[0.2, 0.5, 0.6, 0.5], [0.5, 0.5, 0.5, 0.5]]
+    first = [(name, numbers[-1]) for name, numbers in GROUPS.items()]
+    candidates = [{"individual": name, "photograph": number, "score": 0.4} for name, number in first]
+    opened = [{"photograph": number, "candidates": candidates} for number in OPEN]
+    return {"project": "cats", "photographs": photographs, "individuals": individuals, "pairs": pairs, "open": opened}
+
+
+def image_of(key):
+    return Image.new("RGB", (60, 40), COLOURS[TRUTH[int(key, 16)] % 3])
+
+
+@pytest.fixture
+def project(tmp_path):
+    write_page(tmp_path, queue(), image_of)
+    return tmp_path
+
+
+@pytest.fixture
+def opened(browser, project):
+    """The page of a project without decisions; the console stays empty and no request leaves the project's folder."""
+    yield from watched(browser, project)
+
+
+def watched(browser, folder):
+    browser.get_log("performance"), browser.get_log("browser")
+    show(browser, folder)
+    yield browser
+    assert browser.get_log("browser") == []
+    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith(("data:", "blob:", folder.as_uri()))} == set()
+    assert browser.execute_script("return window.hacked") is None
+
+
+def show(browser, folder, width=1280, height=900):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    downloads = {"behavior": "allow", "downloadPath": str(folder / "downloads")}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+    browser.get((folder / "review.html").as_uri())
+
+
+def press(browser, keys):
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).send_keys(keys).perform()
+
+
+def find(browser, selector):
+    return browser.find_element("css selector", selector)
+
+
+def texts(browser, selector):
+    return [each.text for each in browser.find_elements("css selector", selector)]
+
+
+def progress(browser):
+    return find(browser, "#progress").text
+
+
+def cards(browser):
+    keys = browser.find_elements("css selector", "#grid .toggle")
+    return [int(each.get_attribute("data-key"), 16) for each in keys]
+
+
+def downloaded(browser, folder):
+    """The rows of the file that T downloads, read and checked as a project reads them."""
+    press(browser, "t")
+    path = folder / "downloads/decisions.csv"
+    for _ in range(100):
+        if path.exists() and path.stat().st_size:
+            return read_table(path, Decision)
+        time.sleep(0.05)
+    raise AssertionError("nothing was downloaded")
+
+
+def decided(rows):
+    return [(row.kind, row.a, row.b, row.value) for row in rows]
+
+
+def test_a_person_answers_everything_by_the_true_labels_with_keys_alone(opened, project):
+    press(opened, "w")
+    for _ in PAIRS:
+        a, b = (int(each.get_attribute("data-key"), 16) for each in opened.find_elements("css selector", ".view"))
+        press(opened, "s" if TRUTH[a] == TRUTH[b] else "d")
+    assert progress(opened) == "4 of 4 answered"
+    press(opened, "e")
+    for _ in OPEN:
+        truth = TRUTH[int(find(opened, "#asked").get_attribute("data-key"), 16)]
+        press(opened, str(truth + 1) if truth < 3 else "d")  # the candidates are in the order of the animals
+    assert progress(opened) == "3 of 3 answered"
+    press(opened, "q")
+    press(opened, "1d")  # the photograph of another animal comes first
+    for _ in GROUPS:
+        press(opened, "s")
+    assert progress(opened) == "3 of 3 answered"
+    assert "All are answered" in find(opened, "#said").text
+    rows = downloaded(opened, project)
+    verdicts = [("same" if TRUTH[a] == TRUTH[b] else "different", key_of(a), key_of(b), "") for a, b in PAIRS]
+    assert decided(rows) == [
+        *verdicts,
+        ("is", key_of(10), "CAT-001", ""),
+        ("is", key_of(11), "CAT-002", ""),
+        ("new", key_of(12), "", ""),
+        ("is_not", key_of(3), "CAT-001", ""),
+        *(("confirm", name, "", "") for name in GROUPS),
+    ]
+    times = [datetime.fromisoformat(row.when.replace("Z", "+00:00")) for row in rows]
+    assert times == sorted(set(times)) and all(row.when.endswith("Z") for row in rows)
+
+
+def test_photographs_split_off_become_a_new_animal_and_one_undo_takes_all_of_it_back(opened, project):
+    press(opened, "12f")
+    assert cards(opened) == [1, 2]
+    assert "New animal 1\n2 photographs" in texts(opened, ".entry")
+    press(opened, "z")
+    assert cards(opened) == GROUPS["CAT-001"]
+    rows = downloaded(opened, project)
+    assert decided(rows)[:4] == [
+        ("is_not", key_of(3), "CAT-001", ""),
+        ("is_not", key_of(0), "CAT-001", ""),
+        ("new", key_of(3), "", ""),
+        ("same", key_of(0), key_of(3), ""),
+    ]
+    assert decided(rows)[4:] == [("undo", row.when, "", "") for row in rows[:4]]
+
+
+def test_undo_goes_back_to_the_question_and_further_to_the_one_before(opened):
+    press(opened, "wfd")
+    assert progress(opened) == "2 of 4 answered"
+    press(opened, "z")
+    assert (progress(opened), texts(opened, "#verdict span")[0]) == ("1 of 4 answered", "Pair 2 of 4")
+    press(opened, "z")
+    assert (progress(opened), texts(opened, "#verdict span")[0]) == ("0 of 4 answered", "Pair 1 of 4")
+    press(opened, "z")
+    assert find(opened, "#said").text == "There is nothing to undo."
+
+
+def test_decisions_survive_a_reload_and_go_once_the_project_has_taken_them_in(opened, project):
+    press(opened, "wss")
+    opened.refresh()
+    assert (progress(opened), texts(opened, "#verdict span")[0]) == ("2 of 4 answered", "Pair 3 of 4")
+    downloaded(opened, project)
+    (project / "downloads/decisions.csv").rename(project / "decisions.csv")
+    write_page(project, queue(), image_of)
+    opened.refresh()
+    assert progress(opened) == "0 of 4 answered"
+    press(opened, "d")
+    assert [row.kind for row in downloaded(opened, project)] == ["different"]
+
+
+def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_their_reason(opened, project):
+    rows = ["when,who,kind,a,b,value", f"2024-06-03T10:00:00.000Z,Ada,same,{key_of(0)},{key_of(3)},"]
+    rows += ['2024-06-03T10:00:05.000Z,Ada,name,CAT-001,,"Ash, the ""grey"""']
+    rows += ["2024-06-03T10:00:09.000Z,Ada,same,ffffffffffffffff,eeeeeeeeeeeeeeee,"]  # of another project
+    (project / "mine.csv").write_text("\r\n".join(rows))
+    (project / "other.csv").write_text("path,cluster\n")
+    for _ in range(2):
+        find(opened, "#file").send_keys(str(project / "mine.csv"))
+    wait_for(opened, "Loaded 0 decisions; 3 of the file were here already or are of another project.")
+    assert find(opened, "#animal").text == 'CAT-001 Ash, the "grey"'
+    assert decided(downloaded(opened, project))[1] == ("name", "CAT-001", "", 'Ash, the "grey"')
+    find(opened, "#file").send_keys(str(project / "other.csv"))
+    wait_for(opened, "Expected a decisions.csv with the columns when, who, kind, a, b, value; nothing was loaded.")
+
+
+def wait_for(browser, text):
+    for _ in range(100):
+        if find(browser, "#said").text == text:
+            return
+        time.sleep(0.02)
+    raise AssertionError(find(browser, "#said").text)
+
+
+def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, project):
+    from selenium.webdriver.common.keys import Keys
+
+    press(opened, "r")
+    press(opened, "=sdz" + Keys.ENTER)
+    assert find(opened, "#animal").text == "CAT-001 =sdz"
+    find(opened, "#sex option:nth-child(2)").click()
+    find(opened, "#merge").click()
+    find(opened, '#merge option[value="CAT-003"]').click()
+    assert progress(opened) == "0 of 3 answered", "an arrow key in a list is no merge"
+    find(opened, "#merge-now").click()
+    assert progress(opened) == "1 of 3 answered"
+    assert decided(downloaded(opened, project)) == [
+        ("name", "CAT-001", "", "=sdz"),
+        ("sex", "CAT-001", "", "female"),
+        ("merge", "CAT-001", "CAT-003", ""),
+    ]
+    assert "'=sdz" in (project / "downloads/decisions.csv").read_text(), "a spreadsheet does not run it"
+
+
+def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):
+    def styles(name):
+        script = (
+            "return [...document.querySelectorAll('.view')].map((each) => each.style.getPropertyValue(arguments[0]))"
+        )
+        return opened.execute_script(script, name)
+
+    press(opened, "wr")
+    assert len(opened.find_elements("css selector", "#lines .ends")) == 2
+    press(opened, "cb")
+    assert (styles("--zoom"), styles("--brightness")) == (["1.5", "1.5"], ["1.2", "1.2"])
+    press(opened, "v")
+    assert styles("--zoom") == ["1", "1"]
+    press(opened, "g")
+    assert not find(opened, "#lines-label").is_displayed() and texts(opened, "#lines .ends") == []
+
+
+def test_shortcuts_can_be_switched_off_and_stay_off(opened):
+    press(opened, "?")
+    find(opened, "#keys-on").click()
+    find(opened, "#guide .close").click()
+    opened.refresh()
+    press(opened, "ws")
+    assert (progress(opened), find(opened, "#tab-animals").get_attribute("aria-selected")) == (
+        "0 of 3 answered",
+        "true",
+    )
+    find(opened, "#actions .good").click()
+    assert progress(opened) == "1 of 3 answered"
+
+
+def test_everything_has_a_name_for_screen_readers_and_tabs_turn_with_the_arrows(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    unnamed = """
+        const named = (each) => each.ariaLabel || each.alt || each.textContent.trim() || each.labels?.length;
+        const wanted = "button, input, select, [role=img], #grid img, #candidates img, #asked img";
+        return [...document.querySelectorAll(wanted)].filter((each) => each.offsetParent && !named(each)).map((each) => each.outerHTML);
+    """
+    for key in "qwe":
+        press(opened, key)
+        assert opened.execute_script(unnamed) == []
+    press(opened, "q")
+    find(opened, "#tab-animals").send_keys(Keys.ARROW_RIGHT)
+    assert opened.switch_to.active_element.get_attribute("id") == "tab-pairs"
+    assert find(opened, "#pairs").is_displayed() and not find(opened, "#animals").is_displayed()
+
+
+def test_hostile_names_harm_nothing_and_a_phone_has_no_horizontal_scroll(browser, tmp_path):
+    hostile = queue(path=lambda number: f"{HOSTILE}/{number}{HOSTILE}", station=HOSTILE)
+    hostile["project"] = hostile["individuals"][0]["name"] = HOSTILE
+    write_page(tmp_path, hostile, image_of)
+    session = watched(browser, tmp_path)
+    next(session)
+    assert SCRIPT in find(browser, "#animal").text and "\\u202e" in find(browser, "#animal").text
+    show(browser, tmp_path, 390, 844)
+    for key in "qwe":
+        press(browser, key)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), key
+    assert next(session, None) is None
+
+
+def test_ten_thousand_photographs_are_all_there_and_only_those_near_the_view_are_drawn(browser, tmp_path):
+    large = queue()
+    large["photographs"] = [{**large["photographs"][0], "key": f"{number:016x}"} for number in range(10000)]
+    large["individuals"] = [{**large["individuals"][0], "photographs": list(range(10000))}]
+    (tmp_path / "review.html").write_text(page(tmp_path, large))
+    show(browser, tmp_path)
+    assert texts(browser, "#about span")[0] == "10000 photographs"
+    before = len(cards(browser))
+    assert before < 500
+    browser.execute_script("scrollTo(0, document.body.scrollHeight)")
+    for _ in range(100):
+        if len(cards(browser)) > before:
+            break
+        time.sleep(0.02)
+    assert before < len(cards(browser)) < 1000
+    browser.get_log("browser")  # it has no pictures
+
+
+def test_a_project_without_questions_says_so(browser, tmp_path):
+    write_page(tmp_path, {"project": "none", "photographs": [], "individuals": [], "pairs": [], "open": []}, image_of)
+    session = watched(browser, tmp_path)
+    next(session)
+    press(browser, "sdfxwsdfesdfx12")
+    assert find(browser, "#open h2").text == "There are no open photographs."
+    assert next(session, None) is None
+
+
+def test_pictures_are_drawn_only_where_they_are_missing_or_their_box_changed(tmp_path):
+    asked = []
+
+    def drawn(key):
+        asked.append(int(key, 16))
+        return image_of(key)
+
+    write_page(tmp_path, queue(), drawn)
+    assert asked == list(range(len(TRUTH)))
+    (tmp_path / "large" / f"{key_of(4)}.jpg").unlink()
+    moved = queue()
+    moved["photographs"][7]["box"] = (0.1, 0.1, 0.5, 0.5)
+    asked.clear()
+    write_page(tmp_path, moved, drawn)
+    write_page(tmp_path, moved, drawn)
+    assert asked == [4, 7]
+
+
+def test_pictures_have_the_sizes_of_the_page_and_small_photographs_are_not_enlarged(tmp_path):
+    one = {**queue(), "photographs": queue()["photographs"][:2], "individuals": [], "pairs": [], "open": []}
+    sizes = {key_of(0): (2400, 1200), key_of(1): (100, 300)}
+    write_page(tmp_path, one, lambda key: Image.new("L", sizes[key]))
+    drawn = {
+        (folder, number): Image.open(tmp_path / folder / f"{key_of(number)}.jpg").size
+        for folder in ("thumbnails", "large")
+        for number in (0, 1)
+    }
+    assert drawn == {
+        ("thumbnails", 0): (240, 120), ("large", 0): (1200, 600), ("thumbnails", 1): (80, 240), ("large", 1): (100, 300)
+    }  # fmt: skip
+
+
+def test_a_photograph_that_cannot_be_read_leaves_an_empty_frame_and_a_warning(tmp_path, caplog):
+    def broken(key):
+        raise OSError("truncated\u202e file")
+
+    write_page(tmp_path, queue(), broken)
+    assert "without the picture of 0000000000000000: truncated\\u202e file" in caplog.text
+    assert (tmp_path / "review.html").exists()
+
+
+def test_a_key_that_leads_out_of_the_folder_is_refused(tmp_path):
+    wrong = queue()
+    wrong["photographs"][0]["key"] = "../../etc"
+    with pytest.raises(ValueError, match=r"a photograph's key of letters, digits, - and _, got ../../etc"):
+        write_page(tmp_path, wrong, image_of)
+    assert list(tmp_path.iterdir()) == []
