@@ -7,6 +7,7 @@ const COLUMNS = ["when", "who", "kind", "a", "b", "value"];
 const KINDS = [
   "same", "different", "unsure", "is", "is_not", "new", "not_animal", "side", "merge", "name", "sex", "confirm", "undo",
 ];
+const COUNTS = ["confirmed", "proposed", "single"]; // an unsure photograph names its likeliest animal, and is not in it
 const applied = new Set(data.applied);
 // An open photograph's best candidate; "unsure" of the two answers the open photograph.
 const bestOf = new Map(
@@ -122,7 +123,7 @@ const EFFECTS = {
 
 function derive() {
   const found = {
-    where: new Map(data.photographs.map(({ key, individual }) => [key, individual ?? ""])),
+    where: new Map(data.photographs.map(({ key, individual, status }) => [key, COUNTS.includes(status) ? (individual ?? "") : ""])),
     animals: new Map(data.individuals.map(({ id, name, sex, status }) => [id, { name: name ?? "", sex: sex ?? "", status }])),
     pairs: new Map(),
     open: new Map(),

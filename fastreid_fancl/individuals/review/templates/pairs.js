@@ -37,7 +37,7 @@ function showPair() {
   const answer = pairs.answerOf(pair);
   find("#verdict").replaceChildren(
     make("span", { textContent: `Pair ${pairs.at + 1} of ${data.pairs.length}` }),
-    Number.isFinite(pair.score) ? make("span", { textContent: `score ${two(pair.score)}` }) : "",
+    Number.isFinite(pair.score) ? make("span", { textContent: `${scoreIs} ${two(pair.score)}` }) : "",
     opposite ? make("span", { className: "warn", textContent: "left and right side" }) : "",
     answer ? make("span", { className: `answer ${answer}`, textContent: ANSWERS[answer] }) : "",
   );

@@ -18,6 +18,8 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+const scoreIs = data.score_is ?? "score"; // a probability once enough is decided
+
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 const two = (value) => value.toFixed(2);
 const when = (text) => (text ?? "").replace("T", " ").slice(0, 16);
@@ -41,7 +43,7 @@ function picture(photograph, folder, lazy = true) {
 function caption(photograph, score, ...more) {
   const values = [
     ...facts(photograph),
-    Number.isFinite(score) ? `score ${two(score)}` : "",
+    Number.isFinite(score) ? `${scoreIs} ${two(score)}` : "",
     Number.isFinite(photograph.certainty) ? `certainty ${Math.round(100 * photograph.certainty)}%` : "",
   ].filter(Boolean);
   return make(

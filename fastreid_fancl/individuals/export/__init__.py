@@ -1,0 +1,115 @@
+"""Exports of a project for other programs, a file for each format."""
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import animalclef, camtrapdp, camtrapr, coco, features, folders, secr, wildbook
+from . import requirements as demands
+from .contents import Contents, Options, check_output
+
+if TYPE_CHECKING:
+    from ..project import Project
+
+
+@dataclass(frozen=True)
+class Format:
+    """An export: called with a project, where to write, and options by name.
+
+    Attributes:
+        name: as in --to.
+        write: writes the output, whole or not at all.
+        needs: what it demands.
+        uses: options that it knows.
+        folder: whether the output is a folder.
+    """
+
+    name: str
+    write: Callable[[Contents, Path], None]
+    needs: tuple[demands.Check, ...] = ()
+    uses: tuple[str, ...] = ()
+    folder: bool = True
+
+    def __call__(self, project: "Project", output: str | os.PathLike, **options) -> None:
+        """Write the export.
+
+        Raises:
+            ValueError: naming all that is missing, each with its flag, before anything is written.
+        """
+        known = {option.name for option in fields(Options)}
+        wrong = [name for name in options if name not in known or name not in self.uses]
+        if wrong:
+            used = ", ".join(map(flag, self.uses)) or "none"
+            raise ValueError(f"{self.name} does not use {', '.join(map(flag, wrong))}; its options: {used}.")
+        contents = Contents(project, Options(**options))
+        missing = self.requirements(contents)
+        if missing:
+            listed = "".join(f"\n  {each}" for each in missing)
+            raise ValueError(f"{self.name} needs, and the project does not have:{listed}")
+        if self.folder:
+            check_output(Path(output))
+        self.write(contents, Path(output))
+
+    def requirements(self, contents: Contents) -> list[str]:
+        """What is missing, each with the flag to give."""
+        return [text for text in (check(contents) for check in self.needs) if text]
+
+
+def flag(name: str) -> str:
+    """An option as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+FORMATS: dict[str, Format] = {
+    found.name: found
+    for found in (
+        Format(
+            "camtrapdp",
+            camtrapdp.write,
+            (demands.species, demands.timezone, demands.contributor, demands.dates, demands.stations, demands.degrees),
+            ("species", "timezone", "contributor", "stations_table", "files"),
+        ),
+        Format(
+            "camtrapr",
+            camtrapr.write,
+            (demands.animals, demands.species, demands.dates, demands.stations, demands.metres),
+            ("species", "stations_table"),
+        ),
+        Format(
+            "secr",
+            secr.write,
+            (demands.animals, demands.dates, demands.stations, demands.metres),
+            ("stations_table", "occasion_days"),
+        ),
+        Format(
+            "wildbook",
+            wildbook.write,
+            (demands.species, demands.dates, demands.stations),
+            ("species", "stations_table"),
+        ),
+        Format("coco", coco.write, (), ("species",), folder=False),
+        Format("folders", folders.write, (), ("files",)),
+        Format("features", features.write),
+        Format("animalclef", animalclef.write, (), ("image_ids",), folder=False),
+    )
+}
+
+
+def requirements(project: "Project", name: str, **options) -> list[str]:
+    """What the format `name` demands and the project lacks, each with the flag to give."""
+    return FORMATS[name].requirements(Contents(project, Options(**options)))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The flags of all formats."""
+    add = parser.add_argument
+    add("--timezone", help="of the cameras' clocks: +03:00 or Africa/Nairobi (camtrapdp)")
+    add("--species", help='such as "Panthera leo" (camtrapdp, camtrapr, wildbook, coco)')
+    add("--stations-table", type=Path, metavar="FILE", help="station, latitude, longitude, x, y, start, end")
+    add("--contributor", metavar="NAME", help="who stands for the data (camtrapdp)")
+    add("--files", choices=("copy", "link"), help="bring photographs along (camtrapdp, folders: copy by default)")
+    add("--occasion-days", type=int, metavar="DAYS", help="length of an occasion, 1 by default (secr)")
+    add("--image-ids", type=Path, metavar="FILE", help="a table with the columns image_id, path (animalclef)")

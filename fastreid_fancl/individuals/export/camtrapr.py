@@ -1,0 +1,50 @@
+"""camtrapR 3: a record table of individuals and a station table."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from .contents import Contents, dated, moment, new_folder, warn_of_effort, write_csv
+
+RECORDS = (
+    "Station", "Species", "Individual", "DateTimeOriginal", "Date", "Time",
+    "delta.time.secs", "delta.time.mins", "delta.time.hours", "delta.time.days", "Directory", "FileName",
+)  # fmt: skip
+STATIONS = ("Station", "X", "Y", "Setup_date", "Retrieval_date")
+
+
+def write(contents: Contents, output: Path) -> None:
+    """Write record_table.csv and station_table.csv; photographs without a date or an animal are no records."""
+    with new_folder(output) as folder:
+        write_csv(folder / "record_table.csv", RECORDS, _records(contents))
+        write_csv(folder / "station_table.csv", STATIONS, _stations(contents))
+
+
+def _records(contents: Contents) -> Iterator[tuple]:
+    """One row for each photograph; delta.time is the time since the animal's last record at the station, first 0."""
+    last: dict[tuple[str, str], datetime] = {}
+    for row in sorted(
+        dated(contents.identified), key=lambda row: (row.station, row.individual, row.date_time, row.path)
+    ):
+        time = moment(row)
+        seconds = (time - last.get((row.station, row.individual), time)).total_seconds()
+        last[row.station, row.individual] = time
+        yield (
+            row.station, contents.species, row.individual, f"{time:%Y-%m-%d %H:%M:%S}", f"{time:%Y-%m-%d}",
+            f"{time:%H:%M:%S}", int(seconds), round(seconds / 60), round(seconds / 3600, 1),
+            round(seconds / 86400, 1), str(row.file.parent), row.file.name,
+        )  # fmt: skip
+
+
+def _stations(contents: Contents) -> Iterator[tuple]:
+    """All stations of the table, those without a record as well."""
+    warn_of_effort(contents.stations)
+    for station in contents.stations:
+        own = [row for row in contents.photographs if row.station == station.station and row.date_time]
+        times = [moment(row) for row in own if station.season in ("", row.season)]
+        start, end = station.start or min(times, default=None), station.end or max(times, default=None)
+        yield station.station, station.x, station.y, _day(start), _day(end)
+
+
+def _day(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d}" if time else ""

@@ -1,0 +1,80 @@
+"""COCO's JSON: images, boxes in pixels, and the individual of each box."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from ...files import replacing
+from ...runs.escape import visible
+from ..rows import Photograph
+from .contents import Contents, file_of
+
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+ORIENTATION = 274
+
+
+def write(contents: Contents, output: Path) -> None:
+    """Write the file; boxes are those of upright photographs, the whole photograph where there is none."""
+    images: dict[str, dict] = {}
+    annotations = []
+    for row in contents.photographs:
+        image = images.setdefault(row.hash, {}) or _image(row, len(images), images)
+        if row.usable:
+            annotations.append(_annotation(row, image, len(annotations) + 1))
+    name = contents.species or "animal"
+    text = {
+        "info": {"description": contents.project.settings["name"]},
+        "images": list(images.values()),
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": name, "supercategory": "animal"}],
+    }
+    with replacing(output) as temporary:
+        Path(temporary).write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _image(row: Photograph, number: int, images: dict[str, dict]) -> dict:
+    width, height = size_of(row)
+    images[row.hash] = {
+        "id": number,
+        "file_name": row.path,
+        "width": width,
+        "height": height,
+        "date_captured": row.date_time.replace("T", " "),
+        "location": row.station,
+        "season": row.season,
+        "seq_id": row.sequence,
+    }
+    return images[row.hash]
+
+
+def size_of(row: Photograph) -> tuple[int, int]:
+    """Width and height of an upright photograph, from its head alone.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    path = file_of(row)
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            return size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else size
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{visible(path)} cannot be read: {error}") from error
+
+
+def _annotation(row: Photograph, image: dict, number: int) -> dict:
+    x, y, width, height = row.box or (0, 0, 1, 1)
+    box = [x * image["width"], y * image["height"], width * image["width"], height * image["height"]]
+    return {
+        "id": number,
+        "image_id": image["id"],
+        "category_id": 1,
+        "bbox": [round(part, 2) for part in box],
+        "area": round(box[2] * box[3], 2),
+        "iscrowd": 0,
+        "individual_id": row.individual if row.counts else "",
+        "individual_status": row.status,
+        "viewpoint": row.side,
+        "key": row.key,
+    }

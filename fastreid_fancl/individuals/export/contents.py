@@ -1,0 +1,192 @@
+"""What all exports share: rows in their order, the user's options, and output that is there whole or not at all."""
+
+import csv
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ...files import explained
+from ...logs import log_once
+from ...runs.escape import visible
+from ..rows import Photograph
+from .stations import Station, read_stations
+
+if TYPE_CHECKING:
+    from ..project import Project
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says beside the project; each is a flag of the same name, with dashes."""
+
+    timezone: str = ""
+    species: str = ""
+    stations_table: str | os.PathLike | None = None
+    contributor: str = ""
+    files: str = ""
+    occasion_days: int = 1
+    image_ids: str | os.PathLike | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A project as an export sees it."""
+
+    project: "Project"
+    options: Options = field(default_factory=Options)
+
+    @property
+    def photographs(self) -> list[Photograph]:
+        """All rows that are readable, by time and then by path."""
+        rows = (row for row in self.project.photographs if row.status != "unreadable")
+        return sorted(rows, key=lambda row: (row.season, row.date_time, row.path, row.key))
+
+    @property
+    def identified(self) -> list[Photograph]:
+        """The rows that count for an animal."""
+        return [row for row in self.photographs if row.counts and row.individual]
+
+    @property
+    def species(self) -> str:
+        """Genus and epithet; empty if not known."""
+        return (self.options.species or self.project.settings.get("species", "")).strip()
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone of the cameras' clocks.
+
+        Raises:
+            ValueError: if its name is not known.
+        """
+        return parse_zone(self.options.timezone or self.project.settings.get("timezone", ""))
+
+    @property
+    def stations(self) -> list[Station]:
+        """The rows of --stations-table, none without."""
+        return read_stations(Path(self.options.stations_table)) if self.options.stations_table else []
+
+    @property
+    def seasons(self) -> list[str]:
+        """The seasons with photographs, in their order."""
+        return sorted({row.season for row in self.photographs})
+
+
+def parse_zone(text: str) -> tzinfo | None:
+    """`+03:00`, `Z` or `Africa/Nairobi` as a time zone; None for an empty text.
+
+    Raises:
+        ValueError: on anything else.
+    """
+    if not text:
+        return None
+    offset = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", text)
+    if text == "Z" or (offset and int(offset[2]) <= 14):
+        minutes = 0 if text == "Z" else int(f"{offset[1]}{60 * int(offset[2]) + int(offset[3])}")
+        return timezone(timedelta(minutes=minutes))
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"Expected --timezone such as +03:00 or Africa/Nairobi, got {visible(text)}.") from None
+
+
+def dated(rows: Sequence[Photograph]) -> list[Photograph]:
+    """The rows that have a date; a warning gives the number of the others."""
+    found = [row for row in rows if row.date_time]
+    if len(found) < len(rows):
+        left_out = f"{len(rows) - len(found)} photographs have no date: the export is without them."
+        log_once(logger, logging.WARNING, left_out)
+    return found
+
+
+def warn_of_effort(stations: Iterable[Station]) -> None:
+    """Say which stations have no time of setup or retrieval, so that those of photographs stand in for it."""
+    names = sorted({visible(station.station) for station in stations if not (station.start and station.end)})
+    if names:
+        log_once(
+            logger,
+            logging.WARNING,
+            f"--stations-table has no start or end of {', '.join(names)}: their first and last photographs stand in for "
+            "it, so days without a photograph before and after do not count as effort.",
+        )
+
+
+def moment(row: Photograph) -> datetime | None:
+    """When a photograph was taken, in local time; None if it is not known."""
+    return datetime.fromisoformat(row.date_time) if row.date_time else None
+
+
+def station_of(stations: Iterable[Station], row: Photograph) -> Station | None:
+    """The row of a station for a photograph's season, else its row without a season."""
+    found = {station.season: station for station in stations if station.station == row.station}
+    return found.get(row.season) or found.get("")
+
+
+def file_of(row: Photograph) -> Path:
+    """The photograph's file.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    if not row.file.is_file():
+        raise ValueError(
+            f"There is no {visible(row.file)}: put the photographs back there, or run discover with their new folder."
+        )
+    return row.file
+
+
+def place_file(row: Photograph, target: Path, how: str = "copy") -> None:
+    """Copy a photograph, or link to it."""
+    source = file_of(row)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if how == "link":
+        target.symlink_to(source.resolve())
+    else:
+        shutil.copy2(source, target)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table in UTF-8. Its readers are programs that need names as they are, so no cell is guarded."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `output` that becomes `output` on success and goes on an error.
+
+    Raises:
+        ValueError: if `output` is there already and is not an empty folder.
+    """
+    output = Path(os.path.abspath(output))
+    check_output(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with explained(output):
+        try:
+            temporary.mkdir()
+            yield temporary
+            if output.exists():
+                output.rmdir()
+            temporary.rename(output)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_output(output: Path) -> None:
+    """Raise ValueError if a folder cannot be written as `output` without losing what is there."""
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ValueError(f"{visible(output)} is there already: remove it, or give another name.")

@@ -1,0 +1,78 @@
+"""What a format demands and a project may lack: each check returns what to give, or nothing."""
+
+from collections.abc import Callable
+
+from ...runs.escape import visible
+from .contents import Contents, station_of
+
+Check = Callable[[Contents], str]
+
+
+def species(contents: Contents) -> str:
+    """A genus and an epithet."""
+    if len(contents.species.split()) >= 2:
+        return ""
+    return 'the species, as genus and epithet: --species "Panthera leo"'
+
+
+def timezone(contents: Contents) -> str:
+    """The time zone of the cameras' clocks."""
+    return "" if contents.zone else "the time zone of the cameras' clocks: --timezone +03:00 (or Africa/Nairobi)"
+
+
+def contributor(contents: Contents) -> str:
+    """Somebody who stands for the data."""
+    return "" if names_of_contributors(contents) else 'who contributes the data: --contributor "Ada Lovelace"'
+
+
+def names_of_contributors(contents: Contents) -> list[str]:
+    """The contributor that the user names, else the people who decided."""
+    people = {decision.who for decision in contents.project.decisions if decision.who}
+    return [contents.options.contributor] if contents.options.contributor else sorted(people)
+
+
+def dates(contents: Contents) -> str:
+    """A date for one photograph at least; those without are left out by the formats that need one."""
+    if any(row.date_time for row in contents.photographs):
+        return ""
+    return "dates of photographs: discover --table metadata.csv with a column date_time"
+
+
+def stations(contents: Contents) -> str:
+    """A station for every photograph."""
+    without = [row.path for row in contents.photographs if not row.station]
+    if not without:
+        return ""
+    return f"the station of {len(without)} photographs, such as {visible(without[0])}: discover --stations 1"
+
+
+def degrees(contents: Contents) -> str:
+    """Latitude and longitude of every station."""
+    return _places(contents, "latitude", "longitude", "in decimal degrees")
+
+
+def metres(contents: Contents) -> str:
+    """X and Y of every station."""
+    return _places(contents, "x", "y", "in metres, projected (such as UTM)")
+
+
+def _places(contents: Contents, first: str, second: str, unit: str) -> str:
+    table = contents.stations
+    missing = []
+    for row in contents.photographs:
+        station = station_of(table, row)
+        known = station and getattr(station, first) is not None and getattr(station, second) is not None
+        if row.station and not known:
+            missing.append(visible(row.station))
+    missing += [visible(row.station) for row in table if getattr(row, first) is None or getattr(row, second) is None]
+    if not missing:
+        return ""
+    names = sorted(set(missing))
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    columns = f"station, {first}, {second}"
+    return f"the coordinates of {listed}: --stations-table stations.csv with the columns {columns} {unit}"
+
+
+def animals(contents: Contents) -> str:
+    """One photograph of a known animal at least."""
+    return "" if contents.identified else "photographs with an animal: discover finds none in this project"

@@ -1,0 +1,88 @@
+"""secr 5: captures and traps of `proximity` detectors, a session for each season."""
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+
+from ...runs.escape import visible
+from .contents import Contents, dated, moment, new_folder
+from .stations import Station
+
+
+def write(contents: Contents, output: Path) -> None:
+    """Write captures.txt and traps.txt; with several seasons traps_<session>.txt for each.
+
+    An occasion is --occasion-days days; the first begins on the first day of the season: the earliest start in the
+    stations' table, else that of the first photograph. An animal is captured once by a detector in an occasion.
+
+    Raises:
+        ValueError: if two stations, or two seasons, have one name once characters that secr forbids are replaced.
+    """
+    if contents.options.occasion_days < 1:
+        raise ValueError(f"Expected --occasion-days to be 1 or more, got {contents.options.occasion_days}.")
+    detectors = legal_names([station.station for station in contents.stations])
+    sessions = legal_names(sorted({row.season for row in dated(contents.identified)}))
+    captures = ["# Session ID Occasion Detector"]
+    with new_folder(output) as folder:
+        for season, session in sessions.items():
+            captures += _captures(contents, season, session, detectors)
+            name = "traps.txt" if len(sessions) == 1 else f"traps_{session}.txt"
+            (folder / name).write_text("\n".join(_traps(contents, season, detectors)) + "\n", encoding="utf-8")
+        (folder / "captures.txt").write_text("\n".join(captures) + "\n", encoding="utf-8")
+
+
+def legal_names(names: list[str]) -> dict[str, str]:
+    """Names without blanks, commas, underscores, # and /, each of which becomes a dash; an empty one is 1."""
+    found = {name: re.sub(r"[\s,_#/]+", "-", name) or "1" for name in names}
+    taken: dict[str, str] = {}
+    for name, legal in found.items():
+        if taken.setdefault(legal, name) != name:
+            raise ValueError(
+                f"{visible(name)} and {visible(taken[legal])} would both be called {legal} in secr: rename one of them."
+            )
+    return found
+
+
+def _first_day(contents: Contents, season: str) -> date:
+    starts = [station.start for station in _of_season(contents, season) if station.start]
+    times = [moment(row) for row in contents.photographs if row.season == season and row.date_time]
+    return min([*starts, *times]).date()
+
+
+def _last_day(contents: Contents, season: str) -> date:
+    ends = [station.end for station in _of_season(contents, season) if station.end]
+    times = [moment(row) for row in contents.photographs if row.season == season and row.date_time]
+    return max([*ends, *times]).date()
+
+
+def _of_season(contents: Contents, season: str) -> list[Station]:
+    return [station for station in contents.stations if station.season in ("", season)]
+
+
+def _captures(contents: Contents, season: str, session: str, detectors: dict[str, str]) -> list[str]:
+    rows = [row for row in dated(contents.identified) if row.season == season]
+    first, length = _first_day(contents, season), contents.options.occasion_days
+    found = {(row.individual, (moment(row).date() - first).days // length + 1, detectors[row.station]) for row in rows}
+    return [f"{session} {animal} {occasion} {detector}" for animal, occasion, detector in sorted(found)]
+
+
+def _traps(contents: Contents, season: str, detectors: dict[str, str]) -> list[str]:
+    """One line for each detector; its usage, 1 or 0 for each occasion, where the table has start and end."""
+    stations = _of_season(contents, season)
+    lines = ["# Detector X Y" + " Usage" * any(station.start and station.end for station in stations)]
+    for station in stations:
+        words = [detectors[station.station], f"{station.x:.10g}", f"{station.y:.10g}"]
+        if len(lines[0].split()) == 5:
+            words.append(_usage(contents, season, station))
+        lines.append(" ".join(words))
+    return lines
+
+
+def _usage(contents: Contents, season: str, station: Station) -> str:
+    """An occasion is used if the camera was up on one of its days; a station without dates is taken to be always up."""
+    first, last, length = _first_day(contents, season), _last_day(contents, season), contents.options.occasion_days
+    start = station.start.date() if station.start else first
+    end = station.end.date() if station.end else last
+    occasions = (last - first).days // length + 1
+    begins = [first + timedelta(days=number * length) for number in range(occasions)]
+    return "".join("1" if start <= day + timedelta(days=length - 1) and end >= day else "0" for day in begins)

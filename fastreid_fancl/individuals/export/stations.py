@@ -1,0 +1,85 @@
+"""A table of camera stations that the user gives: where they are, and from when to when their cameras were up."""
+
+import csv
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ...runs.checked import told
+from ...runs.escape import visible
+
+# Our name of a column, and the names that other programs give it, in lower case.
+COLUMNS = {
+    "station": ("station", "locationname", "detector", "placename"),
+    "season": ("season", "session"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon", "long"),
+    "x": ("x", "utm_x", "easting"),
+    "y": ("y", "utm_y", "northing"),
+    "start": ("start", "setup_date", "deploymentstart"),
+    "end": ("end", "retrieval_date", "deploymentend"),
+}
+RANGES = {"latitude": 90.0, "longitude": 180.0, "x": math.inf, "y": math.inf}
+
+
+@dataclass(frozen=True)
+class Station:
+    """A station: degrees (WGS 84), projected metres, local times of setup and retrieval; None is not known."""
+
+    station: str
+    season: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    x: float | None = None
+    y: float | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+def read_stations(path: Path) -> list[Station]:
+    """The rows of a table with commas or semicolons; columns that are not known are passed over.
+
+    Raises:
+        ValueError: if it has no column station, a station twice in a season, or a cell that does not fit.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--stations-table {visible(path)} cannot be read: {error}") from error
+    first = lines[0] if lines else ""
+    rows = csv.DictReader(lines, delimiter=";" if first.count(";") > first.count(",") else ",")
+    names = {name.strip().lower(): name for name in rows.fieldnames or ()}
+    known = {column: names[other] for column, others in COLUMNS.items() for other in reversed(others) if other in names}
+    if "station" not in known:
+        raise ValueError(f"--stations-table {visible(path)}: expected a column station, got {visible(first)!r}.")
+    found = [_station(path, rows.line_num, {column: row[name] for column, name in known.items()}) for row in rows]
+    places = [(row.station, row.season) for row in found]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice:
+        raise ValueError(f"--stations-table {visible(path)}: the station {visible(twice[0])} is there twice.")
+    return found
+
+
+def _station(path: Path, line: int, row: dict[str, str | None]) -> Station:
+    try:
+        return Station(**{column: _cell(column, (text or "").strip()) for column, text in row.items()})
+    except ValueError as error:
+        raise ValueError(f"--stations-table {visible(path)}, line {line}: {error}") from None
+
+
+def _cell(column: str, text: str) -> str | float | datetime | None:
+    if column in ("station", "season"):
+        return text
+    if not text:
+        return None
+    try:
+        value = datetime.fromisoformat(text) if column in ("start", "end") else float(text)
+    except ValueError:
+        expected = "a date such as 2024-06-03" if column in ("start", "end") else "a number with a decimal point"
+        raise ValueError(f"expected {column} to be {expected}, got {told(text)}") from None
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None)
+    if not (math.isfinite(value) and abs(value) <= RANGES[column]):
+        raise ValueError(f"expected {column} to be within {RANGES[column]:g} of zero, got {told(text)}")
+    return value

@@ -1,0 +1,85 @@
+"""Wildbook's bulk import: sheets of at most 200 encounters, each beside its photographs under legal names."""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..rows import Photograph
+from .contents import Contents, dated, moment, new_folder, place_file, station_of, write_csv
+from .stations import Station
+
+logger = logging.getLogger(__name__)
+
+MOST = 200  # encounters on a sheet
+Encounter = dict[str, object]
+
+
+def write(contents: Contents, output: Path) -> None:
+    """Write sheet_<n>/sheet_<n>.csv, and .xlsx where openpyxl is installed, with their photographs.
+
+    An encounter is an animal in a sequence; a photograph without an animal or a sequence is one by itself. Photographs
+    without a date cannot be imported and are left out with a warning.
+    """
+    encounters, stations = _encounters(contents), contents.stations
+    with new_folder(output) as folder:
+        for start in range(0, len(encounters), MOST):
+            sheet = folder / f"sheet_{start // MOST + 1}"
+            sheet.mkdir()
+            part = encounters[start : start + MOST]
+            for row in {row.hash: row for rows in part for row in rows}.values():
+                place_file(row, sheet / legal_file(row))
+            _write_sheet(sheet, [_encounter(contents, stations, rows) for rows in part])
+
+
+def legal_file(row: Photograph) -> str:
+    """The photograph's hash and its ending: letters, digits and a period, unique."""
+    return row.hash[:16] + re.sub(r"[^a-z0-9.]", "", row.file.suffix.lower())
+
+
+def _encounters(contents: Contents) -> list[list[Photograph]]:
+    found: dict[tuple, list[Photograph]] = defaultdict(list)
+    for row in dated([row for row in contents.photographs if row.usable]):
+        together = row.counts and row.individual and row.sequence
+        found[(row.season, row.sequence, row.individual) if together else (row.key,)].append(row)
+    return list(found.values())
+
+
+def _encounter(contents: Contents, stations: Sequence[Station], rows: list[Photograph]) -> Encounter:
+    first, time = rows[0], moment(rows[0])
+    genus, *epithet = contents.species.split()
+    station = station_of(stations, first)
+    return {
+        **{f"Encounter.mediaAsset{number}": legal_file(row) for number, row in enumerate(rows)},
+        "Encounter.year": time.year,
+        "Encounter.month": time.month,
+        "Encounter.day": time.day,
+        "Encounter.hour": time.hour,
+        "Encounter.minutes": time.minute,
+        "Encounter.genus": genus,
+        "Encounter.specificEpithet": " ".join(epithet),
+        "Encounter.verbatimLocality": first.station,
+        "Encounter.decimalLatitude": "" if station is None or station.latitude is None else station.latitude,
+        "Encounter.decimalLongitude": "" if station is None or station.longitude is None else station.longitude,
+        "Encounter.sightingID": re.sub(r"[^A-Za-z0-9_-]+", "-", f"{first.season}-{first.sequence}").strip("-"),
+        "MarkedIndividual.individualID": first.individual if first.counts else "",
+    }
+
+
+def _write_sheet(folder: Path, encounters: list[Encounter]) -> None:
+    """Columns that are empty on the whole sheet are left out, as Wildbook refuses them; photographs come first."""
+    names = {name for encounter in encounters for name, value in encounter.items() if value != ""}
+    media = sorted((name for name in names if "mediaAsset" in name), key=lambda name: int(name.split("mediaAsset")[1]))
+    columns = media + [name for name in encounters[0] if name in names and name not in media]
+    rows = [[encounter.get(name, "") for name in columns] for encounter in encounters]
+    write_csv(folder / f"{folder.name}.csv", columns, rows)
+    try:
+        import openpyxl
+    except ImportError:
+        logger.info("Sheets are written as CSV; openpyxl (pip install openpyxl) adds xlsx.")
+        return
+    book = openpyxl.Workbook()
+    for row in (columns, *rows):
+        book.active.append([None if value == "" else value for value in row])
+    book.save(folder / f"{folder.name}.xlsx")
