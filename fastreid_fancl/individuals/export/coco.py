@@ -19,9 +19,10 @@ def write(contents: Contents, output: Path) -> None:
     images: dict[str, dict] = {}
     annotations = []
     for row in contents.photographs:
-        image = images.setdefault(row.hash, {}) or _image(row, len(images), images)
+        if row.hash not in images:
+            images[row.hash] = _image(row, len(images) + 1)
         if row.usable:
-            annotations.append(_annotation(row, image, len(annotations) + 1))
+            annotations.append(_annotation(row, images[row.hash], len(annotations) + 1))
     name = contents.species or "animal"
     text = {
         "info": {"description": contents.project.settings["name"]},
@@ -33,9 +34,9 @@ def write(contents: Contents, output: Path) -> None:
         Path(temporary).write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _image(row: Photograph, number: int, images: dict[str, dict]) -> dict:
+def _image(row: Photograph, number: int) -> dict:
     width, height = size_of(row)
-    images[row.hash] = {
+    return {
         "id": number,
         "file_name": row.path,
         "width": width,
@@ -45,7 +46,6 @@ def _image(row: Photograph, number: int, images: dict[str, dict]) -> dict:
         "season": row.season,
         "seq_id": row.sequence,
     }
-    return images[row.hash]
 
 
 def size_of(row: Photograph) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ...files import explained
 from ...logs import log_once
-from ...runs.escape import visible
+from ...runs.escape import csv_cell, visible
 from ..rows import Photograph
 from .stations import Station, read_stations
 
@@ -116,8 +116,8 @@ def warn_of_effort(stations: Iterable[Station]) -> None:
         log_once(
             logger,
             logging.WARNING,
-            f"--stations-table has no start or end of {', '.join(names)}: their first and last photographs stand in for "
-            "it, so days without a photograph before and after do not count as effort.",
+            f"--stations-table has no start or end of {', '.join(names)}: their first and last photographs stand in "
+            "for it, so days without a photograph before and after do not count as effort.",
         )
 
 
@@ -156,11 +156,11 @@ def place_file(row: Photograph, target: Path, how: str = "copy") -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table in UTF-8. Its readers are programs that need names as they are, so no cell is guarded."""
+    """Write a table in UTF-8, its text by `csv_cell`: only names that a spreadsheet would run or hide change."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
-        table.writerows(rows)
+        table.writerows([csv_cell(value) for value in row] for row in rows)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from ...runs.escape import visible
-from .contents import Contents, dated, moment, new_folder
+from ..rows import Photograph
+from .contents import Contents, dated, moment, new_folder, station_of
 from .stations import Station
 
 
@@ -16,7 +17,8 @@ def write(contents: Contents, output: Path) -> None:
     stations' table, else that of the first photograph. An animal is captured once by a detector in an occasion.
 
     Raises:
-        ValueError: if two stations, or two seasons, have one name once characters that secr forbids are replaced.
+        ValueError: if two stations, or two seasons, have one name once characters that secr forbids are replaced; if a
+            photograph is of a day on which its station had no camera.
     """
     if contents.options.occasion_days < 1:
         raise ValueError(f"Expected --occasion-days to be 1 or more, got {contents.options.occasion_days}.")
@@ -61,9 +63,21 @@ def _of_season(contents: Contents, season: str) -> list[Station]:
 
 def _captures(contents: Contents, season: str, session: str, detectors: dict[str, str]) -> list[str]:
     rows = [row for row in dated(contents.identified) if row.season == season]
+    for row in rows:
+        _check_day(contents, row)
     first, length = _first_day(contents, season), contents.options.occasion_days
     found = {(row.individual, (moment(row).date() - first).days // length + 1, detectors[row.station]) for row in rows}
     return [f"{session} {animal} {occasion} {detector}" for animal, occasion, detector in sorted(found)]
+
+
+def _check_day(contents: Contents, row: Photograph) -> None:
+    """secr refuses captures by a detector that is not used."""
+    station, day = station_of(contents.stations, row), moment(row).date()
+    if (station.start and day < station.start.date()) or (station.end and day > station.end.date()):
+        raise ValueError(
+            f"{visible(row.path)} was taken on {day}, but --stations-table has {visible(row.station)} from "
+            f"{station.start and station.start.date()} to {station.end and station.end.date()}: correct one of them."
+        )
 
 
 def _traps(contents: Contents, season: str, detectors: dict[str, str]) -> list[str]:

@@ -1,0 +1,443 @@
+"""Exports of a tiny project, line by line, and what each format asks for."""
+
+import csv
+import hashlib
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastreid_fancl import __version__
+from fastreid_fancl.individuals.export import FORMATS, requirements
+from fastreid_fancl.individuals.export.contents import parse_zone
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph
+
+SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
+STATIONS = """station,latitude,longitude,x,y,start,end
+North ridge,-1.5,36.25,250000,9834000,2024-06-01,2024-06-05
+Pool_1,-1.75,36.5,252000.5,9831000,2024-06-01T12:00:00,2024-06-04
+Unused,-2,37,255000,9830000,2024-06-02,2024-06-05
+"""
+HALVES = ((0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0))
+
+
+@dataclass
+class Project:
+    """The part of a project that exports use."""
+
+    photographs: list[Photograph]
+    animals: list[Individual] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    settings: dict = field(
+        default_factory=lambda: {"name": "Lions", "encoder": "resnet50", "species": "", "timezone": ""}
+    )
+
+    @property
+    def by_key(self):
+        return {row.key: row for row in self.photographs}
+
+    def stored_features(self):
+        usable = [row.key for row in self.photographs if row.usable]
+        return usable, np.eye(len(usable), 4, dtype=np.float32)
+
+
+def photograph(root, path, number, station, time, **values):
+    """A row and its file: 40 by 20 pixels, in a grey of its own."""
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (40, 20), number).save(file)
+    content = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Photograph(
+        content[:16], content, path, str(root), station=station, date_time=time, date_time_source="exif", **values
+    )
+
+
+@pytest.fixture
+def project(tmp_path):
+    """LION-001 twice in a burst at North ridge and once at Pool_1, where LION-002 stands beside it; one is unsure."""
+    root = tmp_path / "photographs"
+    first = {"sequence": "s1", "individual": "LION-001", "status": "confirmed", "side": "left"}
+    rows = [
+        photograph(root, "N/IMG_1.JPG", 10, "North ridge", "2024-06-01T23:30:00", **first),
+        photograph(root, "N/IMG_2.JPG", 20, "North ridge", "2024-06-01T23:30:20", **first),
+        photograph(root, "P/IMG_1.JPG", 30, "Pool_1", "2024-06-03T06:00:00", sequence="s2", box=HALVES[0]),
+        photograph(root, "P/IMG_3.JPG", 40, "Pool_1", "2024-06-04T07:08:09", sequence="s3", individual="LION-001"),
+        photograph(root, "P/IMG_4.JPG", 50, "Pool_1", "2024-06-04T08:00:00", sequence="s4", status="not_animal"),
+    ]
+    rows[2] = replace(rows[2], individual="LION-001", status="proposed", score=0.8)
+    other = replace(rows[2], key=f"{rows[2].key}-2", box=HALVES[1], individual="LION-002", status="single")
+    animals = [Individual("LION-001", name="Ada", sex="female", status="confirmed"), Individual("LION-002")]
+    decisions = [Decision("2024-07-01T10:00:00.123Z", "Kim", "confirm", "LION-001")]
+    return Project([*rows[:3], other, *rows[3:]], animals, decisions)
+
+
+@pytest.fixture
+def stations(tmp_path):
+    path = tmp_path / "stations.csv"
+    path.write_text(STATIONS)
+    return path
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def filled(row):
+    return {name: value for name, value in row.items() if value}
+
+
+def camtrapdp(project, output, stations, **options):
+    FORMATS["camtrapdp"](project, output, species="Panthera leo", timezone="+03:00", stations_table=stations, **options)
+
+
+def test_camtrapdp_has_the_expected_rows(project, stations, tmp_path):
+    camtrapdp(project, tmp_path / "out", stations)
+    first, _, pool, beside, unsure, blank = read(tmp_path / "out/observations.csv")
+    keys = [row.key for row in project.photographs]
+    assert filled(first) == {
+        "observationID": keys[0],
+        "deploymentID": "North ridge",
+        "mediaID": keys[0],
+        "eventID": "s1",
+        "eventStart": "2024-06-01T23:30:00+03:00",
+        "eventEnd": "2024-06-01T23:30:20+03:00",
+        "observationLevel": "media",
+        "observationType": "animal",
+        "scientificName": "Panthera leo",
+        "count": "1",
+        "sex": "female",
+        "individualID": "LION-001",
+        "classificationMethod": "human",
+        "classifiedBy": "Kim",
+        "classificationTimestamp": "2024-07-01T10:00:00Z",
+    }
+    assert (pool["individualID"], pool["classificationMethod"]) == ("LION-001", "machine")
+    assert pool["classifiedBy"] == f"fastreid_fancl {__version__}, resnet50"
+    assert (beside["observationID"], beside["mediaID"]) == (keys[3], keys[2]), "two animals on one photograph"
+    assert [beside[f"bbox{name}"] for name in ("X", "Y", "Width", "Height")] == ["0.5", "0.0", "0.5", "1.0"]
+    assert unsure["individualID"] == "", "an unsure photograph does not count for its likeliest animal"
+    assert (blank["observationType"], blank["scientificName"], blank["count"]) == ("blank", "", "")
+    media = read(tmp_path / "out/media.csv")
+    assert [row["filePath"] for row in media] == [
+        "N/IMG_1.JPG",
+        "N/IMG_2.JPG",
+        "P/IMG_1.JPG",
+        "P/IMG_3.JPG",
+        "P/IMG_4.JPG",
+    ]
+    assert filled(media[0])["timestamp"] == "2024-06-01T23:30:00+03:00" and media[0]["fileMediatype"] == "image/jpeg"
+    deployments = read(tmp_path / "out/deployments.csv")
+    assert [row["deploymentID"] for row in deployments] == ["North ridge", "Pool_1", "Unused"], "effort counts"
+    assert filled(deployments[1]) == {
+        "deploymentID": "Pool_1",
+        "locationID": "Pool_1",
+        "locationName": "Pool_1",
+        "latitude": "-1.75",
+        "longitude": "36.5",
+        "deploymentStart": "2024-06-01T12:00:00+03:00",
+        "deploymentEnd": "2024-06-04T00:00:00+03:00",
+    }
+
+
+def seasons(project):
+    """The same photographs in two seasons, with two cameras at Pool_1."""
+    rows = [replace(row, season="2024", camera=row.path[-5]) for row in project.photographs]
+    further = [photograph(Path(rows[0].root), "Q/later.png", 60, "Pool_1", "2025-01-02T03:04:05", status="unsure")]
+    return replace(project, photographs=rows + [replace(row, season="2025") for row in further])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_camtrapdp_is_valid_by_frictionless_and_the_profile(project, stations, tmp_path, several):
+    frictionless = pytest.importorskip("frictionless", reason="frictionless is not installed")
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    output = tmp_path / "out"
+    camtrapdp(seasons(project) if several else project, output, stations, files="copy")
+    description = json.loads((output / "datapackage.json").read_text())
+    jsonschema.validate(description, json.loads((SCHEMAS / "camtrap-dp-profile.json").read_text()))
+    for resource in description["resources"]:
+        resource["schema"] = json.loads((SCHEMAS / Path(resource["schema"]).name).read_text())
+    del description["profile"]
+    package = frictionless.Package.from_descriptor(description, basepath=str(output))
+    report = package.validate()
+    assert report.valid, report.flatten(["rowNumber", "fieldName", "type", "note"])
+    assert [resource.name for resource in package.resources] == ["deployments", "media", "observations"]
+    assert all((output / row["filePath"]).is_file() for row in read(output / "media.csv"))
+
+
+def test_a_wrong_package_is_not_valid(project, stations, tmp_path):
+    frictionless = pytest.importorskip("frictionless", reason="frictionless is not installed")
+    camtrapdp(project, tmp_path / "out", stations)
+    path = tmp_path / "out/observations.csv"
+    path.write_text(path.read_text().replace("animal", "lion", 1))
+    schema = frictionless.Schema.from_descriptor(str(SCHEMAS / "observations-table-schema.json"))
+    schema.foreign_keys = []
+    report = frictionless.validate(frictionless.Resource(path=path.name, basepath=str(path.parent), schema=schema))
+    assert report.flatten(["fieldName", "type"]) == [["observationType", "constraint-error"]]
+
+
+def test_a_season_and_a_camera_are_part_of_a_deployment_where_there_are_several(project, stations, tmp_path):
+    camtrapdp(seasons(project), tmp_path / "out", stations)
+    names = {row["deploymentID"] for row in read(tmp_path / "out/deployments.csv")}
+    assert {"2024_Pool_1_1", "2024_Pool_1_3", "2024_Pool_1_4", "2024_North ridge_1", "2025_Pool_1"} <= names
+    assert read(tmp_path / "out/media.csv")[-1]["filePath"] == "2025/Q/later.png"
+
+
+def test_camtrapdp_refuses_a_path_that_it_forbids(project, stations, tmp_path):
+    project.photographs[0] = replace(project.photographs[0], path="N/..hidden.jpg")
+    with pytest.raises(ValueError, match=r"allows no path such as N/\.\.hidden\.jpg: take out"):
+        camtrapdp(project, tmp_path / "out", stations)
+    assert not (tmp_path / "out").exists()
+
+
+def test_camtrapr_has_the_expected_lines(project, stations, tmp_path):
+    FORMATS["camtrapr"](project, tmp_path / "out", species="Panthera leo", stations_table=stations)
+    north, pool = tmp_path / "photographs/N", tmp_path / "photographs/P"
+    assert (tmp_path / "out/record_table.csv").read_text().splitlines() == [
+        "Station,Species,Individual,DateTimeOriginal,Date,Time,"
+        "delta.time.secs,delta.time.mins,delta.time.hours,delta.time.days,Directory,FileName",
+        f"North ridge,Panthera leo,LION-001,2024-06-01 23:30:00,2024-06-01,23:30:00,0,0,0.0,0.0,{north},IMG_1.JPG",
+        f"North ridge,Panthera leo,LION-001,2024-06-01 23:30:20,2024-06-01,23:30:20,20,0,0.0,0.0,{north},IMG_2.JPG",
+        f"Pool_1,Panthera leo,LION-001,2024-06-03 06:00:00,2024-06-03,06:00:00,0,0,0.0,0.0,{pool},IMG_1.JPG",
+        f"Pool_1,Panthera leo,LION-002,2024-06-03 06:00:00,2024-06-03,06:00:00,0,0,0.0,0.0,{pool},IMG_1.JPG",
+    ]
+    assert (tmp_path / "out/station_table.csv").read_text().splitlines() == [
+        "Station,X,Y,Setup_date,Retrieval_date",
+        "North ridge,250000.0,9834000.0,2024-06-01,2024-06-05",
+        "Pool_1,252000.5,9831000.0,2024-06-01,2024-06-04",
+        "Unused,255000.0,9830000.0,2024-06-02,2024-06-05",
+    ]
+
+
+def test_secr_has_one_line_for_an_animal_a_detector_and_an_occasion(project, stations, tmp_path):
+    FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+    # The first occasion is 1 June, the first start; the burst of two is one capture.
+    assert (tmp_path / "out/captures.txt").read_text().splitlines() == [
+        "# Session ID Occasion Detector",
+        "1 LION-001 1 North-ridge",
+        "1 LION-001 3 Pool-1",
+        "1 LION-002 3 Pool-1",
+    ]
+    assert (tmp_path / "out/traps.txt").read_text().splitlines() == [
+        "# Detector X Y Usage",
+        "North-ridge 250000 9834000 11111",
+        "Pool-1 252000.5 9831000 11110",
+        "Unused 255000 9830000 01111",
+    ]
+    FORMATS["secr"](project, tmp_path / "two", stations_table=stations, occasion_days=2)
+    assert "1 LION-001 2 Pool-1" in (tmp_path / "two/captures.txt").read_text().splitlines()
+    # 1 and 2 June, 3 and 4 June, 5 June
+    assert "Pool-1 252000.5 9831000 110" in (tmp_path / "two/traps.txt").read_text().splitlines()
+
+
+def test_secr_refuses_a_photograph_of_a_day_without_usage(project, stations, tmp_path):
+    stations.write_text(STATIONS.replace("2024-06-04", "2024-06-02"))
+    with pytest.raises(
+        ValueError, match=r"P/IMG_1\.JPG was taken on 2024-06-03, .* Pool_1 from 2024-06-01 to 2024-06-02"
+    ):
+        FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+    assert not (tmp_path / "out").exists()
+
+
+def test_secr_refuses_two_stations_with_one_legal_name(project, stations, tmp_path):
+    stations.write_text(STATIONS + "Pool-1,0,0,1,1,,\n")
+    with pytest.raises(ValueError, match="Pool-1 and Pool_1 would both be called Pool-1 in secr"):
+        FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+
+
+def test_wildbook_has_an_encounter_for_each_animal_of_a_sequence(project, tmp_path):
+    FORMATS["wildbook"](project, tmp_path / "out", species="Panthera leo")
+    sheet = tmp_path / "out/sheet_1"
+    rows, names = read(sheet / "sheet_1.csv"), [f"{row.hash[:16]}.jpg" for row in project.photographs]
+    assert list(rows[0]) == [
+        "Encounter.mediaAsset0", "Encounter.mediaAsset1", "Encounter.year", "Encounter.month", "Encounter.day",
+        "Encounter.hour", "Encounter.minutes", "Encounter.genus", "Encounter.specificEpithet",
+        "Encounter.verbatimLocality", "Encounter.sightingID", "MarkedIndividual.individualID",
+    ]  # fmt: skip
+    values = [",".join(row.values()) for row in rows]
+    assert values == [
+        f"{names[0]},{names[1]},2024,6,1,23,30,Panthera,leo,North ridge,s1,LION-001",
+        f"{names[2]},,2024,6,3,6,0,Panthera,leo,Pool_1,s2,LION-001",
+        f"{names[3]},,2024,6,3,6,0,Panthera,leo,Pool_1,s2,LION-002",
+        f"{names[4]},,2024,6,4,7,8,Panthera,leo,Pool_1,s3,",
+    ]
+    assert {path.name for path in sheet.glob("*.jpg")} == set(names[:5])
+
+
+def test_wildbook_sheets_have_at_most_200_encounters(project, tmp_path):
+    one = project.photographs[0]
+    project.photographs = [replace(one, key=f"{one.key}-{n + 2}", sequence=f"s{n:03d}") for n in range(201)]
+    FORMATS["wildbook"](project, tmp_path / "out", species="Panthera leo")
+    assert [len(read(tmp_path / f"out/sheet_{n}/sheet_{n}.csv")) for n in (1, 2)] == [200, 1]
+
+
+def test_coco_has_boxes_in_pixels_and_individual_ids(project, tmp_path):
+    FORMATS["coco"](project, tmp_path / "coco.json", species="Panthera leo")
+    found = json.loads((tmp_path / "coco.json").read_text())
+    assert [(image["id"], image["file_name"], image["width"], image["height"]) for image in found["images"]] == [
+        (1, "N/IMG_1.JPG", 40, 20),
+        (2, "N/IMG_2.JPG", 40, 20),
+        (3, "P/IMG_1.JPG", 40, 20),
+        (4, "P/IMG_3.JPG", 40, 20),
+        (5, "P/IMG_4.JPG", 40, 20),
+    ]
+    assert [(each["image_id"], each["individual_id"], each["bbox"]) for each in found["annotations"]] == [
+        (1, "LION-001", [0, 0, 40, 20]),
+        (2, "LION-001", [0, 0, 40, 20]),
+        (3, "LION-001", [0, 0, 20, 20]),
+        (3, "LION-002", [20, 0, 20, 20]),
+        (4, "", [0, 0, 40, 20]),
+    ]
+    assert found["categories"] == [{"id": 1, "name": "Panthera leo", "supercategory": "animal"}]
+
+
+def test_coco_measures_photographs_upright(project, tmp_path):
+    row = project.photographs[0]
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned
+    Image.new("L", (40, 20)).save(row.file, exif=exif)
+    project.photographs = [row]
+    FORMATS["coco"](project, tmp_path / "coco.json")
+    (image,) = json.loads((tmp_path / "coco.json").read_text())["images"]
+    assert (image["width"], image["height"]) == (20, 40)
+
+
+@pytest.mark.parametrize("files", ["copy", "link"])
+def test_folders_hold_each_animal_and_the_unmatched(project, tmp_path, files):
+    FORMATS["folders"](project, tmp_path / "out", files=files)
+    one, pool = project.photographs[0], project.photographs[2]
+    found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").glob("*/*")}
+    assert found == {
+        f"LION-001/IMG_1-{one.key}.JPG", "LION-001/IMG_2.JPG", f"LION-001/IMG_1-{pool.key}.JPG",
+        "LION-002/IMG_1.JPG", "Unmatched/IMG_3.JPG",
+    }  # fmt: skip
+    path = tmp_path / "out/LION-002/IMG_1.JPG"
+    assert path.is_symlink() == (files == "link")
+    assert path.read_bytes() == pool.file.read_bytes()
+
+
+def test_features_are_written_with_what_names_their_rows(project, tmp_path):
+    FORMATS["features"](project, tmp_path / "out")
+    with np.load(tmp_path / "out/features.npz") as found:
+        assert found["features"].shape == (5, 4)
+        assert found["individual"].tolist() == ["LION-001", "LION-001", "LION-001", "LION-002", ""]
+        assert found["key"].tolist() == [row.key for row in project.photographs[:5]]
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    table = parquet.read_table(tmp_path / "out/features.parquet")
+    assert table.column("features").to_pylist()[1] == [0, 1, 0, 0]
+
+
+def test_features_are_written_without_pyarrow(project, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    FORMATS["features"](project, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["features.npz"]
+
+
+def test_animalclef_has_a_cluster_for_every_photograph(project, tmp_path):
+    FORMATS["animalclef"](project, tmp_path / "submission.csv")
+    unsure, blank = project.photographs[4:]
+    expected = [
+        "image_id,cluster",
+        "N/IMG_1.JPG,LION-001",
+        "N/IMG_2.JPG,LION-001",
+        "P/IMG_1.JPG,LION-001",
+        f"P/IMG_3.JPG,unmatched-{unsure.key}",
+        f"P/IMG_4.JPG,unmatched-{blank.key}",
+    ]
+    assert (tmp_path / "submission.csv").read_text().splitlines() == expected
+    ids = tmp_path / "metadata.csv"
+    paths = [row.path for row in project.photographs if row.key[-2] != "-"]
+    ids.write_text("image_id,path\n" + "".join(f"{n},images/{path}\n" for n, path in enumerate(paths, start=100)))
+    FORMATS["animalclef"](project, tmp_path / "submission.csv", image_ids=ids)
+    assert (tmp_path / "submission.csv").read_text().splitlines()[1] == "100,LION-001"
+    ids.write_text("image_id,path\n1,N/IMG_1.JPG\n")
+    with pytest.raises(ValueError, match="--image-ids does not name N/IMG_2.JPG"):
+        FORMATS["animalclef"](project, tmp_path / "submission.csv", image_ids=ids)
+
+
+def test_all_that_is_missing_is_asked_for_by_its_flag_before_anything_is_written(project, tmp_path):
+    project.decisions = []
+    with pytest.raises(ValueError) as error:
+        FORMATS["camtrapdp"](project, tmp_path / "out")
+    assert str(error.value).splitlines() == [
+        "camtrapdp needs, and the project does not have:",
+        '  the species, as genus and epithet: --species "Panthera leo"',
+        "  the time zone of the cameras' clocks: --timezone +03:00 (or Africa/Nairobi)",
+        '  who contributes the data: --contributor "Ada Lovelace"',
+        "  the coordinates of North ridge, Pool_1: --stations-table stations.csv with the columns station, latitude, "
+        "longitude in decimal degrees",
+    ]
+    assert not (tmp_path / "out").exists()
+    assert requirements(project, "folders") == []
+    assert requirements(project, "wildbook", species="Panthera leo") == []
+
+
+def test_a_project_without_stations_dates_or_animals_says_what_to_discover(project, stations, tmp_path):
+    bare = [replace(row, station="", date_time="", individual="", status="unsure") for row in project.photographs]
+    project.photographs = bare
+    missing = requirements(project, "secr", stations_table=stations)
+    assert missing == [
+        "photographs with an animal: discover finds none in this project",
+        "dates of photographs: discover --table metadata.csv with a column date_time",
+        "the station of 6 photographs, such as N/IMG_1.JPG: discover --stations 1",
+    ]
+
+
+def test_photographs_without_a_date_are_left_out_with_a_warning(project, stations, tmp_path, caplog):
+    project.photographs[1] = replace(project.photographs[1], date_time="")
+    camtrapdp(project, tmp_path / "out", stations)
+    assert len(read(tmp_path / "out/media.csv")) == 4
+    assert "1 photographs have no date: the export is without them." in caplog.text
+
+
+def test_an_option_of_another_format_is_refused(project, tmp_path):
+    with pytest.raises(ValueError, match="folders does not use --timezone; its options: --files"):
+        FORMATS["folders"](project, tmp_path / "out", timezone="Z")
+
+
+def test_an_output_with_files_in_it_stays_as_it_is(project, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is there already: remove it, or give another name"):
+        FORMATS["folders"](project, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_failed_export_leaves_nothing(project, tmp_path):
+    project.photographs[2].file.unlink()
+    with pytest.raises(ValueError, match=r"There is no .*IMG_1\.JPG: put the photographs back"):
+        FORMATS["folders"](project, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photographs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name\nA\n", "expected a column station, got 'name'"),
+        ("station,x\nA,east\n", "line 2: expected x to be a number with a decimal point, got 'east'"),
+        ("station;lat;lon\nA;91;0\n", "line 2: expected latitude to be within 90 of zero, got '91'"),
+        ("station,start\nA,June\n", "line 2: expected start to be a date such as 2024-06-03, got 'June'"),
+        ("station,x\nA,1\nA,2\n", "the station A is there twice"),
+    ],
+)
+def test_a_table_of_stations_that_does_not_fit_is_an_error_with_its_line(project, tmp_path, text, message):
+    (tmp_path / "stations.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        FORMATS["secr"](project, tmp_path / "out", stations_table=tmp_path / "stations.csv")
+
+
+def test_a_time_zone_is_an_offset_or_a_name_that_knows_summer_time():
+    from datetime import datetime
+
+    assert parse_zone("") is None
+    summer, winter = datetime(2024, 7, 1), datetime(2024, 1, 1)
+    zone = parse_zone("Europe/Berlin")
+    assert [time.replace(tzinfo=zone).isoformat()[-6:] for time in (summer, winter)] == ["+02:00", "+01:00"]
+    assert summer.replace(tzinfo=parse_zone("-03:30")).isoformat()[-6:] == "-03:30"
+    for wrong in ("EAT+3", "+25:00", "../x"):
+        with pytest.raises(ValueError, match="Expected --timezone such as"):
+            parse_zone(wrong)
