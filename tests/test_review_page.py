@@ -29,7 +29,7 @@ def queue(path=lambda number: f"Ridge/IMG_{number:04d}.JPG", station="Ridge 1"):
     photographs = [
         {
             "key": key_of(number), "path": path(number), "station": station, "date_time": "2024-06-03T00:30:00",
-            "side": "left" if number % 2 else "right", "sequence": "s1", "individual": animal.get(number, ""),
+            "side": "left" if number % 2 else "right", "sequence": f"s{number}", "individual": animal.get(number, ""),
             "status": "proposed" if number in animal else "unsure", "score": 0.71, "certainty": 0.9,
         }
         for number in range(len(TRUTH))
@@ -163,7 +163,20 @@ def test_photographs_split_off_become_a_new_animal_and_one_undo_takes_all_of_it_
         ("new", key_of(3), "", ""),
         ("same", key_of(0), key_of(3), ""),
     ]
-    assert decided(rows)[4:] == [("undo", row.when, "", "") for row in rows[:4]]
+    assert decided(rows)[4:] == [("undo", row.when, "", "") for row in reversed(rows[:4])]
+
+
+def test_a_burst_moves_together_but_not_the_other_animal_of_a_photograph(browser, tmp_path):
+    burst = queue()
+    for number in (0, 1, 3):
+        burst["photographs"][number]["sequence"] = "burst"
+    burst["photographs"][0]["key"] += "-2"
+    burst["photographs"][3]["key"] = burst["photographs"][0]["key"].removesuffix("-2")
+    write_page(tmp_path, burst, lambda key: Image.new("L", (20, 20)))
+    show(browser, tmp_path)
+    press(browser, "1d")
+    keys = [each.get_attribute("data-key") for each in browser.find_elements("css selector", "#grid .toggle")]
+    assert keys == [key_of(0) + "-2", key_of(2)]
 
 
 def test_undo_goes_back_to_the_question_and_further_to_the_one_before(opened):

@@ -13,6 +13,7 @@ const applied = new Set(data.applied);
 const bestOf = new Map(
   data.open.map(({ photograph, candidates: [best] }) => [data.photographs[photograph].key, data.photographs[best?.photograph]?.key]),
 );
+const bySequence = Map.groupBy(byKey.keys(), (key) => byKey.get(key).sequence);
 let actions = [];
 let state; // of `derive`, which `restore` calls first
 
@@ -84,7 +85,7 @@ function undo() {
   const undone = undoneRows();
   const last = actions.findLast((rows) => rows[0].kind !== "undo" && !undone.has(rows[0].when));
   if (!last) return say("There is nothing to undo."), null;
-  decide("Undone.", ...last.map((row) => ({ kind: "undo", a: row.when })));
+  decide("Undone.", ...last.toReversed().map((row) => ({ kind: "undo", a: row.when })));
   return last;
 }
 
@@ -92,10 +93,22 @@ function undo() {
 
 const pairOf = (a, b) => (a < b ? `${a} ${b}` : `${b} ${a}`);
 
+// A photograph and the rest of its burst, if they are where it is: they move together. Other boxes of it stay.
+function burst(where, key) {
+  const { sequence } = byKey.get(key);
+  const mates = sequence ? bySequence.get(sequence) : [key];
+  const file = key.slice(0, 16);
+  return mates.filter((mate) => mate === key || (where.get(mate) === where.get(key) && !mate.startsWith(file)));
+}
+
+function move(where, key, animal) {
+  for (const mate of burst(where, key)) where.set(mate, animal);
+}
+
 const EFFECTS = {
   same: ({ where, pairs }, { a, b }) => {
     pairs.set(pairOf(a, b), "same");
-    if (where.get(b)?.startsWith("new:")) where.set(a, where.get(b));
+    if (where.get(b)?.startsWith("new:")) move(where, a, where.get(b));
   },
   different: ({ pairs }, { a, b }) => pairs.set(pairOf(a, b), "different"),
   unsure: ({ pairs, open }, { a, b }) => {
@@ -103,12 +116,12 @@ const EFFECTS = {
     if (bestOf.get(a) === b) open.set(a, "unsure");
   },
   is: ({ where, open }, { a, b }) => {
-    where.set(a, b);
+    move(where, a, b);
     open.set(a, b);
   },
-  is_not: ({ where }, { a, b }) => where.get(a) === b && where.set(a, ""),
+  is_not: ({ where }, { a, b }) => where.get(a) === b && move(where, a, ""),
   new: ({ where, open }, { a }) => {
-    where.set(a, `new:${a}`);
+    move(where, a, `new:${a}`);
     open.set(a, "new");
   },
   not_animal: ({ where, open }, { a }) => {
