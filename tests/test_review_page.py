@@ -108,11 +108,17 @@ def downloaded(browser, folder):
     """The rows of the file that T downloads, read and checked as a project reads them."""
     press(browser, "t")
     path = folder / "downloads/decisions.csv"
-    for _ in range(100):
-        if path.exists() and path.stat().st_size:
-            return read_table(path, Decision)
-        time.sleep(0.05)
-    raise AssertionError("nothing was downloaded")
+    until(lambda: path.exists() and path.stat().st_size)
+    return read_table(path, Decision)
+
+
+def until(true):
+    """Wait for what the browser does a little later, such as the load of a picture."""
+    for _ in range(200):
+        if true():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not come about")
 
 
 def decided(rows):
@@ -211,19 +217,21 @@ def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_the
     (project / "other.csv").write_text("path,cluster\n")
     for _ in range(2):
         find(opened, "#file").send_keys(str(project / "mine.csv"))
-    wait_for(opened, "Loaded 0 decisions; 3 of the file were here already or are of another project.")
+    until(
+        lambda: (
+            find(opened, "#said").text
+            == "Loaded 0 decisions; 3 of the file were here already or are of another project."
+        )
+    )
     assert find(opened, "#animal").text == 'CAT-001 Ash, the "grey"'
     assert decided(downloaded(opened, project))[1] == ("name", "CAT-001", "", 'Ash, the "grey"')
     find(opened, "#file").send_keys(str(project / "other.csv"))
-    wait_for(opened, "Expected a decisions.csv with the columns when, who, kind, a, b, value; nothing was loaded.")
-
-
-def wait_for(browser, text):
-    for _ in range(100):
-        if find(browser, "#said").text == text:
-            return
-        time.sleep(0.02)
-    raise AssertionError(find(browser, "#said").text)
+    until(
+        lambda: (
+            find(opened, "#said").text
+            == "Expected a decisions.csv with the columns when, who, kind, a, b, value; nothing was loaded."
+        )
+    )
 
 
 def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, project):
@@ -254,7 +262,7 @@ def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points
         return opened.execute_script(script, name)
 
     press(opened, "wr")
-    assert len(opened.find_elements("css selector", "#lines .ends")) == 2
+    until(lambda: len(opened.find_elements("css selector", "#lines .ends")) == 2)
     press(opened, "cb")
     assert (styles("--zoom"), styles("--brightness")) == (["1.5", "1.5"], ["1.2", "1.2"])
     press(opened, "v")
@@ -320,10 +328,7 @@ def test_ten_thousand_photographs_are_all_there_and_only_those_near_the_view_are
     before = browser.execute_script(count)
     assert before < 500
     browser.execute_script("scrollTo(0, document.body.scrollHeight)")
-    for _ in range(100):
-        if browser.execute_script(count) > before:
-            break
-        time.sleep(0.02)
+    until(lambda: browser.execute_script(count) > before)
     assert before < browser.execute_script(count) < 1000
     browser.get_log("browser")  # it has no pictures
 

@@ -19,7 +19,7 @@ const KEYS = {
     ["f", "Unsure", () => answerPair("unsure"), ""],
   ],
   open: [
-    ["s", "First candidate", () => chooseCandidate(0), "good"],
+    ["s", "First match", () => chooseCandidate(0), "good"],
     ["d", "New animal", () => answerOpen("new animal", { kind: "new" }), "bad"],
     ["f", "Unsure", openUnsure, ""],
     ["x", "Not an animal", () => answerOpen("not an animal", { kind: "not_animal" }), ""],
@@ -46,9 +46,9 @@ const FURTHER = {
 const COMMON = [
   ["a", "Previous", () => step(TABS[tab], -1)],
   ["g", "Next", () => step(TABS[tab], 1)],
-  ["q", "Animals", () => openTab("animals")],
-  ["w", "Pairs", () => openTab("pairs")],
-  ["e", "Open photographs", () => openTab("open")],
+  ["q", "Animals", () => turnTo("animals")],
+  ["w", "Pairs", () => turnTo("pairs")],
+  ["e", "Open photographs", () => turnTo("open")],
   ["z", "Undo", undoLast],
   ["t", "Download decisions", download],
   ["?", "This help", () => find("#guide").showModal()],
@@ -64,6 +64,7 @@ function step(list, by) {
   list.at = (list.at + by + list.items.length) % list.items.length;
   if (list === animals) animals.other = null;
   chosen.clear();
+  say("");
   render();
   scrollTo(0, 0);
 }
@@ -101,6 +102,11 @@ function openTab(name) {
   render();
 }
 
+function turnTo(name) {
+  say("");
+  openTab(name);
+}
+
 function render() {
   for (const name of Object.keys(TABS)) {
     const button = find(`#tab-${name}`);
@@ -131,6 +137,7 @@ function keyed([key, text, act, kind], className = "") {
 
 function showActions() {
   const bar = find("#actions");
+  bar.hidden = !TABS[tab].items.length;
   if (bar.dataset.tab === tab) return;
   bar.dataset.tab = tab;
   const [previous, next] = COMMON;
@@ -160,7 +167,7 @@ function pressed(event) {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
   if (by && target.role === "tab") {
     const names = Object.keys(TABS);
-    openTab(names[(names.indexOf(tab) + by + names.length) % names.length]);
+    turnTo(names[(names.indexOf(tab) + by + names.length) % names.length]);
     return find(`#tab-${tab}`).focus();
   }
   if (by) return step(TABS[tab], by);
@@ -176,7 +183,7 @@ function pressed(event) {
 }
 
 document.addEventListener("keydown", pressed);
-for (const name of Object.keys(TABS)) find(`#tab-${name}`).addEventListener("click", () => openTab(name));
+for (const name of Object.keys(TABS)) find(`#tab-${name}`).addEventListener("click", () => turnTo(name));
 for (const button of all("dialog .close")) button.addEventListener("click", () => button.closest("dialog").close());
 for (const dialog of all("dialog")) dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
 find("#undo").addEventListener("click", undoLast);
