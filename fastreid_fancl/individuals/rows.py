@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..escape import csv_cell
 from ..files import replacing
 from ..runs.checked import DamagedError, read_rows
-from ..runs.escape import csv_cell
 
 STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
 INDIVIDUAL_STATUSES = ("confirmed", "proposed", "single", "merged")

@@ -59,33 +59,30 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
     scripts = [plotting_library(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
     runs = [run for system in systems for run in system.runs]
     pictures = album(runs, output)
-    return (
-        environment(TEMPLATES)
-        .get_template("page.html")
-        .render(
-            policy=policy(scripts),
-            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + series_css()),
-            scripts=map(Markup, scripts),
-            data=data(systems, baseline),
-            described=describe(runs[0].datasets) if runs else "",
-            facts=facts(runs),
-            tables={"retrieval": RETRIEVAL, "further": FURTHER, "budget": BUDGET},
-            rows=lambda columns: rows(systems, columns),
-            smallest=min,
-            level=LEVEL,
-            resamples=RESAMPLES,
-            notes=NOTES,
-            budgets=budgets(systems),
-            equal=equal_budgets(systems),
-            study=pictures.pop(TITLES["study"], []),
-            album=pictures,
-            settings=settings(systems),
-            runs=runs,
-            versions=versions,
-            unfinished=any(system.unfinished for system in systems),
-            mixed=len({versions(run.starts) for run in runs}) > 1,
-            failures=failures(systems),
-        )
+    template = environment(TEMPLATES).get_template("page.html")
+    return template.render(
+        policy=policy(scripts),
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + series_css()),
+        scripts=map(Markup, scripts),
+        data=data(systems, baseline),
+        described=describe(runs[0].datasets) if runs else "",
+        facts=facts(runs),
+        tables={"retrieval": RETRIEVAL, "further": FURTHER, "budget": BUDGET},
+        rows=lambda columns: rows(systems, columns),
+        smallest=min,
+        level=LEVEL,
+        resamples=RESAMPLES,
+        notes=NOTES,
+        budgets=budgets(systems),
+        equal=equal_budgets(systems),
+        study=pictures.pop(TITLES["study"], []),
+        album=pictures,
+        settings=settings(systems),
+        runs=runs,
+        versions=versions,
+        unfinished=any(system.unfinished for system in systems),
+        mixed=len({versions(run.starts) for run in runs}) > 1,
+        failures=failures(systems),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...errors import UserError
 from . import animalclef, camtrapdp, camtrapr, coco, features, folders, secr, wildbook
 from . import requirements as demands
 from .contents import Contents, Options, check_output
@@ -43,12 +44,12 @@ class Format:
         wrong = [name for name in options if name not in known or name not in self.uses]
         if wrong:
             used = ", ".join(map(flag, self.uses)) or "none"
-            raise ValueError(f"{self.name} does not use {', '.join(map(flag, wrong))}; its options: {used}.")
+            raise UserError(f"{self.name} does not use {', '.join(map(flag, wrong))}; its options: {used}.")
         contents = Contents(project, Options(**options))
         missing = self.requirements(contents)
         if missing:
             listed = "".join(f"\n  {each}" for each in missing)
-            raise ValueError(f"{self.name} needs, and the project does not have:{listed}")
+            raise UserError(f"{self.name} needs, and the project does not have:{listed}")
         if self.folder:
             check_output(Path(output))
         self.write(contents, Path(output))

@@ -3,8 +3,9 @@
 import csv
 from pathlib import Path, PurePosixPath
 
+from ...errors import UserError
+from ...escape import visible
 from ...files import replacing
-from ...runs.escape import visible
 from ..rows import Photograph
 from .contents import Contents, write_csv
 
@@ -39,7 +40,7 @@ def _image_ids(contents: Contents) -> dict[str, str] | None:
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         if not {"image_id", "path"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"--image-ids {visible(path)}: expected the columns image_id and path.")
+            raise UserError(f"--image-ids {visible(path)}: expected the columns image_id and path.")
         return {row["path"]: row["image_id"] for row in rows}
 
 
@@ -53,5 +54,5 @@ def _image_id(ids: dict[str, str] | None, row: Photograph) -> str:
             return found
     ending = [image_id for path, image_id in ids.items() if path.endswith(f"/{row.path}")]
     if len(ending) != 1:
-        raise ValueError(f"--image-ids does not name {visible(row.path)}.")
+        raise UserError(f"--image-ids does not name {visible(row.path)}.")
     return ending[0]

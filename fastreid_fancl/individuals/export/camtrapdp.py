@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...runs.escape import visible
+from ...errors import UserError
+from ...escape import visible
 from ..rows import Photograph
 from .contents import Contents, dated, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
 from .requirements import names_of_contributors
@@ -99,7 +100,7 @@ class Package:
         path = f"{row.season}/{row.path}" if len(self.contents.seasons) > 1 and row.season else row.path
         path = f"media/{path}" if self.contents.options.files else path
         if not LEGAL_PATH.match(path):
-            raise ValueError(
+            raise UserError(
                 f"Camtrap DP allows no path such as {visible(path)}: take out '..', or a leading '.' or '~'."
             )
         return path

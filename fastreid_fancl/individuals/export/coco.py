@@ -5,8 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...errors import UserError
+from ...escape import visible
 from ...files import replacing
-from ...runs.escape import visible
 from ..rows import Photograph
 from .contents import Contents, file_of
 
@@ -60,7 +61,7 @@ def size_of(row: Photograph) -> tuple[int, int]:
             size = image.size
             return size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else size
     except (OSError, ValueError) as error:
-        raise ValueError(f"{visible(path)} cannot be read: {error}") from error
+        raise UserError(f"{visible(path)} cannot be read: {error}") from error
 
 
 def _annotation(row: Photograph, image: dict, number: int) -> dict:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ...errors import UserError
+from ...escape import csv_cell, visible
 from ...files import explained
 from ...logs import log_once
-from ...runs.escape import csv_cell, visible
 from ..rows import Photograph
 from .stations import Station, read_stations
 
@@ -97,7 +98,7 @@ def parse_zone(text: str) -> tzinfo | None:
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"Expected --timezone such as +03:00 or Africa/Nairobi, got {visible(text)}.") from None
+        raise UserError(f"Expected --timezone such as +03:00 or Africa/Nairobi, got {visible(text)}.") from None
 
 
 def dated(rows: Sequence[Photograph]) -> list[Photograph]:
@@ -139,7 +140,7 @@ def file_of(row: Photograph) -> Path:
         ValueError: if it is not there.
     """
     if not row.file.is_file():
-        raise ValueError(
+        raise UserError(
             f"There is no {visible(row.file)}: put the photographs back there, or run discover with their new folder."
         )
     return row.file
@@ -189,4 +190,4 @@ def new_folder(output: Path) -> Iterator[Path]:
 def check_output(output: Path) -> None:
     """Raise ValueError if a folder cannot be written as `output` without losing what is there."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ValueError(f"{visible(output)} is there already: remove it, or give another name.")
+        raise UserError(f"{visible(output)} is there already: remove it, or give another name.")

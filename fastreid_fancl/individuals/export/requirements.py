@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ...runs.escape import visible
+from ...escape import visible
 from .contents import Contents, station_of
 
 Check = Callable[[Contents], str]

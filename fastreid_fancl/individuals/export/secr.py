@@ -4,7 +4,8 @@ import re
 from datetime import date, timedelta
 from pathlib import Path
 
-from ...runs.escape import visible
+from ...errors import UserError
+from ...escape import visible
 from ..rows import Photograph
 from .contents import Contents, dated, moment, new_folder, station_of
 from .stations import Station
@@ -21,7 +22,7 @@ def write(contents: Contents, output: Path) -> None:
             photograph is of a day on which its station had no camera.
     """
     if contents.options.occasion_days < 1:
-        raise ValueError(f"Expected --occasion-days to be 1 or more, got {contents.options.occasion_days}.")
+        raise UserError(f"Expected --occasion-days to be 1 or more, got {contents.options.occasion_days}.")
     detectors = legal_names([station.station for station in contents.stations])
     sessions = legal_names(sorted({row.season for row in dated(contents.identified)}))
     captures = ["# Session ID Occasion Detector"]
@@ -39,7 +40,7 @@ def legal_names(names: list[str]) -> dict[str, str]:
     taken: dict[str, str] = {}
     for name, legal in found.items():
         if taken.setdefault(legal, name) != name:
-            raise ValueError(
+            raise UserError(
                 f"{visible(name)} and {visible(taken[legal])} would both be called {legal} in secr: rename one of them."
             )
     return found
@@ -74,7 +75,7 @@ def _check_day(contents: Contents, row: Photograph) -> None:
     """secr refuses captures by a detector that is not used."""
     station, day = station_of(contents.stations, row), moment(row).date()
     if (station.start and day < station.start.date()) or (station.end and day > station.end.date()):
-        raise ValueError(
+        raise UserError(
             f"{visible(row.path)} was taken on {day}, but --stations-table has {visible(row.station)} from "
             f"{station.start and station.start.date()} to {station.end and station.end.date()}: correct one of them."
         )

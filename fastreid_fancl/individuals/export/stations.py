@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ...runs.checked import told
-from ...runs.escape import visible
+from ...errors import UserError
+from ...escape import visible
+from ...runs.checked import shortened
 
 # Our name of a column, and the names that other programs give it, in lower case.
 COLUMNS = {
@@ -46,18 +47,18 @@ def read_stations(path: Path) -> list[Station]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--stations-table {visible(path)} cannot be read: {error}") from error
+        raise UserError(f"--stations-table {visible(path)} cannot be read: {error}") from error
     first = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=";" if first.count(";") > first.count(",") else ",")
     names = {name.strip().lower(): name for name in rows.fieldnames or ()}
     known = {column: names[other] for column, others in COLUMNS.items() for other in reversed(others) if other in names}
     if "station" not in known:
-        raise ValueError(f"--stations-table {visible(path)}: expected a column station, got {visible(first)!r}.")
+        raise UserError(f"--stations-table {visible(path)}: expected a column station, got {visible(first)!r}.")
     found = [_station(path, rows.line_num, {column: row[name] for column, name in known.items()}) for row in rows]
     places = [(row.station, row.season) for row in found]
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice:
-        raise ValueError(f"--stations-table {visible(path)}: the station {visible(twice[0])} is there twice.")
+        raise UserError(f"--stations-table {visible(path)}: the station {visible(twice[0])} is there twice.")
     return found
 
 
@@ -65,7 +66,7 @@ def _station(path: Path, line: int, row: dict[str, str | None]) -> Station:
     try:
         return Station(**{column: _cell(column, (text or "").strip()) for column, text in row.items()})
     except ValueError as error:
-        raise ValueError(f"--stations-table {visible(path)}, line {line}: {error}") from None
+        raise UserError(f"--stations-table {visible(path)}, line {line}: {error}") from None
 
 
 def _cell(column: str, text: str) -> str | float | datetime | None:
@@ -77,9 +78,9 @@ def _cell(column: str, text: str) -> str | float | datetime | None:
         value = datetime.fromisoformat(text) if column in ("start", "end") else float(text)
     except ValueError:
         expected = "a date such as 2024-06-03" if column in ("start", "end") else "a number with a decimal point"
-        raise ValueError(f"expected {column} to be {expected}, got {told(text)}") from None
+        raise UserError(f"expected {column} to be {expected}, got {shortened(text)}") from None
     if isinstance(value, datetime):
         return value.replace(tzinfo=None)
     if not (math.isfinite(value) and abs(value) <= RANGES[column]):
-        raise ValueError(f"expected {column} to be within {RANGES[column]:g} of zero, got {told(text)}")
+        raise UserError(f"expected {column} to be within {RANGES[column]:g} of zero, got {shortened(text)}")
     return value

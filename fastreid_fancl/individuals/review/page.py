@@ -11,9 +11,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from ...escape import visible
 from ...files import replacing
 from ...report.page import environment, policy
-from ...runs.escape import visible
 from .pictures import write_pictures
 
 PAGE, DECISIONS = "review.html", "decisions.csv"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...escape import message, visible
 from ...files import replacing
 from ...runs.checked import dict_of, read_json, word
-from ...runs.escape import message, visible
 
 logger = logging.getLogger(__name__)
 
