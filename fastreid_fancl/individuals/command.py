@@ -1,0 +1,214 @@
+"""From a folder of photographs to individuals by commands: discover, match, export."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..files import replacing
+from ..runs.escape import message, visible
+from . import discover as steps
+from .checks import check_groups
+from .decisions import add_decisions, read_decisions
+from .discover import Report
+from .encode import START, Features
+from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
+from .project import Project, new_project, open_project
+from .queue import review_queue
+from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table
+from .summary import summary
+
+logger = logging.getLogger(__name__)
+
+
+def command_line(argv: list[str] | None = None) -> None:
+    """Run one of the commands; wrong input ends in its message without a traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] not in COMMANDS:
+        sys.exit(f"error: Expected one of the commands {', '.join(COMMANDS)}, got {visible((argv or ['nothing'])[0])}.")
+    COMMANDS[argv[0]](argv[1:])
+
+
+def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("fastreid_fancl.individuals").setLevel(logging.INFO)
+    try:
+        run(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {message(error)}")
+
+
+def discover(argv: Sequence[str] | None = None) -> None:
+    """`fancl discover PROJECT`: photographs come in, decisions are applied, a season is added."""
+    _guarded(_discover, discover_parser().parse_args(argv))
+
+
+def discover_parser() -> argparse.ArgumentParser:
+    """The arguments of `discover`."""
+    parser = argparse.ArgumentParser("fancl discover", description="Find the individuals on photographs.")
+    add = parser.add_argument
+    add("project", type=Path, help="folder of the project; its name gives the IDs: lions/ -> LION-001")
+    add("--photos", type=Path, metavar="FOLDER", help="photographs to add: the first ones, or a further season's")
+    add("--season", help="name of what is added; default: the folder's name")
+    add("--stations", type=int, metavar="LEVEL", help="folders that are stations: 1 for those that lie in --photos")
+    add("--gap", type=float, default=GAP_SECONDS, help="seconds between photographs of one sequence, default 60")
+    add("--boxes", type=Path, metavar="FILE", help="MegaDetector's JSON file")
+    add("--confidence", type=float, default=CONFIDENCE, help="of its boxes, from 0 to 1; default 0.2")
+    add("--camtrapdp", type=Path, metavar="FOLDER", help="Camtrap DP tables of the photographs")
+    add("--table", type=Path, metavar="FILE", help="CSV: path, station, camera, date_time, sequence, side")
+    add("--decisions", type=Path, metavar="FILE", help="decisions.csv that the review page saved")
+    add("--timezone", help="of the cameras' clocks, such as +03:00; some exports need it")
+    add("--species", help='such as "Panthera leo"; some exports need it')
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--encoder", metavar="NAME", help=f"a timm model; default {START}, without training")
+    source.add_argument("--run", type=Path, metavar="FOLDER", help="of a trained run")
+    add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
+    add("--augment", type=int, default=0, choices=(0, 1, 2), help="changed copies of each photograph in the draws")
+    add("--k1", type=int, default=15, help="neighbours; about the photographs per animal")
+    add("--seed", type=int, help="of all random choices; default 0")
+    add("--no-page", action="store_true", help="do not write review.html")
+    return parser
+
+
+def _discover(args: argparse.Namespace) -> None:
+    project = opened(args)
+    with project.writing():
+        if (project.folder / "project.json").exists():
+            project.read()
+        report, event = Report(), steps.now()
+        if args.decisions is not None:
+            with report.step("decisions"):
+                new, problems = add_decisions(project, read_decisions(args.decisions))
+            report.problems += problems
+            print(f"{new} new decisions.")
+        features = _add_photographs(project, args, report, event) if args.photos else None
+        if features is None:
+            steps.rescore(project, report)
+        if args.train:
+            from .train import train
+
+            train(project, report, event)
+        finish(project, report, page=not args.no_page)
+
+
+def opened(args: argparse.Namespace) -> Project:
+    """The project of the arguments, with their settings; a new one where there is none.
+
+    Raises:
+        ValueError: if there is none and no photographs are given.
+    """
+    name = f"run:{os.path.abspath(args.run)}" if args.run else args.encoder
+    if (args.project / "project.json").exists():
+        project = open_project(args.project)
+        if name and name != project.settings["encoder"]:
+            project.settings["encoder"] = name
+            project.encoder = None
+    elif args.photos is None:
+        raise ValueError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
+    else:
+        project = new_project(args.project, name or START)
+    for key in ("species", "timezone", "seed"):
+        if getattr(args, key) is not None:
+            project.settings[key] = getattr(args, key)
+    return project
+
+
+def _add_photographs(project: Project, args: argparse.Namespace, report: Report, event: str) -> Features:
+    with report.step("reading"):
+        season = args.season or args.photos.resolve().name
+        intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
+    steps.take_in(project, intake, report)
+    project.settings["seasons"] = {**project.settings["seasons"], season: os.path.abspath(args.photos)}
+    features, views = steps.encode(project, report, args.augment)
+    steps.regroup(project, features, views, report, event, args.k1, max(2, args.k1 // 4 + 1))
+    return features
+
+
+def understood(intake: Intake, args: argparse.Namespace) -> Intake:
+    """What came in, with what other programs know of it."""
+    sources = (
+        (args.camtrapdp, with_camtrapdp),
+        (args.table, with_table),
+        (args.boxes, lambda rows, path: with_boxes(rows, path, args.confidence)),
+    )
+    if any(file is not None for file, _ in sources):
+        rows = [replace(row, sequence="") for row in intake.photographs]
+        for file, source in sources:
+            if file is not None:
+                rows, note = source(rows, file)
+                intake.notes.append(note)
+        intake.photographs = with_sequences(rows, args.gap)
+    return intake
+
+
+def finish(project: Project, report: Report, page: bool = True) -> None:
+    """Write a project: tables, summary, review page."""
+    usable = [row for row in project.photographs if row.counts and row.individual]
+    keys, _ = project.known_features.of(usable)
+    known = project.by_key
+    checks = check_groups([known[key] for key in keys], project.known_features.borders_of([known[key] for key in keys]))
+    text = summary(project, report, checks)
+    project.write()
+    with replacing(project.folder / "summary.txt") as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+    print(text, end="")
+    if page:
+        _write_page(project)
+
+
+def _write_page(project: Project) -> None:
+    try:
+        from .review.page import write_page
+    except ImportError:
+        logger.info("The review page is not part of this installation.")
+        return
+    write_page(project.folder, review_queue(project), project.image_of)
+    print(f"Review: {visible(project.folder / 'review.html')}")
+
+
+def match(argv: Sequence[str] | None = None) -> None:
+    """`fancl match PROJECT PHOTO ...`: the known animals that photographs are most alike."""
+    parser = argparse.ArgumentParser("fancl match", description="Match photographs against known individuals.")
+    parser.add_argument("project", type=Path)
+    parser.add_argument("photographs", type=Path, nargs="+", metavar="PHOTO")
+    parser.add_argument("--top", type=int, default=5, help="candidates, default 5")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _guarded(_match, parser.parse_args(argv))
+
+
+def _match(args: argparse.Namespace) -> None:
+    project = open_project(args.project)
+    found = {os.fspath(path): project.match(path, args.top) for path in args.photographs}
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    for path, candidates in found.items():
+        print(f"{visible(path)}: {candidates[0]['verdict']}")
+        for one in candidates:
+            name = f" {one['name']}" if one["name"] else ""
+            print(f"  {one['score']:.3f}  {one['individual']}{visible(name)}  {visible(one['photograph'])}")
+
+
+def export(argv: Sequence[str] | None = None) -> None:
+    """`fancl export PROJECT --to FORMAT OUT`: tables for other programs."""
+    from .export import FORMATS, add_options
+
+    parser = argparse.ArgumentParser("fancl export", description="Export individuals for other programs.")
+    parser.add_argument("project", type=Path)
+    parser.add_argument("--to", required=True, choices=sorted(FORMATS))
+    parser.add_argument("output", type=Path)
+    add_options(parser)
+    args = parser.parse_args(argv)
+    options = {
+        name: value
+        for name, value in vars(args).items()
+        if value is not None and name not in ("project", "to", "output")
+    }
+    _guarded(lambda _: FORMATS[args.to](open_project(args.project), args.output, **options), args)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"discover": discover, "match": match, "export": export}

@@ -1,0 +1,29 @@
+"""Crops of animals, made when they are needed: no file of a crop is written for computing."""
+
+import os
+
+from PIL import Image
+
+from ..data.datasets.names import Files
+from ..data.images import read_image
+from .rows import Box
+
+
+def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
+    """The upright part of a photograph in a box; all of it without one.
+
+    Boxes are those of the photograph as it is stored upright, which detectors read as we do.
+
+    Raises:
+        UnreadableImage: (a ValueError) if the photograph cannot be used.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):  # a table's name is composed (NFC), that on the disk perhaps not
+        path = Files().find(path) or path
+    image = read_image(path)
+    if box is None:
+        return image
+    width, height = image.size
+    left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
+    right, bottom = round((box[0] + box[2]) * width), round((box[1] + box[3]) * height)
+    return image.crop((left, top, min(width, max(left + 1, right)), min(height, max(top + 1, bottom))))

@@ -1,0 +1,263 @@
+"""What a person decided, applied to a project: each decision changes the animals that it names and no others."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from ..clustering import jaccard_distance
+from ..runs.checked import DamagedError, read_text
+from ..runs.escape import visible
+from .constraints import linked, merges
+from .ledger import Ledger
+from .links import active, constraints_of
+from .project import Project
+from .rows import KINDS_OF_INDIVIDUALS, Decision, Photograph, checked
+
+COLUMNS = ("when", "who", "kind", "a", "b", "value")
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """The decisions of a file, such as the review page writes.
+
+    Raises:
+        ValueError: if it is no such table.
+    """
+    text = read_text(path).removeprefix("\ufeff")
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [name for name in COLUMNS[:4] if name not in (table.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{visible(path)} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}.")
+    found = []
+    for number, row in enumerate(table, start=2):
+        try:
+            found.append(checked(Decision(**{name: (row.get(name) or "").strip() for name in COLUMNS})))
+        except ValueError as error:
+            raise DamagedError(path, f"row {number}: {error}") from error
+    return found
+
+
+def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int, list[str]]:
+    """Append decisions that are not there yet and apply them, in their order.
+
+    Returns:
+        How many were new, and what could not be followed, in sentences that name files.
+    """
+    there, problems, new = set(project.decisions), [], 0
+    for decision in decisions:
+        if decision in there:
+            continue
+        there.add(decision)
+        new += 1
+        project.decisions.append(decision)
+        ledger = Ledger(project, decision.when)
+        problem = _apply(ledger, decision)
+        ledger.close()
+        if problem:
+            problems.append(f"{decision.kind} of {decision.when}: {problem}")
+    return new, problems
+
+
+def _apply(ledger: Ledger, decision: Decision) -> str:
+    """Apply one decision; why it cannot be, or ""."""
+    kind = decision.kind
+    if kind == "undo":
+        undone = ledger.undo(decision.a, f"undone on {decision.when}")
+        return "" if undone or decision.a in {one.when for one in ledger.project.decisions} else "nothing to undo"
+    if kind in KINDS_OF_INDIVIDUALS:
+        return _of_individual(ledger, decision)
+    keys = [decision.a, decision.b] if kind in ("same", "different", "unsure") else [decision.a]
+    unknown = [key for key in keys if key not in ledger.rows]
+    if unknown:
+        return f"there is no photograph {visible(unknown[0])}"
+    return APPLY[kind](ledger, decision)
+
+
+def _of_individual(ledger: Ledger, decision: Decision) -> str:
+    a, b = ledger.current(decision.a), ledger.current(decision.b)
+    if a not in ledger.animals or (decision.kind == "merge" and b not in ledger.animals):
+        return f"there is no animal {visible(decision.b if a in ledger.animals else decision.a)}"
+    said = f"you said so on {decision.when}"
+    if decision.kind == "merge":
+        return _merge(ledger, a, b, said)
+    if decision.kind == "confirm":
+        ledger.move([row.key for row in ledger.counted(a)], a, "confirmed", "status", said)
+    else:
+        ledger.set_field(a, decision.kind, decision.value, said)
+    return ""
+
+
+def _merge(ledger: Ledger, gone: str, kept: str, reason: str) -> str:
+    if gone == kept:
+        return ""
+    objection = _objection(ledger, gone, kept)
+    if not objection:
+        ledger.merge(gone, kept, reason)
+    return objection
+
+
+def _objection(ledger: Ledger, one: str, other: str) -> str:
+    """Why two animals cannot be one: a decision that holds, or two boxes of one photograph; by the names of files."""
+    a, b = ({row.key: row for row in ledger.counted(name)} for name in (one, other))
+    for decision in active(ledger.project.decisions):
+        for first, second in ((a, b), (b, a)):
+            if decision.kind == "different" and decision.a in first and decision.b in second:
+                paths = first[decision.a].path, second[decision.b].path
+                return f"{one} and {other} stay apart, as you said on {decision.when} that {paths[0]} and {paths[1]} differ"
+    shared = {row.hash: row for row in a.values()}
+    both = next((row for row in b.values() if row.hash in shared), None)
+    return f"{one} and {other} are both on {both.path}" if both else ""
+
+
+def _burst(ledger: Ledger, row: Photograph) -> list[str]:
+    """Keys of the photographs of its sequence that are where it is, and not apart from it by a decision."""
+    if not row.sequence:
+        return [row.key]
+    mates = [
+        other
+        for other in ledger.rows.values()
+        if other.sequence == row.sequence
+        and other.individual == row.individual
+        and other.usable
+        and (other.hash != row.hash or other.key == row.key)
+    ]
+    apart = {
+        key
+        for decision in active(ledger.project.decisions)
+        if decision.kind == "different" and row.key in (decision.a, decision.b)
+        for key in (decision.a, decision.b)
+    }
+    return [mate.key for mate in mates if mate.key == row.key or mate.key not in apart]
+
+
+def _same(ledger: Ledger, decision: Decision) -> str:
+    one, other = ledger.rows[decision.a], ledger.rows[decision.b]
+    said = f"you said on {decision.when} that {one.path} and {other.path} are the same"
+    homes = [row.individual if row.counts else "" for row in (one, other)]
+    if one.hash == other.hash:
+        return f"both are on {one.path}, which shows two animals"
+    if all(homes) and homes[0] != homes[1]:
+        kept, gone = sorted(homes, key=lambda name: (_unconfirmed(ledger, name), name))
+        objection = _merge(ledger, gone, kept, said)
+        if objection:
+            return objection
+    home = next((ledger.current(name) for name in homes if name), "") or ledger.new_animal(said)
+    for row in (one, other):
+        keys = [row.key] if row.individual == home and row.counts else _burst(ledger, ledger.rows[row.key])
+        ledger.move(keys, home, "confirmed", "joins", said)
+    return ""
+
+
+def _unconfirmed(ledger: Ledger, individual: str) -> bool:
+    return not any(row.status == "confirmed" for row in ledger.counted(individual))
+
+
+def _different(ledger: Ledger, decision: Decision) -> str:
+    one, other = ledger.rows[decision.a], ledger.rows[decision.b]
+    if not (one.counts and other.counts and one.individual == other.individual):
+        return ""
+    said = f"you said on {decision.when} that {one.path} and {other.path} differ"
+    links = [d for d in active(ledger.project.decisions) if d.kind == "same" and {d.a, d.b} == {one.key, other.key}]
+    if links:
+        return f"you said on {links[-1].when} that {one.path} and {other.path} are the same: undo that first"
+    rows = ledger.counted(one.individual)
+    parts = split(ledger.project, rows, one.key, other.key)
+    for part in parts[1:]:
+        name = ledger.new_animal(said)
+        for key in part:
+            ledger.move([key], name, ledger.rows[key].status, "split", said)
+    return ""
+
+
+def split(project: Project, rows: list[Photograph], one: str, other: str) -> list[list[str]]:
+    """Split an animal's photographs so that two of them part: keys by part, the part that keeps the ID first.
+
+    The most similar photographs stay together, as all decisions and bursts demand; what is near neither stays with the
+    larger part. The part with more confirmed photographs keeps the ID, of equals the larger one.
+    """
+    keys, features = project.known_features.of(rows)
+    rows = [row for row in rows if row.key in set(keys)]
+    groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
+    if len(rows) > 2:
+        merges(_distance(features), groups, most=1.0)
+    number = {row.key: n for n, row in enumerate(rows)}
+    for n in range(len(rows)):
+        ends = [groups.root[number[key]] for key in (one, other)]
+        larger = max(ends, key=lambda root: (len(groups.members[root]), -root))
+        if groups.root[n] not in ends and not groups.objection(groups.root[n], larger):
+            groups.merge(groups.root[n], larger)
+    parts = [sorted(rows[n].key for n in members) for members in groups.members if members]
+    status = {row.key: row.status for row in rows}
+    return sorted(parts, key=lambda part: (-sum(status[key] == "confirmed" for key in part), -len(part), part[0]))
+
+
+def _distance(features: np.ndarray) -> csr_matrix:
+    """The distance of the photographs of one animal, of which there are few."""
+    return jaccard_distance(features, k1=max(2, min(15, len(features) // 2)), k2=1, max_distance=1.0)
+
+
+def _is(ledger: Ledger, decision: Decision) -> str:
+    home = ledger.current(decision.b)
+    if home not in ledger.animals:
+        return f"there is no animal {visible(decision.b)}"
+    row = ledger.rows[decision.a]
+    if any(other.hash == row.hash and other.key != row.key for other in ledger.counted(home)):
+        return f"{home} is on {row.path} already, in another box"
+    ledger.move(_burst(ledger, row), home, "confirmed", "joins", f"you said so on {decision.when}")
+    return ""
+
+
+def _is_not(ledger: Ledger, decision: Decision) -> str:
+    row = ledger.rows[decision.a]
+    if row.individual != ledger.current(decision.b):
+        return ""
+    rejected = rejections(ledger.project)[row.key]
+    other = row.second if row.second not in rejected else ""
+    ledger.move(
+        _burst(ledger, row), other, "unsure", "moved", f"you said on {decision.when} that it is not {decision.b}"
+    )
+    return ""
+
+
+def rejections(project: Project) -> dict[str, set[str]]:
+    """Animals that a photograph is not, by key."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for decision in active(project.decisions):
+        if decision.kind == "is_not":
+            found[decision.a].add(decision.b)
+    return found
+
+
+def _new(ledger: Ledger, decision: Decision) -> str:
+    row, said = ledger.rows[decision.a], f"you said so on {decision.when}"
+    keys = _burst(ledger, row)
+    alone = row.counts and {other.key for other in ledger.counted(row.individual)} == set(keys)
+    home = row.individual if alone else ledger.new_animal(said)
+    ledger.move(keys, home, "confirmed", "joins", said)
+    return ""
+
+
+def _not_animal(ledger: Ledger, decision: Decision) -> str:
+    ledger.move([decision.a], "", "not_animal", "moved", f"you said so on {decision.when}")
+    return ""
+
+
+def _side(ledger: Ledger, decision: Decision) -> str:
+    ledger.set_side(decision.a, decision.value, f"you said so on {decision.when}")
+    return ""
+
+
+APPLY: dict[str, Callable[[Ledger, Decision], str]] = {
+    "same": _same,
+    "different": _different,
+    "unsure": lambda ledger, decision: "",
+    "is": _is,
+    "is_not": _is_not,
+    "new": _new,
+    "not_animal": _not_animal,
+    "side": _side,
+}

@@ -1,0 +1,205 @@
+"""One discovery: photographs come in, are encoded and grouped, and get their animals; decisions are applied."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from . import certainty
+from .certainty import Grouping
+from .constraints import Constraints
+from .encode import Features, encode_all
+from .identify import assign, owners_of, score_all
+from .intake import Intake
+from .ledger import Ledger
+from .links import active, constraints_of, in_words
+from .project import Project
+from .rows import Photograph, changed
+
+logger = logging.getLogger(__name__)
+
+# How photographs are changed, so that draws show what depends on framing and light.
+VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "-closer": lambda image: image.crop(
+        tuple(round(side * part) for part, side in zip((0.08, 0.08, 0.92, 0.92), image.size * 2, strict=True))
+    ),
+    "-darker": lambda image: ImageEnhance.Brightness(image).enhance(0.6),
+}
+
+
+@dataclass
+class Report:
+    """What a discovery did.
+
+    Attributes:
+        intake: of the photographs that came in; None without.
+        added: photographs that the project did not have.
+        moved: photographs that it had and that lie elsewhere now.
+        problems: what could not be used or followed, in sentences.
+        grouping: None if nothing was grouped.
+        seconds: of the steps by name.
+    """
+
+    intake: Intake | None = None
+    added: int = 0
+    moved: int = 0
+    problems: list[str] = field(default_factory=list)
+    grouping: Grouping | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure the seconds of a step."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - began
+
+
+def take_in(project: Project, intake: Intake, report: Report) -> None:
+    """Add photographs to a project; those that it has already keep all but their place."""
+    known, report.intake = project.by_key, intake
+    for row in intake.photographs:
+        old = known.get(row.key)
+        if old is None or (old.status == "unreadable" and old.path != row.path):
+            report.added += old is None
+            known[row.key] = row
+        elif (old.root, old.path) != (row.root, row.path):
+            report.moved += 1
+            known[row.key] = replace(old, root=row.root, path=row.path)
+        if old is not None and row.side != "unknown" and old.side == "unknown":
+            known[row.key] = replace(known[row.key], side=row.side)
+    project.photographs = list(known.values())
+
+
+def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features, list[Features]]:
+    """Encode all photographs; unreadable ones are marked so, by their reason.
+
+    Returns:
+        The features, and those of `augment` changed photographs.
+    """
+    wanted = [row for row in project.photographs if row.usable]
+    with report.step("features"):
+        features, problems = encode_all(project.folder, project.encoder, wanted)
+        views = [
+            encode_all(project.folder, project.encoder, [row for row in wanted if row.key not in problems], view, name)[
+                0
+            ]
+            for name, view in list(VIEWS.items())[:augment]
+        ]
+    if problems:
+        project.photographs = [
+            changed(row, status="unreadable", individual="", note=problems[row.key]) if row.key in problems else row
+            for row in project.photographs
+        ]
+    report.problems += [f"{row.path} is left out: {row.note}" for row in project.photographs if row.key in problems]
+    project.settings["fingerprint"] = project.encoder.fingerprint
+    project.forget_features()
+    return features, views
+
+
+def regroup(
+    project: Project, features: Features, views: Sequence[Features], report: Report, event: str, k1: int, k2: int
+) -> None:
+    """Group all photographs and give the open ones their animals."""
+    rows = sorted((row for row in project.photographs if row.usable), key=lambda row: row.key)
+    if not rows:
+        report.problems.append("No photograph can be used, so there are no animals.")
+        return
+    _, values = features.of(rows)
+    decisions = active(project.decisions)
+    constraints = constraints_of(rows, decisions, owners_of(rows))
+    with report.step("grouping"):
+        report.grouping = certainty.group(
+            values,
+            constraints,
+            free_of(rows, constraints),
+            [view.of(rows)[1] for view in views],
+            k1,
+            k2,
+            project.settings["seed"],
+        )
+    report.problems += [in_words(rows, one) for one in report.grouping.contradictions]
+    with report.step("animals"):
+        ledger = Ledger(project, event)
+        if not project.settings["levels"]:
+            score_known(ledger, rows, values)
+        assign(ledger, rows, values, report.grouping)
+        ledger.close()
+        ledger = Ledger(project, event)
+        score_all(ledger, rows, values)
+        ledger.close()
+    project.settings["radius"] = report.grouping.radius
+    write_certainty(project, rows, report.grouping)
+
+
+def score_known(ledger: Ledger, rows: Sequence[Photograph], values: np.ndarray) -> None:
+    """Set the levels of a project that has animals and no levels yet."""
+    if any(row.counts for row in rows):
+        score_all(ledger, rows, values)
+
+
+def free_of(rows: Sequence[Photograph], constraints: Constraints) -> Constraints | None:
+    """The constraints without what the project itself proposed, so that draws can show how sure that is."""
+    if not any(constraints.owners):
+        return None
+    owners = [row.individual if row.status == "confirmed" else "" for row in rows]
+    return replace(constraints, owners=owners)
+
+
+def rescore(project: Project, report: Report) -> None:
+    """Write scores again, after decisions moved photographs."""
+    features = Features.read(project.folder, project.settings["fingerprint"])
+    rows = sorted((row for row in project.photographs if row.usable), key=lambda row: row.key)
+    keys, values = features.of(rows)
+    there = set(keys)
+    if not keys:
+        return
+    with report.step("scores"):
+        ledger = Ledger(project, "")
+        score_all(ledger, [row for row in rows if row.key in there], values)
+        ledger.close()
+
+
+def now() -> str:
+    """The time as decisions have it: ISO 8601 in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+CERTAINTY = "certainty.npz"
+
+
+def write_certainty(project: Project, rows: Sequence[Photograph], grouping: Grouping) -> None:
+    """Keep how sure each photograph and each pair is, for the queue of questions."""
+    from ..files import replacing
+
+    keys = np.array([row.key for row in rows])
+    with replacing(project.folder / CERTAINTY) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            keys=keys,
+            certainty=grouping.certainty.astype(np.float32),
+            pairs=grouping.pairs.astype(np.int32),
+            together=grouping.together.astype(np.float16),
+            interval=np.array(grouping.interval),
+        )
+
+
+class Certainty:
+    """What `write_certainty` kept: certainty by key; pairs of keys with the share of draws that put them together."""
+
+    def __init__(self, folder: Path):
+        self.of: dict[str, float] = {}
+        self.pairs: list[tuple[str, str, float]] = []
+        path = folder / CERTAINTY
+        if path.exists():
+            with np.load(path, allow_pickle=False) as stored:
+                keys = stored["keys"].tolist()
+                self.of = dict(zip(keys, stored["certainty"].tolist(), strict=True))
+                both = zip(stored["pairs"].tolist(), stored["together"].tolist(), strict=True)
+                self.pairs = [(keys[a], keys[b], together) for (a, b), together in both]

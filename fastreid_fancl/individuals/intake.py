@@ -1,0 +1,226 @@
+"""From a folder of photographs to rows: content, time, station, camera, sequence, season. Nothing is computed yet."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from PIL import Image
+
+from ..data.datasets.tree import SUFFIXES
+from ..data.images import open_regular
+from ..runs.escape import visible
+from .rows import Photograph
+
+GAP_SECONDS = 60
+EXIF_IFD, TAKEN, DIGITISED, MODEL, SERIAL = 0x8769, 0x9003, 0x9004, 0x0110, 0xA431
+EXIF_MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
+NAMED_MOMENT = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_. T]{1,3}(\d\d)[-_.h]?(\d\d)[-_.m]?(\d\d)(?!\d)"
+)
+RUNNING_NUMBER = re.compile(r"\d{3,}")
+REPEATED = 0.2  # share of file names that several folders must have in common, so that they are cameras
+
+
+@dataclass
+class Intake:
+    """What lies in a folder.
+
+    Attributes:
+        photographs: a row for each; those of equal content once.
+        left_out: name -> reason.
+        notes: what was found out, in sentences for the summary.
+    """
+
+    photographs: list[Photograph] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_folder(root: Path, season: str, stations: int | None = None, gap: float = GAP_SECONDS) -> Intake:
+    """Read what the photographs below a folder say of themselves.
+
+    Args:
+        root: the folder.
+        season: name of what is added.
+        stations: the level of folders that are stations: 1 for those that lie in `root`, 0 for none; None to find out.
+        gap: seconds between successive photographs of one sequence.
+
+    Raises:
+        ValueError: if there is no such folder, no photograph in it, or no such level.
+    """
+    if not root.is_dir():
+        raise ValueError(f"Expected a folder of photographs, got {visible(root)}: there is none.")
+    root, intake = Path(os.path.abspath(root)), Intake()
+    with ThreadPoolExecutor(4) as pool:
+        facts = dict(zip(paths := _files(root, intake), pool.map(_facts, [root / path for path in paths]), strict=True))
+    rows = [
+        replace(facts[path], path=unicodedata.normalize("NFC", path), root=os.fspath(root), season=season)
+        for path in paths
+        if isinstance(facts[path], Photograph)
+    ]
+    intake.left_out |= {path: fact for path, fact in facts.items() if isinstance(fact, str)}
+    if not rows:
+        shown = "".join(f"\n  {visible(name)}: {reason}" for name, reason in list(intake.left_out.items())[:10])
+        raise ValueError(f"There are no photographs in {visible(root)}: expected some of {', '.join(SUFFIXES)}.{shown}")
+    level = station_level(rows) if stations is None else stations
+    rows = _with_stations(rows, level, intake, stations is not None)
+    intake.photographs = with_sequences(_without_copies(rows, intake), gap)
+    return intake
+
+
+def _files(root: Path, intake: Intake) -> list[str]:
+    """Paths of photographs relative to a folder, in the order of their names; others are left out with a reason."""
+    paths, others = [], Counter()
+    for here, folders, names in os.walk(root, onerror=lambda error: _unreadable(error, root, intake)):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        for name in sorted(name for name in names if not _hidden(name)):
+            path = os.path.relpath(os.path.join(here, name), root).replace(os.sep, "/")
+            if not name.lower().endswith(SUFFIXES):
+                others[os.path.splitext(name)[1].lower() or name] += 1
+            elif visible(path) != path:
+                intake.left_out[path] = "its name has characters that no table can hold; rename it"
+            else:
+                paths.append(path)
+    if others:
+        kinds = ", ".join(f"{kind} ({number})" for kind, number in others.most_common(10))
+        intake.notes.append(f"{others.total()} files of other types are not used: {kinds}.")
+    return sorted(paths)
+
+
+def _unreadable(error: OSError, root: Path, intake: Intake) -> None:
+    intake.left_out[os.path.relpath(error.filename, root)] = f"the folder cannot be read ({error.strerror})"
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX")) or name in ("Thumbs.db", "desktop.ini")
+
+
+def _facts(file: Path) -> Photograph | str:
+    """What a file says of itself, or why it cannot be read."""
+    try:
+        with open_regular(file) as opened:
+            digest = hashlib.file_digest(opened, "sha256") if hasattr(hashlib, "file_digest") else _digest(opened)
+            opened.seek(0)
+            moment, camera = _exif(opened)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or error})"
+    source = "exif" if moment else "none"
+    if not moment and (moment := _named_moment(file.name)):
+        source = "file name"
+    content = digest.hexdigest()
+    return Photograph(
+        content[:16], content, file.name, camera=camera, date_time=moment, date_time_source=source, status="unsure"
+    )
+
+
+def _digest(opened) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    while block := opened.read(2**20):
+        digest.update(block)
+    return digest
+
+
+def _exif(opened) -> tuple[str, str]:
+    """The local time at which a photograph was taken, and the camera's serial number or model; empty if not known."""
+    try:
+        with Image.open(opened) as image:
+            exif = image.getexif()
+            own = exif.get_ifd(EXIF_IFD)
+            texts = [str(own.get(tag) or "") for tag in (TAKEN, DIGITISED)]
+            camera = str(own.get(SERIAL) or "").strip(" \0")
+    except Exception:  # Pillow's readers raise nearly anything; whether it is a photograph shows when it is encoded
+        return "", ""
+    moments = [moment for text in texts if (moment := _moment(EXIF_MOMENT.match(text)))]
+    return (moments or [""])[0], "".join(char for char in camera if visible(char) == char)
+
+
+def _named_moment(name: str) -> str:
+    return _moment(NAMED_MOMENT.search(name))
+
+
+def _moment(match: re.Match | None) -> str:
+    """ISO 8601 of six numbers; empty if they are no moment."""
+    try:
+        return datetime(*map(int, match.groups())).isoformat() if match else ""
+    except ValueError:
+        return ""
+
+
+def station_level(rows: Sequence[Photograph]) -> int:
+    """The level of folders that are stations: where cameras count on their own, so names or times cross folders.
+
+    Folders are stations if a good part of the file names with running numbers is in several of them, or if
+    photographs of different folders were taken at the same second, which one camera cannot do. 0 if no level is so.
+    """
+    depth = max(row.path.count("/") for row in rows)
+    return next((level for level in range(1, depth + 1) if _crossing(rows, level)), 0)
+
+
+def _crossing(rows: Sequence[Photograph], level: int) -> bool:
+    names, seconds = defaultdict(set), defaultdict(set)
+    for row in rows:
+        parts = row.path.split("/")
+        if len(parts) > level:
+            folder = "/".join(parts[:level])
+            if RUNNING_NUMBER.search(parts[-1]):
+                names[parts[-1].lower()].add(folder)
+            if row.date_time_source == "exif":
+                seconds[row.date_time].add(folder)
+    repeated = sum(len(folders) > 1 for folders in names.values())
+    together = sum(len(folders) > 1 for folders in seconds.values())
+    return repeated > max(1, REPEATED * len(names)) or together > max(1, 0.02 * len(seconds))
+
+
+def _with_stations(rows: list[Photograph], level: int, intake: Intake, named: bool) -> list[Photograph]:
+    """Rows with their station, and with their folder as the camera where nothing else names one."""
+    depth = max(row.path.count("/") for row in rows)
+    if level > depth or level < 0:
+        raise ValueError(f"Expected --stations to be a level of folders, 0 to {depth}, got {level}.")
+    found = []
+    for row in rows:
+        folders = row.path.split("/")[:-1]
+        station = folders[level - 1] if 0 < level <= len(folders) else ""
+        found.append(replace(row, station=station, camera=row.camera or station or "/".join(folders)))
+    if level:
+        how = "as named" if named else "found, as running numbers or times cross its folders"
+        stations = len({row.station for row in found} - {""})
+        intake.notes.append(f"{stations} stations: folders of level {level} ({how}). They are never taken for animals.")
+    else:
+        intake.notes.append("No stations: name the level of their folders by --stations if there are some.")
+    return found
+
+
+def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:
+    """The first of photographs that are equal byte for byte."""
+    first: dict[str, Photograph] = {}
+    for row in rows:
+        if first.setdefault(row.key, row) is not row:
+            intake.left_out[row.path] = f"the same photograph as {first[row.key].path}"
+    return list(first.values())
+
+
+def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list[Photograph]:
+    """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart. Named ones keep theirs.
+
+    A sequence is named by its season, its camera and its first moment, so that no order of files matters.
+    """
+    rows, taken = list(rows), defaultdict(list)
+    for n, row in enumerate(rows):
+        if row.date_time and not row.sequence:
+            taken[row.season, row.station, row.camera].append((row.date_time, n))
+    names = {}
+    for (_, station, camera), moments in taken.items():
+        before, name = None, ""
+        for text, n in sorted(moments):
+            moment = datetime.fromisoformat(text)
+            if before is None or (moment - before).total_seconds() > gap:
+                name = f"{station if station == camera or not camera else f'{station} {camera}'.strip()} {text}".strip()
+            names[n], before = name, moment
+    return [replace(row, sequence=names.get(n, row.sequence)) for n, row in enumerate(rows)]

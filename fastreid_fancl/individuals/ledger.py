@@ -1,0 +1,146 @@
+"""Changes of a project's tables, each with its reason: the only place that moves a photograph to an animal."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from .project import Project
+from .rows import Change, Individual, Photograph, changed
+
+
+class Ledger:
+    """The tables of a project while one event changes them: a decision, or a season that is added.
+
+    Attributes:
+        event: the `when` of the event.
+        rows, animals: by key and by ID.
+    """
+
+    def __init__(self, project: Project, event: str):
+        self.project, self.event = project, event
+        self.rows: dict[str, Photograph] = project.by_key
+        self.animals: dict[str, Individual] = {animal.individual: animal for animal in project.animals}
+        self.changes: list[Change] = []
+        self.members: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows.values():
+            if row.individual:
+                self.members[row.individual].add(row.key)
+
+    def new_animal(self, reason: str) -> str:
+        """An ID that was never used."""
+        used = [int(found[1]) for name in self.animals if (found := re.search(r"-(\d+)$", name))]
+        name = f"{self.project.settings['prefix']}-{max(used, default=0) + 1:03d}"
+        self.animals[name] = Individual(name)
+        self.changes.append(Change(self.event, "new", name, "", name, reason))
+        return name
+
+    def counted(self, individual: str) -> list[Photograph]:
+        """The photographs that are evidence of an animal, in the order of their keys."""
+        return sorted((row for key in self.members[individual] if (row := self.rows[key]).counts), key=lambda r: r.key)
+
+    def current(self, individual: str) -> str:
+        """The ID that an animal has now, after all merges."""
+        while individual in self.animals and self.animals[individual].merged_into:
+            individual = self.animals[individual].merged_into
+        return individual
+
+    def move(self, keys: Iterable[str], individual: str, status: str, kind: str, reason: str) -> None:
+        """Give photographs an animal and a status; those that have both stay as they are."""
+        for key in sorted(keys):
+            row = self.rows[key]
+            before, after = f"{row.individual} {row.status}", f"{individual} {status}"
+            if before == after:
+                continue
+            self.members[row.individual].discard(key)
+            if individual:
+                self.members[individual].add(key)
+            self.rows[key] = changed(row, individual=individual, status=status)
+            self.changes.append(Change(self.event, kind, key, before, after, reason))
+
+    def merge(self, gone: str, kept: str, reason: str) -> None:
+        """Put an animal's photographs under another ID; the first ID stays on record."""
+        for key in sorted(self.members[gone]):
+            self.move([key], kept, self.rows[key].status, "merged", reason)
+        self.animals[gone] = changed(self.animals[gone], merged_into=kept)
+        self.changes.append(Change(self.event, "merged", gone, gone, kept, reason))
+
+    def set_side(self, key: str, side: str, reason: str) -> None:
+        """Say which side a photograph shows."""
+        row = self.rows[key]
+        if row.side != side:
+            self.rows[key] = changed(row, side=side)
+            self.changes.append(Change(self.event, "side", key, row.side, side, reason))
+
+    def set_field(self, individual: str, field: str, value: str, reason: str) -> None:
+        """Set the name or the sex of an animal."""
+        before = getattr(self.animals[individual], field)
+        if before != value:
+            self.animals[individual] = changed(self.animals[individual], **{field: value})
+            self.changes.append(Change(self.event, field, individual, before, value, reason))
+
+    def undo(self, event: str, reason: str) -> int:
+        """Take back the changes of an event, last first; what was changed again since stays. The number taken back."""
+        undone = 0
+        for change in reversed([change for change in self.project.changes if change.event == event]):
+            undone += self._undo(change, reason)
+        return undone
+
+    def _undo(self, change: Change, reason: str) -> bool:
+        if change.kind in ("name", "sex"):
+            if getattr(self.animals[change.item], change.kind) == change.after:
+                self.set_field(change.item, change.kind, change.before, reason)
+                return True
+        elif change.kind == "side":
+            if self.rows[change.item].side == change.after:
+                self.set_side(change.item, change.before, reason)
+                return True
+        elif change.item in self.animals:
+            if change.kind == "merged" and self.animals[change.item].merged_into == change.after:
+                self.animals[change.item] = changed(self.animals[change.item], merged_into="")
+                return True
+        else:
+            row, (individual, status) = self.rows[change.item], change.before.rsplit(" ", 1)
+            if f"{row.individual} {row.status}" == change.after:
+                self.move([change.item], individual, status, "moved", reason)
+                return True
+        return False
+
+    def close(self) -> None:
+        """Give the tables back to the project, with the animals counted again."""
+        project = self.project
+        self._mark_singles()
+        project.photographs = list(self.rows.values())
+        project.animals = [self._recounted(animal) for animal in self.animals.values()]
+        project.changes = project.changes + self.changes
+        self.changes = []
+
+    def _mark_singles(self) -> None:
+        """An unconfirmed animal's only photograph is "single", one of several "proposed"."""
+        for individual in self.animals:
+            rows = self.counted(individual)
+            status = "single" if len(rows) == 1 else "proposed"
+            for row in rows:
+                if row.status in ("single", "proposed") and row.status != status:
+                    self.rows[row.key] = changed(row, status=status)
+
+    def _recounted(self, animal: Individual) -> Individual:
+        rows = self.counted(animal.individual)
+        dates = sorted(row.date_time[:10] for row in rows if row.date_time)
+        sides = sorted({row.side for row in rows} - {"unknown"})
+        if not rows:
+            status = "merged"
+        elif any(row.status == "confirmed" for row in rows):
+            status = "confirmed"
+        else:
+            status = "single" if len(rows) == 1 else "proposed"
+        return changed(
+            animal,
+            first_seen=(dates or [""])[0],
+            last_seen=(dates or [""])[-1],
+            photographs=len(rows),
+            sequences=len({row.sequence or row.key for row in rows}),
+            stations=len({row.station for row in rows} - {""}),
+            sides=" ".join(sides),
+            status=status,
+            note="" if rows or animal.merged_into else "no photographs left",
+        )

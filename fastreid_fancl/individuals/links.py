@@ -1,0 +1,86 @@
+"""What a project knows of pairs of its photographs: bursts, boxes of one photograph, sides, what people decided."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from .constraints import Constraints, Contradiction, Link
+from .rows import Decision, Photograph
+
+
+def active(decisions: Iterable[Decision]) -> list[Decision]:
+    """Decisions that were not undone, without those that undo; one that undoes another undoing brings it back."""
+    decisions = list(decisions)
+    undone: set[str] = set()
+    for decision in reversed(decisions):
+        if decision.kind == "undo" and decision.when not in undone:
+            undone.add(decision.a)
+    return [decision for decision in decisions if decision.kind != "undo" and decision.when not in undone]
+
+
+def constraints_of(
+    rows: Sequence[Photograph], decisions: Iterable[Decision], owners: Sequence[str] = ()
+) -> Constraints:
+    """The constraints of a grouping of rows.
+
+    Args:
+        rows: photographs, in the order of the grouping.
+        decisions: those that hold, of `active`.
+        owners: animal that each row stays with, "" for none.
+    """
+    number = {row.key: n for n, row in enumerate(rows)}
+    of_owner = {owner: n for n, owner in reversed(list(enumerate(owners))) if owner}
+    must, cannot = [], list(_boxes(rows))
+    for decision in decisions:
+        a, b = number.get(decision.a), number.get(decision.b)
+        if decision.kind == "is_not":
+            b = of_owner.get(decision.b)
+        if a is None or b is None or a == b:
+            continue
+        if decision.kind == "same":
+            must.append(Link(a, b, f"you said on {decision.when} that they are the same"))
+        elif decision.kind in ("different", "is_not"):
+            cannot.append(Link(a, b, f"you said on {decision.when} that they are not the same"))
+    must += _bursts(rows, {frozenset(link[:2]) for link in cannot})
+    return Constraints(must, cannot, [row.side for row in rows], owners)
+
+
+def _boxes(rows: Sequence[Photograph]) -> Iterable[Link]:
+    """Two boxes of one photograph are two animals."""
+    places = defaultdict(list)
+    for n, row in enumerate(rows):
+        places[row.hash].append(n)
+    for same in places.values():
+        yield from (
+            Link(a, b, "they are two boxes of one photograph") for i, a in enumerate(same) for b in same[i + 1 :]
+        )
+
+
+def _bursts(rows: Sequence[Photograph], apart: set[frozenset[int]]) -> list[Link]:
+    """Successive photographs of a sequence show one animal, unless the sequence is known to show several."""
+    sequences = defaultdict(list)
+    for n, row in enumerate(rows):
+        if row.sequence:
+            sequences[row.sequence].append(n)
+    split = {rows[n].sequence for pair in apart for n in pair if len({rows[m].sequence for m in pair}) == 1}
+    return [
+        Link(a, b, f"they are of the sequence {name}")
+        for name, numbers in sequences.items()
+        if name not in split
+        for a, b in zip(numbers, numbers[1:], strict=False)
+    ]
+
+
+def several_animals(rows: Iterable[Photograph]) -> set[str]:
+    """Sequences of which a photograph has several boxes."""
+    boxes = defaultdict(int)
+    rows = list(rows)
+    for row in rows:
+        boxes[row.hash] += 1
+    return {row.sequence for row in rows if boxes[row.hash] > 1}
+
+
+def in_words(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
+    """A contradiction by the names of its files."""
+    link, against = contradiction
+    a, b = (f"{row.path}{' ' + row.key if row.box else ''}" for row in (rows[link.a], rows[link.b]))
+    return f"{a} and {b}: {link.reason}, but {against}. The first is not followed."

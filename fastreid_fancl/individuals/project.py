@@ -1,0 +1,232 @@
+"""A project's folder, which is the truth about its animals: opened, locked, written whole or not at all.
+
+photographs.csv, individuals.csv, decisions.csv, changes.csv, project.json
+features/<fingerprint of the encoder>.npz     can be computed again, as can all that follows
+certainty.npz, summary.txt, review.html, thumbnails/, large/, training/
+"""
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..files import replacing
+from ..locks import exclusive_lock
+from ..runs.checked import DamagedError, fields, read_json, word
+from ..runs.escape import visible
+from . import rows
+from .candidates import Gallery
+from .crops import crop_of
+from .encode import Encoder, Features, encoder_named
+from .rows import Change, Decision, Individual, Photograph
+
+VERSION = 1
+TABLES = {
+    "decisions.csv": Decision,
+    "individuals.csv": Individual,
+    "photographs.csv": Photograph,
+    "changes.csv": Change,
+}
+
+
+class Project:
+    """Photographs of animals, the animals that they show, and what a person decided about them.
+
+    Attributes:
+        folder: where all of it lies.
+        settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, seasons, levels, ...
+        photographs, animals, decisions, changes: the rows of the tables.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], encoder: Encoder | None = None):
+        self.folder, self.settings = folder, settings
+        self.photographs: list[Photograph] = []
+        self.animals: list[Individual] = []
+        self.decisions: list[Decision] = []
+        self.changes: list[Change] = []
+        self._encoder = encoder
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the project's features, built at its first use."""
+        if self._encoder is None:
+            self._encoder = encoder_named(self.settings["encoder"])
+        return self._encoder
+
+    @encoder.setter
+    def encoder(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    def individuals(self) -> list[Individual]:
+        """The animals, those that were merged into another one included."""
+        return list(self.animals)
+
+    def image_of(self, key: str) -> Image.Image:
+        """The upright crop of one animal.
+
+        Raises:
+            ValueError: on an unknown key, or an unreadable photograph.
+        """
+        row = self.by_key.get(key)
+        if row is None:
+            raise ValueError(f"Expected the key of a photograph of {self.folder}, got {key!r}: see photographs.csv.")
+        return crop_of(row.file, row.box)
+
+    @property
+    def by_key(self) -> dict[str, Photograph]:
+        """The photographs by key."""
+        return rows.by_key(self.photographs)
+
+    @cached_property
+    def known_features(self) -> Features:
+        """What is stored of the photographs' features."""
+        return Features.read(self.folder, self.settings["fingerprint"])
+
+    def forget_features(self) -> None:
+        """Read stored features again at their next use."""
+        self.__dict__.pop("known_features", None), self.__dict__.pop("gallery", None)
+
+    def stored_features(self) -> tuple[list[str], np.ndarray]:
+        """Keys and features (N, D), at unit length, of all usable photographs that are encoded."""
+        return self.known_features.of([row for row in self.photographs if row.usable])
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The photographs that are evidence of an animal, ready to be searched."""
+        from .identify import gallery_of
+
+        keys, values = self.stored_features()
+        known = self.by_key
+        return gallery_of([known[key] for key in keys], values)
+
+    def features(self, path: str | os.PathLike | Sequence[str | os.PathLike]) -> np.ndarray:
+        """Encode a photograph, taken whole: (D,) at unit length. Several give (N, D).
+
+        Raises:
+            ValueError: if one is unreadable, or the encoder is another than that of the stored features.
+        """
+        several = not isinstance(path, str | os.PathLike)
+        encoded = self.encoder.encode([crop_of(one) for one in (path if several else [path])])
+        return encoded if several else encoded[0]
+
+    def match(self, path: str | os.PathLike, top: int = 5) -> list[dict[str, Any]]:
+        """The known animals that a photograph is most alike: see `identify.match`."""
+        from .identify import match
+
+        return match(self, self.features(path), top)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other discoveries out.
+
+        Raises:
+            ValueError: if another one is at work in this folder.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"Another command is changing {visible(self.folder)}: wait until it ends, then give this one again."
+                ) from error
+            yield
+
+    def write(self) -> None:
+        """Write all tables; each is there whole before any of them takes the place of an older one."""
+        contents = {
+            "decisions.csv": self.decisions,
+            "individuals.csv": sorted(self.animals, key=lambda animal: animal.individual),
+            "photographs.csv": sorted(self.photographs, key=lambda row: (row.season, row.path, row.key)),
+            "changes.csv": self.changes,
+        }
+        with ExitStack() as stack:
+            # The contexts end in reverse: settings come first, and the photographs name no animal that is not there.
+            for name in ("changes.csv", "photographs.csv", "individuals.csv", "decisions.csv"):
+                temporary = stack.enter_context(replacing(self.folder / name))
+                Path(temporary).write_bytes(rows.table_text(contents[name], TABLES[name]).encode())
+            temporary = stack.enter_context(replacing(self.folder / "project.json"))
+            Path(temporary).write_text(json.dumps(self.settings, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+    def read(self) -> None:
+        """Read all tables.
+
+        Raises:
+            DamagedError: (a ValueError) if one is not what `write` wrote.
+        """
+        found = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
+        self.decisions, self.animals = found["decisions.csv"], found["individuals.csv"]
+        self.photographs, self.changes = found["photographs.csv"], found["changes.csv"]
+        path, keys = self.folder / "photographs.csv", [row.key for row in self.photographs]
+        if len(set(keys)) < len(keys):
+            raise DamagedError(path, f"the key {next(key for key in keys if keys.count(key) > 1)} is there twice")
+        unknown = {row.individual for row in self.photographs} - {animal.individual for animal in self.animals} - {""}
+        if unknown:
+            raise DamagedError(path, f"it names {min(unknown)}, which individuals.csv does not have")
+
+
+def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> Project:
+    """Open a project.
+
+    Args:
+        folder: that `fancl discover` made.
+        encoder: in place of the one that the project names, such as one that is built already.
+
+    Raises:
+        ValueError: if there is none, or a file of it is damaged.
+    """
+    path = Path(folder)
+    if not (path / "project.json").exists():
+        raise ValueError(
+            f"There is no project in {visible(path)}: make one by `fancl discover {visible(path)} --photos FOLDER`."
+        )
+    settings = read_json(path / "project.json", fields({"name": word, "prefix": word, "encoder": word}))
+    if settings.get("version") != VERSION:
+        raise ValueError(
+            f"{visible(path)} was written by another version of this package ({settings.get('version')!r}, expected "
+            f"{VERSION}): update the package."
+        )
+    project = Project(path, settings, encoder)
+    project.read()
+    return project
+
+
+def new_project(folder: str | os.PathLike, encoder: str, **settings: Any) -> Project:
+    """A project that is not written yet.
+
+    Args:
+        folder: its name gives the prefix of the IDs.
+        encoder: name of the encoder, or a run's folder.
+        **settings: further ones.
+    """
+    path = Path(os.path.abspath(folder))
+    name = unicodedata.normalize("NFC", path.name)
+    defaults = {
+        "version": VERSION,
+        "name": name,
+        "prefix": prefix_of(name),
+        "encoder": encoder,
+        "fingerprint": "",
+        "species": "",
+        "timezone": "",
+        "seed": 0,
+        "seasons": {},
+        "levels": {},
+    }
+    return Project(path, {**defaults, **settings})
+
+
+def prefix_of(name: str) -> str:
+    """How the IDs of a folder's animals begin: lions -> LION, "Snow leopards 2024" -> SNOW_LEOPARD."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.findall(r"[A-Za-z]+", plain)
+    text = "_".join(words).upper()[:24].strip("_")
+    return (text[:-1] if len(text) > 3 and text.endswith("S") and not text.endswith("SS") else text) or "ANIMAL"

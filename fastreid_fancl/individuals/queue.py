@@ -1,0 +1,268 @@
+"""What the review page asks, in the order of what a decision settles.
+
+The worth of a question is the number of pairs of photographs that its answer is expected to move: of two animals of m
+and n photographs that are one with probability p, p m n; of an animal whose parts of m and n photographs differ with
+probability p, the same.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .certainty import Calibration, calibrate
+from .decisions import rejections
+from .discover import Certainty
+from .identify import gallery_of
+from .links import active
+from .project import Project
+from .rows import Decision, Photograph
+
+MOST_PAIRS, CANDIDATES = 500, 5
+
+
+class Question(NamedTuple):
+    """Whether two photographs show one animal."""
+
+    a: str
+    b: str
+    score: float
+    settles: float
+
+
+class View:
+    """What the questions are made from: usable photographs, their features, what is decided.
+
+    Attributes:
+        rows: N photographs, in the order of their keys.
+        features: (N, D).
+        number: place in `rows` by key.
+        together: share of the draws that put two keys in one group.
+    """
+
+    def __init__(self, project: Project):
+        keys, self.features = project.stored_features()
+        known = project.by_key
+        self.project, self.rows = project, [known[key] for key in keys]
+        self.number = {key: n for n, key in enumerate(keys)}
+        self.decisions: list[Decision] = active(project.decisions)
+        certainty = Certainty(project.folder)
+        self.certainty = certainty.of
+        self.together = {(a, b): share for a, b, share in certainty.pairs}
+        self.animals: dict[str, list[int]] = defaultdict(list)
+        for n, row in enumerate(self.rows):
+            if row.counts:
+                self.animals[row.individual].append(n)
+        self.calibration: Calibration | None = calibration_of(self)
+
+    def cosine(self, a: int, b: int) -> float:
+        """Similarity of two photographs."""
+        return float(self.features[a] @ self.features[b])
+
+    def score(self, cosine: float) -> float:
+        """A probability where enough is decided, the similarity until then."""
+        return round(cosine if self.calibration is None else self.calibration(cosine), 4)
+
+    def probability(self, cosine: float) -> float:
+        """How likely two photographs show one animal: calibrated, or a guess by the levels of the project."""
+        if self.calibration is not None:
+            return self.calibration(cosine)
+        limits = self.project.settings["levels"]
+        width = max(limits["accept"] - limits["reject"], 0.02)
+        return float(0.5 / (1 + np.exp(-4 * (cosine - limits["accept"]) / width)))
+
+
+def calibration_of(view: View) -> Calibration | None:
+    """From the decisions on pairs that hold."""
+    scores, same = [], []
+    for decision in view.decisions:
+        if decision.kind in ("same", "different") and {decision.a, decision.b} <= view.number.keys():
+            scores.append(view.cosine(view.number[decision.a], view.number[decision.b]))
+            same.append(decision.kind == "same")
+    return calibrate(scores, same)
+
+
+def review_queue(project: Project) -> dict[str, Any]:
+    """What the review page shows and asks: see docs/individuals.md."""
+    view = View(project)
+    rows = sorted(project.photographs, key=lambda row: (row.season, row.path, row.key))
+    index = {row.key: n for n, row in enumerate(rows)}
+    return {
+        "project": project.settings["name"],
+        "score_is": "score" if view.calibration is None else "probability",
+        "photographs": [_photograph(view, row) for row in rows],
+        "individuals": _individuals(view, index),
+        "pairs": [
+            {"a": index[q.a], "b": index[q.b], "score": view.score(q.score), "settles": round(q.settles, 3)}
+            for q in questions(view)[:MOST_PAIRS]
+        ],
+        "open": _open(view, index),
+    }
+
+
+def _photograph(view: View, row: Photograph) -> dict[str, Any]:
+    shown = ("key", "path", "station", "date_time", "side", "sequence", "individual", "status", "score")
+    return {name: getattr(row, name) for name in shown} | {"certainty": view.certainty.get(row.key)}
+
+
+def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
+    """Each animal with its photographs, those that are least like the others first."""
+    names = {animal.individual: animal for animal in view.project.animals}
+    found = []
+    for individual, members in sorted(view.animals.items()):
+        features = view.features[members]
+        others = max(1, len(members) - 1)
+        outlier = 1 - (features @ features.sum(axis=0) - 1) / others if len(members) > 1 else np.zeros(1)
+        order = sorted(range(len(members)), key=lambda n: (-round(float(outlier[n]), 6), view.rows[members[n]].key))
+        found.append(
+            {
+                "id": individual,
+                "name": names[individual].name,
+                "status": names[individual].status,
+                "photographs": [index[view.rows[members[n]].key] for n in order],
+                "outlier": [round(float(outlier[n]), 4) for n in order],
+            }
+        )
+    return found
+
+
+def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
+    """Unsure photographs and animals seen once, with the likeliest animals; the most similar ones first."""
+    chosen = [n for n, row in enumerate(view.rows) if row.status in ("unsure", "single")]
+    known, refused = gallery_of(view.rows, view.features), rejections(view.project)
+    rows = [view.rows[n] for n in chosen]
+    found = known.candidates(
+        view.features[chosen],
+        [row.sequence for row in rows],
+        [row.key for row in rows],
+        top=CANDIDATES + max((len(refused.get(row.key, ())) for row in rows), default=0),
+    )
+    items = []
+    for row, candidates in zip(rows, found, strict=True):
+        left = [one for one in candidates if one.individual not in refused.get(row.key, ())][:CANDIDATES]
+        items.append(
+            {
+                "photograph": index[row.key],
+                "candidates": [
+                    {"individual": one.individual, "photograph": index[one.key], "score": view.score(one.score)}
+                    for one in left
+                ],
+            }
+        )
+    best = [item["candidates"][0]["score"] if item["candidates"] else -1.0 for item in items]
+    order = sorted(range(len(items)), key=lambda n: (rows[n].status != "unsure", -best[n], rows[n].key))
+    return [items[n] for n in order]
+
+
+def questions(view: View) -> list[Question]:
+    """Pairs to ask about, by what their answer is expected to settle."""
+    found = [*_merges(view), *_splits(view)]
+    return sorted(found, key=lambda question: (-round(question.settles, 9), question.a, question.b))
+
+
+def _merges(view: View) -> list[Question]:
+    """For animals that are near each other, their two most similar photographs."""
+    names = sorted(view.animals)
+    place = {name: n for n, name in enumerate(names)}
+    nearest = _nearest_between(view, names)
+    shares = defaultdict(list)
+    for (a, b), share in view.together.items():
+        if a in view.number and b in view.number:
+            homes = [view.rows[view.number[key]].individual for key in (a, b)]
+            if homes[0] != homes[1] and set(homes) <= place.keys():
+                shares[tuple(sorted(homes))].append(share)
+    refused, found = _decided(view), []
+    for (one, other), (a, b) in nearest.items():
+        if (one, other) in refused or _opposite(view, one, other):
+            continue
+        sizes = len(view.animals[one]), len(view.animals[other])
+        drawn = sum(shares[one, other]) / max(1, min(sizes[0] * sizes[1], 4 * max(sizes)))
+        cosine = view.cosine(a, b)
+        p = min(0.99, max(drawn, view.probability(cosine)))
+        found.append(Question(view.rows[a].key, view.rows[b].key, cosine, p * sizes[0] * sizes[1]))
+    return found
+
+
+def _nearest_between(view: View, names: Sequence[str], others: int = 10) -> dict[tuple[str, str], tuple[int, int]]:
+    """The most similar photographs of each animal and its likeliest others, by the two names in order."""
+    known = gallery_of(view.rows, view.features)
+    numbers = [n for name in names for n in view.animals[name]]
+    rows = [view.rows[n] for n in numbers]
+    found = known.candidates(
+        view.features[numbers], [row.sequence for row in rows], [row.key for row in rows], top=others + 1
+    )
+    best: dict[tuple[str, str], tuple[float, int, int]] = {}
+    for n, row, candidates in zip(numbers, rows, found, strict=True):
+        for one in candidates:
+            if one.individual != row.individual:
+                pair = tuple(sorted((row.individual, one.individual)))
+                ends = sorted((n, view.number[one.key]))
+                best[pair] = max(best.get(pair, (-2.0, 0, 0)), (round(one.score, 6), -ends[0], -ends[1]))
+    return {pair: (-a, -b) for pair, (_, a, b) in best.items()}
+
+
+def _decided(view: View) -> set[tuple[str, str]]:
+    """Pairs of animals that a person was asked about, or that share a photograph."""
+    found = set()
+    for decision in view.decisions:
+        rows = [view.rows[view.number[key]] for key in (decision.a, decision.b) if key in view.number]
+        if decision.kind in ("different", "unsure") and len(rows) == 2:
+            found.add(tuple(sorted(row.individual for row in rows)))
+    boxes = defaultdict(set)
+    for row in view.rows:
+        if row.counts:
+            boxes[row.hash].add(row.individual)
+    return found | {pair for names in boxes.values() for pair in combinations(sorted(names), 2)}
+
+
+def _opposite(view: View, one: str, other: str) -> bool:
+    """Whether one animal is only known from the left and the other only from the right."""
+    sides = [{view.rows[n].side for n in view.animals[name]} for name in (one, other)]
+    return sides in ([{"left"}, {"right"}], [{"right"}, {"left"}])
+
+
+def _splits(view: View) -> list[Question]:
+    """For animals whose photographs fall into two parts, two typical ones of the parts."""
+    decided = {frozenset((d.a, d.b)) for d in view.decisions if d.kind in ("same", "different", "unsure")}
+    found = []
+    for members in view.animals.values():
+        if len(members) < 2 or all(view.rows[n].status == "confirmed" for n in members):
+            continue
+        question = _split(view, members, decided)
+        if question:
+            found.append(question)
+    return found
+
+
+def _split(view: View, members: list[int], decided: set[frozenset[str]]) -> Question | None:
+    features = view.features[members]
+    similar = features @ features.T
+    a, b = np.unravel_index(int(np.argmin(np.round(similar, 6))), similar.shape)
+    for _ in range(10):  # two medoids
+        part = similar[a] >= similar[b]
+        if part.all() or not part.any():
+            return None
+        new = _medoid(similar, part), _medoid(similar, ~part)
+        if new == (a, b):
+            break
+        a, b = new
+    one, other = view.rows[members[a]], view.rows[members[b]]
+    if (one.sequence and one.sequence == other.sequence) or frozenset((one.key, other.key)) in decided:
+        return None
+    keys = [view.rows[n].key for n in members]
+    across = [
+        view.together.get((min(keys[m], keys[n]), max(keys[m], keys[n])), 0.0)
+        for m in np.flatnonzero(part)
+        for n in np.flatnonzero(~part)
+    ]
+    p = 1 - float(np.mean(sorted(across)[-max(len(members), 4) :]))
+    cosine = float(similar[a, b])
+    p = min(p, 1 - view.probability(cosine)) if view.calibration else p
+    return Question(*sorted((one.key, other.key)), cosine, p * int(part.sum()) * int((~part).sum()))
+
+
+def _medoid(similar: np.ndarray, part: np.ndarray) -> int:
+    numbers = np.flatnonzero(part)
+    return int(numbers[np.argmax(np.round(similar[np.ix_(numbers, numbers)].sum(axis=1), 6))])

@@ -1,0 +1,82 @@
+"""What a project holds, in a page of plain text."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ..data import shorten
+from ..runs.escape import visible
+from .checks import Follows
+from .discover import Report
+from .project import Project
+
+WHOLE_FRAMES = (
+    "Whole frames are compared; crop by a detector for better groups: run MegaDetector and give its file by --boxes."
+)
+
+
+def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) -> str:
+    """The summary of a discovery, line by line."""
+    lines = [
+        f"{project.settings['name']}: {_counts(project)}",
+        *_photographs(project, report),
+        *_animals(project, report),
+    ]
+    lines += [str(check) for check in checks]
+    if report.problems:
+        lines += [f"{len(report.problems)} things to look at:", shorten([visible(one) for one in report.problems], 20)]
+    if report.intake is not None and report.intake.left_out:
+        left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
+        lines += [f"{len(left)} files left out:", shorten(left, 20)]
+    steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
+    return "\n".join([*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]) + "\n"
+
+
+def _counts(project: Project) -> str:
+    statuses = Counter(row.status for row in project.photographs)
+    animals = sum(animal.status != "merged" for animal in project.animals)
+    parts = [f"{number} {name.replace('_', ' ')}" for name, number in statuses.most_common()]
+    return f"{animals} animals on {len(project.photographs)} photographs ({', '.join(parts)})."
+
+
+def _photographs(project: Project, report: Report) -> list[str]:
+    rows = project.photographs
+    lines = []
+    if report.intake is not None:
+        lines.append(
+            f"Photographs: {len(report.intake.photographs)} read, {report.added} new, {report.moved} at another place."
+        )
+        lines += report.intake.notes
+    sources = Counter(row.date_time_source for row in rows)
+    dates = sorted(row.date_time[:10] for row in rows if row.date_time)
+    span = f" from {dates[0]} to {dates[-1]}" if dates else ""
+    lines.append(f"Dates{span}, by {', '.join(f'{name} ({number})' for name, number in sources.most_common())}.")
+    sequences = Counter(row.sequence for row in rows if row.sequence)
+    longer = sum(number > 1 for number in sequences.values())
+    lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each counts as one animal's.")
+    several = sum(number > 1 for number in Counter(row.hash for row in rows).values())
+    sides = Counter(row.side for row in rows if row.side != "unknown")
+    if several:
+        lines.append(f"{several} photographs show several animals.")
+    if sides:
+        lines.append(f"Sides: {', '.join(f'{name} {number}' for name, number in sorted(sides.items()))}.")
+    if not any(row.box for row in rows):
+        lines.append(WHOLE_FRAMES)
+    return lines
+
+
+def _animals(project: Project, report: Report) -> list[str]:
+    grouping = report.grouping
+    if grouping is None:
+        return []
+    low, high = grouping.interval
+    lines = [
+        f"Number of animals: {len(set(grouping.labels.tolist()))} groups; {low} to {high} when parts of the features "
+        f"are grouped. Stability {grouping.stability:.2f} (agreement with these; it says nothing of accuracy)."
+    ]
+    if grouping.near_ties:
+        others = ", ".join(f"{groups} groups at {radius:g}" for radius, groups in grouping.near_ties)
+        lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score as well.")
+    unsure = sum(value < 0.5 for value in grouping.certainty)
+    if unsure:
+        lines.append(f"{unsure} photographs change their group in most draws: look at these first.")
+    return lines
