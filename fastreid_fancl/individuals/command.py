@@ -15,12 +15,13 @@ from . import discover as steps
 from .checks import check_groups
 from .decisions import add_decisions, read_decisions
 from .discover import Report
-from .encode import START, Features
+from .encode import START
 from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
 from .project import Project, new_project, open_project
 from .queue import review_queue
 from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table
 from .summary import summary
+from .train import train
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +86,10 @@ def _discover(args: argparse.Namespace) -> None:
                 new, problems = add_decisions(project, read_decisions(args.decisions))
             report.problems += problems
             print(f"{new} new decisions.")
-        features = _add_photographs(project, args, report, event) if args.photos else None
-        if features is None:
+        if args.photos or args.encoder or args.run or args.train:
+            _group(project, args, report, event)
+        else:
             steps.rescore(project, report)
-        if args.train:
-            from .train import train
-
-            train(project, report, event)
         finish(project, report, page=not args.no_page)
 
 
@@ -117,15 +115,19 @@ def opened(args: argparse.Namespace) -> Project:
     return project
 
 
-def _add_photographs(project: Project, args: argparse.Namespace, report: Report, event: str) -> Features:
-    with report.step("reading"):
-        season = args.season or args.photos.resolve().name
-        intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
-    steps.take_in(project, intake, report)
-    project.settings["seasons"] = {**project.settings["seasons"], season: os.path.abspath(args.photos)}
+def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
+    """Photographs come in, all are encoded and grouped, perhaps after a training."""
+    if args.photos:
+        with report.step("reading"):
+            season = args.season or args.photos.resolve().name
+            intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
+        steps.take_in(project, intake, report)
+        project.settings["seasons"] = {**project.settings["seasons"], season: os.path.abspath(args.photos)}
+    k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
-    steps.regroup(project, features, views, report, event, args.k1, max(2, args.k1 // 4 + 1))
-    return features
+    if args.train and train(project, report, args.k1, k2):
+        features, views = steps.encode(project, report, args.augment)
+    steps.regroup(project, features, views, report, event, args.k1, k2)
 
 
 def understood(intake: Intake, args: argparse.Namespace) -> Intake:

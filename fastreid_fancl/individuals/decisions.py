@@ -107,7 +107,8 @@ def _objection(ledger: Ledger, one: str, other: str) -> str:
         for first, second in ((a, b), (b, a)):
             if decision.kind == "different" and decision.a in first and decision.b in second:
                 paths = first[decision.a].path, second[decision.b].path
-                return f"{one} and {other} stay apart, as you said on {decision.when} that {paths[0]} and {paths[1]} differ"
+                said = f"you said on {decision.when} that {paths[0]} and {paths[1]} differ"
+                return f"{one} and {other} stay apart, as {said}"
     shared = {row.hash: row for row in a.values()}
     both = next((row for row in b.values() if row.hash in shared), None)
     return f"{one} and {other} are both on {both.path}" if both else ""

@@ -98,7 +98,8 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
             for row in project.photographs
         ]
     report.problems += [f"{row.path} is left out: {row.note}" for row in project.photographs if row.key in problems]
-    project.settings["fingerprint"] = project.encoder.fingerprint
+    if project.settings["fingerprint"] != project.encoder.fingerprint:
+        project.settings |= {"fingerprint": project.encoder.fingerprint, "levels": {}}  # its scores have other levels
     project.forget_features()
     return features, views
 

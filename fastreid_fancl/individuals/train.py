@@ -1,0 +1,206 @@
+"""FANCL on a project's photographs, kept only if it does not make the groups worse."""
+
+import logging
+import os
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from scipy.sparse import csr_matrix
+
+from ..clustering import degenerate
+from ..clustering.eps import modularities
+from ..config.load import load_config
+from ..engine.run import train as run_training
+from ..files import replacing
+from ..methods.fancl import FANCL
+from . import certainty
+from .certainty import RADII
+from .constraints import Constraints, labels_at, tree
+from .discover import Report
+from .encode import PHOTOGRAPHS, Encoder, Features, encode_all, encoder_named
+from .links import active, constraints_of
+from .project import Project
+from .rows import Decision, Photograph
+
+logger = logging.getLogger(__name__)
+
+FEWEST = 16  # photographs to train on
+STEP_COST = 6  # of a training step, in features of as many photographs: two encoders, forward and backward
+LOSS = 0.01  # of stability that counts as none
+
+
+@META_ARCH_REGISTRY.register()
+class LinkedFANCL(FANCL):
+    """FANCL whose clusters are the groups of a project: must-links are positives, cannot-links in no one cluster.
+
+    Attributes:
+        constraints: of the training images, in the order of the data set; set before a training.
+    """
+
+    constraints: ClassVar[Constraints] = Constraints()
+
+    def refine_labels(
+        self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
+    ) -> np.ndarray:
+        """Groups under the constraints in place of DBSCAN's; photographs alone are left out (-1)."""
+        found, _ = tree(distance, self.constraints, RADII[-1])
+        groups = labels_at(len(labels), self.constraints, found, RADII)
+        groups = np.array([_without_small(one, min_samples) for one in groups])
+        usable = [r for r in range(len(RADII)) if degenerate(groups[r]) is None]
+        if not usable:
+            return labels
+        scores = modularities(distance, groups)
+        return groups[max(usable, key=lambda r: (round(scores[r], 9), -r))]
+
+
+def _without_small(labels: np.ndarray, fewest: int) -> np.ndarray:
+    """Labels (N,) with groups of fewer photographs left out (-1), the others numbered 0.. in order."""
+    sizes = np.bincount(labels)
+    kept = sizes >= fewest
+    return np.where(kept, np.cumsum(kept) - 1, -1)[labels]
+
+
+class Worth(NamedTuple):
+    """How good an encoder's groups are, as far as a project without labels can tell.
+
+    Attributes:
+        stability: mean adjusted Rand index of draws with the grouping.
+        agreement: share of the decisions on pairs that the groups agree with when they do not know them; None without.
+        decisions: their number.
+    """
+
+    stability: float
+    agreement: float | None
+    decisions: int
+
+    def keeps(self, before: "Worth") -> bool:
+        """Whether nothing fell."""
+        agreed = self.agreement is None or before.agreement is None or self.agreement >= before.agreement
+        return self.stability >= before.stability - LOSS and agreed
+
+    def __str__(self) -> str:
+        text = f"stability {self.stability:.2f}"
+        return (
+            text
+            if self.agreement is None
+            else f"{text}, agrees with {self.agreement:.0%} of {self.decisions} decisions"
+        )
+
+
+def train(project: Project, report: Report, k1: int, k2: int) -> bool:
+    """Train on the project's photographs, and make the result its encoder if the groups do not get worse by it.
+
+    Returns:
+        Whether it was kept.
+
+    Raises:
+        ValueError: with too few photographs.
+    """
+    rows = sorted((row for row in project.photographs if row.usable), key=lambda row: f"{row.key}.jpg")
+    if len(rows) < FEWEST:
+        raise ValueError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
+    decisions = active(project.decisions)
+    LinkedFANCL.constraints = constraints_of(rows, decisions)
+    folder = project.folder / "training"
+    write_crops(folder / "photographs", project, rows)
+    options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)
+    _say_how_long(project, rows, options)
+    with report.step("training"):
+        _run(folder, options)
+        encoder = encoder_named(f"run:{os.path.abspath(folder / 'run')}")
+    with report.step("features"):
+        features, _ = encode_all(project.folder, encoder, rows)
+    before = worth(rows, project.known_features, decisions, k1, k2, project.settings["seed"])
+    after = worth(rows, features, decisions, k1, k2, project.settings["seed"])
+    kept = after.keeps(before)
+    report.problems.append(f"Training is {'kept' if kept else 'not kept'}: before {before}; after {after}.")
+    if kept:
+        use(project, encoder)
+    return kept
+
+
+def use(project: Project, encoder: Encoder) -> None:
+    """Make an encoder that of a project; its scores have other levels."""
+    project.encoder = encoder
+    project.settings |= {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "levels": {}}
+    project.forget_features()
+
+
+def write_crops(folder: Path, project: Project, rows: Sequence[Photograph]) -> None:
+    """The animals as files of a data set; those of earlier trainings that are not wanted any more go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {f"{row.key}.jpg" for row in rows}
+    for path in folder.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+    for row in rows:
+        path = folder / f"{row.key}.jpg"
+        if not path.exists():
+            with replacing(path) as temporary:
+                project.image_of(row.key).save(temporary, "JPEG", quality=95)
+
+
+def training_options(folder: Path, encoder: str, seed: int, k1: int, k2: int) -> list[str]:
+    """Settings of the training, beside those of configs/Photographs/fancl.yml."""
+    options = {
+        "MODEL.META_ARCHITECTURE": "LinkedFANCL",
+        "DATASETS.NAMES": "('photographs',)",
+        "DATASETS.TESTS": "()",
+        "OUTPUT_DIR": os.path.abspath(folder / "run"),
+        "PSEUDO_LABELS.MIN_SAMPLES": 2,
+        "PSEUDO_LABELS.K1": k1,
+        "PSEUDO_LABELS.K2": k2,
+        "MODEL.DEVICE": "auto",
+        "SEED": seed,
+    }
+    if encoder.startswith("run:"):
+        from ..runs.read import last_checkpoint
+
+        options["MODEL.WEIGHTS"] = os.fspath(last_checkpoint(Path(encoder.removeprefix("run:"))))
+    else:
+        options["MODEL.BACKBONE.TIMM"] = encoder
+    return [str(part) for pair in options.items() for part in pair]
+
+
+def _say_how_long(project: Project, rows: Sequence[Photograph], options: list[str]) -> None:
+    cfg = load_config(os.fspath(PHOTOGRAPHS / "fancl.yml"), options)
+    sample = [project.image_of(row.key) for row in rows[:8]]
+    began = time.perf_counter()
+    project.encoder.encode(sample)
+    each = (time.perf_counter() - began) / len(sample)
+    epochs, batch = cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.IMS_PER_BATCH
+    steps = max(1, len(rows) // batch)
+    minutes = epochs * each * (steps * batch * STEP_COST + 2 * len(rows)) / 60
+    print(f"Training: {epochs} epochs on {len(rows)} photographs, about {max(1, round(minutes))} minutes.", flush=True)
+
+
+def _run(folder: Path, options: list[str]) -> None:
+    before = os.environ.get("FASTREID_DATASETS")
+    os.environ["FASTREID_DATASETS"] = os.path.abspath(folder)
+    try:
+        config = os.fspath(PHOTOGRAPHS / "fancl.yml")
+        run_training(Namespace(config_file=config, opts=options, resume=False, eval_only=False, num_gpus=1))
+    finally:
+        os.environ.pop("FASTREID_DATASETS")
+        if before is not None:
+            os.environ["FASTREID_DATASETS"] = before
+
+
+def worth(
+    rows: Sequence[Photograph], features: Features, decisions: Sequence[Decision], k1: int, k2: int, seed: int
+) -> Worth:
+    """How good the groups by features are: without the decisions, so that these can judge them."""
+    _, values = features.of(rows)
+    found = certainty.group(values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed)
+    number = {row.key: n for n, row in enumerate(rows)}
+    right = [
+        (found.labels[number[one.a]] == found.labels[number[one.b]]) == (one.kind == "same")
+        for one in decisions
+        if one.kind in ("same", "different") and {one.a, one.b} <= number.keys()
+    ]
+    return Worth(found.stability, float(np.mean(right)) if right else None, len(right))

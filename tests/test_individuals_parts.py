@@ -1,0 +1,242 @@
+"""The parts of a discovery: constraints, certainty, sources, checks, intake."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from fastreid_fancl.individuals.candidates import Gallery, levels
+from fastreid_fancl.individuals.certainty import ENOUGH, calibrate, group
+from fastreid_fancl.individuals.checks import follows
+from fastreid_fancl.individuals.constraints import Constraints, Link, labels_at, tree
+from fastreid_fancl.individuals.intake import station_level, with_sequences
+from fastreid_fancl.individuals.links import active, constraints_of
+from fastreid_fancl.individuals.project import prefix_of
+from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
+from fastreid_fancl.individuals.sources import with_boxes, with_camtrapdp, with_table
+
+
+def distance(*pairs: tuple[int, int, float], rows: int = 6) -> csr_matrix:
+    """A sparse symmetric distance with these pairs."""
+    a, b, value = zip(*pairs, strict=True)
+    return csr_matrix((value * 2, (a + b, b + a)), shape=(rows, rows))
+
+
+def at(matrix: csr_matrix, radius: float, **constraints) -> list[int]:
+    bounds = Constraints(**constraints)
+    found, _ = tree(matrix, bounds, 1.0)
+    return labels_at(matrix.shape[0], bounds, found, [radius])[0].tolist()
+
+
+CHAIN = distance((0, 1, 0.1), (1, 2, 0.2), (3, 4, 0.1), (4, 5, 0.2), (2, 3, 0.5))
+
+
+def test_groups_merge_by_the_mean_of_their_pairs():
+    # {0, 1} and 2: similarities 0 (not stored) and 0.8, mean 0.4, so radius 0.6. The halves: one pair of nine, 0.5 / 9.
+    assert at(CHAIN, 0.15) == [0, 0, 1, 2, 2, 3]
+    assert at(CHAIN, 0.59) == [0, 0, 1, 2, 2, 3]
+    assert at(CHAIN, 0.61) == [0, 0, 0, 1, 1, 1]
+    assert at(CHAIN, 0.94) == [0, 0, 0, 1, 1, 1]
+    assert at(CHAIN, 0.95) == [0] * 6
+
+
+def test_links_hold_at_every_radius():
+    assert at(CHAIN, 0.15, must=[Link(0, 5, "")]) == [0, 0, 1, 2, 2, 0]
+    assert at(CHAIN, 0.99, cannot=[Link(0, 2, "")])[0] != at(CHAIN, 0.99, cannot=[Link(0, 2, "")])[2]
+    owners = ["A", "", "B", "", "", ""]
+    labels = at(CHAIN, 0.99, owners=owners)
+    assert labels[0] == labels[1] != labels[2]
+
+
+def test_left_and_right_stay_apart_until_a_two_sided_sequence_joins_them():
+    sides = ["left", "left", "right", "unknown", "unknown", "unknown"]
+    assert at(CHAIN, 0.9, sides=sides)[:3] == [0, 0, 1]
+    assert at(CHAIN, 0.9, sides=sides, must=[Link(0, 2, "a sequence")])[:3] == [0, 0, 0]
+
+
+def test_a_link_that_contradicts_is_refused_and_named():
+    bounds = Constraints(must=[Link(0, 1, "burst"), Link(1, 2, "burst")], cannot=[Link(0, 2, "two boxes")])
+    _, refused = tree(CHAIN, bounds, 0.9)
+    assert [(one.link[:2], one.against) for one in refused] == [((1, 2), "two boxes")]
+
+
+def blobs(groups: int = 5, each: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(groups, 32))
+    truth = np.repeat(np.arange(groups), each)
+    features = centres[truth] + rng.normal(scale=0.25, size=(len(truth), 32))
+    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32), truth
+
+
+def test_clear_groups_are_certain_and_counted():
+    features, truth = blobs()
+    found = group(features, Constraints(), k1=8)
+    assert len({*zip(found.labels.tolist(), truth.tolist(), strict=True)}) == 5
+    assert found.interval == (5, 5) and found.stability == 1.0
+    assert found.certainty.min() > 0.9
+
+
+def test_a_photograph_between_two_animals_is_less_certain():
+    features, _ = blobs()
+    between = features[0] + features[8]
+    features = np.concatenate([features, between[None] / np.linalg.norm(between)]).astype(np.float32)
+    found = group(features, Constraints(), k1=8)
+    assert found.certainty[-1] < found.certainty[:-1].mean()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_or_two_photographs_are_animals_of_their_own(rows):
+    assert group(blobs()[0][:rows], Constraints()).labels.tolist() == list(range(rows))
+
+
+def test_calibration_needs_enough_decisions_and_rises():
+    assert calibrate([0.1, 0.9], [False, True]) is None
+    scores = np.linspace(0, 1, ENOUGH)
+    probability = calibrate(scores.tolist(), (scores > 0.5).tolist())
+    assert probability(0.2) == 0 and probability(0.8) == 1
+    assert calibrate(scores.tolist(), [True] * ENOUGH) is None
+
+
+def test_candidates_name_each_animal_once_without_burst_mates():
+    features = np.eye(4, dtype=np.float32)
+    known = Gallery(features, ["B", "A", "A", "C"], ["s", "", "t", ""], ["0", "1", "2", "3"])
+    query = np.array([[0.5, 0.6, 0.9, 0.1]], dtype=np.float32)
+    assert [(one.individual, one.key) for one in known.candidates(query)[0]] == [("A", "2"), ("B", "0"), ("C", "3")]
+    found = known.candidates(query, ["t"], ["0"])[0]
+    assert [(one.individual, one.key) for one in found] == [("A", "1"), ("C", "3")]
+
+
+def test_levels_accept_strangers_and_reject_known_ones_rarely():
+    own, others = np.linspace(0.6, 1, 101), np.linspace(0, 0.8, 101)
+    found = levels(own, others)
+    assert found["accept"] == pytest.approx(0.76) and found["reject"] == pytest.approx(0.62)
+    assert levels([], [0.5])["reject"] <= levels([], [0.5])["accept"]
+
+
+def test_groups_that_are_stations_warn_and_random_ones_do_not():
+    stations = np.repeat(np.arange(5), 12)
+    assert follows(stations, stations, "stations").warns
+    assert follows(stations, stations, "stations").share == pytest.approx(1)
+    groups = np.random.default_rng(0).permutation(stations)
+    assert not follows(groups, stations, "stations").warns
+
+
+def row(path: str, **values) -> Photograph:
+    digest = f"{abs(hash(path)):016x}"[:16]
+    return Photograph(digest, digest * 4, path, **values)
+
+
+ROWS = [row("st1/a.jpg"), row("st1/b.jpg"), row("st2/a.jpg")]
+
+
+def test_boxes_of_a_detector_make_a_row_each_and_bursts_with_several_animals_no_links(tmp_path):
+    detections = [
+        {"category": "1", "conf": 0.9, "bbox": [0.5, 0.1, 0.4, 0.4]},
+        {"category": "1", "conf": 0.8, "bbox": [0.0, 0.1, 0.4, 0.4]},
+        {"category": "2", "conf": 0.9, "bbox": [0.0, 0.0, 1.0, 1.0]},
+        {"category": "1", "conf": 0.1, "bbox": [0.0, 0.0, 1.0, 1.0]},
+    ]
+    images = [{"file": "D:/x/st1\\a.jpg", "detections": detections}, {"file": "st1/b.jpg", "detections": []}]
+    content = {"images": images, "detection_categories": {"1": "animal", "2": "person"}}
+    (tmp_path / "md.json").write_text(json.dumps(content))
+    burst = [Photograph(**{**vars(one), "sequence": "s"}) for one in ROWS]
+    found, note = with_boxes(burst, tmp_path / "md.json")
+    assert [(one.path, one.box and one.box[0], one.status) for one in found] == [
+        ("st1/a.jpg", 0.0, "unsure"),
+        ("st1/a.jpg", 0.5, "unsure"),
+        ("st1/b.jpg", None, "not_animal"),
+        ("st2/a.jpg", None, "unsure"),
+    ]
+    assert found[1].key == found[0].key + "-2"
+    assert "2 animals on 2 photographs, 1 show several, 1 none; 1 photographs are not in it" in note
+    links = constraints_of(found, [])
+    assert [link[:2] for link in links.cannot] == [(0, 1)] and not links.must
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "is damaged"),
+        ('{"images": [{"file": "other.jpg"}]}', "names none of the photographs"),
+        ('{"images": [{"file": "st1/a.jpg", "detections": [{"conf": 1}]}]}', "a detection of st1/a.jpg"),
+    ],
+)
+def test_a_wrong_file_of_boxes_is_refused(tmp_path, content, problem):
+    (tmp_path / "md.json").write_text(content)
+    with pytest.raises(ValueError, match=problem):
+        with_boxes(ROWS, tmp_path / "md.json")
+
+
+def test_a_table_gives_stations_times_and_sides(tmp_path):
+    (tmp_path / "metadata.csv").write_text(
+        "path,station,date,time,orientation\nst1/a.jpg,North,2024-06-03,00:30:00,left\nst2/a.jpg,,,,\n"
+    )
+    found, note = with_table(ROWS, tmp_path / "metadata.csv")
+    assert (found[0].station, found[0].date_time, found[0].date_time_source, found[0].side) == (
+        *("North", "2024-06-03T00:30:00", "table", "left"),
+    )
+    assert found[1] == ROWS[1] and "2 of 3 photographs are in it" in note
+
+
+def test_camtrap_dp_gives_deployments_times_and_blanks(tmp_path):
+    (tmp_path / "deployments.csv").write_text("deploymentID,locationID\nd1,North\n")
+    (tmp_path / "media.csv").write_text(
+        "mediaID,deploymentID,timestamp,filePath\nm1,d1,2024-06-03T00:30:00+03:00,media/st1/a.jpg\n"
+        "m2,d1,2024-06-03T00:30:05+03:00,media/st1/b.jpg\n"
+    )
+    (tmp_path / "observations.csv").write_text(
+        "observationID,mediaID,eventID,observationType,bboxX,bboxY,bboxWidth,bboxHeight\n"
+        "o1,m1,e1,animal,0.1,0.2,0.3,0.4\no2,m2,e1,blank,,,,\n"
+    )
+    found, _ = with_camtrapdp(ROWS, tmp_path)
+    assert (found[0].station, found[0].date_time, found[0].sequence) == ("North", "2024-06-03T00:30:00", "e1")
+    assert found[0].box == (0.1, 0.2, 0.3, 0.4) and found[1].status == "not_animal" and found[2] == ROWS[2]
+
+
+def test_sequences_end_at_the_gap_and_at_the_camera():
+    times = ["2024-06-03T00:00:00", "2024-06-03T00:01:00", "2024-06-03T00:02:01"]
+    rows = [row(f"{n}.jpg", camera="c", date_time=time) for n, time in enumerate(times)]
+    rows.append(row("other.jpg", camera="d", date_time=times[0]))
+    names = [one.sequence for one in with_sequences(rows)]
+    assert names[0] == names[1] and len(set(names)) == 3
+    assert len({one.sequence for one in with_sequences(rows, gap=61)}) == 2
+
+
+def test_folders_of_animals_are_not_stations():
+    cameras = [row(f"{station}/IMG_{n:04d}.jpg") for station in "ab" for n in range(9)]
+    animals = [
+        row(f"{animal}/IMG_{n:04d}.jpg") for animal, start in (("a", 0), ("b", 20)) for n in range(start, start + 9)
+    ]
+    deep = [row(f"cards/{station}/IMG_{n:04d}.jpg") for station in "ab" for n in range(9)]
+    assert (station_level(cameras), station_level(animals), station_level(deep)) == (1, 0, 2)
+
+
+def test_an_undoing_can_be_undone():
+    same, undo = Decision("1", "", "same", "a", "b"), Decision("2", "", "undo", "1")
+    assert active([same]) == [same] and active([same, undo]) == []
+    assert active([same, undo, Decision("3", "", "undo", "2")]) == [same]
+
+
+def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):
+    rows = [row("=1+1.jpg", box=(0.1, 0.2, 0.3, 0.4), score=0.5, status="single"), row("-x/ä.jpg", note="@n")]
+    write_table(tmp_path / "t.csv", rows, Photograph)
+    assert read_table(tmp_path / "t.csv", Photograph) == rows
+    assert "'=1+1.jpg" in (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace("single", "married"))
+    with pytest.raises(ValueError, match="row 2: expected status to be one of confirmed, .*, got 'married'"):
+        read_table(tmp_path / "t.csv", Photograph)
+
+
+@pytest.mark.parametrize(
+    ("folder", "prefix"),
+    [
+        ("lions", "LION"),
+        ("Snow leopards 2024", "SNOW_LEOPARD"),
+        ("löwen", "LOWEN"),
+        ("123", "ANIMAL"),
+        ("grass", "GRASS"),
+    ],
+)
+def test_the_prefix_is_the_folders_name_in_the_singular(folder, prefix):
+    assert prefix_of(folder) == prefix
