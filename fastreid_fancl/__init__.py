@@ -28,3 +28,10 @@ __all__ = [
     "load_config",
     "methods",
 ]
+
+
+def open(folder, encoder=None):  # noqa: A001 - as one opens a file
+    """Open a project of individuals: see `individuals.project.open_project`."""
+    from .individuals.project import open_project
+
+    return open_project(folder, encoder)

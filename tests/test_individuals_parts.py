@@ -1,5 +1,6 @@
 """The parts of a discovery: constraints, certainty, sources, checks, intake."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -42,7 +43,9 @@ def test_groups_merge_by_the_mean_of_their_pairs():
 
 
 def test_links_hold_at_every_radius():
-    assert at(CHAIN, 0.15, must=[Link(0, 5, "")]) == [0, 0, 1, 2, 2, 0]
+    # {0, 5} and 1: one pair of two at similarity 0.9, mean 0.45, so radius 0.55.
+    assert at(CHAIN, 0.15, must=[Link(0, 5, "")]) == [0, 1, 2, 3, 3, 0]
+    assert at(CHAIN, 0.56, must=[Link(0, 5, "")])[:2] == [0, 0]
     assert at(CHAIN, 0.99, cannot=[Link(0, 2, "")])[0] != at(CHAIN, 0.99, cannot=[Link(0, 2, "")])[2]
     owners = ["A", "", "B", "", "", ""]
     labels = at(CHAIN, 0.99, owners=owners)
@@ -123,8 +126,8 @@ def test_groups_that_are_stations_warn_and_random_ones_do_not():
 
 
 def row(path: str, **values) -> Photograph:
-    digest = f"{abs(hash(path)):016x}"[:16]
-    return Photograph(digest, digest * 4, path, **values)
+    digest = hashlib.sha256(path.encode()).hexdigest()
+    return Photograph(digest[:16], digest, path, **values)
 
 
 ROWS = [row("st1/a.jpg"), row("st1/b.jpg"), row("st2/a.jpg")]

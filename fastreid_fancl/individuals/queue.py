@@ -224,23 +224,24 @@ def _opposite(view: View, one: str, other: str) -> bool:
 
 
 def _splits(view: View) -> list[Question]:
-    """For animals whose photographs fall into two parts, two typical ones of the parts."""
+    """For each animal, typical photographs of its two parts; once these are decided, its outlier and a typical one."""
     decided = {frozenset((d.a, d.b)) for d in view.decisions if d.kind in ("same", "different", "unsure")}
+    held = {key for pair in decided for key in pair}
     found = []
     for members in view.animals.values():
-        if len(members) < 2 or all(view.rows[n].status == "confirmed" for n in members):
-            continue
-        question = _split(view, members, decided)
-        if question:
-            found.append(question)
+        open_ones = [n for n in members if view.rows[n].status != "confirmed"]
+        if len(members) > 1 and open_ones:
+            question = _of_parts(view, members, decided) or _of_outlier(view, members, open_ones, held)
+            found += [question] if question else []
     return found
 
 
-def _split(view: View, members: list[int], decided: set[frozenset[str]]) -> Question | None:
+def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Question | None:
+    """Whether the two parts into which an animal falls are one, by their medoids."""
     features = view.features[members]
     similar = features @ features.T
     a, b = np.unravel_index(int(np.argmin(np.round(similar, 6))), similar.shape)
-    for _ in range(10):  # two medoids
+    for _ in range(10):
         part = similar[a] >= similar[b]
         if part.all() or not part.any():
             return None
@@ -249,7 +250,7 @@ def _split(view: View, members: list[int], decided: set[frozenset[str]]) -> Ques
             break
         a, b = new
     one, other = view.rows[members[a]], view.rows[members[b]]
-    if (one.sequence and one.sequence == other.sequence) or frozenset((one.key, other.key)) in decided:
+    if _burst_mates(one, other) or frozenset((one.key, other.key)) in decided:
         return None
     keys = [view.rows[n].key for n in members]
     across = [
@@ -261,6 +262,25 @@ def _split(view: View, members: list[int], decided: set[frozenset[str]]) -> Ques
     cosine = float(similar[a, b])
     p = min(p, 1 - view.probability(cosine)) if view.calibration else p
     return Question(*sorted((one.key, other.key)), cosine, p * int(part.sum()) * int((~part).sum()))
+
+
+def _of_outlier(view: View, members: list[int], open_ones: list[int], held: set[str]) -> Question | None:
+    """Whether the photograph that is least like an animal's others is of it; those that decisions name are settled."""
+    features = view.features[members]
+    likeness = dict(zip(members, np.round(features @ features.sum(axis=0), 6).tolist(), strict=True))
+    typical = max(members, key=lambda n: (likeness[n], n))
+    left = [n for n in open_ones if view.rows[n].key not in held and not _burst_mates(view.rows[n], view.rows[typical])]
+    if not left:
+        return None
+    outlier = min(left, key=lambda n: (likeness[n], n))
+    mates = sum(n == outlier or _burst_mates(view.rows[n], view.rows[outlier]) for n in members)
+    cosine = view.cosine(outlier, typical)
+    keys = sorted(view.rows[n].key for n in (outlier, typical))
+    return Question(*keys, cosine, (1 - view.probability(cosine)) * mates * (len(members) - mates))
+
+
+def _burst_mates(one: Photograph, other: Photograph) -> bool:
+    return bool(one.sequence) and one.sequence == other.sequence
 
 
 def _medoid(similar: np.ndarray, part: np.ndarray) -> int:
