@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fastreid_fancl
 from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.project import open_project
@@ -217,6 +218,9 @@ def test_a_known_animal_is_matched_and_a_stranger_is_new(lions, tmp_path, capsys
     home = next(row["individual"] for row in table(lions) if animal_of(row) == "2")
     assert best[0]["individual"] == home and best[0]["verdict"] == "proposed"
     assert [one["score"] for one in best] == sorted((one["score"] for one in best), reverse=True)
+    opened = fastreid_fancl.open(lions)
+    assert opened.match(known, top=3) == best and opened.features(known).shape == (12,)
+    assert [one.individual for one in opened.individuals()] == [f"LION-{n:03d}" for n in range(1, 8)]
     command_line(["match", os.fspath(lions), os.fspath(known), "--top", "2"])
     assert f"  {best[0]['score']:.3f}  {home}  st" in capsys.readouterr().out
 

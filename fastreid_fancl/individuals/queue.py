@@ -6,7 +6,6 @@ probability p, the same.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -164,58 +163,65 @@ def questions(view: View) -> list[Question]:
 
 
 def _merges(view: View) -> list[Question]:
-    """For animals that draws put together, or else are near, two photographs that speak for it.
+    """For animals that draws put together, or else are near, two typical photographs of them.
 
     The share of draws says far more of two animals than the similarity of their nearest photographs does. It is the
-    mean of their best pairs, as many as the smaller animal has photographs.
+    mean of their best pairs, as many as the smaller animal has photographs. Photographs that are unlike their own
+    animal's others are not asked about: they may be of another one.
     """
-    drawn, refused, found = _drawn_together(view), _decided(view), []
-    for names, ends in _nearest_between(view, sorted(view.animals)).items():
-        drawn.setdefault(names, []).append((0.0, 0.0, *ends))
-    for (one, other), pairs in drawn.items():
-        if (one, other) in refused or _opposite(view, one, other):
+    shares, refused, found = _drawn_together(view), _decided(view), []
+    typical = {name: _typical(view, members) for name, members in view.animals.items()}
+    for names in sorted(_near(view) | shares.keys()):
+        one, other = names
+        if names in refused or _opposite(view, one, other):
             continue
+        a, b = _most_similar(view, typical[one], typical[other])
         m, n = len(view.animals[one]), len(view.animals[other])
-        shares = sorted((pair[0] for pair in pairs), reverse=True)[: min(m, n)]
-        _, _, a, b = max(pairs, key=lambda pair: (pair[0], pair[1], -pair[2], -pair[3]))
+        drawn = sum(sorted(shares.get(names, ()), reverse=True)[: min(m, n)]) / min(m, n)
         cosine = view.cosine(a, b)
-        p = max(sum(shares) / min(m, n), LEAST * view.probability(cosine))
+        p = max(drawn, LEAST * view.probability(cosine))
         found.append(Question(view.rows[a].key, view.rows[b].key, cosine, p * m * n))
     return found
 
 
-def _drawn_together(view: View) -> dict[tuple[str, str], list[tuple[float, float, int, int]]]:
-    """By two animals in order: (share of draws, likeness to the own animals, rows) of pairs that draws put together."""
-    likeness = np.zeros(len(view.rows))
-    for members in view.animals.values():
-        likeness[members] = view.features[members] @ view.features[members].mean(axis=0)
+def _drawn_together(view: View) -> dict[tuple[str, str], list[float]]:
+    """Shares of the draws that put photographs of two animals together, by their names in order."""
     found = defaultdict(list)
     for keys, share in view.together.items():
         if share > 0 and all(key in view.number for key in keys):
-            a, b = (view.number[key] for key in keys)
-            homes = view.rows[a].individual, view.rows[b].individual
-            if homes[0] != homes[1] and view.rows[a].counts and view.rows[b].counts:
-                typical = round(float(likeness[a] + likeness[b]), 6)
-                found[tuple(sorted(homes))].append((round(share, 3), typical, a, b))
+            one, other = (view.rows[view.number[key]] for key in keys)
+            if one.individual != other.individual and one.counts and other.counts:
+                found[tuple(sorted((one.individual, other.individual)))].append(share)
     return found
 
 
-def _nearest_between(view: View, names: Sequence[str], others: int = 10) -> dict[tuple[str, str], tuple[int, int]]:
-    """The most similar photographs of each animal and its likeliest others, by the two names in order."""
+def _typical(view: View, members: list[int]) -> list[int]:
+    """The half of an animal's photographs that are most like the others."""
+    likeness = np.round(view.features[members] @ view.features[members].sum(axis=0), 6)
+    order = np.argsort(-likeness, kind="stable")
+    return [members[n] for n in order[: -(-len(members) // 2)]]
+
+
+def _most_similar(view: View, one: list[int], other: list[int]) -> tuple[int, int]:
+    similar = np.round(view.features[one] @ view.features[other].T, 6)
+    a, b = np.unravel_index(int(np.argmax(similar)), similar.shape)
+    return one[a], other[b]
+
+
+def _near(view: View, others: int = 10) -> set[tuple[str, str]]:
+    """Names in order of animals of which one is among the likeliest others of a photograph."""
     known = gallery_of(view.rows, view.features)
-    numbers = [n for name in names for n in view.animals[name]]
+    numbers = [n for name in sorted(view.animals) for n in view.animals[name]]
     rows = [view.rows[n] for n in numbers]
     found = known.candidates(
         view.features[numbers], [row.sequence for row in rows], [row.key for row in rows], top=others + 1
     )
-    best: dict[tuple[str, str], tuple[float, int, int]] = {}
-    for n, row, candidates in zip(numbers, rows, found, strict=True):
-        for one in candidates:
-            if one.individual != row.individual:
-                pair = tuple(sorted((row.individual, one.individual)))
-                ends = sorted((n, view.number[one.key]))
-                best[pair] = max(best.get(pair, (-2.0, 0, 0)), (round(one.score, 6), -ends[0], -ends[1]))
-    return {pair: (-a, -b) for pair, (_, a, b) in best.items()}
+    return {
+        tuple(sorted((row.individual, one.individual)))
+        for row, candidates in zip(rows, found, strict=True)
+        for one in candidates
+        if one.individual != row.individual
+    }
 
 
 def _decided(view: View) -> set[tuple[str, str]]:
