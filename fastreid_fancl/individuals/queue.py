@@ -5,7 +5,7 @@ and n photographs that are one with probability p, p m n; of an animal whose par
 probability p, the same.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from .project import Project
 from .rows import Decision, Photograph
 
 MOST_PAIRS, CANDIDATES = 500, 5
+DOUBT = 0.8  # what is left of the doubt in an animal after each "same" within it
 LEAST = 0.1  # of the guess by similarity alone, where no draw puts two animals together
 
 
@@ -158,15 +159,36 @@ def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
 
 def questions(view: View) -> list[Question]:
     """Pairs to ask about, by what their answer is expected to settle."""
-    found = [*_merges(view), *_splits(view)]
+    merged, split = _hits(view)
+    found = [question._replace(settles=question.settles * merged) for question in _merges(view)]
+    found += [question._replace(settles=question.settles * split) for question in _splits(view)]
     return sorted(found, key=lambda question: (-round(question.settles, 9), question.a, question.b))
+
+
+def _hits(view: View) -> tuple[float, float]:
+    """How often questions whether two animals are one, and whether one is two, changed something so far.
+
+    With one hit and one miss that nobody saw, so that nothing is certain at the beginning.
+    """
+    events: dict[str, set[str]] = defaultdict(set)
+    for change in view.project.changes:
+        events[change.kind].add(change.event)
+    asked, hits = Counter(), Counter()
+    for decision in view.decisions:
+        if decision.kind in ("same", "different"):
+            hit = decision.when in events["merged" if decision.kind == "same" else "split"]
+            kind = "merged" if hit == (decision.kind == "same") else "split"
+            asked[kind] += 1
+            hits[kind] += hit
+    return (hits["merged"] + 1) / (asked["merged"] + 2), (hits["split"] + 1) / (asked["split"] + 2)
 
 
 def _merges(view: View) -> list[Question]:
     """For animals that draws put together, or else are near, two typical photographs of them.
 
     The share of draws says far more of two animals than the similarity of their nearest photographs does. It is the
-    mean of their best pairs, as many as the smaller animal has photographs. Photographs that are unlike their own
+    geometric mean of that of all their pairs and that of the best ones, as many as the smaller animal has photographs.
+    Photographs that are unlike their own
     animal's others are not asked about: they may be of another one.
     """
     shares, refused, found = _drawn_together(view), _decided(view), []
@@ -177,9 +199,10 @@ def _merges(view: View) -> list[Question]:
             continue
         a, b = _most_similar(view, typical[one], typical[other])
         m, n = len(view.animals[one]), len(view.animals[other])
-        drawn = sum(sorted(shares.get(names, ()), reverse=True)[: min(m, n)]) / min(m, n)
+        drawn = sorted(shares.get(names, ()), reverse=True)
+        best, every = sum(drawn[: min(m, n)]) / min(m, n), sum(drawn) / (m * n)
         cosine = view.cosine(a, b)
-        p = max(drawn, LEAST * view.probability(cosine))
+        p = max((best * every) ** 0.5, LEAST * view.probability(cosine))
         found.append(Question(view.rows[a].key, view.rows[b].key, cosine, p * m * n))
     return found
 
@@ -248,13 +271,19 @@ def _splits(view: View) -> list[Question]:
     """For each animal, typical photographs of its two parts; once these are decided, its outlier and a typical one."""
     decided = {frozenset((d.a, d.b)) for d in view.decisions if d.kind in ("same", "different", "unsure")}
     held = {key for pair in decided for key in pair}
-    found = []
+    agreed, found = Counter(view.rows[view.number[d.a]].individual for d in view.decisions if _joins(view, d)), []
     for members in view.animals.values():
         open_ones = [n for n in members if view.rows[n].status != "confirmed"]
         if len(members) > 1 and open_ones:
             question = _of_parts(view, members, decided) or _of_outlier(view, members, open_ones, held)
-            found += [question] if question else []
+            if question:
+                doubt = DOUBT ** agreed[view.rows[members[0]].individual]
+                found.append(question._replace(settles=question.settles * doubt))
     return found
+
+
+def _joins(view: View, decision: Decision) -> bool:
+    return decision.kind == "same" and {decision.a, decision.b} <= view.number.keys()
 
 
 def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Question | None:
