@@ -1,0 +1,264 @@
+"""Pairs of photographs to ask about, in the order of what an answer settles.
+
+The worth of a question is the number of pairs of photographs that its answer is expected to move: of two animals of m
+and n photographs that are one with probability p, p m n; of an animal whose parts of m and n photographs differ with
+probability p, the same.
+"""
+
+from collections import Counter, defaultdict
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from .certainty import Calibration, calibrate
+from .discover import Certainty
+from .identify import gallery_of
+from .links import active
+from .project import Project
+from .rows import Decision, Photograph
+
+DOUBT = 0.8  # what is left of the doubt in an animal after each "same" within it
+LEAST = 0.1  # of the guess by similarity alone, where no draw puts two animals together
+
+
+class Question(NamedTuple):
+    """Whether two photographs show one animal."""
+
+    a: str
+    b: str
+    score: float
+    settles: float
+
+
+class View:
+    """What the questions are made from: usable photographs, their features, what is decided.
+
+    Attributes:
+        rows: N photographs, in the order of their keys.
+        features: (N, D).
+        number: place in `rows` by key.
+        together: share of the draws that put two keys in one group.
+    """
+
+    def __init__(self, project: Project):
+        keys, self.features = project.stored_features()
+        known = project.by_key
+        self.project, self.rows = project, [known[key] for key in keys]
+        self.number = {key: n for n, key in enumerate(keys)}
+        self.decisions: list[Decision] = active(project.decisions)
+        certainty = Certainty(project.folder)
+        self.certainty = certainty.of
+        self.together = {(a, b): share for a, b, share in certainty.pairs}
+        self.animals: dict[str, list[int]] = defaultdict(list)
+        for n, row in enumerate(self.rows):
+            if row.counts:
+                self.animals[row.individual].append(n)
+        self.calibration: Calibration | None = calibration_of(self)
+
+    def cosine(self, a: int, b: int) -> float:
+        """Similarity of two photographs."""
+        return float(self.features[a] @ self.features[b])
+
+    def score(self, cosine: float) -> float:
+        """A probability where enough is decided, the similarity until then."""
+        return round(cosine if self.calibration is None else self.calibration(cosine), 4)
+
+    def probability(self, cosine: float) -> float:
+        """How likely two photographs show one animal: calibrated, or a guess by the levels of the project."""
+        if self.calibration is not None:
+            return self.calibration(cosine)
+        limits = self.project.settings["levels"]
+        width = max(limits["accept"] - limits["reject"], 0.02)
+        return float(0.5 / (1 + np.exp(-4 * (cosine - limits["accept"]) / width)))
+
+
+def calibration_of(view: View) -> Calibration | None:
+    """From the decisions on pairs that hold."""
+    scores, same = [], []
+    for decision in view.decisions:
+        if decision.kind in ("same", "different") and {decision.a, decision.b} <= view.number.keys():
+            scores.append(view.cosine(view.number[decision.a], view.number[decision.b]))
+            same.append(decision.kind == "same")
+    return calibrate(scores, same)
+
+
+def questions(view: View) -> list[Question]:
+    """Pairs to ask about, by what their answer is expected to settle."""
+    merged, split = _hits(view)
+    found = [question._replace(settles=question.settles * merged) for question in _merges(view)]
+    found += [question._replace(settles=question.settles * split) for question in _splits(view)]
+    return sorted(found, key=lambda question: (-round(question.settles, 9), question.a, question.b))
+
+
+def _hits(view: View) -> tuple[float, float]:
+    """How often questions whether two animals are one, and whether one is two, changed something so far.
+
+    With one hit and one miss that nobody saw, so that nothing is certain at the beginning.
+    """
+    events: dict[str, set[str]] = defaultdict(set)
+    for change in view.project.changes:
+        events[change.kind].add(change.event)
+    asked, hits = Counter(), Counter()
+    for decision in view.decisions:
+        if decision.kind in ("same", "different"):
+            hit = decision.when in events["merged" if decision.kind == "same" else "split"]
+            kind = "merged" if hit == (decision.kind == "same") else "split"
+            asked[kind] += 1
+            hits[kind] += hit
+    return (hits["merged"] + 1) / (asked["merged"] + 2), (hits["split"] + 1) / (asked["split"] + 2)
+
+
+def _merges(view: View) -> list[Question]:
+    """For animals that draws put together, or else are near, two typical photographs of them.
+
+    The share of draws says far more of two animals than the similarity of their nearest photographs does. It is the
+    geometric mean of that of all their pairs and that of the best ones, as many as the smaller animal has photographs.
+    Photographs that are unlike their own
+    animal's others are not asked about: they may be of another one.
+    """
+    shares, refused, found = _drawn_together(view), _decided(view), []
+    typical = {name: _typical(view, members) for name, members in view.animals.items()}
+    for names in sorted(_near(view) | shares.keys()):
+        one, other = names
+        if names in refused or _opposite(view, one, other):
+            continue
+        a, b = _most_similar(view, typical[one], typical[other])
+        m, n = len(view.animals[one]), len(view.animals[other])
+        drawn = sorted(shares.get(names, ()), reverse=True)
+        best, every = sum(drawn[: min(m, n)]) / min(m, n), sum(drawn) / (m * n)
+        cosine = view.cosine(a, b)
+        p = max((best * every) ** 0.5, LEAST * view.probability(cosine))
+        found.append(Question(view.rows[a].key, view.rows[b].key, cosine, p * m * n))
+    return found
+
+
+def _drawn_together(view: View) -> dict[tuple[str, str], list[float]]:
+    """Shares of the draws that put photographs of two animals together, by their names in order."""
+    found = defaultdict(list)
+    for keys, share in view.together.items():
+        if share > 0 and all(key in view.number for key in keys):
+            one, other = (view.rows[view.number[key]] for key in keys)
+            if one.individual != other.individual and one.counts and other.counts:
+                found[tuple(sorted((one.individual, other.individual)))].append(share)
+    return found
+
+
+def _typical(view: View, members: list[int]) -> list[int]:
+    """The half of an animal's photographs that are most like the others."""
+    likeness = np.round(view.features[members] @ view.features[members].sum(axis=0), 6)
+    order = np.argsort(-likeness, kind="stable")
+    return [members[n] for n in order[: -(-len(members) // 2)]]
+
+
+def _most_similar(view: View, one: list[int], other: list[int]) -> tuple[int, int]:
+    similar = np.round(view.features[one] @ view.features[other].T, 6)
+    a, b = np.unravel_index(int(np.argmax(similar)), similar.shape)
+    return one[a], other[b]
+
+
+def _near(view: View, others: int = 10) -> set[tuple[str, str]]:
+    """Names in order of animals of which one is among the likeliest others of a photograph."""
+    known = gallery_of(view.rows, view.features)
+    numbers = [n for name in sorted(view.animals) for n in view.animals[name]]
+    rows = [view.rows[n] for n in numbers]
+    found = known.candidates(
+        view.features[numbers], [row.sequence for row in rows], [row.key for row in rows], top=others + 1
+    )
+    return {
+        tuple(sorted((row.individual, one.individual)))
+        for row, candidates in zip(rows, found, strict=True)
+        for one in candidates
+        if one.individual != row.individual
+    }
+
+
+def _decided(view: View) -> set[tuple[str, str]]:
+    """Pairs of animals that a person was asked about, or that share a photograph."""
+    found = set()
+    for decision in view.decisions:
+        rows = [view.rows[view.number[key]] for key in (decision.a, decision.b) if key in view.number]
+        if decision.kind in ("different", "unsure") and len(rows) == 2:
+            found.add(tuple(sorted(row.individual for row in rows)))
+    boxes = defaultdict(set)
+    for row in view.rows:
+        if row.counts:
+            boxes[row.hash].add(row.individual)
+    return found | {pair for names in boxes.values() for pair in combinations(sorted(names), 2)}
+
+
+def _opposite(view: View, one: str, other: str) -> bool:
+    """Whether one animal is only known from the left and the other only from the right."""
+    sides = [{view.rows[n].side for n in view.animals[name]} for name in (one, other)]
+    return sides in ([{"left"}, {"right"}], [{"right"}, {"left"}])
+
+
+def _splits(view: View) -> list[Question]:
+    """For each animal, typical photographs of its two parts; once these are decided, its outlier and a typical one."""
+    decided = {frozenset((d.a, d.b)) for d in view.decisions if d.kind in ("same", "different", "unsure")}
+    held = {key for pair in decided for key in pair}
+    agreed, found = Counter(view.rows[view.number[d.a]].individual for d in view.decisions if _joins(view, d)), []
+    for members in view.animals.values():
+        open_ones = [n for n in members if view.rows[n].status != "confirmed"]
+        if len(members) > 1 and open_ones:
+            question = _of_parts(view, members, decided) or _of_outlier(view, members, open_ones, held)
+            if question:
+                doubt = DOUBT ** agreed[view.rows[members[0]].individual]
+                found.append(question._replace(settles=question.settles * doubt))
+    return found
+
+
+def _joins(view: View, decision: Decision) -> bool:
+    return decision.kind == "same" and {decision.a, decision.b} <= view.number.keys()
+
+
+def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Question | None:
+    """Whether the two parts into which an animal falls are one, by their medoids."""
+    features = view.features[members]
+    similar = features @ features.T
+    a, b = np.unravel_index(int(np.argmin(np.round(similar, 6))), similar.shape)
+    for _ in range(10):
+        part = similar[a] >= similar[b]
+        if part.all() or not part.any():
+            return None
+        new = _medoid(similar, part), _medoid(similar, ~part)
+        if new == (a, b):
+            break
+        a, b = new
+    one, other = view.rows[members[a]], view.rows[members[b]]
+    if _burst_mates(one, other) or frozenset((one.key, other.key)) in decided:
+        return None
+    keys = [view.rows[n].key for n in members]
+    across = [
+        view.together.get((min(keys[m], keys[n]), max(keys[m], keys[n])), 0.0)
+        for m in np.flatnonzero(part)
+        for n in np.flatnonzero(~part)
+    ]
+    p = 1 - float(np.mean(sorted(across)[-max(len(members), 4) :]))
+    cosine = float(similar[a, b])
+    p = min(p, 1 - view.probability(cosine)) if view.calibration else p
+    return Question(*sorted((one.key, other.key)), cosine, p * int(part.sum()) * int((~part).sum()))
+
+
+def _of_outlier(view: View, members: list[int], open_ones: list[int], held: set[str]) -> Question | None:
+    """Whether the photograph that is least like an animal's others is of it; those that decisions name are settled."""
+    features = view.features[members]
+    likeness = dict(zip(members, np.round(features @ features.sum(axis=0), 6).tolist(), strict=True))
+    typical = max(members, key=lambda n: (likeness[n], n))
+    left = [n for n in open_ones if view.rows[n].key not in held and not _burst_mates(view.rows[n], view.rows[typical])]
+    if not left:
+        return None
+    outlier = min(left, key=lambda n: (likeness[n], n))
+    mates = sum(n == outlier or _burst_mates(view.rows[n], view.rows[outlier]) for n in members)
+    cosine = view.cosine(outlier, typical)
+    keys = sorted(view.rows[n].key for n in (outlier, typical))
+    return Question(*keys, cosine, (1 - view.probability(cosine)) * mates * (len(members) - mates))
+
+
+def _burst_mates(one: Photograph, other: Photograph) -> bool:
+    return bool(one.sequence) and one.sequence == other.sequence
+
+
+def _medoid(similar: np.ndarray, part: np.ndarray) -> int:
+    numbers = np.flatnonzero(part)
+    return int(numbers[np.argmax(np.round(similar[np.ix_(numbers, numbers)].sum(axis=1), 6))])
