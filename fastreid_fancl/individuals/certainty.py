@@ -12,7 +12,6 @@ from sklearn.isotonic import IsotonicRegression
 
 from ..clustering import degenerate, jaccard_distance
 from ..clustering.eps import _rand_index, modularities
-from ..engine.seeds import derive
 from .constraints import Constraints, Contradiction, labels_at, tree
 
 RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
@@ -120,7 +119,7 @@ def _draw(
 ) -> np.ndarray:
     """(R, N) groups by half of the dimensions of the features, or of those of a changed photograph."""
     source = ([features, *views])[number % (1 + len(views))]
-    chosen = np.random.default_rng(derive(seed, number)).permutation(source.shape[1])
+    chosen = np.random.default_rng(derive_seed(seed, number)).permutation(source.shape[1])
     part = source[:, chosen[: max(1, round(len(chosen) * SHARE))]]
     part = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
     found, _ = tree(distance_of(part, k1, k2), free, RADII[-1])

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import UserError, exit_with_message
+from ..escape import visible
 from ..files import replacing
-from ..runs.escape import message, visible
 from . import discover as steps
 from .checks import check_groups
 from .decisions import add_decisions, read_decisions
@@ -37,10 +38,8 @@ def command_line(argv: list[str] | None = None) -> None:
 def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("fastreid_fancl.individuals").setLevel(logging.INFO)
-    try:
+    with exit_with_message():
         run(args)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {message(error)}")
 
 
 def discover(argv: Sequence[str] | None = None) -> None:
@@ -106,7 +105,7 @@ def opened(args: argparse.Namespace) -> Project:
             project.settings["encoder"] = name
             project.encoder = None
     elif args.photos is None:
-        raise ValueError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
+        raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
     else:
         project = new_project(args.project, name or START)
     for key in ("species", "timezone", "seed"):

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ..clustering import jaccard_distance
+from ..errors import UserError
+from ..escape import visible
 from ..runs.checked import DamagedError, read_text
-from ..runs.escape import visible
 from .constraints import linked, merges
 from .ledger import Ledger
 from .links import active, constraints_of
@@ -31,7 +32,7 @@ def read_decisions(path: Path) -> list[Decision]:
     table = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in COLUMNS[:4] if name not in (table.fieldnames or ())]
     if missing:
-        raise ValueError(f"{visible(path)} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}.")
+        raise UserError(f"{visible(path)} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}.")
     found = []
     for number, row in enumerate(table, start=2):
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from .candidates import Candidate, Gallery, levels
 from .certainty import Grouping
 from .ledger import Ledger
@@ -162,7 +163,7 @@ def match(project: Project, features: np.ndarray, top: int = 5) -> list[dict[str
     """
     known, paths = project.gallery, {row.key: row.path for row in project.photographs}
     if not len(known.names):
-        raise ValueError(f"{project.folder} has no animals yet: `fancl discover` finds them.")
+        raise UserError(f"{project.folder} has no animals yet: `fancl discover` finds them.")
     names = {animal.individual: animal.name for animal in project.animals}
     return [
         {

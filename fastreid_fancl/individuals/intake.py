@@ -15,7 +15,8 @@ from PIL import Image
 
 from ..data.datasets.tree import SUFFIXES
 from ..data.images import open_regular
-from ..runs.escape import visible
+from ..errors import UserError
+from ..escape import visible
 from .rows import Photograph
 
 GAP_SECONDS = 60
@@ -56,7 +57,7 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
         ValueError: if there is no such folder, no photograph in it, or no such level.
     """
     if not root.is_dir():
-        raise ValueError(f"Expected a folder of photographs, got {visible(root)}: there is none.")
+        raise UserError(f"Expected a folder of photographs, got {visible(root)}: there is none.")
     root, intake = Path(os.path.abspath(root)), Intake()
     with ThreadPoolExecutor(4) as pool:
         facts = dict(zip(paths := _files(root, intake), pool.map(_facts, [root / path for path in paths]), strict=True))
@@ -68,7 +69,7 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
     intake.left_out |= {path: fact for path, fact in facts.items() if isinstance(fact, str)}
     if not rows:
         shown = "".join(f"\n  {visible(name)}: {reason}" for name, reason in list(intake.left_out.items())[:10])
-        raise ValueError(f"There are no photographs in {visible(root)}: expected some of {', '.join(SUFFIXES)}.{shown}")
+        raise UserError(f"There are no photographs in {visible(root)}: expected some of {', '.join(SUFFIXES)}.{shown}")
     level = station_level(rows) if stations is None else stations
     rows = _with_stations(rows, level, intake, stations is not None)
     intake.photographs = with_sequences(_without_copies(rows, intake), gap)
@@ -182,7 +183,7 @@ def _with_stations(rows: list[Photograph], level: int, intake: Intake, named: bo
     """Rows with their station, and with their folder as the camera where nothing else names one."""
     depth = max(row.path.count("/") for row in rows)
     if level > depth or level < 0:
-        raise ValueError(f"Expected --stations to be a level of folders, 0 to {depth}, got {level}.")
+        raise UserError(f"Expected --stations to be a level of folders, 0 to {depth}, got {level}.")
     found = []
     for row in rows:
         folders = row.path.split("/")[:-1]

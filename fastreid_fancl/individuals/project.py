@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import UserError
+from ..escape import visible
 from ..files import replacing
 from ..locks import exclusive_lock
 from ..runs.checked import DamagedError, fields, read_json, word
-from ..runs.escape import visible
 from . import rows
 from .candidates import Gallery
 from .crops import crop_of
@@ -77,7 +78,7 @@ class Project:
         """
         row = self.by_key.get(key)
         if row is None:
-            raise ValueError(f"Expected the key of a photograph of {self.folder}, got {key!r}: see photographs.csv.")
+            raise UserError(f"Expected the key of a photograph of {self.folder}, got {key!r}: see photographs.csv.")
         return crop_of(row.file, row.box)
 
     @property
@@ -135,7 +136,7 @@ class Project:
             try:
                 stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
             except BlockingIOError as error:
-                raise ValueError(
+                raise UserError(
                     f"Another command is changing {visible(self.folder)}: wait until it ends, then give this one again."
                 ) from error
             yield
@@ -185,12 +186,12 @@ def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> P
     """
     path = Path(folder)
     if not (path / "project.json").exists():
-        raise ValueError(
+        raise UserError(
             f"There is no project in {visible(path)}: make one by `fancl discover {visible(path)} --photos FOLDER`."
         )
     settings = read_json(path / "project.json", fields({"name": word, "prefix": word, "encoder": word}))
     if settings.get("version") != VERSION:
-        raise ValueError(
+        raise UserError(
             f"{visible(path)} was written by another version of this package ({settings.get('version')!r}, expected "
             f"{VERSION}): update the package."
         )

@@ -12,8 +12,9 @@ from typing import Any
 from ..data.datasets.metadata import _rows as rows_of_table
 from ..data.datasets.names import clean_name
 from ..data.datasets.sequences import _moment
+from ..errors import UserError
+from ..escape import visible
 from ..runs.checked import DamagedError, fields, finite, list_of, read_json, word
-from ..runs.escape import visible
 from .rows import SIDES, Box, Photograph, parse_box
 
 CONFIDENCE = 0.2
@@ -61,7 +62,7 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
         if found:
             boxes[found] = _boxes(path, image, animal, confidence)
     if not boxes:
-        raise ValueError(
+        raise UserError(
             f"{visible(path)} names none of the photographs (such as {visible(rows[0].path)}): run the detector on the "
             "folder that --photos names."
         )
@@ -107,14 +108,14 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
     table, places, said = rows_of_table(os.fspath(path)), Places(rows), {}
     header = [SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in next(table, (1, 1, []))[2]]
     if "path" not in header:
-        raise ValueError(f"{visible(path)} needs a column named path, got {', '.join(header) or 'no columns'}.")
+        raise UserError(f"{visible(path)} needs a column named path, got {', '.join(header) or 'no columns'}.")
     for _, _, cells in table:
         values = {name: clean_name(cell) or "" for name, cell in zip(header, cells, strict=False)}
         found = places.find(values.get("path", ""))
         if found:
             said[found] = values
     if not said:
-        raise ValueError(f"{visible(path)} names none of the photographs, such as {visible(rows[0].path)}.")
+        raise UserError(f"{visible(path)} names none of the photographs, such as {visible(rows[0].path)}.")
     result = [_told(row, said.get(row.path, {})) for row in rows]
     return result, f"Table {path.name}: {len(said)} of {len(rows)} photographs are in it."
 
@@ -140,6 +141,15 @@ def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photo
     Raises:
         ValueError: if a table is missing or broken, or names none of the photographs.
     """
+    try:
+        return _with_camtrapdp(rows, folder)
+    except (KeyError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{visible(folder)} is no Camtrap DP folder as expected: {error!r}.") from error
+
+
+def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:
     tables = {name: _records(folder / f"{name}.csv") for name in ("deployments", "media", "observations")}
     stations = {
         one["deploymentID"]: one.get("locationID") or one.get("locationName") or one["deploymentID"]
@@ -151,7 +161,7 @@ def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photo
         if found:
             media[found], path_of[one["mediaID"]] = one, found
     if not media:
-        raise ValueError(f"{visible(folder)}/media.csv names none of the photographs, such as {visible(rows[0].path)}.")
+        raise UserError(f"{visible(folder)}/media.csv names none of the photographs, such as {visible(rows[0].path)}.")
     boxes, shown, events = defaultdict(list), defaultdict(set), {}
     for one in tables["observations"]:
         for path in [path_of[one["mediaID"]]] if one.get("mediaID") in path_of else []:

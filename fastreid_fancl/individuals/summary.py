@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..data import shorten
-from ..runs.escape import visible
+from ..escape import visible
 from .checks import Follows
 from .discover import Report
 from .project import Project

@@ -16,6 +16,7 @@ from ..clustering import degenerate
 from ..clustering.eps import modularities
 from ..config.load import load_config
 from ..engine.run import train as run_training
+from ..errors import UserError
 from ..files import replacing
 from ..methods.fancl import FANCL
 from . import certainty
@@ -103,7 +104,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     """
     rows = sorted((row for row in project.photographs if row.usable), key=lambda row: f"{row.key}.jpg")
     if len(rows) < FEWEST:
-        raise ValueError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
+        raise UserError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
     decisions = active(project.decisions)
     LinkedFANCL.constraints = constraints_of(rows, decisions)
     folder = project.folder / "training"
