@@ -12,6 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from ..clustering import degenerate, jaccard_distance
 from ..clustering.eps import _rand_index, modularities
+from ..engine.seeds import derive_seed
 from .constraints import Constraints, Contradiction, labels_at, tree
 
 RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
