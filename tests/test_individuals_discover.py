@@ -319,6 +319,11 @@ def rows_by_key(project: Path) -> dict[str, dict[str, str]]:
     return {row["key"]: row for row in table(project)}
 
 
+def test_help_names_the_commands(capsys):
+    command_line(["--help"])
+    assert "usage: individuals.py discover | match | export PROJECT" in capsys.readouterr().out
+
+
 def test_wrong_input_ends_in_a_message(tmp_path, lions):
     with pytest.raises(SystemExit, match="error: There is no project in .*nowhere yet: give photographs by --photos"):
         command_line(["discover", os.fspath(tmp_path / "nowhere")])

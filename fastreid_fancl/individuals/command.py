@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 def command_line(argv: list[str] | None = None) -> None:
     """Run one of the commands; wrong input ends in its message without a traceback."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"usage: individuals.py {' | '.join(COMMANDS)} PROJECT ...; --help after a command lists its options")
+        return
     if not argv or argv[0] not in COMMANDS:
         sys.exit(f"error: Expected one of the commands {', '.join(COMMANDS)}, got {visible((argv or ['nothing'])[0])}.")
     COMMANDS[argv[0]](argv[1:])
