@@ -134,8 +134,7 @@ def test_local_matches_group_what_the_features_do_not(coats):
         return clustering.grouping_scores(labels, animals)["ARI"]
 
     assert ari(local_pairs(cfg, items)) == 1.0
-    with pytest.raises(clustering.NoClustersError):
-        ari(None)
+    assert ari(None) < 0.2
 
 
 def test_known_pairs_are_counted_and_the_rule_is_said(coats, caplog):
