@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from fastreid_fancl import local
+from fastreid_fancl.errors import UserError
 from fastreid_fancl.local import candidates, store
 from fastreid_fancl.local.calibrate import Calibration, apart, burst_mates, calibration, copy_inliers
 from fastreid_fancl.local.match import fit_affine, is_plausible
@@ -206,6 +208,12 @@ def test_few_photographs_have_few_candidates(herd, tmp_path):
     assert local.descriptor_candidates(herd[:1], 2).tolist() == [[-1, -1]]
     blank = features_of(np.full((50, 60), 128, dtype=np.uint8), tmp_path, "blank")
     assert local.descriptor_candidates([blank, blank], 1).tolist() == [[-1], [-1]]
+
+
+def test_without_faiss_the_cure_is_said(herd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UserError, match=r"Expected faiss for the search of shared spots .*fastreid_fancl\[cpu\]"):
+        local.descriptor_candidates(herd, 2)
 
 
 def test_pairs_are_counted_once():
