@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Pictures of what a model sees: `visualize.py {fana,attention,retrieval,clusters,eps} --run FOLDER [KEY VALUE ...]`.
+"""Pictures of what a model sees: `visualize.py KIND --run FOLDER [KEY VALUE ...]`.
+
+KIND is fana, attention, retrieval, clusters, eps or matches.
 
 Instead of a run's folder: `--config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]`, as for train_net.py.
 """

@@ -146,6 +146,13 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             COUNT,
         ),
         Key(
+            "PSEUDO_LABELS.LOCAL",
+            0.0,
+            "w: neighbours by cosine + w log(1 + local matches that agree on one geometry), see docs/local.md. 0 "
+            "leaves local matches out; 0.1 to 0.2 suits coats with spots, stripes or scars. It needs faiss",
+            NOT_NEGATIVE,
+        ),
+        Key(
             "PSEUDO_LABELS.DEVICE",
             "",
             "where neighbours and distances are computed; empty is MODEL.DEVICE. Set `cpu` where the GPU's memory is "

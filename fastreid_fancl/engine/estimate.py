@@ -19,7 +19,9 @@ from ..compat.model import own_batch
 from ..data.cache import GIB, image_reader
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_batches
+from ..local.cost import local_cost
 from .evaluation import protocol
+from .fused import uses_local
 from .labels import assign_labels, clustering_device
 from .record import peak_memory, peak_resident
 from .timing import MEASURED, batches_of, seconds, seconds_each, wait
@@ -105,6 +107,7 @@ class Rehearsal:
             np.arange(self.images), self.trainer.cfg.SOLVER.IMS_PER_BATCH, 1, 1 + MEASURED, cfg.SEED
         )
         self.checkpoint = self.folder / "rehearsal.pth"
+        self.keypoints = 0  # bytes of all photographs
         # The best checkpoint stays beside the numbered ones, in a file of its own.
         self.checkpoints = periods(cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD) + bool(self.tests)
 
@@ -127,7 +130,7 @@ class Rehearsal:
         """GiB resident, with the distances of the largest test, and of the GPU where there is one."""
         device = self.model.device
         ranked = max((BYTES_RANKED * len(test.query) * len(test.gallery) for test in self.tests), default=0)
-        return peak_resident() + ranked / GIB, peak_memory(device) if device.type == "cuda" else None
+        return peak_resident() + (ranked + self.keypoints) / GIB, peak_memory(device) if device.type == "cuda" else None
 
     def disk(self) -> tuple[float, float]:
         """GiB of checkpoints and of decoded photographs."""
@@ -161,8 +164,19 @@ class Rehearsal:
         self.model.epoch = 1
         kept = self.model.stored_features() is not None
         yield Phase("features", 1 if kept else cfg.SOLVER.MAX_EPOCH, each * self.images / self.processes)
+        if uses_local(cfg.PSEUDO_LABELS):
+            yield from self._local_matches()
         yield Phase("clustering", cfg.SOLVER.MAX_EPOCH, clustering)
         yield Phase("memory", cfg.SOLVER.MAX_EPOCH, memory)
+
+    def _local_matches(self) -> Iterator[Phase]:
+        """Keypoints and their search, once, and the pairs that are verified in each epoch, at most."""
+        paths = [path for path, *_ in self.dataset.img_items]
+        cost = local_cost(paths, self.images, self.cfg.PSEUDO_LABELS.K1)
+        self.keypoints = cost.bytes
+        threads = torch.get_num_threads()
+        yield Phase("keypoints", 1, cost.keypoints / threads)
+        yield Phase("local matches", self.cfg.SOLVER.MAX_EPOCH, cost.matches / threads)
 
     def _cluster(self, features: Tensor) -> float:
         """Seconds of one clustering of features (N, D), after a small one that loads or compiles its code."""

@@ -15,11 +15,12 @@ from fastreid.utils import comm
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from .. import clustering
+from .. import clustering, local
 from ..clustering.neighbors.search import SEARCHES
 from ..errors import UserError
 from ..logs import FILE_ONLY, log_once
 from .distributed import broadcast_from_main
+from .fused import searched, uses_local
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def assign_labels(
     seed: int = 0,
     distance: csr_matrix | None = None,
     keys: np.ndarray | None = None,
+    pairs: local.LocalPairs | None = None,
 ) -> Labels:
     """Pseudo-labels by PSEUDO_LABELS.ALGORITHM.
 
@@ -61,6 +63,7 @@ def assign_labels(
         seed: of the choice of an automatic eps.
         distance: of `distance_together`; None to compute it here, on the features' device.
         keys: (N,) uint64 of `image_keys`, for the choice of an automatic eps; None for the row numbers.
+        pairs: of `local_pairs`, for a distance that is computed here; None for neighbours by the features alone.
 
     Raises:
         UserError: if no clustering is usable, or the oracle has no identities.
@@ -68,17 +71,26 @@ def assign_labels(
     if options.ALGORITHM == "oracle":
         return Labels(oracle_labels(identities))
     if distance is None:
-        distance = clustering.jaccard_distance(features, **distance_options(options))
+        distance = distance_alone(features, options, pairs)
     assigned = cluster(distance, options, seed, keys)
     return assigned._replace(labels=refine(assigned.labels, distance, assigned.eps, options.MIN_SAMPLES, cameras))
 
 
-def distance_together(features: Tensor, options) -> csr_matrix | None:
+def distance_alone(features: Tensor, options, pairs: local.LocalPairs | None = None) -> csr_matrix:
+    """The Jaccard distance of all images (N, D) on one process, by neighbours of the fused similarity with `pairs`."""
+    lists = None
+    if pairs is not None:
+        _, nearest = clustering.knn(features, searched(options), **_search_options(options))
+        lists = pairs.rank(features, nearest, options.LOCAL, options.K1)
+    return clustering.jaccard_distance(features, **distance_options(options), neighbors=lists)
+
+
+def distance_together(features: Tensor, options, pairs: local.LocalPairs | None = None) -> csr_matrix | None:
     """The Jaccard distance of all images (N, D), computed by all processes together.
 
     All processes call it, each with the features on its own device. The main process gets the distance. The other
-    processes get None, and so do all if
-    there is nothing to share.
+    processes get None, and so do all if there is nothing to share. With PSEUDO_LABELS.LOCAL the main process has the
+    `pairs` and ranks the neighbours for all.
     """
     world = comm.get_world_size()
     if world == 1 or options.ALGORITHM == "oracle" or len(features) < world:
@@ -86,7 +98,16 @@ def distance_together(features: Tensor, options) -> csr_matrix | None:
     # All rows are checked on every process, so that an error has the same row numbers everywhere.
     features = clustering.as_features(features)
     neighbors, group = _neighbors_together(features, options), comm._get_global_gloo_group()
+    if uses_local(options):
+        nearest = neighbors[1]
+        neighbors = broadcast_from_main(lambda: pairs.rank(features, nearest, options.LOCAL, options.K1))
     return clustering.jaccard_distance(features, **distance_options(options), neighbors=neighbors, group=group)
+
+
+def _search_options(options) -> dict:
+    """Arguments of `knn` by the options, the PSEUDO_LABELS node."""
+    wanted = distance_options(options)
+    return {"backend": wanted["backend"], "block_bytes": wanted["block_bytes"]}
 
 
 def _neighbors_together(features: Tensor, options) -> tuple[np.ndarray, np.ndarray]:
@@ -94,14 +115,13 @@ def _neighbors_together(features: Tensor, options) -> tuple[np.ndarray, np.ndarr
 
     They share the searches of this package; faiss needs all images in one index, so the main process searches alone.
     """
-    wanted = distance_options(options)
-    search = {"backend": wanted["backend"], "block_bytes": wanted["block_bytes"]}
+    search, number = _search_options(options), searched(options)
     if options.NEIGHBOURS.startswith("faiss"):
         log_once(logger, logging.INFO, "faiss searches on the main process, and the other processes wait for it.")
-        return broadcast_from_main(lambda: clustering.knn(features, options.K1, **search))
+        return broadcast_from_main(lambda: clustering.knn(features, number, **search))
     ring = comm._get_global_gloo_group() if features.device.type == "cpu" else None  # NCCL
     share = features.tensor_split(comm.get_world_size())[comm.get_rank()]
-    lists = comm.all_gather(clustering.ring_knn(share, options.K1, ring, **search))
+    lists = comm.all_gather(clustering.ring_knn(share, number, ring, **search))
     return tuple(map(np.concatenate, zip(*lists, strict=True)))
 
 

@@ -18,7 +18,7 @@ from fastreid.utils import comm
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from .. import clustering
+from .. import clustering, local
 from ..data.loaders import ReIDDataset, feature_loader
 from ..data.samplers import cluster_and_outlier_batches, cluster_batches
 from ..errors import UserError
@@ -26,7 +26,8 @@ from ..logs import FILE_ONLY
 from ..runs.tables import SWEEP, write_clusters, write_sweep
 from .distributed import broadcast_from_main, unwrap
 from .features import extract_features
-from .labels import assign_labels, clustering_device, distance_options, distance_together, explain_cuda_oom
+from .fused import local_pairs, uses_local
+from .labels import assign_labels, clustering_device, distance_alone, distance_together, explain_cuda_oom
 from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class PseudoLabels(HookBase):
         self.transform = build_transforms(cfg, is_train=False)
         self.restored: str | None = None
         self.kept: Snapshot | None = None
+        self.pairs: local.LocalPairs | None = None
 
     def state_dict(self) -> dict[str, str]:
         """A fingerprint of the images and their order, as a method's memory fits no other images."""
@@ -103,11 +105,13 @@ class PseudoLabels(HookBase):
             features = self._features(dataset)
         extracted = time.perf_counter()
         options = self.cfg.PSEUDO_LABELS
+        if self.pairs is None and uses_local(options):
+            broadcast_from_main(lambda: self._find_keypoints(dataset))
         with explain_cuda_oom():
             original = features["original"].to(clustering_device(options, method.device))
-            distance = distance_together(original, options)
+            distance = distance_together(original, options, self.pairs)
             if comm.get_world_size() == 1 and options.ALGORITHM != "oracle":
-                distance = clustering.jaccard_distance(original, **distance_options(options))
+                distance = distance_alone(original, options, self.pairs)
         self.kept = Snapshot(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
         return self.kept
 
@@ -161,6 +165,10 @@ class PseudoLabels(HookBase):
             world_size=comm.get_world_size(),
         )
         return extract_features(unwrap(self.trainer.model), loader)
+
+    def _find_keypoints(self, dataset: ReIDDataset) -> None:
+        """Of all training images, on the main process: the descriptors of the beginning, for all epochs."""
+        self.pairs = local_pairs(self.cfg, dataset.img_items)
 
     def _start_batches(self, labels: np.ndarray, outliers: bool) -> None:
         cfg, epoch = self.cfg, self.trainer.epoch

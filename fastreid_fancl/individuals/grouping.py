@@ -10,6 +10,7 @@ from ..clustering import NoClustersError, grouping_scores
 from ..data.loaders import ReIDDataset, feature_loader
 from ..engine.evaluation import in_words
 from ..engine.features import extract_features
+from ..engine.fused import local_pairs
 from ..engine.labels import Labels, assign_labels, by_size, clustering_device, explain_cuda_oom
 from ..engine.seeds import Stream, derive_seed
 from ..engine.starts import weights_in_use
@@ -80,11 +81,12 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     cameras = images.cameras if images.has_usable_cameras else None
     seed = derive_seed(cfg.SEED, 0, Stream.CLUSTERING)
     options = cfg.PSEUDO_LABELS
+    pairs = local_pairs(cfg, images.img_items)
     with explain_cuda_oom():
         features = features.to(clustering_device(options, model.device))
         try:
             grouped = assign_labels(
-                features, images.targets, cameras, options, model.refine_labels, seed, keys=images.keys
+                features, images.targets, cameras, options, model.refine_labels, seed, keys=images.keys, pairs=pairs
             )
         except NoClustersError as error:
             raise UserError(no_groups(len(images), error.reason, options)) from error

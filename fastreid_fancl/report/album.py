@@ -29,6 +29,7 @@ TITLES = {
     "clusters": "Clusters",
     "fana": "Feature-aware noise",
     "eps": "Radius of the clusters, by data",
+    "matches": "Local matches",
 }
 
 

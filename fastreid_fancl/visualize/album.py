@@ -16,7 +16,7 @@ class Picture:
     """A drawn figure with its texts.
 
     Attributes:
-        kind: fana, attention, retrieval, clusters or eps.
+        kind: fana, attention, retrieval, clusters, eps or matches.
         caption: what the picture shows; the file has it, too, as the PNG's Description.
         alt: a description of the picture for people who cannot see it.
         variant: distinguishes pictures of the same kind and origin.

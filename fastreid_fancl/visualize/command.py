@@ -17,6 +17,7 @@ KINDS = {
     "retrieval": ("matplotlib",),
     "clusters": ("matplotlib",),
     "eps": ("matplotlib",),
+    "matches": ("matplotlib",),
 }
 
 
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     clusters.add_argument("--epoch", type=count, metavar="N", help="from 1; default: the last")
     add_kind(kinds, "eps", 6, "epochs: the radii among which PSEUDO_LABELS.EPS auto chose")
+    add_kind(kinds, "matches", 6, "pairs: training images and what their local matches join")
     return parser
 
 

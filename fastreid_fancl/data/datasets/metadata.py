@@ -15,7 +15,7 @@ from ..images import open_regular
 from .columns import box_columns, explain_unused, likely_name
 from .names import FileIndex, clean_name, has_break, is_guessed_missing
 from .photos import LAYOUT, SPLITS, Photo
-from .sequences import assign_sequences
+from .sequences import assign_sequences, time_of
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
         orientation=clean_name(fields.get("orientation", "")),
         sequence=clean_name(fields.get("sequence", "")),
         where=where,
+        station=clean_name(fields.get("station", "")) or clean_name(fields.get("camera", "")),
+        taken=time_of(fields) or None,
     )
 
 

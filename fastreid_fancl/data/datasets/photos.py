@@ -20,7 +20,8 @@ class Photo:
     """One photograph of a data set; ``None`` means unknown.
 
     Photographs of one ``sequence`` belong to one burst. ``where`` is the line or the path that describes the
-    photograph, for messages.
+    photograph, for messages. ``station`` is where the camera stands: its column, or else the camera. ``taken`` is the
+    date and time as the table has them.
     """
 
     path: str
@@ -30,3 +31,5 @@ class Photo:
     orientation: str | None = None
     sequence: str | None = None
     where: str = ""
+    station: str | None = None
+    taken: str | None = None

@@ -48,17 +48,22 @@ def _moments(photos: Sequence[Photo], rows: Sequence[dict[str, str]]) -> tuple[M
     moments, unread = defaultdict(list), []
     for n, (photo, row) in enumerate(zip(photos, rows, strict=True)):
         camera = photo.camera or clean_name(row.get("station", ""))
-        text = row.get("date_time") or (f"{row['date']} {row['time']}" if row.get("date") and row.get("time") else "")
+        text = time_of(row)
         if photo.sequence is None and camera is not None and text:
             try:
-                moments[camera].append((_moment(text), n))
+                moments[camera].append((read_moment(text), n))
             except ValueError:
                 unread.append(f"{photo.where}: {text}")
     return moments, unread
 
 
-def _moment(text: str) -> datetime:
-    """Parse a date and a time of day, the year first.
+def time_of(row: dict[str, str]) -> str:
+    """Date and time in the fields of a row, by column; "" where either is missing."""
+    return row.get("date_time") or (f"{row['date']} {row['time']}" if row.get("date") and row.get("time") else "")
+
+
+def read_moment(text: str) -> datetime:
+    """Parse a date and a time of day, the year first; the zone is ignored.
 
     Raises:
         ValueError: if the text is anything else.

@@ -1,0 +1,29 @@
+"""What patterns say: keypoints -> candidates -> verified matches -> a similarity fused with that of an encoder."""
+
+from .calibrate import Calibration
+from .candidates import descriptor_candidates
+from .features import DEFAULT, EXTRACTORS, LocalFeatures, Settings, extract
+from .match import FEWEST, Matches, ratio_matches, verified_matches
+from .pairs import EXTRA, LocalPairs
+from .points import points
+from .repeats import without_background
+from .store import local_features
+
+__all__ = [
+    "DEFAULT",
+    "EXTRA",
+    "EXTRACTORS",
+    "FEWEST",
+    "Calibration",
+    "LocalFeatures",
+    "LocalPairs",
+    "Matches",
+    "Settings",
+    "descriptor_candidates",
+    "extract",
+    "local_features",
+    "points",
+    "ratio_matches",
+    "verified_matches",
+    "without_background",
+]

@@ -1,0 +1,55 @@
+"""What local matches of many photographs will take, by trying a few."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .candidates import FLAT, PROBES, QUERIES, cells_of, descriptor_candidates
+from .features import DEFAULT, Settings, extract
+from .match import verified_matches
+from .pairs import CANDIDATES, EXTRA
+
+TRIED = 16  # photographs
+
+
+class LocalCost(NamedTuple):
+    """Seconds of processor time of all photographs, once and per epoch at most; bytes of their keypoints."""
+
+    keypoints: float
+    matches: float
+    bytes: int
+
+
+def local_cost(paths: Sequence[str], photographs: int, k1: int, settings: Settings = DEFAULT) -> LocalCost:
+    """Try some of the paths, and scale to a number of photographs.
+
+    The search of descriptors grows with what it compares (see `comparisons`), all else with the photographs. A pair
+    that was verified costs nothing in later epochs, so the first epoch is the dearest.
+    """
+    chosen = [paths[n * len(paths) // min(TRIED, len(paths))] for n in range(min(TRIED, len(paths)))]
+    began = time.perf_counter()
+    features = [extract(path, settings, digest=str(n)) for n, path in enumerate(chosen)]
+    extracted = time.perf_counter()
+    descriptor_candidates(features, CANDIDATES)
+    searched = time.perf_counter()
+    pairs = [(a, b) for n, a in enumerate(features) for b in features[n + 1 :]]
+    for pair in pairs:
+        verified_matches(*pair)
+    each = (time.perf_counter() - searched) / max(1, len(pairs))
+    own = float(np.mean([len(f.points) for f in features]))
+    once = (extracted - began) / len(chosen) * photographs
+    grown = comparisons(photographs, own) / max(1.0, comparisons(len(chosen), own))
+    verified = min(photographs * (k1 + EXTRA + CANDIDATES), photographs * (photographs - 1) / 2)
+    size = sum(f.descriptors.nbytes + f.points.nbytes for f in features) / len(chosen)
+    return LocalCost(once + (searched - extracted) * grown, each * verified, round(2 * size * photographs))
+
+
+def comparisons(photographs: int, own: float) -> float:
+    """Of descriptors with others and with centres of cells, where each photograph has `own` of them."""
+    number, asked = photographs * own, photographs * min(own, QUERIES)
+    if number <= FLAT:
+        return asked * number
+    cells = cells_of(int(number))
+    return number * cells + asked * (cells + PROBES * number / cells)

@@ -1,0 +1,64 @@
+"""Keypoints of what stays where it is: rocks, trunks, and the bars of text that camera traps write into photographs.
+
+Shapes: n and m keypoints of two photographs.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from .features import UNIT, LocalFeatures
+
+COMPARED = 16  # photographs of its station that one is compared with
+PLACE = 4.0  # pixels of `LocalFeatures.size` between two keypoints at one place
+ALIKE = 0.9  # cosine of two descriptors of one thing
+SHARE = 0.25  # of the photographs compared, in which a keypoint of the background is
+FEWEST = 2  # of them
+
+
+def without_background(
+    features: Sequence[LocalFeatures], stations: Sequence[str | None], sequences: Sequence[str | None]
+) -> list[LocalFeatures]:
+    """Leave out the keypoints that repeat within a station: the same descriptor at the same place in several sequences.
+
+    An animal that sits still is at one place in its own sequence only, so photographs of one sequence are not compared.
+
+    Args:
+        features: of N photographs.
+        stations: of N photographs; None where it is not known, and nothing is left out.
+        sequences: of N photographs; None where it is not known, and the photograph counts as a sequence of its own.
+    """
+    groups = defaultdict(list)
+    for n in sorted(range(len(features)), key=lambda n: features[n].digest):
+        if stations[n] is not None:
+            groups[stations[n]].append(n)
+    kept = list(features)
+    for members in groups.values():
+        for n in members:
+            others = [m for m in members if m != n and (sequences[n] is None or sequences[m] != sequences[n])]
+            compared = [features[m] for m in spread(others)]
+            repeated = sum(
+                (is_in(features[n], other).astype(int) for other in compared), np.zeros(len(features[n].points))
+            )
+            kept[n] = features[n].keep(repeated < max(FEWEST, SHARE * len(compared)))
+    return kept
+
+
+def spread(numbers: list[int]) -> list[int]:
+    """At most COMPARED of the numbers, evenly from the whole list."""
+    count = min(COMPARED, len(numbers))
+    return [numbers[n * len(numbers) // count] for n in range(count)]
+
+
+def is_in(a: LocalFeatures, b: LocalFeatures) -> np.ndarray:
+    """(n,) booleans: whether each keypoint of one photograph has the same descriptor at the same place in another."""
+    if not len(a.points) or not len(b.points):
+        return np.zeros(len(a.points), dtype=bool)
+    (x, y), (other_x, other_y) = a.pixels.T, b._replace(size=a.size).pixels.T
+    near = (x[:, None] - other_x) ** 2 + (y[:, None] - other_y) ** 2 <= PLACE**2
+    first, second = np.nonzero(near)
+    products = np.einsum("pw,pw->p", a.descriptors[first].astype(np.float32), b.descriptors[second].astype(np.float32))
+    found = np.zeros(len(a.points), dtype=bool)
+    found[first[products >= ALIKE * UNIT**2]] = True
+    return found

@@ -1,0 +1,175 @@
+"""PSEUDO_LABELS.LOCAL end to end, on drawn coats: training, resume, processes, groups, plan, picture."""
+
+import csv
+import json
+import logging
+import os
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import on_two_ranks
+from PIL import Image
+from test_engine import arguments, configured, same, weights
+from test_local import SIZE, coat
+
+from fastreid_fancl import clustering, local
+from fastreid_fancl.engine import pseudo_labels
+from fastreid_fancl.engine.fused import local_pairs
+from fastreid_fancl.engine.labels import assign_labels, distance_alone, distance_together
+from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.individuals.grouping import command_line as group
+from fastreid_fancl.visualize.command import command_line as visualize
+
+ANIMALS, IMAGES = 6, 5
+KEYS = {
+    "DATASETS__NAMES": "('Coats',)",
+    "DATASETS__TESTS": "()",
+    "PSEUDO_LABELS__LOCAL": 0.5,
+    "PSEUDO_LABELS__K1": 5,
+    "PSEUDO_LABELS__MIN_SAMPLES": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A root of data sets with `Coats` in it: turned photographs of spotted animals, each under another light."""
+    root = tmp_path_factory.mktemp("coats")
+    (root / "Coats").mkdir()
+    rows = ["path,identity,split"]
+    for animal in range(ANIMALS):
+        for number in range(IMAGES):
+            turn = cv2.getRotationMatrix2D((100, 75), 12 * number - 24, 1 - 0.04 * number)
+            picture = cv2.warpAffine(coat(animal), turn, SIZE, borderValue=128).astype(float) * (1 - 0.12 * number)
+            picture = cv2.resize(picture.astype(np.uint8), (120, 90), interpolation=cv2.INTER_AREA)
+            Image.fromarray(picture).save(root / f"Coats/{animal}_{number}.png")
+            rows.append(f"{animal}_{number}.png,{animal},train")
+    (root / "Coats/metadata.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture
+def coats(root, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(root))
+    return root
+
+
+def logged(folder, name: str) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+def test_a_run_in_two_parts_ends_with_the_weights_of_one(coats, tmp_path, monkeypatch):
+    command_line(arguments("cluster_contrast", tmp_path / "whole", **KEYS))
+    assert logged(tmp_path / "whole", "ari_all") == [1.0, 1.0], "an untrained network, but local matches"
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "cache"))  # the second part finds keypoints again
+    command_line(arguments("cluster_contrast", tmp_path / "parts", **KEYS, SOLVER__MAX_EPOCH=1))
+    command_line(arguments("cluster_contrast", tmp_path / "parts", "--resume", **KEYS))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+    group(["--run", os.fspath(tmp_path / "whole")])
+    with open(tmp_path / "whole/groups.csv") as file:
+        rows = list(csv.DictReader(file))
+    groups = {(os.path.basename(row["path"])[0], row["cluster"]) for row in rows}
+    assert len(groups) == ANIMALS and "" not in {cluster for _, cluster in groups}
+
+
+def test_keypoints_are_found_once_and_pairs_are_verified_in_every_epoch(coats, tmp_path, monkeypatch):
+    built, ranked = [], []
+    plain = local.LocalPairs.rank
+
+    def rank(self, features, neighbors, weight, k):
+        ranked.append((weight, k, neighbors.shape))
+        return plain(self, features, neighbors, weight, k)
+
+    monkeypatch.setattr(local.LocalPairs, "rank", rank)
+    monkeypatch.setattr(pseudo_labels, "local_pairs", lambda *a: built.append(local_pairs(*a)) or built[-1])
+    command_line(arguments("spcl", tmp_path, **KEYS))
+    assert len(built) == 1
+    assert ranked[:2] == [(0.5, 5, (ANIMALS * IMAGES, 5 + local.EXTRA))] * 2
+
+
+def test_without_the_key_nothing_is_asked_of_local_matches(coats, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "local_features", None)
+    command_line(arguments("cluster_contrast", tmp_path, **KEYS | {"PSEUDO_LABELS__LOCAL": 0, "SOLVER__MAX_EPOCH": 1}))
+    oracle = {"PSEUDO_LABELS__ALGORITHM": "oracle", "SOLVER__MAX_EPOCH": 1}
+    command_line(arguments("cluster_contrast", tmp_path, **KEYS | oracle))
+
+
+def made_up() -> tuple[torch.Tensor, list[tuple]]:
+    features = torch.randn(ANIMALS * IMAGES, 32, generator=torch.Generator().manual_seed(0))
+    folder = os.path.join(os.environ["FASTREID_DATASETS"], "Coats")
+    items = [(os.path.join(folder, f"{a}_{n}.png"), str(a), "0") for a in range(ANIMALS) for n in range(IMAGES)]
+    return torch.nn.functional.normalize(features), items
+
+
+def one_of_two(rank: int) -> torch.Tensor:
+    features, items = made_up()
+    cfg = configured("cluster_contrast", **KEYS)
+    pairs = local_pairs(cfg, items) if rank == 0 else None
+    distance = distance_together(features, cfg.PSEUDO_LABELS, pairs)
+    return torch.empty(0) if distance is None else torch.from_numpy(distance.toarray())
+
+
+def test_two_processes_have_the_distance_of_one(coats, tmp_path):
+    features, items = made_up()
+    cfg = configured("cluster_contrast", **KEYS)
+    alone = distance_alone(features, cfg.PSEUDO_LABELS, local_pairs(cfg, items))
+    assert not np.array_equal(alone.toarray(), clustering.jaccard_distance(features, 5, 2, 0.95).toarray())
+    first, second = on_two_ranks(one_of_two, tmp_path)
+    assert np.array_equal(first.numpy(), alone.toarray()) and len(second) == 0
+
+
+def test_local_matches_group_what_the_features_do_not(coats):
+    features, items = made_up()
+    cfg = configured("cluster_contrast", **KEYS)
+    animals = np.repeat(np.arange(ANIMALS), IMAGES)
+
+    def ari(pairs):
+        labels = assign_labels(
+            features, animals, None, cfg.PSEUDO_LABELS, lambda labels, *_: labels, pairs=pairs
+        ).labels
+        return clustering.grouping_scores(labels, animals)["ARI"]
+
+    assert ari(local_pairs(cfg, items)) == 1.0
+    assert ari(None) < 0.2
+
+
+def test_known_pairs_are_counted_and_the_rule_is_said(coats, caplog):
+    with caplog.at_level(logging.INFO):
+        local_pairs(configured("cluster_contrast", **KEYS), made_up()[1])
+    assert "fixed rule w log(1 + inliers)" in caplog.text
+
+
+def test_a_plan_counts_local_matches(coats, tmp_path, capsys):
+    command_line(arguments("cluster_contrast", tmp_path / "run", "--plan", **KEYS))
+    rows = re.findall(r"^\| ([\w ]+) \| (\d+) \| (\S+)", capsys.readouterr().out, flags=re.MULTILINE)
+    times = {name: int(number) for name, number, _ in rows}
+    assert (times["keypoints"], times["local matches"], times["clustering"]) == (1, 2, 2)
+    assert all(float(seconds) > 0 for _, _, seconds in rows)
+
+
+def test_a_negative_weight_is_refused(coats, tmp_path):
+    with pytest.raises(SystemExit, match="PSEUDO_LABELS.LOCAL -0.1: expected 0"):
+        command_line(arguments("cluster_contrast", tmp_path, **KEYS | {"PSEUDO_LABELS__LOCAL": -0.1}))
+
+
+def test_matches_are_drawn(coats, tmp_path, capsys):
+    visualize(["matches", "--number", "3", *arguments("cluster_contrast", tmp_path, **KEYS)])
+    assert capsys.readouterr().out.strip().endswith(".png")
+    entry = json.loads((tmp_path / "pictures/index.json").read_text())[0]
+    assert entry["kind"] == "matches" and "3 of the 30 training images of Coats" in entry["caption"]
+    assert "Solid green: one identity" in entry["caption"]
+    with Image.open(tmp_path / "pictures" / entry["file"]) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 100
+
+
+def test_where_nothing_matches_there_is_nothing_to_draw(tmp_path, monkeypatch):
+    (tmp_path / "Coats").mkdir()
+    for n in range(3):
+        Image.fromarray(coat(n)).save(tmp_path / f"Coats/{n}.png")
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
+    with pytest.raises(SystemExit, match="No two of the 3 photographs have 5 local matches"):
+        visualize(["matches", *arguments("cluster_contrast", tmp_path / "run", **KEYS)])
