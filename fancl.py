@@ -17,6 +17,9 @@ COMMANDS = {
     "compare": ("fancl:compare", "train several systems over seeds and write one page of tables and curves"),
     "group": ("fastreid_fancl.individuals.grouping:command_line", "group photographs by animal, with trained weights"),
     "visualize": ("fastreid_fancl.visualize.command:command_line", "draw what a model sees"),
+    "discover": ("fastreid_fancl.individuals.command:discover", "find the individuals on photographs, apply decisions"),
+    "match": ("fastreid_fancl.individuals.command:match", "match a photograph against the individuals that are known"),
+    "export": ("fastreid_fancl.individuals.command:export", "write individuals for other programs"),
 }
 
 

@@ -20,6 +20,7 @@ from .encode import START
 from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
 from .project import Project, new_project, open_project
 from .queue import review_queue
+from .review.page import write_page
 from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table
 from .summary import summary
 from .train import train
@@ -161,17 +162,8 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
         Path(temporary).write_text(text, encoding="utf-8")
     print(text, end="")
     if page:
-        _write_page(project)
-
-
-def _write_page(project: Project) -> None:
-    try:
-        from .review.page import write_page
-    except ImportError:
-        logger.info("The review page is not part of this installation.")
-        return
-    write_page(project.folder, review_queue(project), project.image_of)
-    print(f"Review: {visible(project.folder / 'review.html')}")
+        write_page(project.folder, review_queue(project), project.image_of)
+        print(f"Review: {visible(project.folder / 'review.html')}")
 
 
 def match(argv: Sequence[str] | None = None) -> None:

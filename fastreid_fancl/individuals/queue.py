@@ -32,7 +32,7 @@ def review_queue(project: Project) -> dict[str, Any]:
 
 
 def _photograph(view: View, row: Photograph) -> dict[str, Any]:
-    shown = ("key", "path", "station", "date_time", "side", "sequence", "individual", "status", "score")
+    shown = ("key", "path", "station", "date_time", "side", "box", "sequence", "individual", "status", "score")
     return {name: getattr(row, name) for name in shown} | {"certainty": view.certainty.get(row.key)}
 
 
@@ -49,6 +49,7 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
             {
                 "id": individual,
                 "name": names[individual].name,
+                "sex": names[individual].sex,
                 "status": names[individual].status,
                 "photographs": [index[view.rows[members[n]].key] for n in order],
                 "outlier": [round(float(outlier[n]), 4) for n in order],
