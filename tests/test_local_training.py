@@ -152,7 +152,7 @@ def test_a_plan_counts_local_matches(coats, tmp_path, capsys):
 
 
 def test_a_negative_weight_is_refused(coats, tmp_path):
-    with pytest.raises(SystemExit, match="PSEUDO_LABELS.LOCAL -0.1: expected 0"):
+    with pytest.raises(SystemExit, match="PSEUDO_LABELS.LOCAL -0.1: expected at least 0"):
         command_line(arguments("cluster_contrast", tmp_path, **KEYS | {"PSEUDO_LABELS__LOCAL": -0.1}))
 
 
