@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.isotonic import IsotonicRegression
 
 from ..clustering import degenerate, jaccard_distance
 from ..clustering.eps import _rand_index, modularities
 from ..engine.seeds import derive_seed
+from ..local.calibrate import Curve, rising
 from .constraints import Constraints, Contradiction, labels_at, tree
+from .patterns import Patterns
 
 RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
 DRAWS, SHARE = 6, 0.5
@@ -48,10 +49,16 @@ class Grouping(NamedTuple):
     contradictions: list[Contradiction]
 
 
-def distance_of(features: np.ndarray, k1: int, k2: int) -> csr_matrix:
-    """The sparse Jaccard distance (N, N); `k1` is lowered to fewer photographs."""
+def distance_of(
+    features: np.ndarray, k1: int, k2: int, patterns: Patterns | None = None, keys: Sequence[str] = ()
+) -> csr_matrix:
+    """The sparse Jaccard distance (N, N); `k1` is lowered to fewer photographs.
+
+    With patterns, the nearest photographs are those by the fused score; `keys` are then those of the N photographs.
+    """
     k1 = max(2, min(k1, len(features) - 1))
-    return jaccard_distance(np.ascontiguousarray(features), k1=k1, k2=min(k2, k1), max_distance=1.0)
+    near = patterns and patterns.neighbors(keys, features, k1)
+    return jaccard_distance(np.ascontiguousarray(features), k1, min(k2, k1), max_distance=1.0, neighbors=near)
 
 
 def group(
@@ -63,6 +70,8 @@ def group(
     k2: int = 4,
     seed: int = 0,
     radius: float | None = None,
+    patterns: Patterns | None = None,
+    keys: Sequence[str] = (),
 ) -> Grouping:
     """Group photographs under constraints, at the radius that scores best by modularity and stability.
 
@@ -77,15 +86,18 @@ def group(
         k1, k2: of `jaccard_distance`.
         seed: of the draws.
         radius: None for the best one.
+        patterns, keys: of `distance_of`, in all draws too.
     """
     free, rows = free or constraints, len(features)
     if rows < 3:
         return _few(rows, constraints)
-    distance = distance_of(features, k1, k2)
+    distance = distance_of(features, k1, k2, patterns, keys)
     found, refused = tree(distance, constraints, RADII[-1])
     labels = labels_at(rows, constraints, found, RADII)
     own = labels if free is constraints else labels_at(rows, free, tree(distance, free, RADII[-1])[0], RADII)
-    draws = np.array([_draw(features, views, free, n, k1, k2, seed) for n in range(DRAWS)])
+    sources = [features, *views]
+    parts = [_half(sources[n % len(sources)], derive_seed(seed, n)) for n in range(DRAWS)]
+    draws = np.array([_draw(distance_of(part, k1, k2, patterns, keys), free) for part in parts])
     stable = np.array([[_rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
     scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
     best, ties = _best(own, scores, radius)
@@ -115,16 +127,17 @@ def _few(rows: int, constraints: Constraints) -> Grouping:
     return Grouping(labels, 0.5, (), empty, np.ones(rows), pairs, np.zeros(0), (count, count), 1.0, refused)
 
 
-def _draw(
-    features: np.ndarray, views: Sequence[np.ndarray], free: Constraints, number: int, k1: int, k2: int, seed: int
-) -> np.ndarray:
-    """(R, N) groups by half of the dimensions of the features, or of those of a changed photograph."""
-    source = ([features, *views])[number % (1 + len(views))]
-    chosen = np.random.default_rng(derive_seed(seed, number)).permutation(source.shape[1])
-    part = source[:, chosen[: max(1, round(len(chosen) * SHARE))]]
-    part = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
-    found, _ = tree(distance_of(part, k1, k2), free, RADII[-1])
-    return labels_at(len(part), free, found, RADII)
+def _half(features: np.ndarray, seed: int) -> np.ndarray:
+    """A random half of the dimensions, at unit length."""
+    chosen = np.random.default_rng(seed).permutation(features.shape[1])
+    part = features[:, chosen[: max(1, round(len(chosen) * SHARE))]]
+    return part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
+
+
+def _draw(distance: csr_matrix, free: Constraints) -> np.ndarray:
+    """(R, N) groups of a draw."""
+    found, _ = tree(distance, free, RADII[-1])
+    return labels_at(distance.shape[0], free, found, RADII)
 
 
 def _best(labels: np.ndarray, scores: np.ndarray, radius: float | None) -> tuple[int, list[int]]:
@@ -167,18 +180,10 @@ def _certainty(rows: int, labels: np.ndarray, pairs: np.ndarray, together: np.nd
     return np.where(number > 0, total / np.maximum(number, 1), 1.0)
 
 
-class Calibration(NamedTuple):
-    """From a score to the probability that two photographs show one animal, as steps that are joined by lines."""
+def calibrate(scores: Sequence[float], same: Sequence[bool]) -> Curve | None:
+    """From a score to the probability that two photographs show one animal, by decisions on pairs.
 
-    scores: tuple[float, ...]
-    probabilities: tuple[float, ...]
-
-    def __call__(self, score: float) -> float:
-        return float(np.interp(score, self.scores, self.probabilities))
-
-
-def calibrate(scores: Sequence[float], same: Sequence[bool]) -> Calibration | None:
-    """Isotonic regression (Zadrozny and Elkan, 2002) of decisions on pairs; None until there are ENOUGH of both kinds.
+    None until there are ENOUGH decisions, some of either kind.
 
     Args:
         scores: of the pairs that were decided.
@@ -186,7 +191,4 @@ def calibrate(scores: Sequence[float], same: Sequence[bool]) -> Calibration | No
     """
     if len(scores) < ENOUGH or len(set(same)) < 2:
         return None
-    order = np.argsort(scores, kind="stable")
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    values = fitted.fit_transform(np.asarray(scores)[order], np.asarray(same, dtype=float)[order])
-    return Calibration(tuple(np.asarray(scores, dtype=float)[order].tolist()), tuple(values.tolist()))
+    return rising(np.asarray(scores, dtype=float), np.asarray(same, dtype=float))

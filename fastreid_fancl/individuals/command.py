@@ -24,6 +24,7 @@ from .review.page import write_page
 from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table
 from .summary import summary
 from .train import train
+from .verify import checked_weight, with_points
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def command_line(argv: list[str] | None = None) -> None:
 
 def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("fastreid_fancl.individuals").setLevel(logging.INFO)
+    for name in ("individuals", "local", "progress"):
+        logging.getLogger(f"fastreid_fancl.{name}").setLevel(logging.INFO)
     with exit_with_message():
         run(args)
 
@@ -70,6 +72,9 @@ def discover_parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--encoder", metavar="NAME", help=f"a timm model; default {START}, without training")
     source.add_argument("--run", type=Path, metavar="FOLDER", help="of a trained run")
+    add(
+        "--local", type=float, metavar="WEIGHT", help="of local matches, which see spots and stripes; 0 leaves them out"
+    )
     add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
     add("--augment", type=int, default=0, choices=(0, 1, 2), help="changed copies of each photograph in the draws")
     add("--k1", type=int, default=15, help="neighbours; about the photographs per animal")
@@ -89,7 +94,7 @@ def _discover(args: argparse.Namespace) -> None:
                 new, problems = add_decisions(project, read_decisions(args.decisions))
             report.problems += problems
             print(f"{new} new decisions.")
-        if args.photos or args.encoder or args.run or args.train:
+        if args.photos or args.encoder or args.run or args.train or args.local is not None:
             _group(project, args, report, event)
         else:
             steps.rescore(project, report)
@@ -115,6 +120,8 @@ def opened(args: argparse.Namespace) -> Project:
     for key in ("species", "timezone", "seed"):
         if getattr(args, key) is not None:
             project.settings[key] = getattr(args, key)
+    if args.local is not None:
+        project.settings["local"] = checked_weight(args.local)
     return project
 
 
@@ -162,7 +169,7 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
         Path(temporary).write_text(text, encoding="utf-8")
     print(text, end="")
     if page:
-        write_page(project.folder, review_queue(project), project.image_of)
+        write_page(project.folder, with_points(project, review_queue(project)), project.image_of)
         print(f"Review: {visible(project.folder / 'review.html')}")
 
 
@@ -186,7 +193,8 @@ def _match(args: argparse.Namespace) -> None:
         print(f"{visible(path)}: {candidates[0]['verdict']}")
         for one in candidates:
             name = f" {one['name']}" if one["name"] else ""
-            print(f"  {one['score']:.3f}  {one['individual']}{visible(name)}  {visible(one['photograph'])}")
+            points = f"  ({one['matched_points']} matched points)" if one["matched_points"] else ""
+            print(f"  {one['score']:.3f}  {one['individual']}{visible(name)}  {visible(one['photograph'])}{points}")
 
 
 def export(argv: Sequence[str] | None = None) -> None:

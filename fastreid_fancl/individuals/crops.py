@@ -9,6 +9,12 @@ from ..data.images import read_image
 from .rows import Box
 
 
+def file_of(path: str | os.PathLike) -> str:
+    """The file of a photograph: a table's name is composed (NFC), that on the disk perhaps not."""
+    path = os.fspath(path)
+    return path if os.path.exists(path) else FileIndex().find(path) or path
+
+
 def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     """The upright part of a photograph in a box; all of it without one.
 
@@ -17,10 +23,7 @@ def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     Raises:
         UnreadableImage: (a ValueError) if the photograph cannot be used.
     """
-    path = os.fspath(path)
-    if not os.path.exists(path):  # a table's name is composed (NFC), that on the disk perhaps not
-        path = FileIndex().find(path) or path
-    image = read_image(path)
+    image = read_image(file_of(path))
     if box is None:
         return image
     width, height = image.size

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..clustering import jaccard_distance
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, read_text
+from .certainty import distance_of
 from .constraints import linked, merges
 from .ledger import Ledger
 from .links import active, constraints_of
+from .patterns import Patterns
 from .project import Project
 from .rows import KINDS_OF_INDIVIDUALS, Decision, Photograph, checked
 
@@ -185,7 +186,7 @@ def split(project: Project, rows: list[Photograph], one: str, other: str) -> lis
     rows = [row for row in rows if row.key in set(keys)]
     groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
     if len(rows) > 2:
-        merges(_distance(features), groups, most=1.0)
+        merges(_distance(features, project.patterns, keys), groups, most=1.0)
     number = {row.key: n for n, row in enumerate(rows)}
     for n in range(len(rows)):
         ends = [groups.root[number[key]] for key in (one, other)]
@@ -197,9 +198,9 @@ def split(project: Project, rows: list[Photograph], one: str, other: str) -> lis
     return sorted(parts, key=lambda part: (-sum(status[key] == "confirmed" for key in part), -len(part), part[0]))
 
 
-def _distance(features: np.ndarray) -> csr_matrix:
+def _distance(features: np.ndarray, patterns: Patterns | None, keys: list[str]) -> csr_matrix:
     """The distance of the photographs of one animal, of which there are few."""
-    return jaccard_distance(features, k1=max(2, min(15, len(features) // 2)), k2=1, max_distance=1.0)
+    return distance_of(features, max(2, min(15, len(features) // 2)), 1, patterns, keys)
 
 
 def _is(ledger: Ledger, decision: Decision) -> str:

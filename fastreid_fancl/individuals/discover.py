@@ -21,6 +21,7 @@ from .ledger import Ledger
 from .links import active, constraints_of, in_words
 from .project import Project
 from .rows import Photograph, changed
+from .verify import compare
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,8 @@ def regroup(
         report.problems.append("No photograph can be used, so there are no animals.")
         return
     _, values = features.of(rows)
+    with report.step("local matches"):
+        report.problems += compare(project, rows, values, k1)
     decisions = active(project.decisions)
     constraints = constraints_of(rows, decisions, owners_of(rows))
     with report.step("grouping"):
@@ -124,6 +127,8 @@ def regroup(
             k1,
             k2,
             project.settings["seed"],
+            patterns=project.patterns,
+            keys=[row.key for row in rows],
         )
     report.problems += [in_words(rows, one) for one in report.grouping.contradictions]
     with report.step("animals"):

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from ..errors import UserError
+from ..local import LocalFeatures, verified_matches
 from .candidates import Candidate, Gallery, levels
 from .certainty import Grouping
 from .ledger import Ledger
+from .patterns import NEAREST, Patterns, keypoints, without_rest
 from .project import Project
 from .rows import Photograph, changed
 
@@ -24,7 +27,7 @@ def owners_of(rows: Sequence[Photograph]) -> list[str]:
     return [row.individual if row.counts else "" for row in rows]
 
 
-def gallery_of(rows: Sequence[Photograph], features: np.ndarray) -> Gallery:
+def gallery_of(rows: Sequence[Photograph], features: np.ndarray, patterns: Patterns | None = None) -> Gallery:
     """The photographs that are evidence of an animal."""
     chosen = [n for n, row in enumerate(rows) if row.counts and row.individual]
     known = [rows[n] for n in chosen]
@@ -33,6 +36,7 @@ def gallery_of(rows: Sequence[Photograph], features: np.ndarray) -> Gallery:
         [row.individual for row in known],
         [row.sequence for row in known],
         [row.key for row in known],
+        patterns,
     )
 
 
@@ -49,7 +53,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
         features: (N, D) at unit length.
         grouping: of the rows.
     """
-    known = gallery_of(rows, features)
+    known = gallery_of(rows, features, ledger.project.patterns)
     limits, owners = ledger.project.settings["levels"], owners_of(rows)
     groups = defaultdict(list)
     for n, label in enumerate(grouping.labels.tolist()):
@@ -77,7 +81,7 @@ def _joining(
     """Let photographs of one group join known animals; the groups of those that are new animals."""
     fresh = []
     for burst in _bursts(rows, members) if owner else [members]:
-        best = _best(known, features[burst], owner)
+        best = _best(known, features[burst], [rows[n].key for n in burst], owner)
         if best is None:
             status = "new"
         elif owner:
@@ -99,10 +103,10 @@ def _bursts(rows: Sequence[Photograph], members: list[int]) -> list[list[int]]:
     return list(bursts.values())
 
 
-def _best(known: Gallery, features: np.ndarray, owner: str) -> Candidate | None:
+def _best(known: Gallery, features: np.ndarray, keys: Sequence[str], owner: str) -> Candidate | None:
     """The likeliest animal of a burst by the mean score of its photographs; with an owner, only that one."""
     scores, nearest = defaultdict(float), {}
-    for candidates in known.candidates(features, top=len(known.names)):
+    for candidates in known.candidates(features, keys=keys, top=len(known.names)):
         for one in candidates:
             scores[one.individual] += one.score / len(features)
             nearest[one.individual] = max(one, nearest.get(one.individual, one), key=lambda other: other.score)
@@ -123,7 +127,7 @@ def score_all(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray) 
 
     Sets the levels of the project, too, from what known animals score among themselves.
     """
-    known = gallery_of([ledger.rows[row.key] for row in rows], features)
+    known = gallery_of([ledger.rows[row.key] for row in rows], features, ledger.project.patterns)
     found = known.candidates(
         features, [row.sequence for row in rows], [row.key for row in rows], top=max(2, len(known.names))
     )
@@ -146,17 +150,21 @@ def score_all(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray) 
     }
 
 
-def match(project: Project, features: np.ndarray, top: int = 5) -> list[dict[str, Any]]:
+def match(
+    project: Project, features: np.ndarray, top: int = 5, spots: LocalFeatures | None = None
+) -> list[dict[str, Any]]:
     """The known animals that a photograph is most alike, best first.
 
     Args:
         project: with stored features.
         features: (D,) of the photograph, at unit length.
         top: animals.
+        spots: the keypoints of the photograph, for a project with local matches. They are compared with those of the
+            NEAREST known photographs by the features.
 
     Returns:
-        A dictionary for each: individual, name, score, photograph (path of the one that is most alike), key, and the
-        verdict: proposed, unsure or new.
+        A dictionary for each: individual, name, score, photograph (path of the one that is most alike), key,
+        matched_points (with that photograph; None if they were not compared), and the verdict: proposed, unsure or new.
 
     Raises:
         ValueError: if the project has no animals yet.
@@ -165,6 +173,9 @@ def match(project: Project, features: np.ndarray, top: int = 5) -> list[dict[str
     if not len(known.names):
         raise UserError(f"{project.folder} has no animals yet: `fancl discover` finds them.")
     names = {animal.individual: animal.name for animal in project.animals}
+    extra, points = None, {}
+    if spots is not None and project.patterns is not None:
+        extra, points = _compared(project, known, features, spots)
     return [
         {
             "individual": one.individual,
@@ -173,6 +184,20 @@ def match(project: Project, features: np.ndarray, top: int = 5) -> list[dict[str
             "verdict": verdict(one.score, project.settings["levels"]),
             "photograph": paths[one.key],
             "key": one.key,
+            "matched_points": points.get(one.key),
         }
-        for one in known.candidates(features[None], top=top)[0]
+        for one in known.candidates(features[None], top=top, extra=extra)[0]
     ]
+
+
+def _compared(
+    project: Project, known: Gallery, features: np.ndarray, spots: LocalFeatures
+) -> tuple[csr_matrix, dict[str, int]]:
+    """What matches add to the scores of the known photographs (1, M), and how many there are by key."""
+    near = np.argsort(-(known.features @ features), kind="stable")[:NEAREST]
+    by_key = project.by_key
+    rows = [by_key[key] for key in known.keys[near].tolist()]
+    there = without_rest(project.patterns, rows, keypoints(project.folder, rows, {}))
+    inliers = np.array([len(verified_matches(spots, one)) for one in there])
+    extra = csr_matrix((project.patterns.worth(inliers), ([0] * len(near), near)), shape=(1, len(known.keys)))
+    return extra, {row.key: int(number) for row, number in zip(rows, inliers, strict=True)}

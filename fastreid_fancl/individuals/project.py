@@ -1,8 +1,8 @@
 """A project's folder, which is the truth about its animals: opened, locked, written whole or not at all.
 
 photographs.csv, individuals.csv, decisions.csv, changes.csv, project.json
-features/<fingerprint of the encoder>.npz     can be computed again, as can all that follows
-certainty.npz, summary.txt, review.html, thumbnails/, large/, training/
+features/<fingerprint of the encoder>.npz, features/local/     can be computed again, as can all that follows
+patterns.npz, certainty.npz, summary.txt, review.html, thumbnails/, large/, training/
 """
 
 import json
@@ -21,12 +21,14 @@ from PIL import Image
 from ..errors import UserError
 from ..escape import visible
 from ..files import replacing
+from ..local import extract
 from ..locks import exclusive_lock
 from ..runs.checked import DamagedError, fields, read_json, word
 from . import rows
 from .candidates import Gallery
 from .crops import crop_of
 from .encode import Encoder, Features, encoder_named
+from .patterns import Patterns
 from .rows import Change, Decision, Individual, Photograph
 
 VERSION = 1
@@ -43,7 +45,8 @@ class Project:
 
     Attributes:
         folder: where all of it lies.
-        settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, seasons, levels, ...
+        settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, seasons, levels,
+            local (weight of local matches), ...
         photographs, animals, decisions, changes: the rows of the tables.
     """
 
@@ -92,8 +95,9 @@ class Project:
         return Features.read(self.folder, self.settings["fingerprint"])
 
     def forget_features(self) -> None:
-        """Read stored features again at their next use."""
-        self.__dict__.pop("known_features", None), self.__dict__.pop("gallery", None)
+        """Read stored features and local matches again at their next use."""
+        for name in ("known_features", "gallery", "patterns"):
+            self.__dict__.pop(name, None)
 
     def stored_features(self) -> tuple[list[str], np.ndarray]:
         """Keys and features (N, D), at unit length, of all usable photographs that are encoded."""
@@ -107,6 +111,11 @@ class Project:
         keys, values = self.stored_features()
         known = self.by_key
         return gallery_of([known[key] for key in keys], values)
+
+    @cached_property
+    def patterns(self) -> Patterns | None:
+        """What local matches say of pairs of the photographs; None for a project without."""
+        return Patterns.read(self.folder)
 
     def features(self, path: str | os.PathLike | Sequence[str | os.PathLike]) -> np.ndarray:
         """Encode a photograph, taken whole: (D,) at unit length. Several give (N, D).
@@ -122,7 +131,8 @@ class Project:
         """The known animals that a photograph is most alike: see `identify.match`."""
         from .identify import match
 
-        return match(self, self.features(path), top)
+        spots = None if self.patterns is None else extract(path)
+        return match(self, self.features(path), top, spots)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

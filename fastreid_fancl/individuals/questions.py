@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .certainty import Calibration, calibrate
+from ..local.calibrate import Curve
+from .certainty import calibrate
 from .discover import Certainty
 from .identify import gallery_of
 from .links import active
@@ -54,31 +55,39 @@ class View:
         for n, row in enumerate(self.rows):
             if row.counts:
                 self.animals[row.individual].append(n)
-        self.calibration: Calibration | None = calibration_of(self)
+        self.calibration: Curve | None = calibration_of(self)
 
-    def cosine(self, a: int, b: int) -> float:
+    def similarity(self, a: int, b: int) -> float:
         """Similarity of two photographs."""
-        return float(self.features[a] @ self.features[b])
+        return float(self.similarities([a], [b])[0, 0])
 
-    def score(self, cosine: float) -> float:
+    def similarities(self, one: list[int], other: list[int]) -> np.ndarray:
+        """(len, len) of some photographs with others: of features, and local matches where the project has them."""
+        similar = self.features[one] @ self.features[other].T
+        if self.project.patterns is None:
+            return similar
+        keys = [[self.rows[n].key for n in numbers] for numbers in (one, other)]
+        return similar + self.project.patterns.between(*keys).toarray()
+
+    def score(self, similarity: float) -> float:
         """A probability where enough is decided, the similarity until then."""
-        return round(cosine if self.calibration is None else self.calibration(cosine), 4)
+        return round(similarity if self.calibration is None else float(self.calibration(similarity)), 4)
 
-    def probability(self, cosine: float) -> float:
+    def probability(self, similarity: float) -> float:
         """How likely two photographs show one animal: calibrated, or a guess by the levels of the project."""
         if self.calibration is not None:
-            return self.calibration(cosine)
+            return float(self.calibration(similarity))
         limits = self.project.settings["levels"]
         width = max(limits["accept"] - limits["reject"], 0.02)
-        return float(0.5 / (1 + np.exp(-4 * (cosine - limits["accept"]) / width)))
+        return float(0.5 / (1 + np.exp(-4 * (similarity - limits["accept"]) / width)))
 
 
-def calibration_of(view: View) -> Calibration | None:
+def calibration_of(view: View) -> Curve | None:
     """From the decisions on pairs that hold."""
     scores, same = [], []
     for decision in view.decisions:
         if decision.kind in ("same", "different") and {decision.a, decision.b} <= view.number.keys():
-            scores.append(view.cosine(view.number[decision.a], view.number[decision.b]))
+            scores.append(view.similarity(view.number[decision.a], view.number[decision.b]))
             same.append(decision.kind == "same")
     return calibrate(scores, same)
 
@@ -127,9 +136,9 @@ def _merges(view: View) -> list[Question]:
         m, n = len(view.animals[one]), len(view.animals[other])
         drawn = sorted(shares.get(names, ()), reverse=True)
         best, every = sum(drawn[: min(m, n)]) / min(m, n), sum(drawn) / (m * n)
-        cosine = view.cosine(a, b)
-        p = max((best * every) ** 0.5, LEAST * view.probability(cosine))
-        found.append(Question(view.rows[a].key, view.rows[b].key, cosine, p * m * n))
+        similarity = view.similarity(a, b)
+        p = max((best * every) ** 0.5, LEAST * view.probability(similarity))
+        found.append(Question(view.rows[a].key, view.rows[b].key, similarity, p * m * n))
     return found
 
 
@@ -152,14 +161,14 @@ def _typical(view: View, members: list[int]) -> list[int]:
 
 
 def _most_similar(view: View, one: list[int], other: list[int]) -> tuple[int, int]:
-    similar = np.round(view.features[one] @ view.features[other].T, 6)
+    similar = np.round(view.similarities(one, other), 6)
     a, b = np.unravel_index(int(np.argmax(similar)), similar.shape)
     return one[a], other[b]
 
 
 def _near(view: View, others: int = 10) -> set[tuple[str, str]]:
     """Names in order of animals of which one is among the likeliest others of a photograph."""
-    known = gallery_of(view.rows, view.features)
+    known = gallery_of(view.rows, view.features, view.project.patterns)
     numbers = [n for name in sorted(view.animals) for n in view.animals[name]]
     rows = [view.rows[n] for n in numbers]
     found = known.candidates(
@@ -214,8 +223,8 @@ def _joins(view: View, decision: Decision) -> bool:
 
 def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Question | None:
     """Whether the two parts into which an animal falls are one, by their medoids."""
-    features = view.features[members]
-    similar = features @ features.T
+    similar = view.similarities(members, members)
+    np.fill_diagonal(similar, similar.max())  # nothing is more like a photograph than itself, however many matches
     a, b = np.unravel_index(int(np.argmin(np.round(similar, 6))), similar.shape)
     for _ in range(10):
         part = similar[a] >= similar[b]
@@ -235,9 +244,9 @@ def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Q
         for n in np.flatnonzero(~part)
     ]
     p = 1 - float(np.mean(sorted(across)[-max(len(members), 4) :]))
-    cosine = float(similar[a, b])
-    p = min(p, 1 - view.probability(cosine)) if view.calibration else p
-    return Question(*sorted((one.key, other.key)), cosine, p * int(part.sum()) * int((~part).sum()))
+    similarity = float(similar[a, b])
+    p = min(p, 1 - view.probability(similarity)) if view.calibration else p
+    return Question(*sorted((one.key, other.key)), similarity, p * int(part.sum()) * int((~part).sum()))
 
 
 def _of_outlier(view: View, members: list[int], open_ones: list[int], held: set[str]) -> Question | None:
@@ -250,9 +259,9 @@ def _of_outlier(view: View, members: list[int], open_ones: list[int], held: set[
         return None
     outlier = min(left, key=lambda n: (likeness[n], n))
     mates = sum(n == outlier or _burst_mates(view.rows[n], view.rows[outlier]) for n in members)
-    cosine = view.cosine(outlier, typical)
+    similarity = view.similarity(outlier, typical)
     keys = sorted(view.rows[n].key for n in (outlier, typical))
-    return Question(*keys, cosine, (1 - view.probability(cosine)) * mates * (len(members) - mates))
+    return Question(*keys, similarity, (1 - view.probability(similarity)) * mates * (len(members) - mates))
 
 
 def _burst_mates(one: Photograph, other: Photograph) -> bool:

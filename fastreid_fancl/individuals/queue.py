@@ -61,7 +61,8 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
 def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     """Unsure photographs and animals seen once, with the likeliest animals; the most similar ones first."""
     chosen = [n for n, row in enumerate(view.rows) if row.status in ("unsure", "single")]
-    known, refused = gallery_of(view.rows, view.features), rejections(view.project)
+    known = gallery_of(view.rows, view.features, view.project.patterns)
+    refused = rejections(view.project)
     rows = [view.rows[n] for n in chosen]
     found = known.candidates(
         view.features[chosen],

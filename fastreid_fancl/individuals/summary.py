@@ -20,6 +20,7 @@ def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) ->
         f"{project.settings['name']}: {_counts(project)}",
         *_photographs(project, report),
         *_animals(project, report),
+        _local(project),
     ]
     lines += [str(check) for check in checks]
     if report.problems:
@@ -62,6 +63,17 @@ def _photographs(project: Project, report: Report) -> list[str]:
     if not any(row.box for row in rows):
         lines.append(WHOLE_FRAMES)
     return lines
+
+
+def _local(project: Project) -> str:
+    patterns = project.patterns
+    if patterns is None:
+        return "Local matches (spots, stripes): left out; --local 0.2 compares them, too."
+    matched = int((patterns.inliers > 0).sum())
+    return (
+        f"Local matches (spots, stripes): weight {patterns.weight:g}, {len(patterns.pairs)} pairs compared, {matched} "
+        "of them match; --local 0 leaves them out."
+    )
 
 
 def _animals(project: Project, report: Report) -> list[str]:

@@ -6,7 +6,7 @@ from .features import DEFAULT, EXTRACTORS, LocalFeatures, Settings, extract
 from .match import FEWEST, Matches, ratio_matches, verified_matches
 from .pairs import EXTRA, LocalPairs
 from .points import points
-from .repeats import without_background
+from .repeats import foreground, without_background
 from .store import local_features
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Settings",
     "descriptor_candidates",
     "extract",
+    "foreground",
     "local_features",
     "points",
     "ratio_matches",

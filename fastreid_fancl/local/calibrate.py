@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,6 +27,24 @@ SURE = 20  # inliers of a pair that is certain by the rule of fixed weights
 SECONDS = 60.0  # an animal is not at two stations within them
 
 
+class Curve(NamedTuple):
+    """From values, in rising order, to probabilities that never fall: points joined by lines, flat beyond both ends."""
+
+    values: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __call__(self, values):
+        return np.interp(values, self.values, self.probabilities)
+
+
+def rising(values: Sequence[float], truth: Sequence[float], weights: Sequence[float] | None = None) -> Curve:
+    """Isotonic regression of 0 and 1 on values (Zadrozny and Elkan, KDD 2002)."""
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(values, truth, sample_weight=weights)
+    return Curve(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
+
+
 class Calibration:
     """Evidence by isotonic regression, the place of log(1 + inliers): probability x log(1 + SURE).
 
@@ -38,19 +57,16 @@ class Calibration:
         Args:
             positives, negatives: (P,) inliers of pairs that show one animal, and that show two. Both count alike.
         """
-        from sklearn.isotonic import IsotonicRegression
-
         values = np.concatenate([positives, negatives])
         weights = np.repeat([1 / len(positives), 1 / len(negatives)], [len(positives), len(negatives)])
         truth = np.repeat([1.0, 0.0], [len(positives), len(negatives)])
-        self.curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-        self.curve.fit(np.log1p(values), truth, sample_weight=weights)
+        self.curve = rising(np.log1p(values), truth, weights)
         # 0 for the least that is known, so that pairs that were not verified are no worse than it.
-        self.least = float(self.curve.predict(np.zeros(1))[0])
+        self.least = float(self.curve(0))
 
     def __call__(self, inliers: np.ndarray) -> np.ndarray:
         """(P,) inliers -> (P,) evidence, never falling."""
-        probability = self.curve.predict(np.log1p(inliers)) - self.least
+        probability = self.curve(np.log1p(inliers)) - self.least
         return probability.clip(0, 1) * np.log1p(SURE)
 
 

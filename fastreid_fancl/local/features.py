@@ -64,6 +64,11 @@ class LocalFeatures(NamedTuple):
         return self._replace(points=self.points[chosen], descriptors=self.descriptors[chosen])
 
 
+def nothing(digest: str) -> LocalFeatures:
+    """No keypoints."""
+    return LocalFeatures(np.empty((0, 2), np.float16), np.empty((0, 128), np.uint8), (1, 1), digest)
+
+
 def extract(
     path: str | os.PathLike,
     settings: Settings = DEFAULT,

@@ -6,8 +6,6 @@ that the encoder or the descriptors propose are verified; all others have no inl
 Shapes: N photographs, D dimensions of the encoder's features, k candidates of a photograph, P pairs.
 """
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,16 +14,14 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from ..progress import Progress
 from .candidates import descriptor_candidates
 from .features import LocalFeatures
 from .match import verified_matches
 
-logger = logging.getLogger(__name__)
-
 CANDIDATES = 10  # of a photograph, by its descriptors
 EXTRA = 10  # neighbours by the encoder beyond those that are asked for
-SECONDS_BETWEEN_REPORTS = 10
-CHUNK = 512  # pairs between two looks at the clock
+CHUNK = 512  # pairs between two reports
 
 
 def log_inliers(inliers: np.ndarray) -> np.ndarray:
@@ -61,17 +57,20 @@ class LocalPairs:
         """(P, 2) photographs -> (P,) numbers of verified matches."""
         keys = np.sort(pairs, axis=1) @ np.array([len(self), 1])
         new = [key for key in np.unique(keys).tolist() if key not in self._known]
-        began = reported = time.perf_counter()
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with (
+            ThreadPoolExecutor(torch.get_num_threads()) as pool,
+            Progress("Local matches", len(new), "pairs") as progress,
+        ):
             for start in range(0, len(new), CHUNK):
                 part = new[start : start + CHUNK]
                 self._known.update(zip(part, pool.map(self._verify, part), strict=True))
-                if time.perf_counter() - reported > SECONDS_BETWEEN_REPORTS:
-                    reported = time.perf_counter()
-                    done = start + len(part)
-                    left = (reported - began) / done * (len(new) - done)
-                    logger.info("Local matches: %d of %d pairs, %.0f s left", done, len(new), left)
+                progress.advance(len(part))
         return np.array([self._known[key] for key in keys.tolist()], dtype=np.int64)
+
+    def remember(self, pairs: np.ndarray, inliers: np.ndarray) -> None:
+        """Take over the inliers (P,) of pairs (P, 2) that were verified before, with the same keypoints."""
+        keys = np.sort(pairs, axis=1) @ np.array([len(self), 1])
+        self._known |= dict(zip(keys.tolist(), inliers.tolist(), strict=True))
 
     def _verify(self, key: int) -> int:
         return len(verified_matches(*(self.features[n] for n in divmod(key, len(self)))))
@@ -89,10 +88,7 @@ class LocalPairs:
         """
         pairs = unordered_pairs(np.concatenate([neighbors, self.proposed], axis=1))
         similarity = cosines(features, pairs) + np.float32(weight) * self.evidence(self.inliers(pairs))
-        both = np.concatenate([pairs, pairs[:, ::-1]])
-        fused = csr_matrix((np.tile(similarity, 2).astype(np.float32), tuple(both.T)), shape=(len(self), len(self)))
-        fused.sort_indices()
-        return fused
+        return symmetric(pairs, similarity.astype(np.float32), len(self))
 
     def rank(self, features: Tensor, neighbors: np.ndarray, weight: float, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest photographs of each by the fused similarity, itself included and first.
@@ -105,15 +101,29 @@ class LocalPairs:
             Squared distances 2 - 2 similarity, float32, below 0 where the similarity is above 1, and row numbers,
             int64; both (N, min(k, N)), as `jaccard_distance` takes them.
         """
-        fused, k = self.fuse(features, neighbors, weight), min(k, len(self))
-        squared, index = np.zeros((len(self), k), dtype=np.float32), np.empty((len(self), k), dtype=np.int64)
-        for row in range(len(self)):
-            part = slice(fused.indptr[row], fused.indptr[row + 1])
-            similarity, columns = fused.data[part], fused.indices[part]
-            best = np.lexsort((columns, -similarity))[: k - 1]
-            index[row] = np.append(row, columns[best])
-            squared[row, 1:] = 2 - 2 * similarity[best]
-        return squared, index
+        return nearest(self.fuse(features, neighbors, weight), k)
+
+
+def symmetric(pairs: np.ndarray, values: np.ndarray, number: int) -> csr_matrix:
+    """The sparse matrix (number, number) that has the values (P,) at pairs (P, 2) in both orders; sorted columns."""
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    matrix = csr_matrix((np.tile(values, 2), tuple(both.T)), shape=(number, number))
+    matrix.sort_indices()
+    return matrix
+
+
+def nearest(similarity: csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `LocalPairs.rank` returns, by a similarity (N, N) that stores k - 1 entries or more per row."""
+    number = similarity.shape[0]
+    k = min(k, number)
+    squared, index = np.zeros((number, k), dtype=np.float32), np.empty((number, k), dtype=np.int64)
+    for row in range(number):
+        part = slice(similarity.indptr[row], similarity.indptr[row + 1])
+        values, columns = similarity.data[part], similarity.indices[part]
+        best = np.lexsort((columns, -values))[: k - 1]
+        index[row] = np.append(row, columns[best])
+        squared[row, 1:] = 2 - 2 * values[best]
+    return squared, index
 
 
 def unordered_pairs(lists: np.ndarray) -> np.ndarray:

@@ -20,7 +20,14 @@ FEWEST = 2  # of them
 def without_background(
     features: Sequence[LocalFeatures], stations: Sequence[str | None], sequences: Sequence[str | None]
 ) -> list[LocalFeatures]:
-    """Leave out the keypoints that repeat within a station: the same descriptor at the same place in several sequences.
+    """Leave out the keypoints that `foreground` does not choose."""
+    return [one.keep(chosen) for one, chosen in zip(features, foreground(features, stations, sequences), strict=True)]
+
+
+def foreground(
+    features: Sequence[LocalFeatures], stations: Sequence[str | None], sequences: Sequence[str | None]
+) -> list[np.ndarray]:
+    """Which keypoints do not repeat within a station, as the same descriptor at the same place in several sequences.
 
     An animal that sits still is at one place in its own sequence only, so photographs of one sequence are not compared.
 
@@ -28,12 +35,15 @@ def without_background(
         features: of N photographs.
         stations: of N photographs; None where it is not known, and nothing is left out.
         sequences: of N photographs; None where it is not known, and the photograph counts as a sequence of its own.
+
+    Returns:
+        N arrays of booleans, one for each keypoint.
     """
     groups = defaultdict(list)
     for n in sorted(range(len(features)), key=lambda n: features[n].digest):
         if stations[n] is not None:
             groups[stations[n]].append(n)
-    kept = list(features)
+    kept = [np.ones(len(one.points), dtype=bool) for one in features]
     for members in groups.values():
         for n in members:
             others = [m for m in members if m != n and (sequences[n] is None or sequences[m] != sequences[n])]
@@ -41,7 +51,7 @@ def without_background(
             repeated = sum(
                 (is_in(features[n], other).astype(int) for other in compared), np.zeros(len(features[n].points))
             )
-            kept[n] = features[n].keep(repeated < max(FEWEST, SHARE * len(compared)))
+            kept[n] = repeated < max(FEWEST, SHARE * len(compared))
     return kept
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import time
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +12,15 @@ import numpy as np
 import torch
 
 from ..data.check import cache_folder
-from ..data.images import READER_VERSION, open_regular
+from ..data.images import READER_VERSION, UnreadableImage, open_regular
 from ..files import replacing
 from ..logs import log_once
-from .features import DEFAULT, Box, LocalFeatures, Settings, extract
+from ..progress import Progress
+from .features import DEFAULT, Box, LocalFeatures, Settings, extract, nothing
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_REPORTS = 10
-CHUNK = 64  # photographs between two looks at the clock
+CHUNK = 64  # photographs between two reports
 
 
 def local_features(
@@ -29,6 +28,8 @@ def local_features(
     settings: Settings = DEFAULT,
     boxes: Sequence[Box | None] | None = None,
     folder: str | os.PathLike | None = None,
+    contents: Sequence[str] | None = None,
+    problems: dict[int, str] | None = None,
 ) -> list[LocalFeatures]:
     """The keypoints of photographs, from the cache where they are in it.
 
@@ -37,39 +38,55 @@ def local_features(
         settings: of `extract`.
         boxes: N boxes of `extract`; None for whole photographs.
         folder: of the cache; by default `local` in that of `check.cache_folder`. A photograph takes about 80 KB.
+        contents: N hashes of the files' contents, where they are known: what is in the cache is then not read.
+        problems: takes the number and the problem of each photograph that cannot be read; it has no keypoints.
 
     Raises:
-        UnreadableImage: (a UserError) as `read_image`.
+        UnreadableImage: (a UserError) as `read_image`, without `problems`.
     """
     folder = Path(folder or Path(cache_folder(), "local"))
     jobs = list(zip(paths, boxes or [None] * len(paths), strict=True))
-    digests = [digest_of(path, box, settings) for path, box in jobs]
+    digests = [
+        digest_of(path, box, settings, content)
+        for (path, box), content in zip(jobs, contents or [None] * len(paths), strict=True)
+    ]
     first = dict(zip(reversed(digests), reversed(jobs), strict=True))  # copies of a photograph are one file
     known: dict[str, LocalFeatures] = {}
-    began = reported = time.perf_counter()
 
-    def find(digest: str) -> LocalFeatures:
-        return _load_or_extract(folder, digest, *first[digest], settings)
+    def find(digest: str) -> LocalFeatures | UnreadableImage:
+        try:
+            return _load_or_extract(folder, digest, *first[digest], settings)
+        except UnreadableImage as error:
+            if problems is None:
+                raise
+            return error
 
     # As many threads as PyTorch uses: OpenCV and Pillow work outside Python's lock.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        wanted = list(first)
+    wanted = list(first)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool, Progress("Keypoints", len(wanted), "photographs") as progress:
         for start in range(0, len(wanted), CHUNK):
             part = wanted[start : start + CHUNK]
             known.update(zip(part, pool.map(find, part), strict=True))
-            if time.perf_counter() - reported > SECONDS_BETWEEN_REPORTS:
-                reported = time.perf_counter()
-                left = (reported - began) / len(known) * (len(wanted) - len(known))
-                logger.info("Keypoints: %d of %d photographs, %.0f s left", len(known), len(wanted), left)
-    return [known[digest] for digest in digests]
+            progress.advance(len(part))
+    failed = {n: known[digest] for n, digest in enumerate(digests) if isinstance(known[digest], UnreadableImage)}
+    if failed:
+        problems |= {n: error.problem or str(error) for n, error in failed.items()}
+    return [nothing(digest) if n in failed else known[digest] for n, digest in enumerate(digests)]
 
 
-def digest_of(path: str | os.PathLike, box: Box | None, settings: Settings) -> str:
-    """What keypoints are known by: the file's bytes, the box, the settings, and the version of what reads the file."""
-    with open_regular(path) as file:
-        content = hashlib.blake2b(file.read(), digest_size=16)
-    content.update(repr((box, settings, READER_VERSION)).encode())
-    return content.hexdigest()
+def digest_of(path: str | os.PathLike, box: Box | None, settings: Settings, content: str | None = None) -> str:
+    """What keypoints are known by: the file's bytes, the box, the settings, and the version of what reads the file.
+
+    A hash of the content takes the place of the bytes, where it is known.
+    """
+    if content is None:
+        with open_regular(path) as file:
+            digest = hashlib.blake2b(file.read(), digest_size=16)
+    else:
+        digest = hashlib.blake2b(content.encode(), digest_size=16)
+    digest.update(repr((box, settings, READER_VERSION)).encode())
+    return digest.hexdigest()
 
 
 def _load_or_extract(folder: Path, digest: str, path: str, box: Box | None, settings: Settings) -> LocalFeatures:

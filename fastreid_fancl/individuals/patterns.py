@@ -1,0 +1,163 @@
+"""What spots, stripes and scars say of pairs of a project's photographs: verified matches, kept in its folder.
+
+The score of a pair becomes cosine + w log(1 + inliers), or a calibrated evidence in the place of the logarithm: see
+docs/local.md. Pairs that were not compared have no inliers.
+
+Shapes: N photographs of a project, D feature dimensions, P pairs.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+
+from .. import local
+from ..clustering import knn
+from ..files import replacing
+from ..local.pairs import cosines, nearest, symmetric, unordered_pairs
+from ..runs.checked import DamagedError
+from .crops import file_of
+from .rows import Photograph
+
+NEAREST = 20  # photographs by their features that are compared, at least
+FILE = "patterns.npz"
+COUNTS = local.DEFAULT.keypoints + 1  # numbers of inliers that a pair can have
+
+
+@dataclass
+class Patterns:
+    """Verified matches of pairs of photographs.
+
+    Attributes:
+        keys: N photographs, in order.
+        digests: of their keypoints, see `local.LocalFeatures`.
+        pairs: (P, 2) rows of `keys` that were compared, the smaller first.
+        inliers: (P,) of these pairs.
+        evidence: (COUNTS,) float32 of 0, 1, 2, ... inliers.
+        weight: w.
+        kept: (N, COUNTS) booleans, which keypoints of a photograph are not of the background.
+    """
+
+    keys: list[str]
+    digests: list[str]
+    pairs: np.ndarray
+    inliers: np.ndarray
+    evidence: np.ndarray
+    weight: float
+    kept: np.ndarray
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """Row by key."""
+        return {key: n for n, key in enumerate(self.keys)}
+
+    @cached_property
+    def bonuses(self) -> csr_matrix:
+        """(N + 1, N + 1) w times the evidence of all pairs; the last row is of photographs that were not compared."""
+        return symmetric(self.pairs, self.worth(self.inliers), len(self.keys) + 1)
+
+    def worth(self, inliers: np.ndarray) -> np.ndarray:
+        """(P,) inliers -> (P,) float32, what they add to the cosine."""
+        return np.float32(self.weight) * self.evidence[np.minimum(inliers, COUNTS - 1)]
+
+    def between(self, one: Sequence[str], other: Sequence[str]) -> csr_matrix:
+        """What matches add to the cosines of some photographs with others, by their keys: sparse (len, len)."""
+        rows, columns = ([self.number.get(key, len(self.keys)) for key in keys] for keys in (one, other))
+        return self.bonuses[rows][:, columns]
+
+    def neighbors(self, keys: Sequence[str], features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of some photographs by the fused score, as `jaccard_distance` takes them.
+
+        Args:
+            keys: n photographs.
+            features: (n, D) of these at unit length.
+            k: with the photograph itself.
+        """
+        _, by_encoder = knn(np.ascontiguousarray(features), min(k, len(keys)))
+        bonus, number = self.between(keys, keys), len(keys)
+        compared = np.stack(bonus.nonzero(), axis=1)
+        near = unordered_pairs(by_encoder)
+        found = np.unique(np.concatenate([near, compared[compared[:, 0] < compared[:, 1]]]) @ np.array([number, 1]))
+        pairs = np.stack(np.divmod(found, number), axis=1)
+        similarity = cosines(torch.from_numpy(features), pairs) + np.asarray(bonus[tuple(pairs.T)]).ravel()
+        return nearest(symmetric(pairs, similarity.astype(np.float32), number), k)
+
+    def write(self, folder: Path) -> None:
+        """Store all of it, whole or not at all."""
+        with replacing(folder / FILE) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(
+                file,
+                keys=np.array(self.keys),
+                digests=np.array(self.digests),
+                pairs=self.pairs.astype(np.int32),
+                inliers=self.inliers.astype(np.int16),
+                evidence=self.evidence,
+                weight=np.array(self.weight),
+                kept=np.packbits(self.kept, axis=1),
+            )
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Remove what `write` stored."""
+        (folder / FILE).unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Patterns | None":
+        """What `write` stored; None where nothing is.
+
+        Raises:
+            DamagedError: (a ValueError) if the file is something else.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(
+                    stored["keys"].tolist(),
+                    stored["digests"].tolist(),
+                    stored["pairs"].astype(np.int64),
+                    stored["inliers"].astype(np.int64),
+                    stored["evidence"],
+                    float(stored["weight"]),
+                    np.unpackbits(stored["kept"], axis=1, count=COUNTS).astype(bool),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DamagedError(path, f"{error}; remove it, it can be computed again") from error
+
+
+def keypoints(
+    folder: Path, rows: Sequence[Photograph], problems: dict[int, str] | None = None
+) -> list[local.LocalFeatures]:
+    """The keypoints of a project's photographs inside their boxes, from its folder where they are there."""
+    return local.local_features(
+        [str(file_of(row.file)) for row in rows],
+        boxes=[corners(row) for row in rows],
+        folder=folder / "features" / "local",
+        contents=[row.hash for row in rows],
+        problems=problems,
+    )
+
+
+def corners(row: Photograph) -> tuple[float, float, float, float] | None:
+    """The box of a photograph as left, top, right and bottom."""
+    if row.box is None:
+        return None
+    x, y, width, height = row.box
+    return x, y, min(1.0, x + width), min(1.0, y + height)
+
+
+def without_rest(
+    patterns: Patterns, rows: Sequence[Photograph], found: Sequence[local.LocalFeatures]
+) -> list[local.LocalFeatures]:
+    """Keypoints of photographs without those that are of the background."""
+    number = patterns.number
+    return [
+        one.keep(patterns.kept[number[row.key], : len(one.points)]) if row.key in number else one
+        for row, one in zip(rows, found, strict=True)
+    ]

@@ -1,0 +1,210 @@
+"""Compare a project's photographs by their patterns: which pairs, how sure that is, and where both show the same."""
+
+import importlib.util
+import logging
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from .. import local
+from ..clustering import knn
+from ..errors import UserError
+from ..local.calibrate import apart, burst_mates, calibration
+from ..local.cost import local_cost
+from ..local.pairs import log_inliers, unordered_pairs
+from ..progress import Progress
+from .links import active, several_animals
+from .patterns import COUNTS, NEAREST, Patterns, corners, keypoints, without_rest
+from .project import Project
+from .rows import Decision, Photograph
+
+logger = logging.getLogger(__name__)
+
+WEIGHT = 0.2  # w of a project that names none
+MOST = 10_000  # photographs of such a project: twice as many take more than two hours
+SAID = 500  # photographs from which the time is said beforehand
+PAIRS, POINTS = 500, 60  # of the review page: pairs with matched points, and points of a pair
+
+
+def weight_of(project: Project, photographs: int) -> float:
+    """w of a project, 0 for none: the one that it names, else WEIGHT where faiss is installed and photographs are few.
+
+    Raises:
+        UserError: if the project names one and faiss is not installed.
+    """
+    weight, there = project.settings.get("local"), importlib.util.find_spec("faiss") is not None
+    if weight and not there:
+        raise UserError(
+            f"Expected faiss for local matches (weight {weight:g}), which is not installed: pip install "
+            "'fastreid_fancl[cpu]', or leave them out by --local 0."
+        )
+    if weight is not None:
+        return weight
+    if not there:
+        logger.info("Local matches are left out, because faiss is not installed: pip install 'fastreid_fancl[cpu]'.")
+    if photographs > MOST:
+        logger.info(
+            "Local matches are left out: %d photographs would take hours. --local 0.2 asks for them.", photographs
+        )
+    return WEIGHT if there and photographs <= MOST else 0.0
+
+
+def checked_weight(weight: float) -> float:
+    """The weight itself.
+
+    Raises:
+        UserError: if it is below 0 or infinite.
+    """
+    if not (math.isfinite(weight) and weight >= 0):
+        raise UserError(f"Expected --local to be 0 or a weight such as {WEIGHT}, got {weight:g}.")
+    return weight
+
+
+def compare(project: Project, rows: Sequence[Photograph], features: np.ndarray, k1: int) -> list[str]:
+    """Verify the local matches of the pairs that features or descriptors propose, and keep them as project.patterns.
+
+    What was verified in an earlier season is not verified again, unless other keypoints repeat at its station now.
+    Other scores need other levels: these are then taken from the project.
+
+    Args:
+        project: whose settings say how much matches weigh.
+        rows: N photographs, in the order of their keys.
+        features: (N, D) at unit length.
+        k1: neighbours of the grouping.
+
+    Returns:
+        What could not be compared, in sentences.
+    """
+    before, problems = project.patterns, []
+    weight = weight_of(project, len(rows))
+    after = None
+    if weight and len(rows) > 1:
+        after, problems = _compared(project, rows, features, k1, weight, before)
+        after.write(project.folder)
+        project.settings["local"] = weight
+    else:
+        Patterns.remove(project.folder)
+    if _other_scores(before, after):
+        project.settings["levels"] = {}
+    project.forget_features()
+    return problems
+
+
+def _other_scores(before: Patterns | None, after: Patterns | None) -> bool:
+    if before is None or after is None:
+        return before is not after
+    return before.weight != after.weight or not np.array_equal(before.evidence, after.evidence)
+
+
+def _compared(
+    project: Project,
+    rows: Sequence[Photograph],
+    features: np.ndarray,
+    k1: int,
+    weight: float,
+    before: Patterns | None,
+) -> tuple[Patterns, list[str]]:
+    _say_how_long(rows, before, k1)
+    problems: dict[int, str] = {}
+    found = keypoints(project.folder, rows, problems)
+    chosen = local.foreground(found, [row.station or None for row in rows], [row.sequence or None for row in rows])
+    compared = local.LocalPairs([one.keep(kept) for one, kept in zip(found, chosen, strict=True)])
+    kept = np.zeros((len(rows), COUNTS), dtype=bool)
+    for n, part in enumerate(chosen):
+        kept[n, : len(part)] = part
+    patterns = Patterns(
+        [row.key for row in rows],
+        [one.digest for one in found],
+        np.empty((0, 2), np.int64),
+        np.empty(0, np.int64),
+        log_inliers(np.arange(COUNTS)).astype(np.float32),
+        weight,
+        kept,
+    )
+    if before is not None:
+        compared.remember(*_unchanged(before, patterns))
+    _, near = knn(np.ascontiguousarray(features), max(k1, NEAREST) + local.EXTRA)
+    patterns.pairs = unordered_pairs(np.concatenate([near, compared.proposed], axis=1))
+    patterns.inliers = compared.inliers(patterns.pairs)
+    positives, negatives = known_pairs(rows, active(project.decisions))
+    evidence = calibration(compared.inliers, positives, negatives)
+    if evidence is not None:
+        patterns.evidence = evidence(np.arange(COUNTS)).astype(np.float32)
+    return patterns, [f"{rows[n].path} has no local matches: {problem}" for n, problem in problems.items()]
+
+
+def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) -> None:
+    known = set() if before is None else before.number.keys()
+    new = [row for row in rows if row.key not in known and row.file.exists()]
+    if len(new) >= SAID:
+        cost = local_cost([str(row.file) for row in new], len(rows), max(k1, NEAREST))
+        minutes = max(1, round((cost.keypoints + cost.matches) / 60))
+        logger.info("Local matches of %d photographs: about %d minutes; --local 0 does without.", len(rows), minutes)
+
+
+def _unchanged(before: Patterns, after: Patterns) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of `after`, with their inliers, of photographs whose keypoints are those of `before`."""
+    row = np.full(len(before.keys), -1)
+    for n, key in enumerate(before.keys):
+        m = after.number.get(key)
+        if m is not None and before.digests[n] == after.digests[m] and np.array_equal(before.kept[n], after.kept[m]):
+            row[n] = m
+    pairs = row[before.pairs]
+    same = (pairs >= 0).all(axis=1)
+    return pairs[same], before.inliers[same]
+
+
+def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that are known to show one animal, and to show two, each (P, 2): by bursts, stations and decisions."""
+    several, number = several_animals(rows), {row.key: n for n, row in enumerate(rows)}
+    sequences = [row.sequence if row.sequence and row.sequence not in several else None for row in rows]
+    moments = [datetime.fromisoformat(row.date_time) if row.date_time else None for row in rows]
+    decided = {
+        kind: [
+            (number[one.a], number[one.b]) for one in decisions if one.kind == kind and {one.a, one.b} <= number.keys()
+        ]
+        for kind in ("same", "different")
+    }
+    same, different = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in decided.values())
+    return (
+        np.concatenate([burst_mates(sequences), same]),
+        np.concatenate([apart([row.station or None for row in rows], moments), different]),
+    )
+
+
+def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:
+    """The review page's queue with `points` for its first PAIRS pairs: x and y in both crops, as shares of these.
+
+    They also get `matched_points`, of which only the first POINTS are drawn.
+    """
+    if project.patterns is None:
+        return queue
+    known, pairs = project.by_key, queue["pairs"][:PAIRS]
+    keys = [photograph["key"] for photograph in queue["photographs"]]
+    rows = [known[keys[n]] for n in sorted({pair[name] for pair in pairs for name in "ab"})]
+    there = without_rest(project.patterns, rows, keypoints(project.folder, rows, {}))
+    features = {row.key: one for row, one in zip(rows, there, strict=True)}
+    with Progress("Matched points", len(pairs), "pairs") as progress:
+        for pair in pairs:
+            pair |= _points([known[keys[pair[name]]] for name in "ab"], features)
+            progress.advance()
+    return queue
+
+
+def _points(rows: list[Photograph], features: dict[str, local.LocalFeatures]) -> dict[str, Any]:
+    a, b = (features[row.key] for row in rows)
+    matches = local.verified_matches(a, b)
+    both = [
+        _in_crop(one.points[chosen[:POINTS]], row)
+        for one, chosen, row in ((a, matches.first, rows[0]), (b, matches.second, rows[1]))
+    ]
+    return {"matched_points": len(matches), "points": np.concatenate(both, axis=1).round(3).tolist()}
+
+
+def _in_crop(points: np.ndarray, row: Photograph) -> np.ndarray:
+    """Points (M, 2) in shares of the photograph -> in shares of its box."""
+    left, top, right, bottom = corners(row) or (0, 0, 1, 1)
+    return ((points.astype(np.float64) - (left, top)) / (right - left, bottom - top)).clip(0, 1)
