@@ -65,6 +65,14 @@ class Patterns:
         """(P,) inliers -> (P,) float32, what they add to the cosine."""
         return np.float32(self.weight) * self.evidence[np.minimum(inliers, COUNTS - 1)]
 
+    def matched(self, one: str, other: str) -> int | None:
+        """The inliers of two photographs, by their keys; None if they were not compared."""
+        return self._counts.get(tuple(sorted((self.number.get(one, -1), self.number.get(other, -1)))))
+
+    @cached_property
+    def _counts(self) -> dict[tuple[int, ...], int]:
+        return dict(zip(map(tuple, self.pairs.tolist()), self.inliers.tolist(), strict=True))
+
     def between(self, one: Sequence[str], other: Sequence[str]) -> csr_matrix:
         """What matches add to the cosines of some photographs with others, by their keys: sparse (len, len)."""
         rows, columns = ([self.number.get(key, len(self.keys)) for key in keys] for keys in (one, other))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from .candidates import Candidate
 from .decisions import rejections
 from .identify import gallery_of
 from .project import Project
@@ -58,6 +59,12 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     return found
 
 
+def _candidate(view: View, row: Photograph, one: Candidate) -> dict[str, Any]:
+    patterns = view.project.patterns
+    points = None if patterns is None else patterns.matched(row.key, one.key)
+    return {"individual": one.individual, "score": view.score(one.score), "matched_points": points}
+
+
 def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     """Unsure photographs and animals seen once, with the likeliest animals; the most similar ones first."""
     chosen = [n for n, row in enumerate(view.rows) if row.status in ("unsure", "single")]
@@ -76,10 +83,7 @@ def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
         items.append(
             {
                 "photograph": index[row.key],
-                "candidates": [
-                    {"individual": one.individual, "photograph": index[one.key], "score": view.score(one.score)}
-                    for one in left
-                ],
+                "candidates": [_candidate(view, row, one) | {"photograph": index[one.key]} for one in left],
             }
         )
     best = [item["candidates"][0]["score"] if item["candidates"] else -1.0 for item in items]

@@ -42,7 +42,7 @@ function candidateCard(candidate, place) {
   choose.addEventListener("click", () => chooseCandidate(place));
   const zoom = make("button", { type: "button", className: "enlarge", textContent: "⤢", aria: { label: `Enlarge ${photograph.file}` } });
   zoom.addEventListener("click", () => enlarge(photograph));
-  return make("figure", { className: "card" }, choose, zoom, make("figcaption", {}, caption(photograph, candidate.score)));
+  return make("figure", { className: "card" }, choose, zoom, make("figcaption", {}, caption(photograph, candidate.score, matched(candidate))));
 }
 
 function answerOpen(text, row) {

@@ -38,6 +38,7 @@ function showPair() {
   find("#verdict").replaceChildren(
     make("span", { textContent: `Pair ${pairs.at + 1} of ${data.pairs.length}` }),
     Number.isFinite(pair.score) ? make("span", { textContent: `${scoreIs} ${two(pair.score)}` }) : "",
+    matched(pair),
     opposite ? make("span", { className: "warn", textContent: "left and right side" }) : "",
     answer ? make("span", { className: `answer ${answer}`, textContent: ANSWERS[answer] }) : "",
   );

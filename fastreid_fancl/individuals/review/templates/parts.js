@@ -54,6 +54,11 @@ function caption(photograph, score, ...more) {
   );
 }
 
+// How many spots two photographs share, where they do.
+function matched(item) {
+  return item.matched_points ? make("span", { textContent: `${item.matched_points} matched points` }) : "";
+}
+
 // Fill a container with elements for items, a few at a time as they come near the view: 10,000 photographs stay smooth.
 function grow(container, items, render, least = 60) {
   container.observer?.disconnect();

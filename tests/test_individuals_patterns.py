@@ -1,0 +1,247 @@
+"""Discoveries by local matches on drawn coats, with an encoder that sees nothing of them."""
+
+import csv
+import hashlib
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import adjusted_rand_score
+from test_local import SIZE, coat
+
+from fastreid_fancl.errors import UserError
+from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals.command import command_line
+from fastreid_fancl.individuals.patterns import COUNTS, Patterns
+from fastreid_fancl.individuals.project import new_project, open_project
+from fastreid_fancl.individuals.queue import review_queue
+from fastreid_fancl.individuals.rows import Decision, Photograph
+from fastreid_fancl.individuals.verify import _in_crop, known_pairs, weight_of, with_points
+from fastreid_fancl.local import store
+
+ANIMALS, VIEWS = 5, 4
+
+
+class Chance:
+    """An encoder whose features are chance, drawn by the photograph."""
+
+    name, fingerprint = "chance", "c4a9ce"
+
+    def encode(self, images):
+        seeds = [int(hashlib.sha256(image.tobytes()).hexdigest()[:8], 16) for image in images]
+        features = np.stack([np.random.default_rng(seed).normal(size=64) for seed in seeds]).astype(np.float32)
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+@pytest.fixture(autouse=True)
+def chance(monkeypatch):
+    monkeypatch.setattr(projects, "encoder_named", lambda name: Chance())
+
+
+def draw(path: Path, animal: int, view: int) -> str:
+    """Draw an animal, turned by 7 degrees per view; returns the hash of the file."""
+    turn = cv2.getRotationMatrix2D((100, 75), 7 * view, 0.97**view)
+    picture = cv2.warpAffine(coat(animal), turn, SIZE, borderMode=cv2.BORDER_CONSTANT, borderValue=128)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def discover(project: Path, *arguments) -> dict[str, dict[str, str]]:
+    """The rows of photographs.csv by the hash of the file."""
+    command_line(["discover", os.fspath(project), "--no-page", "--k1", "4", *map(os.fspath, arguments)])
+    with open(project / "photographs.csv", encoding="utf-8", newline="") as file:
+        return {row["hash"]: row for row in csv.DictReader(file)}
+
+
+def rand_index(rows: dict[str, dict[str, str]], truth: dict[str, int]) -> float:
+    return adjusted_rand_score([truth[name] for name in rows], [row["individual"] for row in rows.values()])
+
+
+@pytest.fixture(scope="module")
+def herd(tmp_path_factory) -> tuple[Path, dict[str, int]]:
+    """Photographs, and their animals by hash."""
+    folder = tmp_path_factory.mktemp("photos") / "herd"
+    numbers = [(animal, view) for animal in range(ANIMALS) for view in range(VIEWS)]
+    return folder, {draw(folder / f"{animal}{view}.png", animal, view): animal for animal, view in numbers}
+
+
+@pytest.fixture(scope="module")
+def discovered(herd, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("project") / "lynx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(projects, "encoder_named", lambda name: Chance())
+        discover(folder, "--photos", herd[0])
+    return folder
+
+
+@pytest.fixture
+def lynx(discovered, tmp_path) -> Path:
+    return Path(shutil.copytree(discovered, tmp_path / "lynx"))
+
+
+def test_spots_find_the_animals_that_the_encoder_misses(lynx, herd, tmp_path):
+    folder, truth = herd
+    with open(lynx / "photographs.csv", encoding="utf-8", newline="") as file:
+        rows = {row["hash"]: row for row in csv.DictReader(file)}
+    assert rand_index(rows, truth) == 1
+    assert open_project(lynx).settings["local"] == 0.2
+    assert "Local matches (spots, stripes): weight 0.2, " in (lynx / "summary.txt").read_text()
+
+    without = discover(tmp_path / "without", "--photos", folder, "--local", "0")
+    assert rand_index(without, truth) < 0.5
+    assert not (tmp_path / "without" / "patterns.npz").exists()
+    assert "Local matches (spots, stripes): left out" in (tmp_path / "without" / "summary.txt").read_text()
+
+
+def test_the_weight_is_kept_and_can_be_changed(lynx, herd):
+    folder, _ = herd
+    discover(lynx, "--local", "0")
+    assert open_project(lynx).patterns is None
+    discover(lynx, "--photos", folder)
+    assert open_project(lynx).settings["local"] == 0, "a project that was told 0 stays at 0"
+    discover(lynx, "--local", "0.1")
+    project = open_project(lynx)
+    assert project.patterns.weight == project.settings["local"] == 0.1
+
+
+def test_the_table_does_not_depend_on_the_names_and_the_order_of_files(lynx, herd, tmp_path):
+    folder, truth = herd
+    others = tmp_path / "others"
+    others.mkdir()
+    for n, path in enumerate(sorted(folder.iterdir(), key=lambda path: path.name[::-1])):
+        shutil.copy(path, others / f"{n}.png")
+    moved = discover(tmp_path / "again" / "lynx", "--photos", others)
+    with open(lynx / "photographs.csv", encoding="utf-8", newline="") as file:
+        first = {row["hash"]: row for row in csv.DictReader(file)}
+    assert {name: (row["individual"], row["score"]) for name, row in moved.items()} == {
+        name: (row["individual"], row["score"]) for name, row in first.items()
+    }
+
+
+def test_a_season_keeps_all_ids_and_compares_only_what_is_new(lynx, tmp_path, monkeypatch):
+    before = {row.hash: row.individual for row in open_project(lynx).photographs}
+    animal = {row.path[0]: row.individual for row in open_project(lynx).photographs}
+    season, extracted = tmp_path / "season", []
+    known = {draw(season / f"{n}.png", n, VIEWS): animal[str(n)] for n in range(2)}
+    stranger = draw(season / "stranger.png", 99, 0)
+    extract = store.extract
+    monkeypatch.setattr(
+        store, "extract", lambda path, *rest, **more: extracted.append(path) or extract(path, *rest, **more)
+    )
+    after = discover(lynx, "--photos", season)
+    assert sorted(os.path.basename(path) for path in extracted) == ["0.png", "1.png", "stranger.png"]
+    assert {name: after[name]["individual"] for name in before} == before
+    assert {name: after[name]["individual"] for name in known} == known
+    assert after[stranger]["individual"] not in animal.values()
+
+
+def test_a_match_says_how_many_points_agree(lynx, tmp_path, capsys):
+    project = open_project(lynx)
+    animal = next(row.individual for row in project.photographs if row.path == "20.png")
+    draw(tmp_path / "new.png", 2, 1)
+    draw(tmp_path / "stranger.png", 98, 0)
+    best = project.match(tmp_path / "new.png")[0]
+    assert best["individual"] == animal and best["verdict"] == "proposed" and best["matched_points"] > 20
+    assert {one["matched_points"] for one in project.match(tmp_path / "stranger.png")} == {0}
+    command_line(["match", os.fspath(lynx), os.fspath(tmp_path / "new.png")])
+    assert f"({best['matched_points']} matched points)" in capsys.readouterr().out
+
+
+def test_pairs_of_the_page_carry_points_of_both_crops(lynx):
+    project = open_project(lynx)
+    queue = review_queue(project)
+    a, b = (
+        next(n for n, one in enumerate(queue["photographs"]) if one["path"] == path) for path in ("00.png", "01.png")
+    )
+    queue["pairs"] = [{"a": a, "b": b, "score": 1.0, "settles": 1.0}]
+    pair = with_points(project, queue)["pairs"][0]
+    points = np.array(pair["points"])
+    assert pair["matched_points"] >= len(points) > 20 and points.shape[1] == 4
+    turn = cv2.getRotationMatrix2D((100, 75), 7, 0.97)
+    expected = (points[:, :2] * SIZE) @ turn[:, :2].T + turn[:, 2]
+    assert np.abs(expected / SIZE - points[:, 2:]).max() < 0.05
+
+
+def test_points_are_shares_of_the_box():
+    # The box is the right half: x 0.75 of the photograph is the middle of it, y stays.
+    row = Photograph("0" * 16, "0" * 64, "a.jpg", box=(0.5, 0, 0.5, 1))
+    assert _in_crop(np.array([[0.75, 0.25]], np.float16), row).tolist() == [[0.5, 0.25]]
+
+
+def test_a_weight_is_chosen_by_the_photographs_and_by_what_is_installed(tmp_path, monkeypatch):
+    project = new_project(tmp_path, "chance")
+    assert (weight_of(project, 10_000), weight_of(project, 10_001)) == (0.2, 0)
+    project.settings["local"] = 0.1
+    assert weight_of(project, 10_001) == 0.1
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"Expected faiss for local matches \(weight 0.1\).*--local 0"):
+        weight_of(project, 10)
+    del project.settings["local"]
+    assert weight_of(project, 10) == 0
+
+
+def test_a_wrong_weight_ends_in_a_message(tmp_path, herd):
+    with pytest.raises(SystemExit, match="Expected --local to be 0 or a weight such as 0.2, got -1"):
+        discover(tmp_path / "lynx", "--photos", herd[0], "--local", "-1")
+
+
+def photo(key: int, **columns) -> Photograph:
+    return Photograph(f"{key:016x}", f"{key:064x}", f"{key}.jpg", **columns)
+
+
+def test_known_pairs_come_from_bursts_stations_and_decisions():
+    noon = "2024-06-03T12:00:00"
+    rows = [
+        photo(0, sequence="s", station="x", date_time=noon),
+        photo(1, sequence="s", station="x"),
+        photo(2, station="y", date_time="2024-06-03T12:00:30"),
+        photo(3),
+    ]
+    decisions = [
+        Decision("1", "me", "same", rows[2].key, rows[3].key),
+        Decision("2", "me", "different", rows[1].key, rows[3].key),
+        Decision("3", "me", "same", rows[1].key, "gone"),
+    ]
+    positives, negatives = known_pairs(rows, decisions)
+    assert positives.tolist() == [[0, 1], [2, 3]] and negatives.tolist() == [[0, 2], [1, 3]]
+
+
+def patterns(pairs: list, inliers: list) -> Patterns:
+    evidence = np.log1p(np.arange(COUNTS)).astype(np.float32)
+    return Patterns(
+        list("abc"), list("ABC"), np.array(pairs), np.array(inliers), evidence, 0.3, np.ones((3, COUNTS), bool)
+    )
+
+
+def test_matches_add_to_cosines_on_paper():
+    """Of a, b and c, a has cosine 0.8 with b and 0 with c, and 19 inliers with c: 0.3 log(20) = 0.899.
+
+    Squared distances are 2 - 2 x 0.899 = 0.203 and 2 - 2 x 0.8 = 0.4.
+    """
+    known = patterns([[0, 2]], [19])
+    features = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], np.float32)
+    squared, index = known.neighbors(["a", "b", "c"], features, 3)
+    assert index.tolist() == [[0, 2, 1], [1, 0, 2], [2, 0, 1]]
+    np.testing.assert_allclose(squared[0], [0, 0.203, 0.4], atol=1e-3)
+    squared, index = known.neighbors(["c", "b", "a"], features[::-1].copy(), 3)
+    assert index.tolist() == [[0, 2, 1], [1, 2, 0], [2, 0, 1]], "whatever their order"
+    np.testing.assert_allclose(known.between(["c"], ["new", "a"]).toarray(), [[0, 0.899]], atol=1e-3)
+
+
+def test_patterns_are_read_as_they_were_written_and_damage_is_named(tmp_path):
+    known = patterns([[0, 2], [1, 2]], [19, 600])
+    known.kept[1, 5:] = False
+    known.write(tmp_path)
+    again = Patterns.read(tmp_path)
+    assert (again.keys, again.digests, again.weight) == (known.keys, known.digests, known.weight)
+    for name in ("pairs", "inliers", "evidence", "kept"):
+        assert np.array_equal(getattr(again, name), getattr(known, name)), name
+    (tmp_path / "patterns.npz").write_bytes(b"PK damaged")
+    with pytest.raises(ValueError, match=r"patterns.npz.*remove it, it can be computed again"):
+        Patterns.read(tmp_path)
