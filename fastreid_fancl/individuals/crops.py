@@ -9,10 +9,13 @@ from ..data.images import read_image
 from .rows import Box
 
 
-def file_of(path: str | os.PathLike) -> str:
-    """The file of a photograph: a table's name is composed (NFC), that on the disk perhaps not."""
+def file_of(path: str | os.PathLike, index: FileIndex | None = None) -> str:
+    """The file of a photograph: a table's name is composed (NFC), that on the disk perhaps not.
+
+    Many photographs share an index, so that it lists each folder once.
+    """
     path = os.fspath(path)
-    return path if os.path.exists(path) else FileIndex().find(path) or path
+    return path if os.path.exists(path) else (index or FileIndex()).find(path) or path
 
 
 def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:

@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix
 
 from .. import local
 from ..clustering import knn
+from ..data.datasets.names import FileIndex
 from ..files import replacing
 from ..local.pairs import cosines, nearest, symmetric, unordered_pairs
 from ..runs.checked import DamagedError
@@ -143,8 +144,9 @@ def keypoints(
     folder: Path, rows: Sequence[Photograph], problems: dict[int, str] | None = None
 ) -> list[local.LocalFeatures]:
     """The keypoints of a project's photographs inside their boxes, from its folder where they are there."""
+    index = FileIndex()
     return local.local_features(
-        [str(file_of(row.file)) for row in rows],
+        [file_of(row.file, index) for row in rows],
         boxes=[corners(row) for row in rows],
         folder=folder / "features" / "local",
         contents=[row.hash for row in rows],

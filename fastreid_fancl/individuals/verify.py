@@ -78,9 +78,9 @@ def compare(project: Project, rows: Sequence[Photograph], features: np.ndarray, 
     Returns:
         What could not be compared, in sentences.
     """
-    before, problems = project.patterns, []
-    weight = weight_of(project, len(rows))
-    after = None
+    before, weight = project.patterns, weight_of(project, len(rows))
+    after: Patterns | None = None
+    problems: list[str] = []
     if weight and len(rows) > 1:
         after, problems = _compared(project, rows, features, k1, weight, before)
         after.write(project.folder)
@@ -111,29 +111,27 @@ def _compared(
     problems: dict[int, str] = {}
     found = keypoints(project.folder, rows, problems)
     chosen = local.foreground(found, [row.station or None for row in rows], [row.sequence or None for row in rows])
+    after = _without_pairs(rows, found, chosen, weight)
     compared = local.LocalPairs([one.keep(kept) for one, kept in zip(found, chosen, strict=True)])
+    if before is not None:
+        compared.remember(*_unchanged(before, after))
+    _, near = knn(np.ascontiguousarray(features), max(k1, NEAREST) + local.EXTRA)
+    after.pairs = unordered_pairs(np.concatenate([near, compared.proposed], axis=1))
+    after.inliers = compared.inliers(after.pairs)
+    evidence = calibration(compared.inliers, *known_pairs(rows, active(project.decisions))) or log_inliers
+    after.evidence = evidence(np.arange(COUNTS)).astype(np.float32)
+    return after, [f"{rows[n].path} has no local matches: {problem}" for n, problem in problems.items()]
+
+
+def _without_pairs(
+    rows: Sequence[Photograph], found: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
+) -> Patterns:
+    """Patterns of photographs by their keypoints, and those that are not of the background; nothing is compared yet."""
     kept = np.zeros((len(rows), COUNTS), dtype=bool)
     for n, part in enumerate(chosen):
         kept[n, : len(part)] = part
-    patterns = Patterns(
-        [row.key for row in rows],
-        [one.digest for one in found],
-        np.empty((0, 2), np.int64),
-        np.empty(0, np.int64),
-        log_inliers(np.arange(COUNTS)).astype(np.float32),
-        weight,
-        kept,
-    )
-    if before is not None:
-        compared.remember(*_unchanged(before, patterns))
-    _, near = knn(np.ascontiguousarray(features), max(k1, NEAREST) + local.EXTRA)
-    patterns.pairs = unordered_pairs(np.concatenate([near, compared.proposed], axis=1))
-    patterns.inliers = compared.inliers(patterns.pairs)
-    positives, negatives = known_pairs(rows, active(project.decisions))
-    evidence = calibration(compared.inliers, positives, negatives)
-    if evidence is not None:
-        patterns.evidence = evidence(np.arange(COUNTS)).astype(np.float32)
-    return patterns, [f"{rows[n].path} has no local matches: {problem}" for n, problem in problems.items()]
+    keys, digests = [row.key for row in rows], [one.digest for one in found]
+    return Patterns(keys, digests, np.empty((0, 2), np.int64), np.empty(0, np.int64), np.empty(0), weight, kept)
 
 
 def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) -> None:
@@ -142,7 +140,9 @@ def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) 
     if len(new) >= SAID:
         cost = local_cost([str(row.file) for row in new], len(rows), max(k1, NEAREST))
         minutes = max(1, round((cost.keypoints + cost.matches) / 60))
-        logger.info("Local matches of %d photographs: about %d minutes; --local 0 does without.", len(rows), minutes)
+        logger.info(
+            "Local matches of %d photographs: at most about %d minutes; --local 0 does without.", len(rows), minutes
+        )
 
 
 def _unchanged(before: Patterns, after: Patterns) -> tuple[np.ndarray, np.ndarray]:
@@ -161,7 +161,7 @@ def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tu
     """Pairs that are known to show one animal, and to show two, each (P, 2): by bursts, stations and decisions."""
     several, number = several_animals(rows), {row.key: n for n, row in enumerate(rows)}
     sequences = [row.sequence if row.sequence and row.sequence not in several else None for row in rows]
-    moments = [datetime.fromisoformat(row.date_time) if row.date_time else None for row in rows]
+    moments = [_moment(row) for row in rows]
     decided = {
         kind: [
             (number[one.a], number[one.b]) for one in decisions if one.kind == kind and {one.a, one.b} <= number.keys()
@@ -173,6 +173,13 @@ def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tu
         np.concatenate([burst_mates(sequences), same]),
         np.concatenate([apart([row.station or None for row in rows], moments), different]),
     )
+
+
+def _moment(row: Photograph) -> datetime | None:
+    try:
+        return datetime.fromisoformat(row.date_time).replace(tzinfo=None)
+    except ValueError:  # none, or one that a person wrote into the table
+        return None
 
 
 def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:

@@ -52,14 +52,16 @@ def local_features(
     ]
     first = dict(zip(reversed(digests), reversed(jobs), strict=True))  # copies of a photograph are one file
     known: dict[str, LocalFeatures] = {}
+    failed: dict[str, str] = {}
 
-    def find(digest: str) -> LocalFeatures | UnreadableImage:
+    def find(digest: str) -> LocalFeatures:
         try:
             return _load_or_extract(folder, digest, *first[digest], settings)
         except UnreadableImage as error:
             if problems is None:
                 raise
-            return error
+            failed[digest] = error.problem or str(error)
+            return nothing(digest)
 
     # As many threads as PyTorch uses: OpenCV and Pillow work outside Python's lock.
     wanted = list(first)
@@ -69,10 +71,9 @@ def local_features(
             part = wanted[start : start + CHUNK]
             known.update(zip(part, pool.map(find, part), strict=True))
             progress.advance(len(part))
-    failed = {n: known[digest] for n, digest in enumerate(digests) if isinstance(known[digest], UnreadableImage)}
-    if failed:
-        problems |= {n: error.problem or str(error) for n, error in failed.items()}
-    return [nothing(digest) if n in failed else known[digest] for n, digest in enumerate(digests)]
+    if problems is not None:
+        problems |= {n: failed[digest] for n, digest in enumerate(digests) if digest in failed}
+    return [known[digest] for digest in digests]
 
 
 def digest_of(path: str | os.PathLike, box: Box | None, settings: Settings, content: str | None = None) -> str:
