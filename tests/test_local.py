@@ -171,6 +171,20 @@ def test_keypoints_are_stored_once_by_content_and_settings(tmp_path, monkeypatch
     assert np.array_equal(mended.descriptors, first.descriptors) and "is damaged" in caplog.text
 
 
+def test_a_known_content_is_not_read_and_a_missing_photograph_has_no_keypoints(tmp_path):
+    path, missing, folder = os.fspath(tmp_path / "a.png"), os.fspath(tmp_path / "missing.png"), tmp_path / "cache"
+    Image.fromarray(coat(0)).save(path)
+    problems: dict[int, str] = {}
+    first, nothing = store.local_features([path, missing], folder=folder, contents=["a", "b"], problems=problems)
+    assert len(first.points) > 20 and len(nothing.points) == 0
+    assert list(problems) == [1]
+    os.remove(path)
+    again = store.local_features([path], folder=folder, contents=["a"])[0]
+    assert again.digest == first.digest and np.array_equal(again.descriptors, first.descriptors)
+    with pytest.raises(UserError, match=r"cannot read the photograph .*missing.png"):
+        store.local_features([missing], folder=folder, contents=["b"])
+
+
 def test_points_are_shares_of_both_photographs(tmp_path):
     Image.fromarray(coat(0)).save(tmp_path / "a.png")
     Image.fromarray(turned(coat(0))).save(tmp_path / "b.png")
