@@ -33,7 +33,9 @@ def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
         warn_of_copies_in_test(name, dataset.query, dataset.gallery, trained)
 
 
-def warn_of_copies_in_test(name: str, query: Sequence[Item], gallery: Sequence[Item], trained: Set[str] = frozenset()) -> None:
+def warn_of_copies_in_test(
+    name: str, query: Sequence[Item], gallery: Sequence[Item], trained: Set[str] = frozenset()
+) -> None:
     """Warn of copies between the queries and the gallery of one test, and between these and `trained` photographs.
 
     Args:

@@ -1,7 +1,6 @@
 """What a person decided, applied to a project: each decision changes the animals that it names and no others."""
 
-import csv
-import io
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,14 +9,15 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ..clustering import jaccard_distance
+from ..data.datasets.metadata import _rows as rows_of_table
 from ..errors import UserError
 from ..escape import visible
-from ..runs.checked import DamagedError, read_text
+from ..runs.checked import DamagedError
 from .constraints import linked, merges
 from .ledger import Ledger
 from .links import active, constraints_of
 from .project import Project
-from .rows import KINDS_OF_INDIVIDUALS, Decision, Photograph, checked
+from .rows import CURE, KINDS, KINDS_OF_INDIVIDUALS, Decision, Photograph, checked
 
 COLUMNS = ("when", "who", "kind", "a", "b", "value")
 
@@ -28,18 +28,22 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         ValueError: if it is no such table.
     """
-    text = read_text(path).removeprefix("\ufeff")
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in COLUMNS[:4] if name not in (table.fieldnames or ())]
+    table = rows_of_table(os.fspath(path))
+    header = [name.strip() for name in next(table, (1, 1, []))[2]]
+    missing = [name for name in COLUMNS[:4] if name not in header]
     if missing:
         raise UserError(f"{visible(path)} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}.")
-    found = []
-    for number, row in enumerate(table, start=2):
-        try:
-            found.append(checked(Decision(**{name: (row.get(name) or "").strip() for name in COLUMNS})))
-        except ValueError as error:
-            raise DamagedError(path, f"row {number}: {error}") from error
-    return found
+    return [_decision(path, line, header, cells) for line, _, cells in table]
+
+
+def _decision(path: Path, line: int, header: list[str], cells: list[str]) -> Decision:
+    if any(cell.strip() for cell in cells[len(header) :]):
+        raise DamagedError(path, f"row {line} has {len(cells)} cells, expected {len(header)}", CURE)
+    row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    try:
+        return checked(Decision(**{name: row.get(name, "") for name in COLUMNS}))
+    except ValueError as error:
+        raise DamagedError(path, f"row {line}: {error}", CURE) from error
 
 
 def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int, list[str]]:
@@ -47,7 +51,12 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
 
     Returns:
         How many were new, and what could not be followed, in sentences that name files.
+
+    Raises:
+        UserError: if they name photographs, but none of the project.
     """
+    decisions = list(decisions)
+    _check_own(project, decisions)
     there, problems, new = set(project.decisions), [], 0
     for decision in decisions:
         if decision in there:
@@ -61,6 +70,15 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
         if problem:
             problems.append(f"{decision.kind} of {decision.when}: {problem}")
     return new, problems
+
+
+def _check_own(project: Project, decisions: Iterable[Decision]) -> None:
+    named = {decision.a for decision in decisions if decision.kind in KINDS}
+    if named and named.isdisjoint(project.by_key):
+        raise UserError(
+            f"The decisions name {len(named)} photographs, such as {visible(min(named))}, but none of them is in "
+            f"{visible(project.folder)}: give the file of this project."
+        )
 
 
 def _apply(ledger: Ledger, decision: Decision) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from ..runs.checked import DamagedError
 from . import certainty
 from .certainty import Grouping
 from .constraints import Constraints
-from .encode import Features, encode_all
+from .encode import AGAIN, UNREADABLE, Features, encode_all
 from .identify import assign, owners_of, score_all
 from .intake import Intake
 from .ledger import Ledger
@@ -199,8 +200,14 @@ class Certainty:
         self.pairs: list[tuple[str, str, float]] = []
         path = folder / CERTAINTY
         if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                keys = stored["keys"].tolist()
-                self.of = dict(zip(keys, stored["certainty"].tolist(), strict=True))
-                both = zip(stored["pairs"].tolist(), stored["together"].tolist(), strict=True)
-                self.pairs = [(keys[a], keys[b], together) for (a, b), together in both]
+            try:
+                self._read(path)
+            except (*UNREADABLE, IndexError) as error:
+                raise DamagedError(path, error, AGAIN) from error
+
+    def _read(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as stored:
+            keys = stored["keys"].tolist()
+            self.of = dict(zip(keys, stored["certainty"].tolist(), strict=True))
+            both = zip(stored["pairs"].tolist(), stored["together"].tolist(), strict=True)
+            self.pairs = [(keys[a], keys[b], together) for (a, b), together in both]

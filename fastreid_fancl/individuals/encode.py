@@ -8,6 +8,7 @@ import logging
 import os
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ START = "tf_efficientnet_lite0"
 BATCH, CHUNK = 32, 1024
 SECONDS_BETWEEN_REPORTS = 10
 BORDER = 8  # cells of a side of the grid whose outer cells are the background
+AGAIN = "Remove it: `fancl discover` computes it again, with --photos"
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 class Encoder(Protocol):
@@ -123,8 +126,11 @@ class Features:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 keys, values, borders = stored["keys"].tolist(), stored["values"], stored["borders"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DamagedError(path, f"{error}; remove it, it can be computed again") from error
+        except UNREADABLE as error:
+            raise DamagedError(path, error, AGAIN) from error
+        right = values.ndim == 2 and borders.shape == (len(keys), 12) and len(values) == len(set(keys)) == len(keys)
+        if not (right and np.isfinite(values).all()):
+            raise DamagedError(path, "expected finite features and borders, a row of each for every key", AGAIN)
         return cls(values.astype(np.float32), borders, {key: number for number, key in enumerate(keys)})
 
     def write(self, folder: Path, fingerprint: str) -> None:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from .project import Project
-from .rows import Change, Individual, Photograph, changed
+from .rows import STATUSES, Change, Individual, Photograph, changed
 
 
 class Ledger:
@@ -87,20 +87,21 @@ class Ledger:
 
     def _undo(self, change: Change, reason: str) -> bool:
         if change.kind in ("name", "sex"):
-            if getattr(self.animals[change.item], change.kind) == change.after:
+            if change.item in self.animals and getattr(self.animals[change.item], change.kind) == change.after:
                 self.set_field(change.item, change.kind, change.before, reason)
                 return True
         elif change.kind == "side":
-            if self.rows[change.item].side == change.after:
+            if change.item in self.rows and self.rows[change.item].side == change.after:
                 self.set_side(change.item, change.before, reason)
                 return True
         elif change.item in self.animals:
             if change.kind == "merged" and self.animals[change.item].merged_into == change.after:
                 self.animals[change.item] = changed(self.animals[change.item], merged_into="")
                 return True
-        else:
-            row, (individual, status) = self.rows[change.item], change.before.rsplit(" ", 1)
-            if f"{row.individual} {row.status}" == change.after:
+        elif change.item in self.rows:
+            row, (individual, _, status) = self.rows[change.item], change.before.rpartition(" ")
+            known = status in STATUSES and (individual in self.animals or not individual)
+            if known and f"{row.individual} {row.status}" == change.after:
                 self.move([change.item], individual, status, "moved", reason)
                 return True
         return False

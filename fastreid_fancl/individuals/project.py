@@ -9,9 +9,11 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from ..errors import UserError
 from ..escape import visible
 from ..files import replacing
 from ..locks import exclusive_lock
-from ..runs.checked import DamagedError, fields, read_json, word
+from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, whole, word
 from . import rows
 from .candidates import Gallery
 from .crops import crop_of
@@ -36,6 +38,16 @@ TABLES = {
     "photographs.csv": Photograph,
     "changes.csv": Change,
 }
+SETTINGS = fields(
+    {
+        **dict.fromkeys(("name", "prefix", "encoder", "fingerprint", "species", "timezone"), word),
+        "seed": whole,
+        "seasons": dict_of(word),
+        "levels": lambda value: (
+            fields({"accept": finite, "reject": finite})(value) if value else dict_of(finite)(value)
+        ),
+    }
+)
 
 
 class Project:
@@ -155,7 +167,8 @@ class Project:
                 temporary = stack.enter_context(replacing(self.folder / name))
                 Path(temporary).write_bytes(rows.table_text(contents[name], TABLES[name]).encode())
             temporary = stack.enter_context(replacing(self.folder / "project.json"))
-            Path(temporary).write_text(json.dumps(self.settings, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+            text = json.dumps(self.settings, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+            Path(temporary).write_text(text, encoding="utf-8")
 
     def read(self) -> None:
         """Read all tables.
@@ -166,12 +179,27 @@ class Project:
         found = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
         self.decisions, self.animals = found["decisions.csv"], found["individuals.csv"]
         self.photographs, self.changes = found["photographs.csv"], found["changes.csv"]
-        path, keys = self.folder / "photographs.csv", [row.key for row in self.photographs]
-        if len(set(keys)) < len(keys):
-            raise DamagedError(path, f"the key {next(key for key in keys if keys.count(key) > 1)} is there twice")
-        unknown = {row.individual for row in self.photographs} - {animal.individual for animal in self.animals} - {""}
-        if unknown:
-            raise DamagedError(path, f"it names {min(unknown)}, which individuals.csv does not have")
+        self._check()
+
+    def _check(self) -> None:
+        """Raise DamagedError if the tables do not fit each other."""
+        photographs, individuals = self.folder / "photographs.csv", self.folder / "individuals.csv"
+        names = [animal.individual for animal in self.animals]
+        for path, keys in ((photographs, [row.key for row in self.photographs]), (individuals, names)):
+            if twice := sorted(key for key, number in Counter(keys).items() if number > 1):
+                raise DamagedError(path, f"{twice[0]} is there twice", rows.CURE)
+        named = {name for row in self.photographs for name in (row.individual, row.second)}
+        heirs = {animal.individual: animal.merged_into for animal in self.animals}
+        for path, used in ((photographs, named), (individuals, set(heirs.values()))):
+            if unknown := used - heirs.keys() - {""}:
+                problem = (
+                    f"it names {min(unknown)}, which individuals.csv does not have (IDs stay; column name is free)"
+                )
+                raise DamagedError(path, problem, rows.CURE)
+        try:
+            tuple(TopologicalSorter({name: [heir] for name, heir in heirs.items() if heir}).static_order())
+        except CycleError as error:
+            raise DamagedError(individuals, f"merged into each other: {', '.join(error.args[1])}", rows.CURE) from error
 
 
 def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> Project:
@@ -189,13 +217,16 @@ def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> P
         raise UserError(
             f"There is no project in {visible(path)}: make one by `fancl discover {visible(path)} --photos FOLDER`."
         )
-    settings = read_json(path / "project.json", fields({"name": word, "prefix": word, "encoder": word}))
+    settings = read_json(path / "project.json", fields({"version": lambda value: value}))
     if settings.get("version") != VERSION:
         raise UserError(
             f"{visible(path)} was written by another version of this package ({settings.get('version')!r}, expected "
             f"{VERSION}): update the package."
         )
-    project = Project(path, settings, encoder)
+    try:
+        project = Project(path, SETTINGS(settings), encoder)
+    except ValueError as error:
+        raise DamagedError(path / "project.json", error, rows.CURE) from error
     project.read()
     return project
 
