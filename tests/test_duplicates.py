@@ -73,7 +73,7 @@ def test_a_test_photograph_that_is_trained_on_is_warned_of(said, tmp_path):
 
 @pytest.fixture
 def transductive(tmp_path, monkeypatch, caplog):
-    """Warnings of a run that scores the photographs it trains on: rows (name, seed of the pixels, identity, sequence)."""
+    """Warnings of a run that scores what it trains on: rows (name, seed of the pixels, identity, sequence)."""
 
     def check(*rows, **changes):
         folder = tmp_path / "Wild"

@@ -16,7 +16,7 @@ from . import discover as steps
 from .checks import check_groups
 from .decisions import add_decisions, read_decisions
 from .discover import Report
-from .encode import START
+from .encode import START, encoder_named
 from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
 from .project import Project, new_project, open_project
 from .queue import review_queue
@@ -70,6 +70,7 @@ def discover_parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--encoder", metavar="NAME", help=f"a timm model; default {START}, without training")
     source.add_argument("--run", type=Path, metavar="FOLDER", help="of a trained run")
+    _add_imports(parser)
     add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
     add("--augment", type=int, default=0, choices=(0, 1, 2), help="changed copies of each photograph in the draws")
     add("--k1", type=int, default=15, help="neighbours; about the photographs per animal")
@@ -115,7 +116,19 @@ def opened(args: argparse.Namespace) -> Project:
     for key in ("species", "timezone", "seed"):
         if getattr(args, key) is not None:
             project.settings[key] = getattr(args, key)
+    _allow_imports(project, args)
     return project
+
+
+def _add_imports(parser: argparse.ArgumentParser) -> None:
+    """The flag that the message of `config.load.check_imports` names, as for tools/visualize.py."""
+    text = "of the IMPORTS of a run that is the encoder, which is code"
+    parser.add_argument("--allow-imports", action="append", default=[], metavar="FILE", help=text)
+
+
+def _allow_imports(project: Project, args: argparse.Namespace) -> None:
+    if args.allow_imports:
+        project.encoder = encoder_named(project.settings["encoder"], imports=args.allow_imports)
 
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
@@ -173,11 +186,13 @@ def match(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("photographs", type=Path, nargs="+", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=5, help="candidates, default 5")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_imports(parser)
     _guarded(_match, parser.parse_args(argv))
 
 
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
+    _allow_imports(project, args)
     found = {os.fspath(path): project.match(path, args.top) for path in args.photographs}
     if args.json:
         print(json.dumps(found, ensure_ascii=False, indent=1))

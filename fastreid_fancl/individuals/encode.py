@@ -9,7 +9,7 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -72,18 +72,19 @@ class ModelEncoder:
         return np.concatenate(parts)
 
 
-def encoder_named(name: str, options: Sequence[str] = ()) -> ModelEncoder:
+def encoder_named(name: str, options: Sequence[str] = (), imports: Collection[str] = ()) -> ModelEncoder:
     """Build an encoder.
 
     Args:
         name: of a timm model, whose pretrained weights are taken without training, or `run:FOLDER`.
         options: KEY VALUE ... of the configuration.
+        imports: those IMPORTS of the run, which may be somebody else's, that may run.
 
     Raises:
         ValueError: if there is no such model or run, or its weights are not there.
     """
     if name.startswith("run:"):
-        cfg = run_config(Path(name.removeprefix("run:")), ["DATASETS.TESTS", "()", *options])
+        cfg = run_config(Path(name.removeprefix("run:")), ["DATASETS.TESTS", "()", *options], imports)
         return ModelEncoder(name, cfg, load_trained_model(cfg).model)
     start = ["MODEL.BACKBONE.TIMM", name, "MODEL.BACKBONE.PRETRAIN", "True", "DATASETS.TESTS", "()"]
     cfg = load_config(os.fspath(PHOTOGRAPHS / "cluster_contrast.yml"), [*start, *options])

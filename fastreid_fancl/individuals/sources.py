@@ -108,9 +108,9 @@ def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: flo
     found = []
     for detection in image.get("detections") or []:
         try:
-            score, box = finite(detection["conf"]), _inside([finite(part) for part in detection["bbox"]])
+            score, box = finite(detection["conf"]), [finite(part) for part in detection["bbox"]]
             if str(detection["category"]) in animal and score >= confidence:
-                found.append(box)
+                found.append(_inside(box))
         except (KeyError, TypeError, ValueError) as error:
             problem = f"a detection of {image['file']}: {error if isinstance(error, ValueError) else repr(error)}"
             raise DamagedError(path, problem, "Run the detector again") from error
