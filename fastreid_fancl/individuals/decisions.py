@@ -17,7 +17,7 @@ from .constraints import linked, merges
 from .ledger import Ledger
 from .links import active, constraints_of
 from .project import Project
-from .rows import CURE, KINDS, KINDS_OF_INDIVIDUALS, Decision, Photograph, checked
+from .rows import CURE, KINDS, KINDS_OF_INDIVIDUALS, Decision, Photograph, checked, one_line
 
 COLUMNS = ("when", "who", "kind", "a", "b", "value")
 
@@ -33,7 +33,11 @@ def read_decisions(path: Path) -> list[Decision]:
     missing = [name for name in COLUMNS[:4] if name not in header]
     if missing:
         raise UserError(f"{visible(path)} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}.")
-    return [_decision(path, line, header, cells) for line, _, cells in table]
+    found = []
+    for line, last, cells in table:
+        one_line(path, line, last)
+        found.append(_decision(path, line, header, cells))
+    return found
 
 
 def _decision(path: Path, line: int, header: list[str], cells: list[str]) -> Decision:

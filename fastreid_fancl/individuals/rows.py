@@ -166,7 +166,7 @@ def read_table(path: Path, kind: type) -> list[Any]:
     table = rows_of_table(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     _check_header(path, header, [field.name for field in fields(kind)])
-    return [_row(path, line, kind, header, cells) for line, _, cells in table]
+    return [_row(path, (line, last), kind, header, cells) for line, last, cells in table]
 
 
 def _check_header(path: Path, header: list[str], names: list[str]) -> None:
@@ -177,7 +177,9 @@ def _check_header(path: Path, header: list[str], names: list[str]) -> None:
         raise DamagedError(path, f"expected the columns {', '.join(names)}; it{lacks.removeprefix(',')}", CURE)
 
 
-def _row(path: Path, number: int, kind: type, header: list[str], cells: list[str]) -> Any:
+def _row(path: Path, lines: tuple[int, int], kind: type, header: list[str], cells: list[str]) -> Any:
+    number, last = lines
+    one_line(path, number, last)
     named = [(name, cell) for name, cell in zip(header, cells, strict=False) if name]
     if len(cells) < len(header) or sum(map(bool, cells)) > sum(bool(cell) for _, cell in named):
         raise DamagedError(path, f"row {number} has {len(cells)} cells, expected {len(header)}", CURE)
@@ -185,6 +187,12 @@ def _row(path: Path, number: int, kind: type, header: list[str], cells: list[str
         return checked(kind(**{name: _value(name, kind, cell) for name, cell in named}))
     except ValueError as error:
         raise DamagedError(path, f"row {number}: {error}", CURE) from error
+
+
+def one_line(path: Path, line: int, last: int) -> None:
+    """Raise DamagedError if a row spans several lines: no cell is written with a line break, so it hides other rows."""
+    if last > line:
+        raise DamagedError(path, f"a quote joins the lines {line} to {last}", CURE)
 
 
 def _value(name: str, kind: type, cell: str) -> Any:

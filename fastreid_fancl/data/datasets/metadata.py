@@ -110,7 +110,10 @@ def _decode(path: str) -> str:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}): expected a table in a file") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} begins as UTF-16, but is not: {error.reason}. Save it as UTF-8") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
