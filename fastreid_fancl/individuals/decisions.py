@@ -28,6 +28,10 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         ValueError: if it is no such table.
     """
+    if not path.is_file():
+        raise UserError(
+            f"Expected --decisions to be the file that the review page saved, got {visible(path)}: there is no such file."
+        )
     text = read_text(path).removeprefix("\ufeff")
     table = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in COLUMNS[:4] if name not in (table.fieldnames or ())]
