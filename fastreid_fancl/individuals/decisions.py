@@ -30,7 +30,7 @@ def read_decisions(path: Path) -> list[Decision]:
     """
     if not path.is_file():
         raise UserError(
-            f"Expected --decisions to be the file that the review page saved, got {visible(path)}: there is no such file."
+            f"Expected the decisions.csv that the review page saved, got {visible(path)}: there is no such file."
         )
     text = read_text(path).removeprefix("\ufeff")
     table = csv.DictReader(io.StringIO(text, newline=""))
