@@ -340,3 +340,40 @@ def test_wrong_input_ends_in_a_message(tmp_path, lions):
 
 def photos_of(project: Path) -> str:
     return open_project(project).photographs[0].root
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["match", "lions", "new.jpg", "--top", "0"], "Expected --top to be 1 or more, got 0."),
+        (["discover", "lions", "--photos", "season", "--timezone", "Berlin"], "Expected --timezone such as +03:00"),
+        (["discover", "lions", "--photos", "notes.txt"], "got notes.txt: that is a file."),
+        (["discover", "lions", "--photos", "nothing"], "got nothing: there is no such folder."),
+    ],
+)
+def test_mistyped_arguments_end_in_a_sentence(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    season(tmp_path / "season", {0: range(2)})
+    (tmp_path / "notes.txt").write_text("batteries")
+    with pytest.raises(SystemExit) as stopped:
+        command_line(words)
+    assert message in f"{stopped.value.code} {capsys.readouterr().err}"
+
+
+def test_decisions_that_are_not_there_are_not_called_damaged_and_exports_say_where_they_went(tmp_path, capsys):
+    discover(tmp_path / "lions", "--photos", season(tmp_path / "season", {0: range(3), 1: range(3)}))
+    with pytest.raises(SystemExit, match="nothing.csv: there is no such file"):
+        discover(tmp_path / "lions", "--decisions", tmp_path / "nothing.csv")
+    output = tmp_path / "folder that is new" / "lions.json"
+    command_line(["export", os.fspath(tmp_path / "lions"), "--to", "coco", os.fspath(output)])
+    assert output.is_file() and f"Written: {output}" in capsys.readouterr().out
+
+
+def test_a_table_gives_stations_and_times(tmp_path):
+    photos = season(tmp_path / "season", {0: range(2), 1: range(2)})
+    path = "st0/IMG_0001.png"
+    (tmp_path / "table.csv").write_text(f"path,station,date_time\n{path},Ridge,2024-01-02 03:04:05\n")
+    rows = {
+        row["path"]: row for row in discover(tmp_path / "lions", "--photos", photos, "--table", tmp_path / "table.csv")
+    }
+    assert (rows[path]["station"], rows[path]["date_time"]) == ("Ridge", "2024-01-02T03:04:05")

@@ -3,7 +3,7 @@
 Shapes: N photographs, R radii, S draws, P pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 from ..clustering import degenerate, jaccard_distance
 from ..clustering.eps import _rand_index, modularities
 from ..engine.seeds import derive_seed
+from ..progress import Progress
 from .constraints import Constraints, Contradiction, labels_at, tree
 
 RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
@@ -85,7 +86,7 @@ def group(
     found, refused = tree(distance, constraints, RADII[-1])
     labels = labels_at(rows, constraints, found, RADII)
     own = labels if free is constraints else labels_at(rows, free, tree(distance, free, RADII[-1])[0], RADII)
-    draws = np.array([_draw(features, views, free, n, k1, k2, seed) for n in range(DRAWS)])
+    draws = np.array(list(_draws(features, views, free, k1, k2, seed)))
     stable = np.array([[_rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
     scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
     best, ties = _best(own, scores, radius)
@@ -113,6 +114,15 @@ def _few(rows: int, constraints: Constraints) -> Grouping:
     labels = labels_at(rows, constraints, found, [0.5])[0]
     pairs, count = np.zeros((0, 2), np.int64), len(np.unique(labels))
     return Grouping(labels, 0.5, (), empty, np.ones(rows), pairs, np.zeros(0), (count, count), 1.0, refused)
+
+
+def _draws(
+    features: np.ndarray, views: Sequence[np.ndarray], free: Constraints, k1: int, k2: int, seed: int
+) -> Iterator[np.ndarray]:
+    with Progress("Grouping", DRAWS, "draws") as progress:
+        for number in range(DRAWS):
+            yield _draw(features, views, free, number, k1, k2, seed)
+            progress.advance()
 
 
 def _draw(

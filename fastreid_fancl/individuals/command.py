@@ -17,6 +17,7 @@ from .checks import check_groups
 from .decisions import add_decisions, read_decisions
 from .discover import Report
 from .encode import START, encoder_named
+from .export.contents import parse_zone
 from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
 from .project import Project, new_project, open_project
 from .queue import review_queue
@@ -101,8 +102,9 @@ def opened(args: argparse.Namespace) -> Project:
     """The project of the arguments, with their settings; a new one where there is none.
 
     Raises:
-        ValueError: if there is none and no photographs are given.
+        ValueError: if there is none and no photographs are given, or the time zone is unknown.
     """
+    parse_zone(args.timezone or "")
     name = f"run:{os.path.abspath(args.run)}" if args.run else args.encoder
     if (args.project / "project.json").exists():
         project = open_project(args.project)
@@ -187,7 +189,10 @@ def match(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--top", type=int, default=5, help="candidates, default 5")
     parser.add_argument("--json", action="store_true", help="print JSON")
     _add_imports(parser)
-    _guarded(_match, parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    if args.top < 1:
+        parser.error(f"Expected --top to be 1 or more, got {args.top}.")
+    _guarded(_match, args)
 
 
 def _match(args: argparse.Namespace) -> None:
@@ -219,7 +224,12 @@ def export(argv: Sequence[str] | None = None) -> None:
         for name, value in vars(args).items()
         if value is not None and name not in ("project", "to", "output")
     }
-    _guarded(lambda _: FORMATS[args.to](open_project(args.project), args.output, **options), args)
+
+    def write(args: argparse.Namespace) -> None:
+        FORMATS[args.to](open_project(args.project), args.output, **options)
+        print(f"Written: {visible(args.output)}")
+
+    _guarded(write, args)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"discover": discover, "match": match, "export": export}

@@ -28,6 +28,10 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         ValueError: if it is no such table.
     """
+    if not path.is_file():
+        raise UserError(
+            f"Expected the decisions.csv that the review page saved, got {visible(path)}: there is no such file."
+        )
     table = rows_of_table(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     missing = [name for name in COLUMNS[:4] if name not in header]

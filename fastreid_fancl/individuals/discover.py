@@ -116,6 +116,7 @@ def regroup(
     _, values = features.of(rows)
     decisions = active(project.decisions)
     constraints = constraints_of(rows, decisions, owners_of(rows))
+    logger.info("Grouping %d photographs; the first time on a computer can take minutes.", len(rows))
     with report.step("grouping"):
         report.grouping = certainty.group(
             values,

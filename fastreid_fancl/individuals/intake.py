@@ -57,7 +57,8 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
         ValueError: if there is no such folder, no photograph in it, or no such level.
     """
     if not root.is_dir():
-        raise UserError(f"Expected a folder of photographs, got {visible(root)}: there is none.")
+        what = "that is a file" if root.exists() else "there is no such folder"
+        raise UserError(f"Expected a folder of photographs, got {visible(root)}: {what}.")
     root, intake = Path(os.path.abspath(root)), Intake()
     with ThreadPoolExecutor(4) as pool:
         facts = dict(zip(paths := _files(root, intake), pool.map(_facts, [root / path for path in paths]), strict=True))
