@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.datasets.metadata import _rows as rows_of_table
 from ..data.datasets.names import clean_name
-from ..data.datasets.sequences import _moment
+from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, fields, finite, list_of, read_json, word
@@ -126,7 +126,7 @@ def _told(row: Photograph, values: dict[str, str]) -> Photograph:
     if changes.get("station") and not changes.get("camera"):
         changes["camera"] = changes["station"]
     try:
-        changes |= {"date_time": _moment(moment).isoformat(), "date_time_source": "table"} if moment else {}
+        changes |= {"date_time": read_moment(moment).isoformat(), "date_time_source": "table"} if moment else {}
     except ValueError:
         changes["note"] = f"the table's time {moment!r} cannot be read"
     side = values.get("side", "").lower()
