@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..data.datasets.metadata import _rows as rows_of_table
+from ..data.datasets.metadata import table_rows
 from ..data.datasets.names import clean_name
 from ..data.datasets.sequences import read_moment
 from ..errors import UserError
@@ -105,7 +105,7 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
     Raises:
         ValueError: if the table cannot be read, or names none of the photographs.
     """
-    table, places, said = rows_of_table(os.fspath(path)), Places(rows), {}
+    table, places, said = table_rows(os.fspath(path)), Places(rows), {}
     header = [SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in next(table, (1, 1, []))[2]]
     if "path" not in header:
         raise UserError(f"{visible(path)} needs a column named path, got {', '.join(header) or 'no columns'}.")
@@ -186,6 +186,6 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
 
 
 def _records(path: Path) -> list[dict[str, str]]:
-    rows = rows_of_table(os.fspath(path))
+    rows = table_rows(os.fspath(path))
     header = [name.strip() for name in next(rows, (1, 1, []))[2]]
     return [dict(zip(header, cells, strict=False)) for _, _, cells in rows]
