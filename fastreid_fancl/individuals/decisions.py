@@ -49,17 +49,19 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
         How many were new, and what could not be followed, in sentences that name files.
     """
     there, problems, new = set(project.decisions), [], 0
+    ledger = Ledger(project, "")
     for decision in decisions:
         if decision in there:
             continue
         there.add(decision)
         new += 1
         project.decisions.append(decision)
-        ledger = Ledger(project, decision.when)
+        ledger.event = decision.when
         problem = _apply(ledger, decision)
-        ledger.close()
+        ledger.mark_singles()
         if problem:
             problems.append(f"{decision.kind} of {decision.when}: {problem}")
+    ledger.close()
     return new, problems
 
 
@@ -121,11 +123,8 @@ def _burst(ledger: Ledger, row: Photograph) -> list[str]:
         return [row.key]
     mates = [
         other
-        for other in ledger.rows.values()
-        if other.sequence == row.sequence
-        and other.individual == row.individual
-        and other.usable
-        and (other.hash != row.hash or other.key == row.key)
+        for other in map(ledger.rows.__getitem__, ledger.of_sequence[row.sequence])
+        if other.individual == row.individual and other.usable and (other.hash != row.hash or other.key == row.key)
     ]
     apart = {
         key

@@ -15,7 +15,7 @@ from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, fields, finite, list_of, read_json, word
-from .rows import SIDES, Box, Photograph, parse_box
+from .rows import SIDES, Box, Photograph, box_of
 
 CONFIDENCE = 0.2
 SYNONYMS = {"orientation": "side", "camera_id": "camera", "datetime": "date_time", "timestamp": "date_time"}
@@ -78,12 +78,12 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
     """The boxes of animals of an image, in reading order."""
-    found = []
+    found: list[Box] = []
     for detection in image.get("detections") or []:
         try:
             score, corners = finite(detection["conf"]), [min(1.0, max(0.0, finite(part))) for part in detection["bbox"]]
             if str(detection["category"]) in animal and score >= confidence:
-                found.append(parse_box(" ".join(f"{part:.6f}" for part in corners)))
+                found.append(box_of(corners))
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedError(path, f"a detection of {visible(image['file'])}: {error!r}") from error
     return sorted(found, key=lambda box: (round(box[1] * 3), box[0], box[1]))
@@ -116,11 +116,11 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
             said[found] = values
     if not said:
         raise UserError(f"{visible(path)} names none of the photographs, such as {visible(rows[0].path)}.")
-    result = [_told(row, said.get(row.path, {})) for row in rows]
+    result = [_with_values(row, said.get(row.path, {})) for row in rows]
     return result, f"Table {path.name}: {len(said)} of {len(rows)} photographs are in it."
 
 
-def _told(row: Photograph, values: dict[str, str]) -> Photograph:
+def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
     moment = values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
     changes: dict[str, Any] = {name: values[name] for name in ("station", "camera", "sequence") if values.get(name)}
     if changes.get("station") and not changes.get("camera"):
@@ -130,7 +130,9 @@ def _told(row: Photograph, values: dict[str, str]) -> Photograph:
     except ValueError:
         changes["note"] = f"the table's time {moment!r} cannot be read"
     side = values.get("side", "").lower()
-    return replace(row, **changes, **({"side": side} if side in SIDES else {}))
+    if side in SIDES:
+        changes["side"] = side
+    return replace(row, **changes)
 
 
 def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:
@@ -162,17 +164,19 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
             media[found], path_of[one["mediaID"]] = one, found
     if not media:
         raise UserError(f"{visible(folder)}/media.csv names none of the photographs, such as {visible(rows[0].path)}.")
-    boxes, shown, events = defaultdict(list), defaultdict(set), {}
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    shown: dict[str, set[str]] = defaultdict(set)
+    events: dict[str, str] = {}
     for one in tables["observations"]:
         for path in [path_of[one["mediaID"]]] if one.get("mediaID") in path_of else []:
             shown[path].add(one.get("observationType", ""))
             events[path] = one.get("eventID", "") or events.get(path, "")
             if one.get("observationType") == "animal" and one.get("bboxX"):
-                boxes[path].append(parse_box(" ".join(one[f"bbox{name}"] for name in ("X", "Y", "Width", "Height"))))
+                boxes[path].append(box_of([float(one[f"bbox{name}"]) for name in ("X", "Y", "Width", "Height")]))
     result = []
     for row in rows:
-        one = media.get(row.path)
-        if one is not None:
+        if row.path in media:
+            one = media[row.path]
             station = stations.get(one["deploymentID"], one["deploymentID"])
             moment = datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).replace(tzinfo=None, microsecond=0)
             row = replace(row, station=station, camera=one["deploymentID"], sequence=events.get(row.path, ""))
