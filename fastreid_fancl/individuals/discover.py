@@ -15,7 +15,7 @@ from ..files import replacing
 from . import certainty
 from .certainty import Grouping
 from .constraints import Constraints
-from .encode import Features, cache_key, encode_all
+from .encode import Features, cache_key, encode_all, read_arrays
 from .identify import assign, owners_of, score_all
 from .intake import Intake
 from .ledger import Ledger
@@ -205,15 +205,23 @@ def write_certainty(project: Project, rows: Sequence[Photograph], grouping: Grou
 
 
 class Certainty:
-    """What `write_certainty` kept: certainty by key; pairs of keys with the share of draws that put them together."""
+    """What `write_certainty` kept.
+
+    Attributes:
+        of: certainty by key.
+        together: share of the draws that put two keys in one group; pairs that no draw put together are not there.
+
+    Raises:
+        DamagedError: (a ValueError) if the file is something else.
+    """
 
     def __init__(self, folder: Path):
         self.of: dict[str, float] = {}
-        self.pairs: list[tuple[str, str, float]] = []
-        path = folder / CERTAINTY
-        if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                keys = stored["keys"].tolist()
-                self.of = dict(zip(keys, stored["certainty"].tolist(), strict=True))
-                both = zip(stored["pairs"].tolist(), stored["together"].tolist(), strict=True)
-                self.pairs = [(keys[a], keys[b], together) for (a, b), together in both]
+        self.together: dict[tuple[str, str], float] = {}
+        stored = read_arrays(folder / CERTAINTY, ("keys", "certainty", "pairs", "together"))
+        if stored is not None:
+            keys, certainty, pairs, shares = stored
+            names, drawn = keys.tolist(), shares > 0  # most pairs never are, and millions would fill the memory
+            self.of = dict(zip(names, certainty.tolist(), strict=True))
+            both = zip(pairs[drawn].tolist(), shares[drawn].tolist(), strict=True)
+            self.together = {(names[a], names[b]): share for (a, b), share in both}

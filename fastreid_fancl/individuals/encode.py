@@ -103,15 +103,11 @@ class Features:
         Raises:
             DamagedError: (a ValueError) if the file is something else.
         """
-        path = features_file(folder, fingerprint)
-        if not path.exists():
+        stored = read_arrays(features_file(folder, fingerprint), ("values", "borders", "keys"))
+        if stored is None:
             return cls()
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                keys, values, borders = stored["keys"].tolist(), stored["values"], stored["borders"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DamagedError(path, f"{error}; remove it, it can be computed again") from error
-        return cls(values.astype(np.float32), borders, {key: number for number, key in enumerate(keys)})
+        values, borders, keys = stored
+        return cls(values.astype(np.float32), borders, {key: number for number, key in enumerate(keys.tolist())})
 
     def write(self, folder: Path, fingerprint: str) -> None:
         """Store the features, whole or not at all."""
@@ -129,6 +125,21 @@ class Features:
         self.values = np.concatenate([self.values, values]) if len(self.numbers) else values
         self.borders = np.concatenate([self.borders, borders])
         self.numbers |= {key: number for number, key in enumerate(keys, start=len(self.numbers))}
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:
+    """The arrays of an npz file that can be computed again; None without the file.
+
+    Raises:
+        DamagedError: (a ValueError) if the file is something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(path, f"{error}; remove it, it can be computed again") from error
 
 
 def features_file(folder: Path, fingerprint: str) -> Path:

@@ -50,7 +50,7 @@ class View:
         self.decisions: list[Decision] = active(project.decisions)
         certainty = Certainty(project.folder)
         self.certainty = certainty.of
-        self.together = {(a, b): share for a, b, share in certainty.pairs}
+        self.together = certainty.together
         self.animals: dict[str, list[int]] = defaultdict(list)
         for n, row in enumerate(self.rows):
             if row.counts:
