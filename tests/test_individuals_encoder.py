@@ -54,7 +54,7 @@ def test_features_are_those_of_a_loaded_model_to_the_bit(animals, tmp_path):
     pixels = np.asarray(crop_of(turned, (0.0, 0.5, 1.0, 0.5)))
     assert pixels.shape == (45, 40, 3)
     assert np.array_equal(encoder.encode([crop_of(turned, (0.0, 0.5, 1.0, 0.5))]), model.features([pixels]))
-    rows = [Photograph(f"{n:016x}", f"{n:064x}", path.name, os.fspath(path.parent)) for n, path in enumerate(paths)]
+    rows = [Photograph(f"{n:016x}", f"{n:016x}" * 4, path.name, os.fspath(path.parent)) for n, path in enumerate(paths)]
     stored, problems = encode_all(tmp_path, encoder, rows)
     assert not problems
     assert np.array_equal(stored.of(rows)[1], own[:3].astype(np.float16).astype(np.float32))
