@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.project import open_project
 from fastreid_fancl.individuals.queue import review_queue
-from fastreid_fancl.individuals.rows import Decision, write_table
+from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
 
 
 class Colours:
@@ -377,3 +378,55 @@ def test_a_table_gives_stations_and_times(tmp_path):
         row["path"]: row for row in discover(tmp_path / "lions", "--photos", photos, "--table", tmp_path / "table.csv")
     }
     assert (rows[path]["station"], rows[path]["date_time"]) == ("Ridge", "2024-01-02T03:04:05")
+
+
+def test_photographs_whose_disk_is_away_keep_their_animals(lions, first_season, monkeypatch):
+    """Another encoder has to read them all again; it cannot, and nothing that a person confirmed may go by it."""
+    before = {row["key"]: (row["individual"], row["status"]) for row in table(lions)}
+
+    class Others(Colours):
+        fingerprint = "c011"
+
+    monkeypatch.setattr(projects, "encoder_named", lambda name: Others())
+    away = first_season.with_name("away")
+    first_season.rename(away)
+    try:
+        rows = discover(lions, "--encoder", "others")
+    finally:
+        away.rename(first_season)
+    assert {row["key"]: (row["individual"], row["status"]) for row in rows} == before
+    assert "is left out" in (lions / "summary.txt").read_text()
+    assert {row["key"]: row["individual"] for row in discover(lions, "--encoder", "others again")} == {
+        key: individual for key, (individual, _) in before.items()
+    }
+
+
+def test_an_unreadable_photograph_is_tried_again(tmp_path):
+    for number in range(6):
+        photograph(tmp_path / "in" / f"{number}.png", number // 3, number)
+    project = tmp_path / "cats"
+    discover(project, "--photos", tmp_path / "in")
+    rows = read_table(project / "photographs.csv", Photograph)
+    broken = [
+        replace(row, status="unreadable", individual="", note="broken") if n == 0 else row for n, row in enumerate(rows)
+    ]
+    write_table(project / "photographs.csv", broken, Photograph)
+    assert all(row["status"] != "unreadable" for row in discover(project, "--photos", tmp_path / "in"))
+
+
+def test_a_decision_is_on_record_only_once_it_is_applied(lions, monkeypatch):
+    """A kill between two tables: given again, the decision is not skipped."""
+    key = table(lions)[0]["key"]
+    before, replaced = table(lions), os.replace
+
+    def killed(source, target):
+        if os.fspath(target).endswith("photographs.csv"):
+            raise KeyboardInterrupt
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        decide(lions, ("not_animal", key))
+    monkeypatch.setattr(os, "replace", replaced)
+    assert table(lions) == before and not table(lions, "decisions.csv")
+    assert next(row for row in decide(lions, ("not_animal", key)) if row["key"] == key)["status"] == "not_animal"

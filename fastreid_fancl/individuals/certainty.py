@@ -108,7 +108,7 @@ def group(
 
 
 def _few(rows: int, constraints: Constraints) -> Grouping:
-    """Of one or two photographs, which nothing but a link joins."""
+    """The grouping of one or two photographs, which nothing but a link joins."""
     empty = csr_matrix((rows, rows), dtype=np.float32)
     found, refused = tree(empty, constraints, 0.5)
     labels = labels_at(rows, constraints, found, [0.5])[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError, exit_with_message
 from ..escape import visible
-from ..files import replacing
+from ..files import write_text
 from . import discover as steps
 from .checks import check_groups
 from .decisions import add_decisions, read_decisions
@@ -81,10 +81,8 @@ def discover_parser() -> argparse.ArgumentParser:
 
 
 def _discover(args: argparse.Namespace) -> None:
-    project = opened(args)
-    with project.writing():
-        if (project.folder / "project.json").exists():
-            project.read()
+    with opened(args).writing():
+        project = opened(args)  # again: another command may have changed it until the lock was there
         report, event = Report(), steps.now()
         if args.decisions is not None:
             with report.step("decisions"):
@@ -109,8 +107,7 @@ def opened(args: argparse.Namespace) -> Project:
     if (args.project / "project.json").exists():
         project = open_project(args.project)
         if name and name != project.settings["encoder"]:
-            project.settings["encoder"] = name
-            project.encoder = None
+            project.change_encoder(name)
     elif args.photos is None:
         raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
     else:
@@ -130,7 +127,8 @@ def _add_imports(parser: argparse.ArgumentParser) -> None:
 
 def _allow_imports(project: Project, args: argparse.Namespace) -> None:
     if args.allow_imports:
-        project.encoder = encoder_named(project.settings["encoder"], imports=args.allow_imports)
+        name = project.settings["encoder"]
+        project.change_encoder(name, encoder_named(name, imports=args.allow_imports))
 
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
@@ -173,8 +171,7 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     checks = check_groups([known[key] for key in keys], project.known_features.borders_of([known[key] for key in keys]))
     text = summary(project, report, checks)
     project.write()
-    with replacing(project.folder / "summary.txt") as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    write_text(project.folder / "summary.txt", text)
     print(text, end="")
     if page:
         write_page(project.folder, review_queue(project), project.image_of)

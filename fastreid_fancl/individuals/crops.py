@@ -1,6 +1,7 @@
 """Crops of animals, made when they are needed: no file of a crop is written for computing."""
 
 import os
+from functools import lru_cache
 
 from PIL import Image
 
@@ -19,7 +20,7 @@ def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     """
     path = os.fspath(path)
     if not os.path.exists(path):  # a table's name is composed (NFC), that on the disk perhaps not
-        path = FileIndex().find(path) or path
+        path = _files_of(os.path.dirname(path)).find(path) or path
     image = read_image(path)
     if box is None:
         return image
@@ -27,3 +28,17 @@ def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
     right, bottom = round((box[0] + box[2]) * width), round((box[1] + box[3]) * height)
     return image.crop((left, top, min(width, max(left + 1, right)), min(height, max(top + 1, bottom))))
+
+
+def _files_of(folder: str) -> FileIndex:
+    """The names in a folder, listed again once it has changed."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except OSError:
+        return FileIndex()
+    return _listed(folder, changed)
+
+
+@lru_cache(maxsize=16)
+def _listed(folder: str, changed: int) -> FileIndex:
+    return FileIndex()

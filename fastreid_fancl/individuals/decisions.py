@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ..clustering import jaccard_distance
-from ..data.datasets.metadata import _rows as rows_of_table
+from ..data.datasets.metadata import table_rows
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError
@@ -32,7 +32,7 @@ def read_decisions(path: Path) -> list[Decision]:
         raise UserError(
             f"Expected the decisions.csv that the review page saved, got {visible(path)}: there is no such file."
         )
-    table = rows_of_table(os.fspath(path))
+    table = table_rows(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     missing = [name for name in COLUMNS[:4] if name not in header]
     if missing:
@@ -66,17 +66,19 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
     decisions = list(decisions)
     _check_own(project, decisions)
     there, problems, new = set(project.decisions), [], 0
+    ledger = Ledger(project, "")
     for decision in decisions:
         if decision in there:
             continue
         there.add(decision)
         new += 1
         project.decisions.append(decision)
-        ledger = Ledger(project, decision.when)
+        ledger.event = decision.when
         problem = _apply(ledger, decision)
-        ledger.close()
+        ledger.mark_singles()
         if problem:
             problems.append(f"{decision.kind} of {decision.when}: {problem}")
+    ledger.close()
     return new, problems
 
 
@@ -147,11 +149,8 @@ def _burst(ledger: Ledger, row: Photograph) -> list[str]:
         return [row.key]
     mates = [
         other
-        for other in ledger.rows.values()
-        if other.sequence == row.sequence
-        and other.individual == row.individual
-        and other.usable
-        and (other.hash != row.hash or other.key == row.key)
+        for other in map(ledger.rows.__getitem__, ledger.of_sequence[row.sequence])
+        if other.individual == row.individual and other.usable and (other.hash != row.hash or other.key == row.key)
     ]
     apart = {
         key

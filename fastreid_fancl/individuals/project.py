@@ -22,11 +22,11 @@ from PIL import Image
 
 from ..errors import UserError
 from ..escape import visible
-from ..files import replacing
+from ..files import make_folder, replacing
 from ..locks import exclusive_lock
 from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, whole, word
 from . import rows
-from .candidates import Gallery
+from .candidates import Gallery, gallery_of, verdict
 from .crops import crop_of
 from .encode import Encoder, Features, encoder_named
 from .rows import Change, Decision, Individual, Photograph
@@ -74,9 +74,9 @@ class Project:
             self._encoder = encoder_named(self.settings["encoder"])
         return self._encoder
 
-    @encoder.setter
-    def encoder(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+    def change_encoder(self, name: str, encoder: Encoder | None = None) -> None:
+        """Take another encoder, which may be built already; scores by it have other levels."""
+        self.settings["encoder"], self._encoder = name, encoder
 
     def individuals(self) -> list[Individual]:
         """The animals, those that were merged into another one included."""
@@ -114,8 +114,6 @@ class Project:
     @cached_property
     def gallery(self) -> Gallery:
         """The photographs that are evidence of an animal, ready to be searched."""
-        from .identify import gallery_of
-
         keys, values = self.stored_features()
         known = self.by_key
         return gallery_of([known[key] for key in keys], values)
@@ -126,15 +124,35 @@ class Project:
         Raises:
             ValueError: if one is unreadable, or the encoder is another than that of the stored features.
         """
-        several = not isinstance(path, str | os.PathLike)
-        encoded = self.encoder.encode([crop_of(one) for one in (path if several else [path])])
-        return encoded if several else encoded[0]
+        if isinstance(path, str | os.PathLike):
+            return self.encoder.encode([crop_of(path)])[0]
+        return self.encoder.encode([crop_of(one) for one in path])
 
     def match(self, path: str | os.PathLike, top: int = 5) -> list[dict[str, Any]]:
-        """The known animals that a photograph is most alike: see `identify.match`."""
-        from .identify import match
+        """The known animals that a photograph is most alike, best first.
 
-        return match(self, self.features(path), top)
+        Returns:
+            A dictionary for each of the `top` animals: individual, name, score, verdict (proposed, unsure or new), and
+            photograph and key of its photograph that is most alike.
+
+        Raises:
+            UserError: if the project has no animals yet, or the photograph is unreadable.
+        """
+        if not len(self.gallery.names):
+            raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
+        names = {animal.individual: animal.name for animal in self.animals}
+        known = self.by_key
+        return [
+            {
+                "individual": one.individual,
+                "name": names.get(one.individual, ""),
+                "score": round(one.score, 4),
+                "verdict": verdict(one.score, self.settings["levels"]),
+                "photograph": known[one.key].path,
+                "key": one.key,
+            }
+            for one in self.gallery.candidates(self.features(path)[None], top=top)[0]
+        ]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -143,7 +161,7 @@ class Project:
         Raises:
             ValueError: if another one is at work in this folder.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with ExitStack() as stack:
             try:
                 stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
@@ -155,17 +173,18 @@ class Project:
 
     def write(self) -> None:
         """Write all tables; each is there whole before any of them takes the place of an older one."""
-        contents = {
+        contents: dict[str, Sequence[Any]] = {
             "decisions.csv": self.decisions,
-            "individuals.csv": sorted(self.animals, key=lambda animal: animal.individual),
-            "photographs.csv": sorted(self.photographs, key=lambda row: (row.season, row.path, row.key)),
             "changes.csv": self.changes,
+            "photographs.csv": sorted(self.photographs, key=lambda row: (row.season, row.path, row.key)),
+            "individuals.csv": sorted(self.animals, key=lambda animal: animal.individual),
         }
         with ExitStack() as stack:
-            # The contexts end in reverse: settings come first, and the photographs name no animal that is not there.
-            for name in ("changes.csv", "photographs.csv", "individuals.csv", "decisions.csv"):
+            # The contexts end in reverse: settings come first, the photographs name no animal that is not there, and a
+            # decision is on record only once it has been applied. Given again after a kill, it would be skipped.
+            for name, content in contents.items():
                 temporary = stack.enter_context(replacing(self.folder / name))
-                Path(temporary).write_bytes(rows.table_text(contents[name], TABLES[name]).encode())
+                Path(temporary).write_bytes(rows.table_text(content, TABLES[name]).encode())
             temporary = stack.enter_context(replacing(self.folder / "project.json"))
             text = json.dumps(self.settings, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
             Path(temporary).write_text(text, encoding="utf-8")

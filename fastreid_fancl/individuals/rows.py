@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..data.datasets.metadata import _rows as rows_of_table
+from ..data.datasets.metadata import table_rows
 from ..escape import csv_cell
 from ..files import replacing
 from ..runs.checked import DamagedError, finite
@@ -163,7 +163,7 @@ def read_table(path: Path, kind: type) -> list[Any]:
     """
     if not path.exists():
         return []
-    table = rows_of_table(os.fspath(path))
+    table = table_rows(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     _check_header(path, header, [field.name for field in fields(kind)])
     return [_row(path, (line, last), kind, header, cells) for line, last, cells in table]
@@ -212,10 +212,20 @@ def parse_box(text: str) -> Box | None:
     """
     if not text:
         return None
-    parts = tuple(float(part) for part in text.split())
-    if len(parts) != 4 or not all(0 <= part <= 1 for part in parts) or parts[2] <= 0 or parts[3] <= 0:
-        raise ValueError(f"expected a box of four numbers from 0 to 1 (x y width height), got {text!r}")
-    return parts
+    return box_of([float(part) for part in text.split()])
+
+
+def box_of(numbers: Sequence[float]) -> Box:
+    """The box x, y, width, height.
+
+    Raises:
+        ValueError: unless it is a box within the photograph.
+    """
+    if len(numbers) == 4:
+        x, y, width, height = (round(number, 6) for number in numbers)
+        if 0 <= x <= 1 and 0 <= y <= 1 and 0 < width <= 1 and 0 < height <= 1:
+            return x, y, width, height
+    raise ValueError(f"expected a box of four numbers from 0 to 1 (x y width height), got {list(numbers)}")
 
 
 def checked(row: Any) -> Any:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datasets.columns import explain_unused
-from ..data.datasets.metadata import _rows as rows_of_table
+from ..data.datasets.metadata import table_rows
 from ..data.datasets.names import clean_name
 from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
-from .rows import SIDES, Box, Photograph, parse_box
+from .rows import SIDES, Box, Photograph, box_of, parse_box
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _not_here(path: Path, number: int, what: str) -> str:
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
     """The boxes of animals of an image, in reading order."""
-    found = []
+    found: list[Box] = []
     for detection in image.get("detections") or []:
         try:
             score, box = finite(detection["conf"]), [finite(part) for part in detection["bbox"]]
@@ -151,7 +151,8 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
     Raises:
         ValueError: if the table cannot be read, or names none of the photographs.
     """
-    places, said, others = Places(rows), {}, 0
+    said: dict[str, dict[str, str]] = {}
+    places, others = Places(rows), 0
     for line, values in _table_lines(path):
         found = places.find(values["path"])
         others += found is None
@@ -159,14 +160,14 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
             raise UserError(f"{visible(path)} line {line}: {found} is there twice with other values. Leave one row.")
     if not said:
         raise UserError(f"{visible(path)} names none of the photographs, such as {visible(rows[0].path)}.")
-    result = [_told(row, said.get(row.path, {})) for row in rows]
+    result = [_with_values(row, said.get(row.path, {})) for row in rows]
     note = f"Table {path.name}: {len(said)} of {len(rows)} photographs are in it."
     return result, note + _not_here(path, others, "rows")
 
 
 def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The line and the fields of each row of a table of photographs; columns that are not used are named in the log."""
-    table = rows_of_table(os.fspath(path))
+    table = table_rows(os.fspath(path))
     header = next(table, (1, 1, []))[2]
     columns = [SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in header]
     if "path" not in columns:
@@ -185,7 +186,7 @@ def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield line, {name: clean_name(cell) or "" for name, cell in zip(columns, cells, strict=True)}
 
 
-def _told(row: Photograph, values: dict[str, str]) -> Photograph:
+def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
     moment = values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
     changes: dict[str, Any] = {name: values[name] for name in ("station", "camera", "sequence") if values.get(name)}
     if changes.get("station") and not changes.get("camera"):
@@ -195,9 +196,11 @@ def _told(row: Photograph, values: dict[str, str]) -> Photograph:
     except ValueError:
         changes["note"] = f"the table's time {moment!r} cannot be read"
     side = values.get("side", "").lower()
-    if side and side not in SIDES:
+    if side in SIDES:
+        changes["side"] = side
+    elif side:
         changes["note"] = f"the table's side {side!r} is none of {', '.join(SIDES)}"
-    return replace(row, **changes, **({"side": side} if side in SIDES else {}))
+    return replace(row, **changes)
 
 
 def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:
@@ -231,17 +234,19 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
             media[found], path_of[one["mediaID"]] = one, found
     if not media:
         raise UserError(f"{visible(folder)}/media.csv names none of the photographs, such as {visible(rows[0].path)}.")
-    boxes, shown, events = defaultdict(list), defaultdict(set), {}
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    shown: dict[str, set[str]] = defaultdict(set)
+    events: dict[str, str] = {}
     for one in tables["observations"]:
         for path in [path_of[one["mediaID"]]] if one.get("mediaID") in path_of else []:
             shown[path].add(one.get("observationType", ""))
             events[path] = one.get("eventID", "") or events.get(path, "")
             if one.get("observationType") == "animal" and one.get("bboxX"):
-                boxes[path].append(parse_box(" ".join(one[f"bbox{name}"] for name in ("X", "Y", "Width", "Height"))))
+                boxes[path].append(box_of([float(one[f"bbox{name}"]) for name in ("X", "Y", "Width", "Height")]))
     result = []
     for row in rows:
-        one = media.get(row.path)
-        if one is not None:
+        if row.path in media:
+            one = media[row.path]
             station = stations.get(one["deploymentID"], one["deploymentID"])
             moment = datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).replace(tzinfo=None, microsecond=0)
             row = replace(row, station=station, camera=one["deploymentID"], sequence=events.get(row.path, ""))
@@ -264,7 +269,7 @@ def _records(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         UserError: if it lacks one of the columns, or a row has another number of cells.
     """
-    table = rows_of_table(os.fspath(path))
+    table = table_rows(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     if missing := [name for name in columns if name not in header]:
         raise UserError(f"{visible(path)} lacks the columns {', '.join(missing)} of Camtrap DP.")

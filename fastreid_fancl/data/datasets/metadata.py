@@ -36,7 +36,7 @@ def read_metadata(path: str) -> list[Photo]:
     Raises:
         ValueError: if there is no path column, or if rows cannot be used; the message gives their line numbers.
     """
-    rows = _rows(path)
+    rows = table_rows(path)
     columns = _columns(path, next(rows, (1, 1, []))[2])
     photos, fields_of_rows, problems, boxes = [], [], [], {}
     unknown: Counter[str] = Counter()
@@ -81,7 +81,7 @@ def _warn_of_unknown(path: str, unknown: Counter[str]) -> None:
         log_once(logger, logging.WARNING, f"{path}: {message}")
 
 
-def _rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
+def table_rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
     """Yield (first line, last line, fields) of each row that is not blank; warn of rows that span several lines."""
     text = _decode(path)
     header = text.lstrip().split("\n", 1)[0]
