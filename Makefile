@@ -5,10 +5,21 @@ TRAIN := $(RUN) tools/train_net.py --config-file configs/SyntheticSmall
 
 export FASTREID_DATASETS ?= datasets
 
-.PHONY: demo compare benchmarks gpu-pack test lint docs
+.PHONY: demo individuals compare benchmarks gpu-pack test lint docs
 
 demo: $(ENV)
 	$(RUN) tools/demo.py
+
+# discover on synthetic animals, then a scripted reviewer who answers by the true names: decisions, ARI and animals found.
+ANIMALS ?= SyntheticTiny
+DECISIONS ?= 30
+INDIVIDUALS := logs/individuals/$(ANIMALS)
+
+individuals: $(ENV)
+	$(RUN) -c "from fastreid_fancl.data.synthetic import build; build('$(ANIMALS)', '$(FASTREID_DATASETS)', 1)"
+	rm -rf $(INDIVIDUALS)
+	OMP_NUM_THREADS=1 $(RUN) benchmarks/reviewer.py $(FASTREID_DATASETS)/$(ANIMALS) --order queue --decisions $(DECISIONS) \
+		--output $(INDIVIDUALS)
 
 # Every system of the paper on the small SyntheticPandas, with 3 of the 8 epochs; SEEDS and JOBS are yours to set.
 SYSTEMS := fancl cluster_contrast spcl ice pplr jcl resnet18 densenet121 pcb

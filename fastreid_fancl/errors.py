@@ -11,7 +11,7 @@ from .escape import message
 # Reasons that lie outside the program: permissions, space, names, a folder in the place of a file.
 OUTSIDE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
-    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
 )
 
 

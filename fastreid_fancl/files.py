@@ -11,6 +11,7 @@ from .errors import OUTSIDE, UserError
 
 FULL = 2**20  # bytes left on a disk on which a write has just failed
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+TORCH_STOPPED = "unexpected pos"  # PyTorch's words for a file that did not take all that was written
 
 
 class CannotWriteError(OSError, UserError):
@@ -94,6 +95,11 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
             raise FolderGoneError(
                 f"{path} could not be written, as its folder is no longer there: it was removed or renamed while the "
                 "command ran. Leave it in place, and give the command again."
+            ) from error
+        if isinstance(error, RuntimeError) and TORCH_STOPPED in str(error):
+            raise CannotWriteError(
+                f"{path} could not be written whole, with space left on its disk ({str(error).splitlines()[0]}): the "
+                "disk or a limit (ulimit -f) keeps files small. Choose another place, or lift the limit."
             ) from error
         if number in OUTSIDE or isinstance(error, FileExistsError):
             raise CannotWriteError(f"{path} cannot be written ({error}): choose another place, or make way.") from error

@@ -37,9 +37,9 @@ class Progress:
         self.what, self.total, self.unit, self.done = what, total, unit, 0
         self.began = self.reported = time.monotonic()
         # Gone at its end: what has been done then gets a line of its own.
-        self.bar = tqdm(
-            total=total, desc=what, unit=f" {unit}", leave=False, dynamic_ncols=True, disable=not in_terminal()
-        )
+        # One thing is done or not: a bar would only flicker.
+        hidden = total < 2 or not in_terminal()
+        self.bar = tqdm(total=total, desc=what, unit=f" {unit}", leave=False, dynamic_ncols=True, disable=hidden)
 
     def advance(self, number: int = 1) -> None:
         """Count so many more as done."""

@@ -14,6 +14,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from fastreid_fancl import files
+from fastreid_fancl.files import CannotWriteError, DiskFullError
 
 
 class Opens:
@@ -54,7 +55,7 @@ def test_a_save_that_fails_half_way_leaves_the_checkpoint_before_it(saved, monke
     assert torch.equal(model.weight, weight)
 
 
-@pytest.mark.parametrize(("free", "error"), [(5 * 1024, ValueError), (2**30, RuntimeError)])
+@pytest.mark.parametrize(("free", "error"), [(5 * 1024, DiskFullError), (2**30, CannotWriteError)])
 def test_a_full_disk_is_named_and_leaves_the_checkpoint_before_it(saved, monkeypatch, free, error):
     def fail(data, file, *args, **kwargs):
         raise RuntimeError("unexpected pos 38144 vs 38038")  # what PyTorch says

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastreid_fancl import load_config
 from fastreid_fancl.data import duplicates
 from fastreid_fancl.data.check import preflight
 from fastreid_fancl.data.duplicates import copies
+from fastreid_fancl.engine.trainer import check_data
 
 
 def write(folder, name, seed):
@@ -67,6 +69,39 @@ def test_a_test_photograph_that_is_trained_on_is_warned_of(said, tmp_path):
         "data set Wild: 1 pairs of photographs, one trained on and one tested, are identical files"
     )
     assert str(tmp_path / "t.png") in message and str(tmp_path / "q.png") in message
+
+
+@pytest.fixture
+def transductive(tmp_path, monkeypatch, caplog):
+    """Warnings of a run that scores what it trains on: rows (name, seed of the pixels, identity, sequence)."""
+
+    def check(*rows, **changes):
+        folder = tmp_path / "Wild"
+        folder.mkdir()
+        for name, seed, *_ in rows:
+            write(folder, name, seed)
+        lines = [f"{name},{identity},train,{sequence}" for name, _, identity, sequence in rows]
+        (folder / "metadata.csv").write_text("\n".join(["path,identity,split,sequence", *lines]))
+        monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+        own = {"DATASETS.NAMES": "('Wild',)", "DATASETS.TESTS": "('Wild',)", "TEST.TRANSDUCTIVE": True, **changes}
+        cfg = load_config("RedPanda/cluster_contrast.yml", [str(word) for pair in own.items() for word in pair])
+        check_data(cfg)
+        return [record.message for record in caplog.records if "identical files" in record.message]
+
+    return check
+
+
+def test_photographs_that_are_trained_on_and_tested_on_purpose_are_no_copies(transductive):
+    assert transductive(("a.png", 0, 1, ""), ("b.png", 1, 1, ""), ("c.png", 2, 2, ""), ("d.png", 3, 2, "")) == []
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_copies_within_photographs_that_are_trained_on_and_tested_are_warned_of(transductive, tmp_path, combined):
+    # a = b: two names of one photograph. c = d: of one sequence, which the test leaves out. e = f: e has no identity.
+    rows = [("a.png", 0, 1, "s"), ("b.png", 0, 1, "t"), ("c.png", 2, 2, "u"), ("d.png", 2, 2, "u")]
+    (message,) = transductive(*rows, ("e.png", 3, "", ""), ("f.png", 3, 2, ""), **{"DATASETS.COMBINEALL": combined})
+    assert message.startswith("data set Wild: 1 pairs of photographs that are compared with each other")
+    assert f"{tmp_path / 'Wild/a.png'} = {tmp_path / 'Wild/b.png'}" in message
 
 
 def test_only_files_of_one_size_and_one_end_are_read(tmp_path, monkeypatch):

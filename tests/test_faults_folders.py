@@ -9,10 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_engine import arguments, command_line
 from torch.multiprocessing import ProcessExitedException
+
+from fastreid_fancl.files import CannotWriteError, replacing
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
 
 STARTS = {
     "missing weights": {"MODEL__WEIGHTS": "nowhere.pth"},
@@ -92,6 +100,44 @@ def test_a_folder_removed_during_a_run_is_one_line(datasets, tmp_path, monkeypat
     with pytest.raises(SystemExit, match=r"error: .*run.* could not be written, as its folder is no longer there"):
         command_line(arguments("cluster_contrast", folder, SOLVER__MAX_EPOCH=1))
     assert "Traceback" not in caplog.text and not folder.exists()
+
+
+def by_torch(path: Path) -> None:
+    torch.save({"model": torch.zeros(100_000)}, path)
+
+
+def by_python(path: Path) -> None:
+    path.write_bytes(bytes(400_000))
+
+
+def by_numpy(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, zeros=np.zeros(50_000))
+
+
+@pytest.mark.skipif(resource is None, reason="no limits of processes")
+@pytest.mark.parametrize("write", [by_torch, by_python, by_numpy])
+def test_a_file_that_may_not_grow_is_one_message_and_leaves_the_file_before_it(tmp_path, write):
+    (tmp_path / "a").write_text("before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CannotWriteError, match=r"a c(an|ould) ?not be written"), replacing(tmp_path / "a") as path:
+            write(Path(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.ENAMETOOLONG]
+)
+def test_whatever_keeps_a_file_from_being_written_is_one_message(tmp_path, number):
+    (tmp_path / "a").write_text("before")
+    with pytest.raises(CannotWriteError, match="a c(an|ould) ?not be written"), replacing(tmp_path / "a") as path:
+        Path(path).write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.project import open_project
 from fastreid_fancl.individuals.queue import review_queue
-from fastreid_fancl.individuals.rows import Decision, write_table
+from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
 
 
 class Colours:
@@ -340,3 +341,92 @@ def test_wrong_input_ends_in_a_message(tmp_path, lions):
 
 def photos_of(project: Path) -> str:
     return open_project(project).photographs[0].root
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["match", "lions", "new.jpg", "--top", "0"], "Expected --top to be 1 or more, got 0."),
+        (["discover", "lions", "--photos", "season", "--timezone", "Berlin"], "Expected --timezone such as +03:00"),
+        (["discover", "lions", "--photos", "notes.txt"], "got notes.txt: that is a file."),
+        (["discover", "lions", "--photos", "nothing"], "got nothing: there is no such folder."),
+    ],
+)
+def test_mistyped_arguments_end_in_a_sentence(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    season(tmp_path / "season", {0: range(2)})
+    (tmp_path / "notes.txt").write_text("batteries")
+    with pytest.raises(SystemExit) as stopped:
+        command_line(words)
+    assert message in f"{stopped.value.code} {capsys.readouterr().err}"
+
+
+def test_decisions_that_are_not_there_are_not_called_damaged_and_exports_say_where_they_went(tmp_path, capsys):
+    discover(tmp_path / "lions", "--photos", season(tmp_path / "season", {0: range(3), 1: range(3)}))
+    with pytest.raises(SystemExit, match="nothing.csv: there is no such file"):
+        discover(tmp_path / "lions", "--decisions", tmp_path / "nothing.csv")
+    output = tmp_path / "folder that is new" / "lions.json"
+    command_line(["export", os.fspath(tmp_path / "lions"), "--to", "coco", os.fspath(output)])
+    assert output.is_file() and f"Written: {output}" in capsys.readouterr().out
+
+
+def test_a_table_gives_stations_and_times(tmp_path):
+    photos = season(tmp_path / "season", {0: range(2), 1: range(2)})
+    path = "st0/IMG_0001.png"
+    (tmp_path / "table.csv").write_text(f"path,station,date_time\n{path},Ridge,2024-01-02 03:04:05\n")
+    rows = {
+        row["path"]: row for row in discover(tmp_path / "lions", "--photos", photos, "--table", tmp_path / "table.csv")
+    }
+    assert (rows[path]["station"], rows[path]["date_time"]) == ("Ridge", "2024-01-02T03:04:05")
+
+
+def test_photographs_whose_disk_is_away_keep_their_animals(lions, first_season, monkeypatch):
+    """Another encoder has to read them all again; it cannot, and nothing that a person confirmed may go by it."""
+    before = {row["key"]: (row["individual"], row["status"]) for row in table(lions)}
+
+    class Others(Colours):
+        fingerprint = "c011"
+
+    monkeypatch.setattr(projects, "encoder_named", lambda name: Others())
+    away = first_season.with_name("away")
+    first_season.rename(away)
+    try:
+        rows = discover(lions, "--encoder", "others")
+    finally:
+        away.rename(first_season)
+    assert {row["key"]: (row["individual"], row["status"]) for row in rows} == before
+    assert "is left out" in (lions / "summary.txt").read_text()
+    assert {row["key"]: row["individual"] for row in discover(lions, "--encoder", "others again")} == {
+        key: individual for key, (individual, _) in before.items()
+    }
+
+
+def test_an_unreadable_photograph_is_tried_again(tmp_path):
+    for number in range(6):
+        photograph(tmp_path / "in" / f"{number}.png", number // 3, number)
+    project = tmp_path / "cats"
+    discover(project, "--photos", tmp_path / "in")
+    rows = read_table(project / "photographs.csv", Photograph)
+    broken = [
+        replace(row, status="unreadable", individual="", note="broken") if n == 0 else row for n, row in enumerate(rows)
+    ]
+    write_table(project / "photographs.csv", broken, Photograph)
+    assert all(row["status"] != "unreadable" for row in discover(project, "--photos", tmp_path / "in"))
+
+
+def test_a_decision_is_on_record_only_once_it_is_applied(lions, monkeypatch):
+    """A kill between two tables: given again, the decision is not skipped."""
+    key = table(lions)[0]["key"]
+    before, replaced = table(lions), os.replace
+
+    def killed(source, target):
+        if os.fspath(target).endswith("photographs.csv"):
+            raise KeyboardInterrupt
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        decide(lions, ("not_animal", key))
+    monkeypatch.setattr(os, "replace", replaced)
+    assert table(lions) == before and not table(lions, "decisions.csv")
+    assert next(row for row in decide(lions, ("not_animal", key)) if row["key"] == key)["status"] == "not_animal"

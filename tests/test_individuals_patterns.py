@@ -1,8 +1,10 @@
 """Discoveries by local matches on drawn coats, with an encoder that sees nothing of them."""
 
 import csv
+import dataclasses
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 from pathlib import Path
@@ -97,6 +99,20 @@ def test_spots_find_the_animals_that_the_encoder_misses(lynx, herd, tmp_path):
     assert rand_index(without, truth) < 0.5
     assert not (tmp_path / "without" / "patterns.npz").exists()
     assert "Local matches (spots, stripes): left out" in (tmp_path / "without" / "summary.txt").read_text()
+
+
+def test_a_weight_of_0_is_the_path_without_faiss(herd, tmp_path, monkeypatch):
+    folder, _ = herd
+    projects_without = [tmp_path / name / "lynx" for name in ("zero", "no_faiss")]
+    discover(projects_without[0], "--photos", folder, "--local", "0")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: find_spec(name, *rest) if name != "faiss" else None
+    )
+    discover(projects_without[1], "--photos", folder)
+    assert "local" not in open_project(projects_without[1]).settings
+    zero, no_faiss = ((one / "photographs.csv").read_bytes() for one in projects_without)
+    assert zero == no_faiss and b"LYNX-001" in zero
 
 
 def test_the_weight_is_kept_and_can_be_changed(lynx, herd):
@@ -243,5 +259,28 @@ def test_patterns_are_read_as_they_were_written_and_damage_is_named(tmp_path):
     for name in ("pairs", "inliers", "evidence", "kept"):
         assert np.array_equal(getattr(again, name), getattr(known, name)), name
     (tmp_path / "patterns.npz").write_bytes(b"PK damaged")
-    with pytest.raises(ValueError, match=r"patterns.npz.*remove it, it can be computed again"):
+    with pytest.raises(ValueError, match=r"patterns.npz.*Remove it: `fancl discover` computes it again"):
         Patterns.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pairs": np.array([[0, 3]])},  # of three photographs, 0 to 2
+        {"inliers": np.array([19, 20])},  # of one pair
+        {"evidence": np.full(COUNTS, np.nan, np.float32)},
+        {"keys": list("abcd")},
+    ],
+)
+def test_patterns_that_do_not_fit_are_damage(tmp_path, changed):
+    dataclasses.replace(patterns([[0, 2]], [19]), **changed).write(tmp_path)
+    with pytest.raises(ValueError, match=r"patterns.npz.*expected pairs of its photographs"):
+        Patterns.read(tmp_path)
+
+
+@pytest.mark.parametrize("weight", ["0.2", None, True])
+def test_a_damaged_weight_of_the_project_is_named(lynx, weight):
+    path = lynx / "project.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"local": weight}))
+    with pytest.raises(ValueError, match=r"project.json is damaged.*local"):
+        open_project(lynx)

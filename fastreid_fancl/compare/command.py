@@ -138,6 +138,8 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
                     if process.returncode:
                         outcome, failed = reason(job, process.returncode), failed + 1
                         write_text(job.folder / FAILURE, outcome)
+                    else:  # another comparison may have written one meanwhile
+                        (job.folder / FAILURE).unlink(missing_ok=True)
                     with beside_bars():
                         print(f"{job.name}: {outcome}", flush=True)
             reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), failed)

@@ -53,6 +53,8 @@ def load_yaml_with_base(filename: str, allow_unsafe: bool = False, above: tuple[
     content = _read(filename, allow_unsafe)
     merged: dict = {}
     for base in bases_of(content, filename):
+        if os.path.exists(base) and not os.path.isfile(base):  # a pipe would be waited for, and /dev/zero never ends
+            raise UserError(f"{base} is no regular file: correct the _BASE_ of {filename}.")
         try:
             below = load_yaml_with_base(base, allow_unsafe, (*above, place))
         except FileNotFoundError as error:

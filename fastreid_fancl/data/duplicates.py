@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from itertools import combinations
 
 from ..logs import log_once
@@ -12,6 +12,7 @@ from . import shorten
 from .images import open_regular
 
 logger = logging.getLogger(__name__)
+Item = tuple[str, int, int]
 TAIL = 4096  # bytes at the end of a file, where different photographs differ even if their headers are equal
 
 
@@ -29,19 +30,33 @@ def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
     trained = {item[0] for dataset, splits in others for split in splits for item in getattr(dataset, split)}
     for dataset in scored:
         name = getattr(dataset, "dataset_name", "") or type(dataset).__name__
-        query, gallery = ({item[0]: item[1:] for item in items} for items in (dataset.query, dataset.gallery))
-        tested = query | gallery
-        compared, leaked = [], []
-        for group in copies([*tested, *trained - tested.keys()]):
-            for one, other in combinations(group, 2):
-                if one in tested and other in tested:
-                    is_pair = (one in query and other in gallery) or (other in query and one in gallery)
-                    if is_pair and tested[one] != tested[other]:
-                        compared.append(f"{one} = {other}")
-                elif one in tested or other in tested:
-                    leaked.append(f"{one} = {other}")
-        _warn(name, compared, "photographs that are compared with each other")
-        _warn(name, leaked, "photographs, one trained on and one tested,")
+        warn_of_copies_in_test(name, dataset.query, dataset.gallery, trained)
+
+
+def warn_of_copies_in_test(
+    name: str, query: Sequence[Item], gallery: Sequence[Item], trained: Set[str] = frozenset()
+) -> None:
+    """Warn of copies between the queries and the gallery of one test, and between these and `trained` photographs.
+
+    Args:
+        name: of the data set.
+        query, gallery: (path, pid, camid).
+        trained: paths that are trained on. A photograph that is also tested is not its own copy, so a test of the
+            photographs that are trained on passes none.
+    """
+    queries, others = ({item[0]: item[1:] for item in items} for items in (query, gallery))
+    tested = queries | others
+    compared, leaked = [], []
+    for group in copies([*tested, *trained - tested.keys()]):
+        for one, other in combinations(group, 2):
+            if one in tested and other in tested:
+                is_pair = (one in queries and other in others) or (other in queries and one in others)
+                if is_pair and tested[one] != tested[other]:
+                    compared.append(f"{one} = {other}")
+            elif one in tested or other in tested:
+                leaked.append(f"{one} = {other}")
+    _warn(name, compared, "photographs that are compared with each other")
+    _warn(name, leaked, "photographs, one trained on and one tested,")
 
 
 def _warn(name: str, pairs: list[str], what: str) -> None:

@@ -120,7 +120,12 @@ def _upright(image: Image.Image, path: str) -> Image.Image:
     except Exception as error:  # good pixels with damaged EXIF data are common
         log_once(logger, logging.WARNING, f"{path}: its EXIF data are damaged ({error}); read without turning it")
         return image
-    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+    if orientation not in UPRIGHT:
+        return image
+    turned = image.transpose(UPRIGHT[orientation])
+    for name in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+        turned.info.pop(name, None)  # where the orientation stands: who reads the image again must not turn it again
+    return turned
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -167,7 +167,7 @@ class PseudoLabels(HookBase):
         return extract_features(unwrap(self.trainer.model), loader)
 
     def _find_keypoints(self, dataset: ReIDDataset) -> None:
-        """Of all training images, on the main process: the descriptors of the beginning, for all epochs."""
+        """Find the keypoints of all training images once, before the first epoch, on the main process."""
         self.pairs = local_pairs(self.cfg, dataset.img_items)
 
     def _start_batches(self, labels: np.ndarray, outliers: bool) -> None:

@@ -19,6 +19,7 @@ from ..config.values import value_of
 from ..data.cache import image_reader
 from ..data.check import check_items, preflight, require_identities
 from ..data.datasets import load
+from ..data.duplicates import warn_of_copies_in_test
 from ..data.loaders import ReIDDataset
 from ..data.transforms import train_transforms
 from ..errors import UserError
@@ -66,7 +67,10 @@ def check_data(cfg, train: bool = True) -> None:
         check_items(items, relabel=True)
         logger.info(describe_training(cfg.DATASETS.NAMES, items))
     for name in cfg.DATASETS.TESTS:
-        check_items(protocol(cfg, name).photographs, relabel=False)
+        test = protocol(cfg, name)
+        if cfg.TEST.TRANSDUCTIVE:  # `preflight` saw these photographs as training data
+            warn_of_copies_in_test(name, test.query, test.gallery)
+        check_items(test.photographs, relabel=False)
         logger.info(describe_test(cfg, name))
     if train and not is_unsupervised(cfg):
         for name in cfg.DATASETS.NAMES:

@@ -3,7 +3,7 @@
 Shapes: N photographs, R radii, S draws, P pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..clustering import degenerate, jaccard_distance
 from ..clustering.eps import _rand_index, modularities
 from ..engine.seeds import derive_seed
 from ..local.calibrate import Curve, rising
+from ..progress import Progress
 from .constraints import Constraints, Contradiction, labels_at, tree
 from .patterns import Patterns
 
@@ -57,7 +58,7 @@ def distance_of(
     With patterns, the nearest photographs are those by the fused score; `keys` are then those of the N photographs.
     """
     k1 = max(2, min(k1, len(features) - 1))
-    near = patterns and patterns.neighbors(keys, features, k1)
+    near = None if patterns is None else patterns.neighbors(keys, features, k1)
     return jaccard_distance(np.ascontiguousarray(features), k1, min(k2, k1), max_distance=1.0, neighbors=near)
 
 
@@ -96,8 +97,8 @@ def group(
     labels = labels_at(rows, constraints, found, RADII)
     own = labels if free is constraints else labels_at(rows, free, tree(distance, free, RADII[-1])[0], RADII)
     sources = [features, *views]
-    parts = [_half(sources[n % len(sources)], derive_seed(seed, n)) for n in range(DRAWS)]
-    draws = np.array([_draw(distance_of(part, k1, k2, patterns, keys), free) for part in parts])
+    parts = (_half(sources[n % len(sources)], derive_seed(seed, n)) for n in range(DRAWS))
+    draws = np.array(list(_draws((distance_of(part, k1, k2, patterns, keys) for part in parts), free)))
     stable = np.array([[_rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
     scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
     best, ties = _best(own, scores, radius)
@@ -119,7 +120,7 @@ def group(
 
 
 def _few(rows: int, constraints: Constraints) -> Grouping:
-    """Of one or two photographs, which nothing but a link joins."""
+    """The grouping of one or two photographs, which nothing but a link joins."""
     empty = csr_matrix((rows, rows), dtype=np.float32)
     found, refused = tree(empty, constraints, 0.5)
     labels = labels_at(rows, constraints, found, [0.5])[0]
@@ -127,17 +128,20 @@ def _few(rows: int, constraints: Constraints) -> Grouping:
     return Grouping(labels, 0.5, (), empty, np.ones(rows), pairs, np.zeros(0), (count, count), 1.0, refused)
 
 
+def _draws(distances: Iterable[csr_matrix], free: Constraints) -> Iterator[np.ndarray]:
+    """(R, N) groups of each draw, by its distance."""
+    with Progress("Grouping", DRAWS, "draws") as progress:
+        for distance in distances:
+            found, _ = tree(distance, free, RADII[-1])
+            yield labels_at(distance.shape[0], free, found, RADII)
+            progress.advance()
+
+
 def _half(features: np.ndarray, seed: int) -> np.ndarray:
     """A random half of the dimensions, at unit length."""
     chosen = np.random.default_rng(seed).permutation(features.shape[1])
     part = features[:, chosen[: max(1, round(len(chosen) * SHARE))]]
     return part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
-
-
-def _draw(distance: csr_matrix, free: Constraints) -> np.ndarray:
-    """(R, N) groups of a draw."""
-    found, _ = tree(distance, free, RADII[-1])
-    return labels_at(distance.shape[0], free, found, RADII)
 
 
 def _best(labels: np.ndarray, scores: np.ndarray, radius: float | None) -> tuple[int, list[int]]:
@@ -191,4 +195,4 @@ def calibrate(scores: Sequence[float], same: Sequence[bool]) -> Curve | None:
     """
     if len(scores) < ENOUGH or len(set(same)) < 2:
         return None
-    return rising(np.asarray(scores, dtype=float), np.asarray(same, dtype=float))
+    return rising(scores, [float(one) for one in same])

@@ -3,6 +3,7 @@
 Shapes: N sequences, one photograph each.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ def check_groups(rows: Sequence[Photograph], borders: np.ndarray, seed: int = 0)
     for n, row in enumerate(rows):
         first.setdefault(row.sequence or row.key, n)
     chosen = sorted(first.values())
-    sizes = {name: sum(rows[n].individual == name for n in chosen) for name in {rows[n].individual for n in chosen}}
+    sizes = Counter(rows[n].individual for n in chosen)
     chosen = [n for n in chosen if sizes[rows[n].individual] > 1]
     found = []
     for what, labels in (

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ..errors import UserError, exit_with_message
 from ..escape import visible
-from ..files import replacing
+from ..files import write_text
 from . import discover as steps
 from .checks import check_groups
 from .decisions import add_decisions, read_decisions
 from .discover import Report
-from .encode import START
+from .encode import START, encoder_named
+from .export.contents import parse_zone
 from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
 from .project import Project, new_project, open_project
 from .queue import review_queue
@@ -75,6 +76,7 @@ def discover_parser() -> argparse.ArgumentParser:
     add(
         "--local", type=float, metavar="WEIGHT", help="of local matches, which see spots and stripes; 0 leaves them out"
     )
+    _add_imports(parser)
     add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
     add("--augment", type=int, default=0, choices=(0, 1, 2), help="changed copies of each photograph in the draws")
     add("--k1", type=int, default=15, help="neighbours; about the photographs per animal")
@@ -84,10 +86,8 @@ def discover_parser() -> argparse.ArgumentParser:
 
 
 def _discover(args: argparse.Namespace) -> None:
-    project = opened(args)
-    with project.writing():
-        if (project.folder / "project.json").exists():
-            project.read()
+    with opened(args).writing():
+        project = opened(args)  # again: another command may have changed it until the lock was there
         report, event = Report(), steps.now()
         if args.decisions is not None:
             with report.step("decisions"):
@@ -105,14 +105,14 @@ def opened(args: argparse.Namespace) -> Project:
     """The project of the arguments, with their settings; a new one where there is none.
 
     Raises:
-        ValueError: if there is none and no photographs are given.
+        ValueError: if there is none and no photographs are given, or the time zone is unknown.
     """
+    parse_zone(args.timezone or "")
     name = f"run:{os.path.abspath(args.run)}" if args.run else args.encoder
     if (args.project / "project.json").exists():
         project = open_project(args.project)
         if name and name != project.settings["encoder"]:
-            project.settings["encoder"] = name
-            project.encoder = None
+            project.change_encoder(name)
     elif args.photos is None:
         raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
     else:
@@ -122,7 +122,20 @@ def opened(args: argparse.Namespace) -> Project:
             project.settings[key] = getattr(args, key)
     if args.local is not None:
         project.settings["local"] = checked_weight(args.local)
+    _allow_imports(project, args)
     return project
+
+
+def _add_imports(parser: argparse.ArgumentParser) -> None:
+    """The flag that the message of `config.load.check_imports` names, as for tools/visualize.py."""
+    text = "of the IMPORTS of a run that is the encoder, which is code"
+    parser.add_argument("--allow-imports", action="append", default=[], metavar="FILE", help=text)
+
+
+def _allow_imports(project: Project, args: argparse.Namespace) -> None:
+    if args.allow_imports:
+        name = project.settings["encoder"]
+        project.change_encoder(name, encoder_named(name, imports=args.allow_imports))
 
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
@@ -165,8 +178,7 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     checks = check_groups([known[key] for key in keys], project.known_features.borders_of([known[key] for key in keys]))
     text = summary(project, report, checks)
     project.write()
-    with replacing(project.folder / "summary.txt") as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    write_text(project.folder / "summary.txt", text)
     print(text, end="")
     if page:
         write_page(project.folder, with_points(project, review_queue(project)), project.image_of)
@@ -180,11 +192,16 @@ def match(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("photographs", type=Path, nargs="+", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=5, help="candidates, default 5")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    _guarded(_match, parser.parse_args(argv))
+    _add_imports(parser)
+    args = parser.parse_args(argv)
+    if args.top < 1:
+        parser.error(f"Expected --top to be 1 or more, got {args.top}.")
+    _guarded(_match, args)
 
 
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
+    _allow_imports(project, args)
     found = {os.fspath(path): project.match(path, args.top) for path in args.photographs}
     if args.json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
@@ -212,7 +229,12 @@ def export(argv: Sequence[str] | None = None) -> None:
         for name, value in vars(args).items()
         if value is not None and name not in ("project", "to", "output")
     }
-    _guarded(lambda _: FORMATS[args.to](open_project(args.project), args.output, **options), args)
+
+    def write(args: argparse.Namespace) -> None:
+        FORMATS[args.to](open_project(args.project), args.output, **options)
+        print(f"Written: {visible(args.output)}")
+
+    _guarded(write, args)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"discover": discover, "match": match, "export": export}

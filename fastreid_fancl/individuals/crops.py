@@ -1,6 +1,7 @@
 """Crops of animals, made when they are needed: no file of a crop is written for computing."""
 
 import os
+from functools import lru_cache
 
 from PIL import Image
 
@@ -9,13 +10,10 @@ from ..data.images import read_image
 from .rows import Box
 
 
-def file_of(path: str | os.PathLike, index: FileIndex | None = None) -> str:
-    """The file of a photograph: a table's name is composed (NFC), that on the disk perhaps not.
-
-    Many photographs share an index, so that it lists each folder once.
-    """
+def file_of(path: str | os.PathLike) -> str:
+    """The file of a photograph: a table's name is composed (NFC), that on the disk perhaps not."""
     path = os.fspath(path)
-    return path if os.path.exists(path) else (index or FileIndex()).find(path) or path
+    return path if os.path.exists(path) else _files_of(os.path.dirname(path)).find(path) or path
 
 
 def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
@@ -33,3 +31,17 @@ def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
     right, bottom = round((box[0] + box[2]) * width), round((box[1] + box[3]) * height)
     return image.crop((left, top, min(width, max(left + 1, right)), min(height, max(top + 1, bottom))))
+
+
+def _files_of(folder: str) -> FileIndex:
+    """The names in a folder, listed again once it has changed."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except OSError:
+        return FileIndex()
+    return _listed(folder, changed)
+
+
+@lru_cache(maxsize=16)
+def _listed(folder: str, changed: int) -> FileIndex:
+    return FileIndex()

@@ -1,7 +1,6 @@
 """What a person decided, applied to a project: each decision changes the animals that it names and no others."""
 
-import csv
-import io
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,16 +8,17 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ..data.datasets.metadata import table_rows
 from ..errors import UserError
 from ..escape import visible
-from ..runs.checked import DamagedError, read_text
+from ..runs.checked import DamagedError
 from .certainty import distance_of
 from .constraints import linked, merges
 from .ledger import Ledger
 from .links import active, constraints_of
 from .patterns import Patterns
 from .project import Project
-from .rows import KINDS_OF_INDIVIDUALS, Decision, Photograph, checked
+from .rows import CURE, KINDS, KINDS_OF_INDIVIDUALS, Decision, Photograph, checked, one_line
 
 COLUMNS = ("when", "who", "kind", "a", "b", "value")
 
@@ -29,18 +29,30 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         ValueError: if it is no such table.
     """
-    text = read_text(path).removeprefix("\ufeff")
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in COLUMNS[:4] if name not in (table.fieldnames or ())]
+    if not path.is_file():
+        raise UserError(
+            f"Expected the decisions.csv that the review page saved, got {visible(path)}: there is no such file."
+        )
+    table = table_rows(os.fspath(path))
+    header = [name.strip() for name in next(table, (1, 1, []))[2]]
+    missing = [name for name in COLUMNS[:4] if name not in header]
     if missing:
         raise UserError(f"{visible(path)} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}.")
     found = []
-    for number, row in enumerate(table, start=2):
-        try:
-            found.append(checked(Decision(**{name: (row.get(name) or "").strip() for name in COLUMNS})))
-        except ValueError as error:
-            raise DamagedError(path, f"row {number}: {error}") from error
+    for line, last, cells in table:
+        one_line(path, line, last)
+        found.append(_decision(path, line, header, cells))
     return found
+
+
+def _decision(path: Path, line: int, header: list[str], cells: list[str]) -> Decision:
+    if any(cell.strip() for cell in cells[len(header) :]):
+        raise DamagedError(path, f"row {line} has {len(cells)} cells, expected {len(header)}", CURE)
+    row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    try:
+        return checked(Decision(**{name: row.get(name, "") for name in COLUMNS}))
+    except ValueError as error:
+        raise DamagedError(path, f"row {line}: {error}", CURE) from error
 
 
 def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int, list[str]]:
@@ -48,20 +60,36 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
 
     Returns:
         How many were new, and what could not be followed, in sentences that name files.
+
+    Raises:
+        UserError: if they name photographs, but none of the project.
     """
+    decisions = list(decisions)
+    _check_own(project, decisions)
     there, problems, new = set(project.decisions), [], 0
+    ledger = Ledger(project, "")
     for decision in decisions:
         if decision in there:
             continue
         there.add(decision)
         new += 1
         project.decisions.append(decision)
-        ledger = Ledger(project, decision.when)
+        ledger.event = decision.when
         problem = _apply(ledger, decision)
-        ledger.close()
+        ledger.mark_singles()
         if problem:
             problems.append(f"{decision.kind} of {decision.when}: {problem}")
+    ledger.close()
     return new, problems
+
+
+def _check_own(project: Project, decisions: Iterable[Decision]) -> None:
+    named = {decision.a for decision in decisions if decision.kind in KINDS}
+    if named and named.isdisjoint(project.by_key):
+        raise UserError(
+            f"The decisions name {len(named)} photographs, such as {visible(min(named))}, but none of them is in "
+            f"{visible(project.folder)}: give the file of this project."
+        )
 
 
 def _apply(ledger: Ledger, decision: Decision) -> str:
@@ -122,11 +150,8 @@ def _burst(ledger: Ledger, row: Photograph) -> list[str]:
         return [row.key]
     mates = [
         other
-        for other in ledger.rows.values()
-        if other.sequence == row.sequence
-        and other.individual == row.individual
-        and other.usable
-        and (other.hash != row.hash or other.key == row.key)
+        for other in map(ledger.rows.__getitem__, ledger.of_sequence[row.sequence])
+        if other.individual == row.individual and other.usable and (other.hash != row.hash or other.key == row.key)
     ]
     apart = {
         key

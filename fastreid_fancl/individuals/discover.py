@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from ..files import replacing
 from . import certainty
 from .certainty import Grouping
 from .constraints import Constraints
-from .encode import Features, encode_all
+from .encode import Features, cache_key, encode_all, read_arrays
 from .identify import assign, owners_of, score_all
 from .intake import Intake
 from .ledger import Ledger
@@ -28,7 +29,12 @@ logger = logging.getLogger(__name__)
 # How photographs are changed, so that draws show what depends on framing and light.
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "-closer": lambda image: image.crop(
-        tuple(round(side * part) for part, side in zip((0.08, 0.08, 0.92, 0.92), image.size * 2, strict=True))
+        (
+            round(0.08 * image.width),
+            round(0.08 * image.height),
+            round(0.92 * image.width),
+            round(0.92 * image.height),
+        )
     ),
     "-darker": lambda image: ImageEnhance.Brightness(image).enhance(0.6),
 }
@@ -67,7 +73,7 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
     known, report.intake = project.by_key, intake
     for row in intake.photographs:
         old = known.get(row.key)
-        if old is None or (old.status == "unreadable" and old.path != row.path):
+        if old is None or old.status == "unreadable":  # which is tried again
             report.added += old is None
             known[row.key] = row
         elif (old.root, old.path) != (row.root, row.path):
@@ -80,6 +86,8 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
 
 def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features, list[Features]]:
     """Encode all photographs; unreadable ones are marked so, by their reason.
+
+    A photograph that has an animal keeps it, and is only left out of the grouping: its disk may be away for today.
 
     Returns:
         The features, and those of `augment` changed photographs.
@@ -95,10 +103,14 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
         ]
     if problems:
         project.photographs = [
-            changed(row, status="unreadable", individual="", note=problems[row.key]) if row.key in problems else row
+            changed(row, status="unreadable", individual="", note=problems[row.key])
+            if row.key in problems and not row.counts
+            else row
             for row in project.photographs
         ]
-    report.problems += [f"{row.path} is left out: {row.note}" for row in project.photographs if row.key in problems]
+    report.problems += [
+        f"{row.path} is left out: {problems[row.key]}" for row in project.photographs if row.key in problems
+    ]
     if project.settings["fingerprint"] != project.encoder.fingerprint:
         project.settings |= {"fingerprint": project.encoder.fingerprint, "levels": {}}  # its scores have other levels
     project.forget_features()
@@ -109,21 +121,21 @@ def regroup(
     project: Project, features: Features, views: Sequence[Features], report: Report, event: str, k1: int, k2: int
 ) -> None:
     """Group all photographs and give the open ones their animals."""
-    rows = sorted((row for row in project.photographs if row.usable), key=lambda row: row.key)
+    rows, (values, *changed_values) = encoded(project, features, *views)
     if not rows:
         report.problems.append("No photograph can be used, so there are no animals.")
         return
-    _, values = features.of(rows)
     with report.step("local matches"):
         report.problems += compare(project, rows, values, k1)
     decisions = active(project.decisions)
     constraints = constraints_of(rows, decisions, owners_of(rows))
+    logger.info("Grouping %d photographs; the first time on a computer can take minutes.", len(rows))
     with report.step("grouping"):
         report.grouping = certainty.group(
             values,
             constraints,
             free_of(rows, constraints),
-            [view.of(rows)[1] for view in views],
+            changed_values,
             k1,
             k2,
             project.settings["seed"],
@@ -144,6 +156,13 @@ def regroup(
     write_certainty(project, rows, report.grouping)
 
 
+def encoded(project: Project, *features: Features) -> tuple[list[Photograph], list[np.ndarray]]:
+    """The usable photographs that have all of the features, in the order of their keys, and these features (N, D)."""
+    rows = sorted((row for row in project.photographs if row.usable), key=lambda row: row.key)
+    rows = [row for row in rows if all(cache_key(row) in each.numbers for each in features)]
+    return rows, [each.of(rows)[1] for each in features]
+
+
 def score_known(ledger: Ledger, rows: Sequence[Photograph], values: np.ndarray) -> None:
     """Set the levels of a project that has animals and no levels yet."""
     if any(row.counts for row in rows):
@@ -160,15 +179,12 @@ def free_of(rows: Sequence[Photograph], constraints: Constraints) -> Constraints
 
 def rescore(project: Project, report: Report) -> None:
     """Write scores again, after decisions moved photographs."""
-    features = Features.read(project.folder, project.settings["fingerprint"])
-    rows = sorted((row for row in project.photographs if row.usable), key=lambda row: row.key)
-    keys, values = features.of(rows)
-    there = set(keys)
-    if not keys:
+    rows, (values,) = encoded(project, project.known_features)
+    if not rows:
         return
     with report.step("scores"):
         ledger = Ledger(project, "")
-        score_all(ledger, [row for row in rows if row.key in there], values)
+        score_all(ledger, rows, values)
         ledger.close()
 
 
@@ -182,8 +198,6 @@ CERTAINTY = "certainty.npz"
 
 def write_certainty(project: Project, rows: Sequence[Photograph], grouping: Grouping) -> None:
     """Keep how sure each photograph and each pair is, for the queue of questions."""
-    from ..files import replacing
-
     keys = np.array([row.key for row in rows])
     with replacing(project.folder / CERTAINTY) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
@@ -197,15 +211,23 @@ def write_certainty(project: Project, rows: Sequence[Photograph], grouping: Grou
 
 
 class Certainty:
-    """What `write_certainty` kept: certainty by key; pairs of keys with the share of draws that put them together."""
+    """What `write_certainty` kept.
+
+    Attributes:
+        of: certainty by key.
+        together: share of the draws that put two keys in one group; pairs that no draw put together are not there.
+
+    Raises:
+        DamagedError: (a ValueError) if the file is something else.
+    """
 
     def __init__(self, folder: Path):
         self.of: dict[str, float] = {}
-        self.pairs: list[tuple[str, str, float]] = []
-        path = folder / CERTAINTY
-        if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                keys = stored["keys"].tolist()
-                self.of = dict(zip(keys, stored["certainty"].tolist(), strict=True))
-                both = zip(stored["pairs"].tolist(), stored["together"].tolist(), strict=True)
-                self.pairs = [(keys[a], keys[b], together) for (a, b), together in both]
+        self.together: dict[tuple[str, str], float] = {}
+        stored = read_arrays(folder / CERTAINTY, ("keys", "certainty", "pairs", "together"))
+        if stored is not None:
+            keys, certainty, pairs, shares = stored
+            names, drawn = keys.tolist(), shares > 0  # most pairs never are, and millions would fill the memory
+            self.of = dict(zip(names, certainty.tolist(), strict=True))
+            both = zip(pairs[drawn].tolist(), shares[drawn].tolist(), strict=True)
+            self.together = {(names[a], names[b]): share for (a, b), share in both}

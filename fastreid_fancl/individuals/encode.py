@@ -4,37 +4,34 @@ Shapes: N animals, D feature dimensions.
 """
 
 import hashlib
-import logging
 import os
-import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from fastreid.data.transforms import build_transforms
 from PIL import Image
 
 from ..config.load import load_config
 from ..data.images import READER_VERSION, UnreadableImage
-from ..engine.trained_model import load_model, load_trained_model, run_config
-from ..files import replacing
+from ..encoder import TrainedEncoder
+from ..engine.trained_model import run_config
+from ..files import make_folder, replacing
+from ..progress import Progress
 from ..runs.checked import DamagedError
 from .crops import crop_of
 from .rows import Photograph
 
-logger = logging.getLogger(__name__)
-
-PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "configs" / "Photographs"
 START = "tf_efficientnet_lite0"
+FROZEN = "Photographs/cluster_contrast"  # whose start is taken as it is
 BATCH, CHUNK = 32, 1024
-SECONDS_BETWEEN_REPORTS = 10
 BORDER = 8  # cells of a side of the grid whose outer cells are the background
+AGAIN = "Remove it: `fancl discover` computes it again, with --photos"
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 class Encoder(Protocol):
@@ -48,43 +45,36 @@ class Encoder(Protocol):
 
 
 class ModelEncoder:
-    """A method of this package as an encoder, with the photo recipe's start or a run's weights."""
+    """The model of `fastreid_fancl.load` as a project's encoder, with a fingerprint of its weights."""
 
-    def __init__(self, name: str, cfg, model: torch.nn.Module):
-        self.name, self.model = name, model.eval()
-        self.transform = build_transforms(cfg, is_train=False)
+    def __init__(self, name: str, cfg: Any):
+        self.name, self.trained = name, TrainedEncoder(cfg)
         digest = hashlib.sha256(f"{READER_VERSION} {list(cfg.INPUT.SIZE_TEST)}".encode())
-        for key, values in model.state_dict().items():
+        for key, values in self.trained.model.state_dict().items():
             digest.update(key.encode() + values.detach().cpu().numpy().tobytes())
         self.fingerprint = digest.hexdigest()[:16]
 
-    @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         """RGB images -> (N, D) float32 at unit length."""
-        parts = []
-        for start in range(0, len(images), BATCH):
-            pixels = torch.stack([self.transform(image) for image in images[start : start + BATCH]])
-            features = self.model.cluster_features({"images": pixels.to(self.model.device)})["original"]
-            parts.append(torch.nn.functional.normalize(features.float()).cpu().numpy())
-        return np.concatenate(parts)
+        return self.trained.features(images, batch_size=BATCH)
 
 
-def encoder_named(name: str, options: Sequence[str] = ()) -> ModelEncoder:
+def encoder_named(name: str, options: Sequence[str] = (), imports: Collection[str] = ()) -> ModelEncoder:
     """Build an encoder.
 
     Args:
         name: of a timm model, whose pretrained weights are taken without training, or `run:FOLDER`.
         options: KEY VALUE ... of the configuration.
+        imports: those IMPORTS of the run, which may be somebody else's, that may run.
 
     Raises:
-        ValueError: if there is no such model or run, or its weights are not there.
+        UserError: if there is no such model or run, or its weights are not there.
     """
+    common = ["DATASETS.TESTS", "()", *options]
     if name.startswith("run:"):
-        cfg = run_config(Path(name.removeprefix("run:")), ["DATASETS.TESTS", "()", *options])
-        return ModelEncoder(name, cfg, load_trained_model(cfg).model)
-    start = ["MODEL.BACKBONE.TIMM", name, "MODEL.BACKBONE.PRETRAIN", "True", "DATASETS.TESTS", "()"]
-    cfg = load_config(os.fspath(PHOTOGRAPHS / "cluster_contrast.yml"), [*start, *options])
-    return ModelEncoder(name, cfg, load_model(cfg))
+        return ModelEncoder(name, run_config(Path(name.removeprefix("run:")), common, imports))
+    start = ["MODEL.BACKBONE.TIMM", name, "MODEL.BACKBONE.PRETRAIN", "True"]
+    return ModelEncoder(name, load_config(FROZEN, [*start, *common]))
 
 
 @dataclass
@@ -117,20 +107,21 @@ class Features:
         Raises:
             DamagedError: (a ValueError) if the file is something else.
         """
-        path = features_file(folder, fingerprint)
-        if not path.exists():
+        stored = read_arrays(features_file(folder, fingerprint), ("values", "borders", "keys"))
+        if stored is None:
             return cls()
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                keys, values, borders = stored["keys"].tolist(), stored["values"], stored["borders"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DamagedError(path, f"{error}; remove it, it can be computed again") from error
-        return cls(values.astype(np.float32), borders, {key: number for number, key in enumerate(keys)})
+        values, borders, keys = stored
+        names = keys.tolist()
+        right = values.ndim == 2 and borders.shape == (len(names), 12) and len(values) == len(set(names)) == len(names)
+        if not (right and np.isfinite(values).all()):
+            problem = "expected finite features and borders, a row of each for every key"
+            raise DamagedError(features_file(folder, fingerprint), problem, AGAIN)
+        return cls(values.astype(np.float32), borders, {key: number for number, key in enumerate(names)})
 
     def write(self, folder: Path, fingerprint: str) -> None:
         """Store the features, whole or not at all."""
         path = features_file(folder, fingerprint)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with replacing(path) as temporary, open(temporary, "wb") as file:
             keys = np.array(list(self.numbers))
             np.savez(file, keys=keys, values=self.values.astype(np.float16), borders=self.borders)
@@ -142,7 +133,22 @@ class Features:
         values = values.astype(np.float16).astype(np.float32)
         self.values = np.concatenate([self.values, values]) if len(self.numbers) else values
         self.borders = np.concatenate([self.borders, borders])
-        self.numbers |= {key: len(self.numbers) + n for n, key in enumerate(keys)}
+        self.numbers |= {key: number for number, key in enumerate(keys, start=len(self.numbers))}
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:
+    """The arrays of an npz file that can be computed again; None without the file.
+
+    Raises:
+        DamagedError: (a ValueError) if the file is something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except UNREADABLE as error:
+        raise DamagedError(path, error, AGAIN) from error
 
 
 def features_file(folder: Path, fingerprint: str) -> Path:
@@ -151,7 +157,7 @@ def features_file(folder: Path, fingerprint: str) -> Path:
 
 
 def cache_key(row: Photograph) -> str:
-    """By what the features of an animal are kept: its photograph's content and its box."""
+    """The name of an animal's features: its photograph's content and its box."""
     box = "" if row.box is None else " ".join(f"{part:.4f}" for part in row.box)
     return f"{row.hash[:32]} {box}"
 
@@ -176,33 +182,44 @@ def encode_all(
         The features, and the problems of unreadable photographs by key.
     """
     fingerprint = encoder.fingerprint + suffix
-    features, problems = Features.read(folder, fingerprint), {}
-    missing = {cache_key(row): row for row in sorted(photographs, key=lambda row: row.key)}
-    left = iter([(key, row) for key, row in missing.items() if key not in features.numbers])
-    total, done, began = len(missing.keys() - features.numbers.keys()), 0, time.perf_counter()
-    reported = began
-    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
-        while chunk := list(islice(left, CHUNK)):
-            for start in range(0, len(chunk), BATCH):
-                part = chunk[start : start + BATCH]
-                crops = list(pool.map(lambda pair: _crop(pair[1], view), part))
-                good = [n for n, crop in enumerate(crops) if not isinstance(crop, str)]
-                problems |= {part[n][1].key: crops[n] for n in range(len(part)) if n not in good}
-                if good:
-                    images = [crops[n] for n in good]
-                    borders = np.stack([border_colours(image) for image in images])
-                    features.add([part[n][0] for n in good], encoder.encode(images), borders)
-                done += len(part)
-                if time.perf_counter() - reported > SECONDS_BETWEEN_REPORTS:
-                    reported = time.perf_counter()
-                    logger.info(
-                        "Features: %d of %d, %.0f s left", done, total, (reported - began) / done * (total - done)
-                    )
+    features = Features.read(folder, fingerprint)
+    by_name = {cache_key(row): row for row in sorted(photographs, key=lambda row: row.key)}
+    missing = [(name, row) for name, row in by_name.items() if name not in features.numbers]
+    problems: dict[str, str] = {}
+    workers = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)))
+    with workers as pool, Progress("Features", len(missing), "photographs") as progress:
+        for start in range(0, len(missing), CHUNK):
+            chunk, new = missing[start : start + CHUNK], Features()
+            for first in range(0, len(chunk), BATCH):
+                batch = chunk[first : first + BATCH]
+                problems |= _add_batch(new, encoder, pool, batch, view)
+                progress.advance(len(batch))
+            features.add(list(new.numbers), new.values, new.borders)
             features.write(folder, fingerprint)
     return features, problems
 
 
-def _crop(row: Photograph, view: Callable | None) -> Image.Image | str:
+def _add_batch(
+    features: Features,
+    encoder: Encoder,
+    pool: ThreadPoolExecutor,
+    batch: Sequence[tuple[str, Photograph]],
+    view: Callable[[Image.Image], Image.Image] | None,
+) -> dict[str, str]:
+    """Encode photographs, each with the name of its features; the problems of the unreadable ones by key."""
+    names, images, problems = [], [], {}
+    for (name, row), crop in zip(batch, pool.map(lambda pair: _crop(pair[1], view), batch), strict=True):
+        if isinstance(crop, str):
+            problems[row.key] = crop
+        else:
+            names.append(name)
+            images.append(crop)
+    if images:
+        features.add(names, encoder.encode(images), np.stack([border_colours(image) for image in images]))
+    return problems
+
+
+def _crop(row: Photograph, view: Callable[[Image.Image], Image.Image] | None) -> Image.Image | str:
     """The animal's crop, or what is wrong with its photograph."""
     try:
         image = crop_of(row.file, row.box)

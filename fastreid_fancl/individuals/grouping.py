@@ -2,12 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import cast
 
+from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from torch import Tensor
 
 from ..clustering import NoClustersError, grouping_scores
-from ..data.loaders import ReIDDataset, feature_loader
+from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.evaluation import in_words
 from ..engine.features import extract_features
 from ..engine.fused import local_pairs
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]:
+def group(cfg: CfgNode, start: bool = False) -> tuple[list[Item], Labels]:
     """Cluster all photographs of DATASETS.NAMES, of every split, as an epoch of training does.
 
     Args:
@@ -93,7 +95,7 @@ def group(cfg, start: bool = False) -> tuple[list[tuple[str, str, str]], Labels]
     return images.img_items, grouped._replace(labels=by_size(grouped.labels, [path for path, *_ in images.img_items]))
 
 
-def no_groups(photographs: int, reason: str, options) -> str:
+def no_groups(photographs: int, reason: str, options: CfgNode) -> str:
     """Explain why photographs form no groups; `options` is the PSEUDO_LABELS node."""
     other = "dbscan" if options.ALGORITHM == "hdbscan" else "hdbscan"
     return (
@@ -104,9 +106,9 @@ def no_groups(photographs: int, reason: str, options) -> str:
     )
 
 
-def encode(cfg, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
+def encode(cfg: CfgNode, start: bool = False) -> tuple[ReIDDataset, PseudoLabelMethod, Tensor]:
     """The training images of DATASETS.NAMES, the method with its weights, and the features (N, D) to cluster."""
     images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
-    model = load_start_or_trained_model(cfg, start)
+    model = cast(PseudoLabelMethod, load_start_or_trained_model(cfg, start))
     features = extract_features(model, feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
     return images, model, features["original"]

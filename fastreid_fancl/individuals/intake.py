@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -57,14 +58,15 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
         ValueError: if there is no such folder, no photograph in it, or no such level.
     """
     if not root.is_dir():
-        raise UserError(f"Expected a folder of photographs, got {visible(root)}: there is none.")
+        what = "that is a file" if root.exists() else "there is no such folder"
+        raise UserError(f"Expected a folder of photographs, got {visible(root)}: {what}.")
     root, intake = Path(os.path.abspath(root)), Intake()
     with ThreadPoolExecutor(4) as pool:
         facts = dict(zip(paths := _files(root, intake), pool.map(_facts, [root / path for path in paths]), strict=True))
     rows = [
-        replace(facts[path], path=unicodedata.normalize("NFC", path), root=os.fspath(root), season=season)
-        for path in paths
-        if isinstance(facts[path], Photograph)
+        replace(fact, path=unicodedata.normalize("NFC", path), root=os.fspath(root), season=season)
+        for path, fact in facts.items()
+        if isinstance(fact, Photograph)
     ]
     intake.left_out |= {path: fact for path, fact in facts.items() if isinstance(fact, str)}
     if not rows:
@@ -78,7 +80,8 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
 
 def _files(root: Path, intake: Intake) -> list[str]:
     """Paths of photographs relative to a folder, in the order of their names; others are left out with a reason."""
-    paths, others = [], Counter()
+    paths: list[str] = []
+    others: Counter[str] = Counter()
     for here, folders, names in os.walk(root, onerror=lambda error: _unreadable(error, root, intake)):
         folders[:] = sorted(name for name in folders if not _hidden(name))
         for name in sorted(name for name in names if not _hidden(name)):
@@ -121,14 +124,14 @@ def _facts(file: Path) -> Photograph | str:
     )
 
 
-def _digest(opened) -> "hashlib._Hash":
+def _digest(opened: BinaryIO) -> "hashlib._Hash":
     digest = hashlib.sha256()
     while block := opened.read(2**20):
         digest.update(block)
     return digest
 
 
-def _exif(opened) -> tuple[str, str]:
+def _exif(opened: BinaryIO) -> tuple[str, str]:
     """The local time at which a photograph was taken, and the camera's serial number or model; empty if not known."""
     try:
         with Image.open(opened) as image:
@@ -149,7 +152,10 @@ def _named_moment(name: str) -> str:
 def _moment(match: re.Match | None) -> str:
     """ISO 8601 of six numbers; empty if they are no moment."""
     try:
-        return datetime(*map(int, match.groups())).isoformat() if match else ""
+        if match is None:
+            return ""
+        year, month, day, hour, minute, second = map(int, match.groups())
+        return datetime(year, month, day, hour, minute, second).isoformat()
     except ValueError:
         return ""
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from .project import Project
-from .rows import Change, Individual, Photograph, changed
+from .rows import STATUSES, Change, Individual, Photograph, changed
 
 
 class Ledger:
@@ -18,18 +18,25 @@ class Ledger:
 
     def __init__(self, project: Project, event: str):
         self.project, self.event = project, event
+        self.earlier = project.changes
         self.rows: dict[str, Photograph] = project.by_key
         self.animals: dict[str, Individual] = {animal.individual: animal for animal in project.animals}
         self.changes: list[Change] = []
         self.members: dict[str, set[str]] = defaultdict(set)
+        self.of_sequence: dict[str, list[str]] = defaultdict(list)
         for row in self.rows.values():
             if row.individual:
                 self.members[row.individual].add(row.key)
+            if row.sequence:
+                self.of_sequence[row.sequence].append(row.key)
+        self._touched = set(self.animals)
+        numbers = (re.search(r"-(\d+)$", name) for name in self.animals)
+        self._last_number = max((int(number[1]) for number in numbers if number), default=0)
 
     def new_animal(self, reason: str) -> str:
         """An ID that was never used."""
-        used = [int(found[1]) for name in self.animals if (found := re.search(r"-(\d+)$", name))]
-        name = f"{self.project.settings['prefix']}-{max(used, default=0) + 1:03d}"
+        self._last_number += 1
+        name = f"{self.project.settings['prefix']}-{self._last_number:03d}"
         self.animals[name] = Individual(name)
         self.changes.append(Change(self.event, "new", name, "", name, reason))
         return name
@@ -54,6 +61,7 @@ class Ledger:
             self.members[row.individual].discard(key)
             if individual:
                 self.members[individual].add(key)
+            self._touched |= {row.individual, individual}
             self.rows[key] = changed(row, individual=individual, status=status)
             self.changes.append(Change(self.event, kind, key, before, after, reason))
 
@@ -81,26 +89,27 @@ class Ledger:
     def undo(self, event: str, reason: str) -> int:
         """Take back the changes of an event, last first; what was changed again since stays. The number taken back."""
         undone = 0
-        for change in reversed([change for change in self.project.changes if change.event == event]):
+        for change in reversed([change for change in self.earlier + self.changes if change.event == event]):
             undone += self._undo(change, reason)
         return undone
 
     def _undo(self, change: Change, reason: str) -> bool:
         if change.kind in ("name", "sex"):
-            if getattr(self.animals[change.item], change.kind) == change.after:
+            if change.item in self.animals and getattr(self.animals[change.item], change.kind) == change.after:
                 self.set_field(change.item, change.kind, change.before, reason)
                 return True
         elif change.kind == "side":
-            if self.rows[change.item].side == change.after:
+            if change.item in self.rows and self.rows[change.item].side == change.after:
                 self.set_side(change.item, change.before, reason)
                 return True
         elif change.item in self.animals:
             if change.kind == "merged" and self.animals[change.item].merged_into == change.after:
                 self.animals[change.item] = changed(self.animals[change.item], merged_into="")
                 return True
-        else:
-            row, (individual, status) = self.rows[change.item], change.before.rsplit(" ", 1)
-            if f"{row.individual} {row.status}" == change.after:
+        elif change.item in self.rows:
+            row, (individual, _, status) = self.rows[change.item], change.before.rpartition(" ")
+            known = status in STATUSES and (individual in self.animals or not individual)
+            if known and f"{row.individual} {row.status}" == change.after:
                 self.move([change.item], individual, status, "moved", reason)
                 return True
         return False
@@ -108,15 +117,16 @@ class Ledger:
     def close(self) -> None:
         """Give the tables back to the project, with the animals counted again."""
         project = self.project
-        self._mark_singles()
+        self.mark_singles()
         project.photographs = list(self.rows.values())
         project.animals = [self._recounted(animal) for animal in self.animals.values()]
-        project.changes = project.changes + self.changes
+        project.changes = self.earlier = self.earlier + self.changes
         self.changes = []
 
-    def _mark_singles(self) -> None:
-        """An unconfirmed animal's only photograph is "single", one of several "proposed"."""
-        for individual in self.animals:
+    def mark_singles(self) -> None:
+        """After an event: an unconfirmed animal's only photograph is "single", one of several "proposed"."""
+        touched, self._touched = self._touched, set()
+        for individual in sorted(touched - {""}):
             rows = self.counted(individual)
             status = "single" if len(rows) == 1 else "proposed"
             for row in rows:

@@ -1,6 +1,6 @@
 """What a project knows of pairs of its photographs: bursts, boxes of one photograph, sides, what people decided."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from .constraints import Constraints, Contradiction, Link
@@ -72,10 +72,8 @@ def _bursts(rows: Sequence[Photograph], apart: set[frozenset[int]]) -> list[Link
 
 def several_animals(rows: Iterable[Photograph]) -> set[str]:
     """Sequences of which a photograph has several boxes."""
-    boxes = defaultdict(int)
     rows = list(rows)
-    for row in rows:
-        boxes[row.hash] += 1
+    boxes = Counter(row.hash for row in rows)
     return {row.sequence for row in rows if boxes[row.hash] > 1}
 
 

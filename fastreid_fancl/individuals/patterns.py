@@ -6,9 +6,8 @@ docs/local.md. Pairs that were not compared have no inliers.
 Shapes: N photographs of a project, D feature dimensions, P pairs.
 """
 
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from scipy.sparse import csr_matrix
 
 from .. import local
 from ..clustering import knn
-from ..data.datasets.names import FileIndex
 from ..files import replacing
 from ..local.pairs import cosines, nearest, symmetric, unordered_pairs
 from ..runs.checked import DamagedError
 from .crops import file_of
+from .encode import AGAIN, read_arrays
 from .rows import Photograph
 
 NEAREST = 20  # photographs by their features that are compared, at least
@@ -106,7 +105,7 @@ class Patterns:
                 pairs=self.pairs.astype(np.int32),
                 inliers=self.inliers.astype(np.int16),
                 evidence=self.evidence,
-                weight=np.array(self.weight),
+                weight=np.array(self.weight, dtype=float),
                 kept=np.packbits(self.kept, axis=1),
             )
 
@@ -122,31 +121,41 @@ class Patterns:
         Raises:
             DamagedError: (a ValueError) if the file is something else.
         """
-        path = folder / FILE
-        if not path.exists():
+        stored = read_arrays(folder / FILE, [field.name for field in fields(cls)])
+        if stored is None:
             return None
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(
-                    stored["keys"].tolist(),
-                    stored["digests"].tolist(),
-                    stored["pairs"].astype(np.int64),
-                    stored["inliers"].astype(np.int64),
-                    stored["evidence"],
-                    float(stored["weight"]),
-                    np.unpackbits(stored["kept"], axis=1, count=COUNTS).astype(bool),
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DamagedError(path, f"{error}; remove it, it can be computed again") from error
+        keys, digests, pairs, inliers, evidence, weight, kept = stored
+        if not _fit(len(keys), digests, pairs, inliers, evidence, weight, kept):
+            problem = "expected pairs of its photographs, their inliers and finite evidence"
+            raise DamagedError(folder / FILE, problem, AGAIN)
+        return cls(
+            keys.tolist(),
+            digests.tolist(),
+            pairs.astype(np.int64),
+            inliers.astype(np.int64),
+            evidence,
+            float(weight),
+            np.unpackbits(kept, axis=1, count=COUNTS).astype(bool),
+        )
+
+
+def _fit(number: int, digests: np.ndarray, *others: np.ndarray) -> bool:
+    """Whether stored arrays fit each other and a number of photographs."""
+    pairs, inliers, evidence, weight, kept = others
+    shapes = [(number,), (len(inliers), 2), (len(pairs),), (COUNTS,), (), (number, -(-COUNTS // 8))]
+    kinds = [one.dtype.kind for one in others]
+    if [one.shape for one in (digests, *others)] != shapes or kinds != ["i", "i", "f", "f", "u"]:
+        return False
+    inside = ((pairs >= 0) & (pairs < number)).all() and (inliers >= 0).all()
+    return bool(inside and np.isfinite(evidence).all() and np.isfinite(weight))
 
 
 def keypoints(
     folder: Path, rows: Sequence[Photograph], problems: dict[int, str] | None = None
 ) -> list[local.LocalFeatures]:
     """The keypoints of a project's photographs inside their boxes, from its folder where they are there."""
-    index = FileIndex()
     return local.local_features(
-        [file_of(row.file, index) for row in rows],
+        [file_of(row.file) for row in rows],
         boxes=[corners(row) for row in rows],
         folder=folder / "features" / "local",
         contents=[row.hash for row in rows],

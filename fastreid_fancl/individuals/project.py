@@ -9,26 +9,29 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import csr_matrix
 
 from ..errors import UserError
 from ..escape import visible
-from ..files import replacing
-from ..local import extract
+from ..files import make_folder, replacing
+from ..local import LocalFeatures, extract, verified_matches
 from ..locks import exclusive_lock
-from ..runs.checked import DamagedError, fields, read_json, word
+from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, whole, word
 from . import rows
-from .candidates import Gallery
+from .candidates import Gallery, gallery_of, verdict
 from .crops import crop_of
 from .encode import Encoder, Features, encoder_named
-from .patterns import Patterns
+from .patterns import NEAREST, Patterns, keypoints, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
 VERSION = 1
@@ -38,6 +41,17 @@ TABLES = {
     "photographs.csv": Photograph,
     "changes.csv": Change,
 }
+SETTINGS = fields(
+    {
+        **dict.fromkeys(("name", "prefix", "encoder", "fingerprint", "species", "timezone"), word),
+        "seed": whole,
+        "seasons": dict_of(word),
+        "levels": lambda value: (
+            fields({"accept": finite, "reject": finite})(value) if value else dict_of(finite)(value)
+        ),
+    },
+    local=finite,
+)
 
 
 class Project:
@@ -65,9 +79,9 @@ class Project:
             self._encoder = encoder_named(self.settings["encoder"])
         return self._encoder
 
-    @encoder.setter
-    def encoder(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+    def change_encoder(self, name: str, encoder: Encoder | None = None) -> None:
+        """Take another encoder, which may be built already; scores by it have other levels."""
+        self.settings["encoder"], self._encoder = name, encoder
 
     def individuals(self) -> list[Individual]:
         """The animals, those that were merged into another one included."""
@@ -106,8 +120,6 @@ class Project:
     @cached_property
     def gallery(self) -> Gallery:
         """The photographs that are evidence of an animal, ready to be searched."""
-        from .identify import gallery_of
-
         keys, values = self.stored_features()
         known = self.by_key
         return gallery_of([known[key] for key in keys], values)
@@ -123,16 +135,50 @@ class Project:
         Raises:
             ValueError: if one is unreadable, or the encoder is another than that of the stored features.
         """
-        several = not isinstance(path, str | os.PathLike)
-        encoded = self.encoder.encode([crop_of(one) for one in (path if several else [path])])
-        return encoded if several else encoded[0]
+        if isinstance(path, str | os.PathLike):
+            return self.encoder.encode([crop_of(path)])[0]
+        return self.encoder.encode([crop_of(one) for one in path])
 
     def match(self, path: str | os.PathLike, top: int = 5) -> list[dict[str, Any]]:
-        """The known animals that a photograph is most alike: see `identify.match`."""
-        from .identify import match
+        """The known animals that a photograph is most alike, best first.
 
-        spots = None if self.patterns is None else extract(path)
-        return match(self, self.features(path), top, spots)
+        Returns:
+            A dictionary for each of the `top` animals: individual, name, score, verdict (proposed, unsure or new),
+            photograph and key of its photograph that is most alike, and matched_points with that photograph (None if
+            they were not compared). Local matches are compared with the NEAREST known photographs by the features.
+
+        Raises:
+            UserError: if the project has no animals yet, or the photograph is unreadable.
+        """
+        if not len(self.gallery.names):
+            raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
+        names = {animal.individual: animal.name for animal in self.animals}
+        known, values = self.by_key, self.features(path)
+        extra, points = self._compared(self.patterns, values, extract(path)) if self.patterns else (None, {})
+        return [
+            {
+                "individual": one.individual,
+                "name": names.get(one.individual, ""),
+                "score": round(one.score, 4),
+                "verdict": verdict(one.score, self.settings["levels"]),
+                "photograph": known[one.key].path,
+                "key": one.key,
+                "matched_points": points.get(one.key),
+            }
+            for one in self.gallery.candidates(values[None], top=top, extra=extra)[0]
+        ]
+
+    def _compared(
+        self, patterns: Patterns, features: np.ndarray, spots: LocalFeatures
+    ) -> tuple[csr_matrix, dict[str, int]]:
+        """What matches add to the scores of the known photographs (1, M), and how many there are by key."""
+        near = np.argsort(-(self.gallery.features @ features), kind="stable")[:NEAREST]
+        by_key = self.by_key
+        known = [by_key[key] for key in self.gallery.keys[near].tolist()]
+        there = without_rest(patterns, known, keypoints(self.folder, known, {}))
+        inliers = np.array([len(verified_matches(spots, one)) for one in there])
+        extra = csr_matrix((patterns.worth(inliers), ([0] * len(near), near)), shape=(1, len(self.gallery.keys)))
+        return extra, {row.key: int(number) for row, number in zip(known, inliers, strict=True)}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -141,7 +187,7 @@ class Project:
         Raises:
             ValueError: if another one is at work in this folder.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with ExitStack() as stack:
             try:
                 stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
@@ -153,19 +199,21 @@ class Project:
 
     def write(self) -> None:
         """Write all tables; each is there whole before any of them takes the place of an older one."""
-        contents = {
+        contents: dict[str, Sequence[Any]] = {
             "decisions.csv": self.decisions,
-            "individuals.csv": sorted(self.animals, key=lambda animal: animal.individual),
-            "photographs.csv": sorted(self.photographs, key=lambda row: (row.season, row.path, row.key)),
             "changes.csv": self.changes,
+            "photographs.csv": sorted(self.photographs, key=lambda row: (row.season, row.path, row.key)),
+            "individuals.csv": sorted(self.animals, key=lambda animal: animal.individual),
         }
         with ExitStack() as stack:
-            # The contexts end in reverse: settings come first, and the photographs name no animal that is not there.
-            for name in ("changes.csv", "photographs.csv", "individuals.csv", "decisions.csv"):
+            # The contexts end in reverse: settings come first, the photographs name no animal that is not there, and a
+            # decision is on record only once it has been applied. Given again after a kill, it would be skipped.
+            for name, content in contents.items():
                 temporary = stack.enter_context(replacing(self.folder / name))
-                Path(temporary).write_bytes(rows.table_text(contents[name], TABLES[name]).encode())
+                Path(temporary).write_bytes(rows.table_text(content, TABLES[name]).encode())
             temporary = stack.enter_context(replacing(self.folder / "project.json"))
-            Path(temporary).write_text(json.dumps(self.settings, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+            text = json.dumps(self.settings, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+            Path(temporary).write_text(text, encoding="utf-8")
 
     def read(self) -> None:
         """Read all tables.
@@ -176,12 +224,27 @@ class Project:
         found = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
         self.decisions, self.animals = found["decisions.csv"], found["individuals.csv"]
         self.photographs, self.changes = found["photographs.csv"], found["changes.csv"]
-        path, keys = self.folder / "photographs.csv", [row.key for row in self.photographs]
-        if len(set(keys)) < len(keys):
-            raise DamagedError(path, f"the key {next(key for key in keys if keys.count(key) > 1)} is there twice")
-        unknown = {row.individual for row in self.photographs} - {animal.individual for animal in self.animals} - {""}
-        if unknown:
-            raise DamagedError(path, f"it names {min(unknown)}, which individuals.csv does not have")
+        self._check()
+
+    def _check(self) -> None:
+        """Raise DamagedError if the tables do not fit each other."""
+        photographs, individuals = self.folder / "photographs.csv", self.folder / "individuals.csv"
+        names = [animal.individual for animal in self.animals]
+        for path, keys in ((photographs, [row.key for row in self.photographs]), (individuals, names)):
+            if twice := sorted(key for key, number in Counter(keys).items() if number > 1):
+                raise DamagedError(path, f"{twice[0]} is there twice", rows.CURE)
+        named = {name for row in self.photographs for name in (row.individual, row.second)}
+        heirs = {animal.individual: animal.merged_into for animal in self.animals}
+        for path, used in ((photographs, named), (individuals, set(heirs.values()))):
+            if unknown := used - heirs.keys() - {""}:
+                problem = (
+                    f"it names {min(unknown)}, which individuals.csv does not have (IDs stay; column name is free)"
+                )
+                raise DamagedError(path, problem, rows.CURE)
+        try:
+            tuple(TopologicalSorter({name: [heir] for name, heir in heirs.items() if heir}).static_order())
+        except CycleError as error:
+            raise DamagedError(individuals, f"merged into each other: {', '.join(error.args[1])}", rows.CURE) from error
 
 
 def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> Project:
@@ -199,13 +262,16 @@ def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> P
         raise UserError(
             f"There is no project in {visible(path)}: make one by `fancl discover {visible(path)} --photos FOLDER`."
         )
-    settings = read_json(path / "project.json", fields({"name": word, "prefix": word, "encoder": word}))
+    settings = read_json(path / "project.json", fields({"version": lambda value: value}))
     if settings.get("version") != VERSION:
         raise UserError(
             f"{visible(path)} was written by another version of this package ({settings.get('version')!r}, expected "
             f"{VERSION}): update the package."
         )
-    project = Project(path, settings, encoder)
+    try:
+        project = Project(path, SETTINGS(settings), encoder)
+    except ValueError as error:
+        raise DamagedError(path / "project.json", error, rows.CURE) from error
     project.read()
     return project
 

@@ -12,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..local.calibrate import Curve
+from .candidates import gallery_of
 from .certainty import calibrate
 from .discover import Certainty
-from .identify import gallery_of
 from .links import active
 from .project import Project
 from .rows import Decision, Photograph
 
 DOUBT = 0.8  # what is left of the doubt in an animal after each "same" within it
+Names = tuple[str, str]  # of two animals, in their order
 LEAST = 0.1  # of the guess by similarity alone, where no draw puts two animals together
 
 
@@ -50,7 +51,7 @@ class View:
         self.decisions: list[Decision] = active(project.decisions)
         certainty = Certainty(project.folder)
         self.certainty = certainty.of
-        self.together = {(a, b): share for a, b, share in certainty.pairs}
+        self.together = certainty.together
         self.animals: dict[str, list[int]] = defaultdict(list)
         for n, row in enumerate(self.rows):
             if row.counts:
@@ -108,7 +109,8 @@ def _hits(view: View) -> tuple[float, float]:
     events: dict[str, set[str]] = defaultdict(set)
     for change in view.project.changes:
         events[change.kind].add(change.event)
-    asked, hits = Counter(), Counter()
+    asked: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
     for decision in view.decisions:
         if decision.kind in ("same", "different"):
             hit = decision.when in events["merged" if decision.kind == "same" else "split"]
@@ -123,8 +125,7 @@ def _merges(view: View) -> list[Question]:
 
     The share of draws says far more of two animals than the similarity of their nearest photographs does. It is the
     geometric mean of that of all their pairs and that of the best ones, as many as the smaller animal has photographs.
-    Photographs that are unlike their own
-    animal's others are not asked about: they may be of another one.
+    Photographs that are unlike their own animal's others are not asked about: they may be of another one.
     """
     shares, refused, found = _drawn_together(view), _decided(view), []
     typical = {name: _typical(view, members) for name, members in view.animals.items()}
@@ -142,14 +143,19 @@ def _merges(view: View) -> list[Question]:
     return found
 
 
-def _drawn_together(view: View) -> dict[tuple[str, str], list[float]]:
+def in_order(one: str, other: str) -> Names:
+    """Two names in their order."""
+    return (one, other) if one <= other else (other, one)
+
+
+def _drawn_together(view: View) -> dict[Names, list[float]]:
     """Shares of the draws that put photographs of two animals together, by their names in order."""
-    found = defaultdict(list)
+    found: dict[Names, list[float]] = defaultdict(list)
     for keys, share in view.together.items():
         if share > 0 and all(key in view.number for key in keys):
             one, other = (view.rows[view.number[key]] for key in keys)
             if one.individual != other.individual and one.counts and other.counts:
-                found[tuple(sorted((one.individual, other.individual)))].append(share)
+                found[in_order(one.individual, other.individual)].append(share)
     return found
 
 
@@ -162,11 +168,11 @@ def _typical(view: View, members: list[int]) -> list[int]:
 
 def _most_similar(view: View, one: list[int], other: list[int]) -> tuple[int, int]:
     similar = np.round(view.similarities(one, other), 6)
-    a, b = np.unravel_index(int(np.argmax(similar)), similar.shape)
+    a, b = divmod(int(np.argmax(similar)), len(other))
     return one[a], other[b]
 
 
-def _near(view: View, others: int = 10) -> set[tuple[str, str]]:
+def _near(view: View, others: int = 10) -> set[Names]:
     """Names in order of animals of which one is among the likeliest others of a photograph."""
     known = gallery_of(view.rows, view.features, view.project.patterns)
     numbers = [n for name in sorted(view.animals) for n in view.animals[name]]
@@ -175,25 +181,25 @@ def _near(view: View, others: int = 10) -> set[tuple[str, str]]:
         view.features[numbers], [row.sequence for row in rows], [row.key for row in rows], top=others + 1
     )
     return {
-        tuple(sorted((row.individual, one.individual)))
+        in_order(row.individual, one.individual)
         for row, candidates in zip(rows, found, strict=True)
         for one in candidates
         if one.individual != row.individual
     }
 
 
-def _decided(view: View) -> set[tuple[str, str]]:
+def _decided(view: View) -> set[Names]:
     """Pairs of animals that a person was asked about, or that share a photograph."""
     found = set()
     for decision in view.decisions:
         rows = [view.rows[view.number[key]] for key in (decision.a, decision.b) if key in view.number]
         if decision.kind in ("different", "unsure") and len(rows) == 2:
-            found.add(tuple(sorted(row.individual for row in rows)))
+            found.add(in_order(rows[0].individual, rows[1].individual))
     boxes = defaultdict(set)
     for row in view.rows:
         if row.counts:
             boxes[row.hash].add(row.individual)
-    return found | {pair for names in boxes.values() for pair in combinations(sorted(names), 2)}
+    return found | {(a, b) for names in boxes.values() for a, b in combinations(sorted(names), 2)}
 
 
 def _opposite(view: View, one: str, other: str) -> bool:
@@ -225,7 +231,7 @@ def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Q
     """Whether the two parts into which an animal falls are one, by their medoids."""
     similar = view.similarities(members, members)
     np.fill_diagonal(similar, similar.max())  # nothing is more like a photograph than itself, however many matches
-    a, b = np.unravel_index(int(np.argmin(np.round(similar, 6))), similar.shape)
+    a, b = divmod(int(np.argmin(np.round(similar, 6))), len(members))
     for _ in range(10):
         part = similar[a] >= similar[b]
         if part.all() or not part.any():
@@ -246,7 +252,7 @@ def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Q
     p = 1 - float(np.mean(sorted(across)[-max(len(members), 4) :]))
     similarity = float(similar[a, b])
     p = min(p, 1 - view.probability(similarity)) if view.calibration else p
-    return Question(*sorted((one.key, other.key)), similarity, p * int(part.sum()) * int((~part).sum()))
+    return Question(*in_order(one.key, other.key), similarity, p * int(part.sum()) * int((~part).sum()))
 
 
 def _of_outlier(view: View, members: list[int], open_ones: list[int], held: set[str]) -> Question | None:
@@ -260,7 +266,7 @@ def _of_outlier(view: View, members: list[int], open_ones: list[int], held: set[
     outlier = min(left, key=lambda n: (likeness[n], n))
     mates = sum(n == outlier or _burst_mates(view.rows[n], view.rows[outlier]) for n in members)
     similarity = view.similarity(outlier, typical)
-    keys = sorted(view.rows[n].key for n in (outlier, typical))
+    keys = in_order(view.rows[outlier].key, view.rows[typical].key)
     return Question(*keys, similarity, (1 - view.probability(similarity)) * mates * (len(members) - mates))
 
 

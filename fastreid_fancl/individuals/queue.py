@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .candidates import Candidate
+from .candidates import Candidate, gallery_of
 from .decisions import rejections
-from .identify import gallery_of
 from .project import Project
 from .questions import View, questions
 from .rows import Photograph
@@ -77,7 +76,7 @@ def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
         [row.key for row in rows],
         top=CANDIDATES + max((len(refused.get(row.key, ())) for row in rows), default=0),
     )
-    items = []
+    items: list[dict[str, Any]] = []
     for row, candidates in zip(rows, found, strict=True):
         left = [one for one in candidates if one.individual not in refused.get(row.key, ())][:CANDIDATES]
         items.append(

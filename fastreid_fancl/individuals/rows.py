@@ -2,15 +2,18 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..data.datasets.metadata import table_rows
 from ..escape import csv_cell
 from ..files import replacing
-from ..runs.checked import DamagedError, read_rows
+from ..runs.checked import DamagedError, finite
 
 STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
 INDIVIDUAL_STATUSES = ("confirmed", "proposed", "single", "merged")
@@ -19,6 +22,9 @@ KINDS = ("same", "different", "unsure", "is", "is_not", "new", "not_animal", "si
 KINDS_OF_INDIVIDUALS = ("merge", "name", "sex", "confirm")
 NUMBERS = ("score", "second_score")
 COUNTS = ("photographs", "sequences", "stations")
+EVENTS = ("new", "joins", "moved", "split", "merged", "status", "side", "name", "sex")
+CURE = "Correct it there, or restore the file from a copy"
+QUOTED = re.compile(r"'*\s*[=+\-@＝＋－＠]")  # what spreadsheets take for a formula, and the same behind apostrophes
 Box = tuple[float, float, float, float]
 
 
@@ -140,36 +146,59 @@ def _cell(value: object) -> object:
         return ""
     if isinstance(value, tuple):
         return " ".join(f"{part:.6g}" for part in value)
-    return f"{value:.4f}" if isinstance(value, float) else csv_cell(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, str) and value.startswith("'") and QUOTED.match(value):
+        return "'" + str(csv_cell(value))  # so that reading takes away one apostrophe in any case
+    return csv_cell(value)
 
 
 def read_table(path: Path, kind: type) -> list[Any]:
-    """The rows of a table; none without the file.
+    """The rows of a table, perhaps saved again by a spreadsheet; none without the file.
+
+    Columns may have another order, and another separator (see `data.datasets.metadata`).
 
     Raises:
-        DamagedError: (a ValueError) if the file is something else.
+        DamagedError: (a ValueError) if a column or a row is not as `write_table` writes it.
     """
     if not path.exists():
         return []
-    lines, names = read_rows(path), [field.name for field in fields(kind)]
-    if not lines or lines[0] != names:
-        raise DamagedError(path, f"expected the columns {', '.join(names)}")
-    return [_row(path, number, kind, names, cells) for number, cells in enumerate(lines[1:], start=2)]
+    table = table_rows(os.fspath(path))
+    header = [name.strip() for name in next(table, (1, 1, []))[2]]
+    _check_header(path, header, [field.name for field in fields(kind)])
+    return [_row(path, (line, last), kind, header, cells) for line, last, cells in table]
 
 
-def _row(path: Path, number: int, kind: type, names: list[str], cells: list[str]) -> Any:
-    if len(cells) != len(names):
-        raise DamagedError(path, f"row {number} has {len(cells)} cells, expected {len(names)}")
+def _check_header(path: Path, header: list[str], names: list[str]) -> None:
+    missing = [name for name in names if name not in header]
+    others = [name for name in header if name and (name not in names or header.count(name) > 1)]
+    if missing or others:
+        lacks = f", lacks {', '.join(missing)}" * bool(missing) + f", has also {', '.join(others)}" * bool(others)
+        raise DamagedError(path, f"expected the columns {', '.join(names)}; it{lacks.removeprefix(',')}", CURE)
+
+
+def _row(path: Path, lines: tuple[int, int], kind: type, header: list[str], cells: list[str]) -> Any:
+    number, last = lines
+    one_line(path, number, last)
+    named = [(name, cell) for name, cell in zip(header, cells, strict=False) if name]
+    if len(cells) < len(header) or sum(map(bool, cells)) > sum(bool(cell) for _, cell in named):
+        raise DamagedError(path, f"row {number} has {len(cells)} cells, expected {len(header)}", CURE)
     try:
-        return checked(kind(**{name: _value(name, kind, cell) for name, cell in zip(names, cells, strict=True)}))
+        return checked(kind(**{name: _value(name, kind, cell) for name, cell in named}))
     except ValueError as error:
-        raise DamagedError(path, f"row {number}: {error}") from error
+        raise DamagedError(path, f"row {number}: {error}", CURE) from error
+
+
+def one_line(path: Path, line: int, last: int) -> None:
+    """Raise DamagedError if a row spans several lines: no cell is written with a line break, so it hides other rows."""
+    if last > line:
+        raise DamagedError(path, f"a quote joins the lines {line} to {last}", CURE)
 
 
 def _value(name: str, kind: type, cell: str) -> Any:
-    cell = cell[1:] if re.match(r"'\s*[=+\-@＝＋－＠]", cell) else cell  # what csv_cell put before a formula
+    cell = cell[1:] if cell.startswith("'") and QUOTED.match(cell) else cell
     if name in NUMBERS and kind is Photograph:
-        return float(cell) if cell else None
+        return finite(float(cell)) if cell else None
     if name in COUNTS and kind is Individual:
         return int(cell)
     return parse_box(cell) if name == "box" else cell
@@ -183,10 +212,20 @@ def parse_box(text: str) -> Box | None:
     """
     if not text:
         return None
-    parts = tuple(float(part) for part in text.split())
-    if len(parts) != 4 or not all(0 <= part <= 1 for part in parts) or parts[2] <= 0 or parts[3] <= 0:
-        raise ValueError(f"expected a box of four numbers from 0 to 1 (x y width height), got {text!r}")
-    return parts
+    return box_of([float(part) for part in text.split()])
+
+
+def box_of(numbers: Sequence[float]) -> Box:
+    """The box x, y, width, height.
+
+    Raises:
+        ValueError: unless it is a box within the photograph.
+    """
+    if len(numbers) == 4:
+        x, y, width, height = (round(number, 6) for number in numbers)
+        if 0 <= x <= 1 and 0 <= y <= 1 and 0 < width <= 1 and 0 < height <= 1:
+            return x, y, width, height
+    raise ValueError(f"expected a box of four numbers from 0 to 1 (x y width height), got {list(numbers)}")
 
 
 def checked(row: Any) -> Any:
@@ -198,18 +237,42 @@ def checked(row: Any) -> Any:
     choices = {}
     if isinstance(row, Photograph):
         choices = {"status": STATUSES, "side": SIDES}
-        if not re.fullmatch(r"[0-9a-f]{16}(-[1-9]\d{0,5})?", row.key):
-            raise ValueError(f"expected a key of 16 hexadecimal digits, got {row.key!r}")
+        _check_photograph(row)
     elif isinstance(row, Individual):
         choices = {"status": INDIVIDUAL_STATUSES}
+        _check_filled(row, "individual")
     elif isinstance(row, Decision):
         choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
+        _check_filled(row, "when", "a")
         if row.kind == "side":
             choices["value"] = SIDES
+    elif isinstance(row, Change):
+        choices = {"kind": EVENTS}
     for name, allowed in choices.items():
         if getattr(row, name) not in allowed:
             raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {getattr(row, name)!r}")
     return row
+
+
+def _check_photograph(row: Photograph) -> None:
+    if not re.fullmatch(r"[0-9a-f]{16}(-[1-9]\d{0,5})?", row.key):
+        raise ValueError(f"expected a key of 16 hexadecimal digits, got {row.key!r}")
+    if not (re.fullmatch(r"[0-9a-f]{64}", row.hash) and row.hash.startswith(row.key[:16])):
+        raise ValueError(f"expected a hash of 64 hexadecimal digits that begins as the key {row.key}, got {row.hash!r}")
+    if row.counts and not row.individual:
+        raise ValueError(f"expected an individual for the status {row.status}, got none")
+    try:
+        datetime.fromisoformat(row.date_time or "2024-06-03")
+    except ValueError:
+        raise ValueError(
+            f"expected date_time as 2024-06-03T00:30:00, got {row.date_time!r}: spreadsheets change times on opening"
+        ) from None
+
+
+def _check_filled(row: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(row, name).strip():
+            raise ValueError(f"expected {name}, got an empty cell")
 
 
 def by_key(photographs: Iterable[Photograph]) -> dict[str, Photograph]:

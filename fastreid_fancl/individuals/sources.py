@@ -1,25 +1,39 @@
 """What other programs know of photographs: a detector's boxes, a Camtrap DP folder, a table."""
 
+import logging
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..data.datasets.metadata import _rows as rows_of_table
+from ..data.datasets.columns import explain_unused
+from ..data.datasets.metadata import table_rows
 from ..data.datasets.names import clean_name
 from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
-from ..runs.checked import DamagedError, fields, finite, list_of, read_json, word
-from .rows import SIDES, Box, Photograph, parse_box
+from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
+from .rows import SIDES, Box, Photograph, box_of, parse_box
+
+logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.2
+OVERSHOOT = 0.01  # of a box beyond the photograph, by which detectors round
+TOLD = ("path", "station", "camera", "date_time", "date", "time", "sequence", "side")
 SYNONYMS = {"orientation": "side", "camera_id": "camera", "datetime": "date_time", "timestamp": "date_time"}
-DETECTIONS = fields({"images": list_of(fields({"file": word}))}, detection_categories=lambda value: value)
+CAMTRAPDP = {
+    "deployments": ("deploymentID",),
+    "media": ("mediaID", "deploymentID", "timestamp", "filePath"),
+    "observations": ("mediaID", "observationType"),
+}
+DETECTIONS = fields(
+    {"images": list_of(fields({"file": word}, detections=optional(list_of(fields({})))))},
+    detection_categories=dict_of(word),
+)
 
 
 class Places:
@@ -33,10 +47,15 @@ class Places:
                 self.of["/".join(parts[n:])].add(row.path)
 
     def find(self, name: str) -> str | None:
-        """The only path that ends as a name does, by as many of its parts as it takes; None if there is none."""
-        parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
-        found = (self.of.get("/".join(parts[n:]), set()) for n in range(len(parts)))
-        return next((next(iter(paths)) for paths in found if len(paths) == 1), None)
+        """The only path that is the end of a name, or that ends as the whole name does; None if there is none.
+
+        A name and a path that differ in a folder are two photographs, as cameras give the same numbers again.
+        """
+        parts = [part for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/") if part != "."]
+        ends = ["/".join(parts[n:]) for n in range(len(parts))]
+        whole = next((end for end in ends if end in self.of.get(end, ())), None)
+        longer = self.of.get(ends[0], ()) if ends else ()
+        return whole or (next(iter(longer)) if len(longer) == 1 else None)
 
 
 def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFIDENCE) -> tuple[list[Photograph], str]:
@@ -59,6 +78,8 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
     boxes: dict[str, list[Box]] = {}
     for image in content["images"]:
         found = places.find(image["file"])
+        if found in boxes:
+            raise DamagedError(path, f"{found} is there twice", "Leave one of them, or run the detector again")
         if found:
             boxes[found] = _boxes(path, image, animal, confidence)
     if not boxes:
@@ -73,20 +94,45 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
     return result, (
         f"Boxes of {path.name}: {sum(map(len, boxes.values()))} animals on {len(boxes)} photographs, {several} show "
         f"several, {blank} none; {whole} photographs are not in it and are compared whole."
+        + _not_here(path, len(content["images"]) - len(boxes), "images")
     )
+
+
+def _not_here(path: Path, number: int, what: str) -> str:
+    """A sentence on what a file names and --photos does not have; "" if there is none."""
+    return f" {number} {what} of {path.name} are not among the photographs." if number else ""
 
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
     """The boxes of animals of an image, in reading order."""
-    found = []
+    found: list[Box] = []
     for detection in image.get("detections") or []:
         try:
-            score, corners = finite(detection["conf"]), [min(1.0, max(0.0, finite(part))) for part in detection["bbox"]]
+            score, box = finite(detection["conf"]), [finite(part) for part in detection["bbox"]]
             if str(detection["category"]) in animal and score >= confidence:
-                found.append(parse_box(" ".join(f"{part:.6f}" for part in corners)))
+                found.append(_inside(box))
         except (KeyError, TypeError, ValueError) as error:
-            raise DamagedError(path, f"a detection of {visible(image['file'])}: {error!r}") from error
+            problem = f"a detection of {image['file']}: {error if isinstance(error, ValueError) else repr(error)}"
+            raise DamagedError(path, problem, "Run the detector again") from error
     return sorted(found, key=lambda box: (round(box[1] * 3), box[0], box[1]))
+
+
+def _inside(box: Sequence[float]) -> Box:
+    """A box x, y, width, height without what lies beyond the photograph.
+
+    Raises:
+        ValueError: if it lies beyond it by more than rounding does, as boxes in pixels do, or has no area.
+    """
+    shown = " ".join(f"{part:.6g}" for part in box)
+    if len(box) != 4 or not all(
+        -OVERSHOOT <= part <= 1 + OVERSHOOT for part in (*box, box[0] + box[2], box[1] + box[3])
+    ):
+        raise ValueError(f"expected a box x y width height within the photograph, in shares from 0 to 1, got {shown}")
+    left, top = max(0.0, box[0]), max(0.0, box[1])
+    right, bottom = min(1.0, box[0] + box[2]), min(1.0, box[1] + box[3])
+    checked = parse_box(" ".join(f"{part:.6f}" for part in (left, top, right - left, bottom - top)))
+    assert checked is not None
+    return checked
 
 
 def boxed(row: Photograph, boxes: Sequence[Box]) -> list[Photograph]:
@@ -105,22 +151,42 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
     Raises:
         ValueError: if the table cannot be read, or names none of the photographs.
     """
-    table, places, said = rows_of_table(os.fspath(path)), Places(rows), {}
-    header = [SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in next(table, (1, 1, []))[2]]
-    if "path" not in header:
-        raise UserError(f"{visible(path)} needs a column named path, got {', '.join(header) or 'no columns'}.")
-    for _, _, cells in table:
-        values = {name: clean_name(cell) or "" for name, cell in zip(header, cells, strict=False)}
-        found = places.find(values.get("path", ""))
-        if found:
-            said[found] = values
+    said: dict[str, dict[str, str]] = {}
+    places, others = Places(rows), 0
+    for line, values in _table_lines(path):
+        found = places.find(values["path"])
+        others += found is None
+        if found and said.setdefault(found, values) != values:
+            raise UserError(f"{visible(path)} line {line}: {found} is there twice with other values. Leave one row.")
     if not said:
         raise UserError(f"{visible(path)} names none of the photographs, such as {visible(rows[0].path)}.")
-    result = [_told(row, said.get(row.path, {})) for row in rows]
-    return result, f"Table {path.name}: {len(said)} of {len(rows)} photographs are in it."
+    result = [_with_values(row, said.get(row.path, {})) for row in rows]
+    note = f"Table {path.name}: {len(said)} of {len(rows)} photographs are in it."
+    return result, note + _not_here(path, others, "rows")
 
 
-def _told(row: Photograph, values: dict[str, str]) -> Photograph:
+def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The line and the fields of each row of a table of photographs; columns that are not used are named in the log."""
+    table = table_rows(os.fspath(path))
+    header = next(table, (1, 1, []))[2]
+    columns = [SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in header]
+    if "path" not in columns:
+        raise UserError(f"{visible(path)} needs a column named path, got {', '.join(columns) or 'no columns'}.")
+    if twice := sorted({name for name in columns if name in TOLD and columns.count(name) > 1}):
+        raise UserError(f"{visible(path)} has several columns for {', '.join(twice)}: leave one of each.")
+    warnings, unused = explain_unused(columns, TOLD)
+    for text in [*warnings, *([unused] if unused else [])]:
+        logger.warning("%s: %s", visible(path), visible(text))
+    for line, _, cells in table:
+        if len(cells) != len(columns):
+            raise UserError(
+                f"{visible(path)} line {line}: {len(cells)} fields, but the header has {len(columns)} (quote fields "
+                "with commas)."
+            )
+        yield line, {name: clean_name(cell) or "" for name, cell in zip(columns, cells, strict=True)}
+
+
+def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
     moment = values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
     changes: dict[str, Any] = {name: values[name] for name in ("station", "camera", "sequence") if values.get(name)}
     if changes.get("station") and not changes.get("camera"):
@@ -130,7 +196,11 @@ def _told(row: Photograph, values: dict[str, str]) -> Photograph:
     except ValueError:
         changes["note"] = f"the table's time {moment!r} cannot be read"
     side = values.get("side", "").lower()
-    return replace(row, **changes, **({"side": side} if side in SIDES else {}))
+    if side in SIDES:
+        changes["side"] = side
+    elif side:
+        changes["note"] = f"the table's side {side!r} is none of {', '.join(SIDES)}"
+    return replace(row, **changes)
 
 
 def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:
@@ -146,33 +216,37 @@ def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photo
     except (KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{visible(folder)} is no Camtrap DP folder as expected: {error!r}.") from error
+        raise UserError(f"{visible(folder)} is no Camtrap DP folder as expected: {visible(error)}.") from error
 
 
 def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:
-    tables = {name: _records(folder / f"{name}.csv") for name in ("deployments", "media", "observations")}
+    tables = {name: _records(folder / f"{name}.csv", columns) for name, columns in CAMTRAPDP.items()}
     stations = {
         one["deploymentID"]: one.get("locationID") or one.get("locationName") or one["deploymentID"]
         for one in tables["deployments"]
     }
     places, media, path_of = Places(rows), {}, {}
     for one in tables["media"]:
-        found = places.find(one.get("filePath", ""))
+        found = places.find(one["filePath"])
+        if found in media:
+            raise UserError(f"{visible(folder)}/media.csv names {found} twice: leave one row.")
         if found:
             media[found], path_of[one["mediaID"]] = one, found
     if not media:
         raise UserError(f"{visible(folder)}/media.csv names none of the photographs, such as {visible(rows[0].path)}.")
-    boxes, shown, events = defaultdict(list), defaultdict(set), {}
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    shown: dict[str, set[str]] = defaultdict(set)
+    events: dict[str, str] = {}
     for one in tables["observations"]:
         for path in [path_of[one["mediaID"]]] if one.get("mediaID") in path_of else []:
             shown[path].add(one.get("observationType", ""))
             events[path] = one.get("eventID", "") or events.get(path, "")
             if one.get("observationType") == "animal" and one.get("bboxX"):
-                boxes[path].append(parse_box(" ".join(one[f"bbox{name}"] for name in ("X", "Y", "Width", "Height"))))
+                boxes[path].append(box_of([float(one[f"bbox{name}"]) for name in ("X", "Y", "Width", "Height")]))
     result = []
     for row in rows:
-        one = media.get(row.path)
-        if one is not None:
+        if row.path in media:
+            one = media[row.path]
             station = stations.get(one["deploymentID"], one["deploymentID"])
             moment = datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).replace(tzinfo=None, microsecond=0)
             row = replace(row, station=station, camera=one["deploymentID"], sequence=events.get(row.path, ""))
@@ -182,10 +256,26 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
         else:
             order = sorted(boxes[row.path], key=lambda box: (round(box[1] * 3), box[0]))
             result += boxed(row, order) if order else [row]
-    return result, f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."
+    note = f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."
+    lost = len(tables["media"]) - len(media)
+    whole = sum(not one["mediaID"] for one in tables["observations"])
+    events_only = f" {whole} observations name an event and no photograph; they are not used." if whole else ""
+    return result, note + _not_here(folder / "media.csv", lost, "rows") + events_only
 
 
-def _records(path: Path) -> list[dict[str, str]]:
-    rows = rows_of_table(os.fspath(path))
-    header = [name.strip() for name in next(rows, (1, 1, []))[2]]
-    return [dict(zip(header, cells, strict=False)) for _, _, cells in rows]
+def _records(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table by column.
+
+    Raises:
+        UserError: if it lacks one of the columns, or a row has another number of cells.
+    """
+    table = table_rows(os.fspath(path))
+    header = [name.strip() for name in next(table, (1, 1, []))[2]]
+    if missing := [name for name in columns if name not in header]:
+        raise UserError(f"{visible(path)} lacks the columns {', '.join(missing)} of Camtrap DP.")
+    records = []
+    for line, _, cells in table:
+        if len(cells) != len(header):
+            raise UserError(f"{visible(path)} line {line}: {len(cells)} cells, but the header has {len(header)}.")
+        records.append(dict(zip(header, cells, strict=True)))
+    return records

@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
@@ -19,17 +19,19 @@ from ..engine.run import train as run_training
 from ..errors import UserError
 from ..files import replacing
 from ..methods.fancl import FANCL
+from ..runs.read import last_checkpoint
 from . import certainty
 from .certainty import RADII
 from .constraints import Constraints, labels_at, tree
 from .discover import Report
-from .encode import PHOTOGRAPHS, Encoder, Features, encode_all, encoder_named
+from .encode import Encoder, Features, encode_all, encoder_named
 from .links import active, constraints_of
 from .project import Project
 from .rows import Decision, Photograph
 
 logger = logging.getLogger(__name__)
 
+RECIPE = "Photographs/fancl"
 FEWEST = 16  # photographs to train on
 STEP_COST = 6  # of a training step, in features of as many photographs: two encoders, forward and backward
 LOSS = 0.01  # of stability that counts as none
@@ -56,7 +58,7 @@ class LinkedFANCL(FANCL):
         if not usable:
             return labels
         scores = modularities(distance, groups)
-        return groups[max(usable, key=lambda r: (round(scores[r], 9), -r))]
+        return groups[max(usable, key=lambda r: (round(float(scores[r]), 9), -r))]
 
 
 def _without_small(labels: np.ndarray, fewest: int) -> np.ndarray:
@@ -109,11 +111,12 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     LinkedFANCL.constraints = constraints_of(rows, decisions)
     folder = project.folder / "training"
     write_crops(folder / "photographs", project, rows)
+    output = run_folder(folder, project.settings["encoder"])
     options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)
     _say_how_long(project, rows, options)
     with report.step("training"):
         _run(folder, options)
-        encoder = encoder_named(f"run:{os.path.abspath(folder / 'run')}")
+        encoder = encoder_named(f"run:{output}")
     with report.step("features"):
         features, _ = encode_all(project.folder, encoder, rows)
     before = worth(rows, project.known_features, decisions, k1, k2, project.settings["seed"])
@@ -127,8 +130,8 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
 
 def use(project: Project, encoder: Encoder) -> None:
     """Make an encoder that of a project; its scores have other levels."""
-    project.encoder = encoder
-    project.settings |= {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "levels": {}}
+    project.change_encoder(encoder.name, encoder)
+    project.settings |= {"fingerprint": encoder.fingerprint, "levels": {}}
     project.forget_features()
 
 
@@ -146,13 +149,19 @@ def write_crops(folder: Path, project: Project, rows: Sequence[Photograph]) -> N
                 project.image_of(row.key).save(temporary, "JPEG", quality=95)
 
 
+def run_folder(folder: Path, encoder: str) -> str:
+    """Where a training writes: never over the weights that the project uses, as it may not be kept."""
+    places = (os.path.abspath(folder / name) for name in ("run", "run-2"))
+    return next(place for place in places if encoder != f"run:{place}")
+
+
 def training_options(folder: Path, encoder: str, seed: int, k1: int, k2: int) -> list[str]:
     """Settings of the training, beside those of configs/Photographs/fancl.yml."""
-    options = {
+    options: dict[str, Any] = {
         "MODEL.META_ARCHITECTURE": "LinkedFANCL",
         "DATASETS.NAMES": "('photographs',)",
         "DATASETS.TESTS": "()",
-        "OUTPUT_DIR": os.path.abspath(folder / "run"),
+        "OUTPUT_DIR": run_folder(folder, encoder),
         "PSEUDO_LABELS.MIN_SAMPLES": 2,
         "PSEUDO_LABELS.K1": k1,
         "PSEUDO_LABELS.K2": k2,
@@ -160,16 +169,14 @@ def training_options(folder: Path, encoder: str, seed: int, k1: int, k2: int) ->
         "SEED": seed,
     }
     if encoder.startswith("run:"):
-        from ..runs.read import last_checkpoint
-
-        options["MODEL.WEIGHTS"] = os.fspath(last_checkpoint(Path(encoder.removeprefix("run:"))))
+        options["MODEL.WEIGHTS"] = str(last_checkpoint(Path(encoder.removeprefix("run:"))) or "")
     else:
         options["MODEL.BACKBONE.TIMM"] = encoder
     return [str(part) for pair in options.items() for part in pair]
 
 
 def _say_how_long(project: Project, rows: Sequence[Photograph], options: list[str]) -> None:
-    cfg = load_config(os.fspath(PHOTOGRAPHS / "fancl.yml"), options)
+    cfg = load_config(RECIPE, options)
     sample = [project.image_of(row.key) for row in rows[:8]]
     began = time.perf_counter()
     project.encoder.encode(sample)
@@ -184,8 +191,7 @@ def _run(folder: Path, options: list[str]) -> None:
     before = os.environ.get("FASTREID_DATASETS")
     os.environ["FASTREID_DATASETS"] = os.path.abspath(folder)
     try:
-        config = os.fspath(PHOTOGRAPHS / "fancl.yml")
-        run_training(Namespace(config_file=config, opts=options, resume=False, eval_only=False, num_gpus=1))
+        run_training(Namespace(config_file=RECIPE, opts=options, resume=False, eval_only=False, num_gpus=1))
     finally:
         os.environ.pop("FASTREID_DATASETS")
         if before is not None:

@@ -47,7 +47,7 @@ def local_cost(paths: Sequence[str], photographs: int, k1: int, settings: Settin
 
 
 def comparisons(photographs: int, own: float) -> float:
-    """Of descriptors with others and with centres of cells, where each photograph has `own` of them."""
+    """How often descriptors are compared, with others and with centres of cells, if a photograph has `own` of them."""
     number, asked = photographs * own, photographs * min(own, QUERIES)
     if number <= FLAT:
         return asked * number

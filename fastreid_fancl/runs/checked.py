@@ -31,12 +31,10 @@ UNREADABLE = (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error)
 
 
 class DamagedError(UserError):
-    """A file of a run's folder with content that no run writes."""
+    """A file of a run's folder with content that no run writes; `cure` ends the sentence on what to do."""
 
-    def __init__(self, path: Path, problem: object):
-        super().__init__(
-            f"{visible(path)} is damaged: {visible(problem)}. Restore it from a copy, or train the run again."
-        )
+    def __init__(self, path: Path, problem: object, cure: str = "Restore it from a copy, or train the run again"):
+        super().__init__(f"{visible(path)} is damaged: {visible(problem)}. {cure}.")
 
 
 def read_text(path: Path) -> str:

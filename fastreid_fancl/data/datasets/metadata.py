@@ -36,7 +36,7 @@ def read_metadata(path: str) -> list[Photo]:
     Raises:
         ValueError: if there is no path column, or if rows cannot be used; the message gives their line numbers.
     """
-    rows = _rows(path)
+    rows = table_rows(path)
     columns = _columns(path, next(rows, (1, 1, []))[2])
     photos, fields_of_rows, problems, boxes = [], [], [], {}
     unknown: Counter[str] = Counter()
@@ -81,7 +81,7 @@ def _warn_of_unknown(path: str, unknown: Counter[str]) -> None:
         log_once(logger, logging.WARNING, f"{path}: {message}")
 
 
-def _rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
+def table_rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
     """Yield (first line, last line, fields) of each row that is not blank; warn of rows that span several lines."""
     text = _decode(path)
     header = text.lstrip().split("\n", 1)[0]
@@ -110,7 +110,10 @@ def _decode(path: str) -> str:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}): expected a table in a file") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} begins as UTF-16, but is not: {error.reason}. Save it as UTF-8") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -52,6 +52,7 @@ class Format:
             raise UserError(f"{self.name} needs, and the project does not have:{listed}")
         if self.folder:
             check_output(Path(output))
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
         self.write(contents, Path(output))
 
     def requirements(self, contents: Contents) -> list[str]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ...escape import visible
-from ...files import replacing
+from ...files import write_text
 from ...report.page import environment, policy
 from .pictures import write_pictures
 
@@ -39,8 +39,7 @@ def write_page(project_folder: Path, queue: dict, image_of: Callable[[str], Imag
         check_key(photograph["key"])
     write_pictures(folder, queue["photographs"], image_of)
     text = page(folder, queue)
-    with replacing(folder / PAGE) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    write_text(folder / PAGE, text)
     return folder / PAGE
 
 
