@@ -53,7 +53,7 @@ def _photographs(project: Project, report: Report) -> list[str]:
             f"Dates from {dates[0]} to {dates[-1]}, by {', '.join(f'{name} ({number})' for name, number in sources.most_common())}."
         )
     else:
-        lines.append("No dates are known, so there are no sequences: give date_time by --table if you have them.")
+        lines.append("No dates are known: give the column date_time by --table if you have them.")
     sequences = Counter(row.sequence for row in rows if row.sequence)
     longer = sum(number > 1 for number in sequences.values())
     lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each counts as one animal's.")
