@@ -49,9 +49,8 @@ def _photographs(project: Project, report: Report) -> list[str]:
     sources = Counter(row.date_time_source for row in rows)
     dates = sorted(row.date_time[:10] for row in rows if row.date_time)
     if dates:
-        lines.append(
-            f"Dates from {dates[0]} to {dates[-1]}, by {', '.join(f'{name} ({number})' for name, number in sources.most_common())}."
-        )
+        known = ", ".join(f"{name} ({number})" for name, number in sources.most_common())
+        lines.append(f"Dates from {dates[0]} to {dates[-1]}, by {known}.")
     else:
         lines.append("No dates are known: give the column date_time by --table if you have them.")
     sequences = Counter(row.sequence for row in rows if row.sequence)
