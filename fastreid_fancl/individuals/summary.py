@@ -35,7 +35,11 @@ def _counts(project: Project) -> str:
     statuses = Counter(row.status for row in project.photographs)
     animals = sum(animal.status != "merged" for animal in project.animals)
     parts = [f"{number} {name.replace('_', ' ')}" for name, number in statuses.most_common()]
-    return f"{animals} animals on {len(project.photographs)} photographs ({', '.join(parts)})."
+    return f"{_plural(animals, 'animal')} on {_plural(len(project.photographs), 'photograph')} ({', '.join(parts)})."
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _photographs(project: Project, report: Report) -> list[str]:
