@@ -380,6 +380,13 @@ def test_a_table_gives_stations_and_times(tmp_path):
     assert (rows[path]["station"], rows[path]["date_time"]) == ("Ridge", "2024-01-02T03:04:05")
 
 
+def test_the_summary_says_that_there_are_no_dates(tmp_path):
+    for number in range(3):
+        photograph(tmp_path / "season" / f"a{number}.png", 0, number)
+    discover(tmp_path / "lions", "--photos", tmp_path / "season")
+    assert "No dates are known" in (tmp_path / "lions" / "summary.txt").read_text()
+
+
 def test_photographs_whose_disk_is_away_keep_their_animals(lions, first_season, monkeypatch):
     """Another encoder has to read them all again; it cannot, and nothing that a person confirmed may go by it."""
     before = {row["key"]: (row["individual"], row["status"]) for row in table(lions)}

@@ -24,10 +24,10 @@ def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) ->
     ]
     lines += [str(check) for check in checks]
     if report.problems:
-        lines += [f"{len(report.problems)} things to look at:", shorten([visible(one) for one in report.problems], 20)]
+        lines += [f"To look at ({len(report.problems)}):", shorten([visible(one) for one in report.problems], 20)]
     if report.intake is not None and report.intake.left_out:
         left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
-        lines += [f"{len(left)} files left out:", shorten(left, 20)]
+        lines += [f"Files left out ({len(left)}):", shorten(left, 20)]
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
     return "\n".join([*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]) + "\n"
 
@@ -36,7 +36,11 @@ def _counts(project: Project) -> str:
     statuses = Counter(row.status for row in project.photographs)
     animals = sum(animal.status != "merged" for animal in project.animals)
     parts = [f"{number} {name.replace('_', ' ')}" for name, number in statuses.most_common()]
-    return f"{animals} animals on {len(project.photographs)} photographs ({', '.join(parts)})."
+    return f"{_plural(animals, 'animal')} on {_plural(len(project.photographs), 'photograph')} ({', '.join(parts)})."
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _photographs(project: Project, report: Report) -> list[str]:
@@ -49,8 +53,11 @@ def _photographs(project: Project, report: Report) -> list[str]:
         lines += report.intake.notes
     sources = Counter(row.date_time_source for row in rows)
     dates = sorted(row.date_time[:10] for row in rows if row.date_time)
-    span = f" from {dates[0]} to {dates[-1]}" if dates else ""
-    lines.append(f"Dates{span}, by {', '.join(f'{name} ({number})' for name, number in sources.most_common())}.")
+    if dates:
+        known = ", ".join(f"{name} ({number})" for name, number in sources.most_common())
+        lines.append(f"Dates from {dates[0]} to {dates[-1]}, by {known}.")
+    else:
+        lines.append("No dates are known: give the column date_time by --table if you have them.")
     sequences = Counter(row.sequence for row in rows if row.sequence)
     longer = sum(number > 1 for number in sequences.values())
     lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each counts as one animal's.")
