@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from test_faults_security import add_imports, code  # noqa: F401
 from test_report_runs import write_run
 
@@ -465,7 +466,9 @@ def test_code_of_a_run_that_is_somebodys_encoder_runs_with_the_printed_flag_only
     project = project_in(tmp_path)
     project.settings["encoder"] = f"run:{run}"
     project.write()
-    words = ["match", str(project.folder), str(tmp_path / "x.jpg")]
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "a.png")
+    words = ["discover", str(project.folder), "--photos", str(tmp_path / "photos")]
     with pytest.raises(SystemExit, match="imports code by IMPORTS") as stop:
         command.command_line(words)
     assert not (tmp_path / "it ran").exists()

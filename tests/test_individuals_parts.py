@@ -221,7 +221,10 @@ def test_an_undoing_can_be_undone():
 
 
 def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):
-    rows = [row("=1+1.jpg", box=(0.1, 0.2, 0.3, 0.4), score=0.5, status="single"), row("-x/ä.jpg", note="@n")]
+    rows = [
+        row("=1+1.jpg", box=(0.1, 0.2, 0.3, 0.4), score=0.5, individual="LION-001", status="single"),
+        row("-x/ä.jpg", note="@n"),
+    ]
     write_table(tmp_path / "t.csv", rows, Photograph)
     assert read_table(tmp_path / "t.csv", Photograph) == rows
     assert "'=1+1.jpg" in (tmp_path / "t.csv").read_text()

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ..files import replacing
+from ..runs.checked import DamagedError
 from . import certainty
 from .certainty import Grouping
 from .constraints import Constraints
-from .encode import Features, cache_key, encode_all, read_arrays
+from .encode import AGAIN, Features, cache_key, encode_all, read_arrays
 from .identify import assign, owners_of, score_all
 from .intake import Intake
 from .ledger import Ledger
@@ -227,6 +228,8 @@ class Certainty:
         stored = read_arrays(folder / CERTAINTY, ("keys", "certainty", "pairs", "together"))
         if stored is not None:
             keys, certainty, pairs, shares = stored
+            if pairs.size and not 0 <= pairs.min() <= pairs.max() < len(keys):
+                raise DamagedError(folder / CERTAINTY, "it has pairs of photographs that it does not have", AGAIN)
             names, drawn = keys.tolist(), shares > 0  # most pairs never are, and millions would fill the memory
             self.of = dict(zip(names, certainty.tolist(), strict=True))
             both = zip(pairs[drawn].tolist(), shares[drawn].tolist(), strict=True)

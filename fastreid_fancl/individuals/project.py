@@ -29,7 +29,7 @@ from ..locks import exclusive_lock
 from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, whole, word
 from . import rows
 from .candidates import Gallery, gallery_of, verdict
-from .crops import crop_of
+from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
 from .patterns import NEAREST, Patterns, keypoints, without_rest
 from .rows import Change, Decision, Individual, Photograph
@@ -154,7 +154,7 @@ class Project:
             raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)
-        extra, points = self._compared(self.patterns, values, extract(path)) if self.patterns else (None, {})
+        extra, points = self._compared(self.patterns, values, extract(file_of(path))) if self.patterns else (None, {})
         return [
             {
                 "individual": one.individual,
