@@ -95,7 +95,7 @@ def test_the_configuration_is_the_models_own_unless_set():
         (["MODEL.BACKBONE.TIMM", LITE0], "MODEL.BACKBONE.TIMM"),
         (["MODEL.BACKBONE.NAME", "build_timm_backbone"], "timm's name of a model"),
         (["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "tf_efficientnet_lit0"], LITE0),
-        (["MODEL.BACKBONE.BATCHNORM", "evaluation"], "train or eval or frozen"),
+        (["MODEL.BACKBONE.BATCHNORM", "evaluation"], "train, eval or frozen"),
         (
             ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", LITE0, "MODEL.BACKBONE.FEAT_DIM", 7],
             f"Expected MODEL.BACKBONE.FEAT_DIM 1280 with {LITE0}, got 7",

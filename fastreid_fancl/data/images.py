@@ -72,7 +72,7 @@ def read_image(path: str | os.PathLike) -> Image.Image:
     """
     path = os.fspath(path)
     try:
-        with open_regular(path) as file, Image.open(file, formats=_known_formats()) as image:
+        with open_regular(path) as file, open_header(file) as image:
             deep = any(";16" in str(tile[3]) for tile in image.tile)
             image.load()
             if deep and image.mode in ("RGB", "RGBA", "LA"):
@@ -81,6 +81,15 @@ def read_image(path: str | os.PathLike) -> Image.Image:
     except Exception as error:  # Pillow's decoders can raise almost any error on corrupt bytes
         problem, cure = _diagnose(path, error)
         raise UnreadableImage(f"cannot read the photograph {path}: {problem}; {cure}", path, problem) from error
+
+
+def open_header(file: BinaryIO) -> Image.Image:
+    """Open a photograph in one of the ``FORMATS``; its size and EXIF data are read, its pixels are not.
+
+    Raises:
+        OSError: or nearly any other error of Pillow's readers.
+    """
+    return Image.open(file, formats=_known_formats())
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:

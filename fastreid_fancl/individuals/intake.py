@@ -12,10 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
-
 from ..data.datasets.tree import SUFFIXES
-from ..data.images import open_regular
+from ..data.images import open_header, open_regular
 from ..errors import UserError
 from ..escape import visible
 from .rows import Photograph
@@ -134,7 +132,7 @@ def _digest(opened: BinaryIO) -> "hashlib._Hash":
 def _exif(opened: BinaryIO) -> tuple[str, str]:
     """The local time at which a photograph was taken, and the camera's serial number or model; empty if not known."""
     try:
-        with Image.open(opened) as image:
+        with open_header(opened) as image:
             exif = image.getexif()
             own = exif.get_ifd(EXIF_IFD)
             texts = [str(own.get(tag) or "") for tag in (TAKEN, DIGITISED)]

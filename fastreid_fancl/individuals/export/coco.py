@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from PIL import Image
-
+from ...data.images import open_header, open_regular
 from ...errors import UserError
 from ...escape import visible
 from ...files import replacing
@@ -57,7 +56,7 @@ def size_of(row: Photograph) -> tuple[int, int]:
     """
     path = file_of(row)
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, open_header(file) as image:
             size = image.size
             return size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else size
     except (OSError, ValueError) as error:
