@@ -457,9 +457,9 @@ def test_an_evaluation_of_random_weights_says_so(monkeypatch, pretrain, weights)
     built, logger = [], Mock()
     monkeypatch.setattr(Trainer, "build_model", lambda cfg: built.append(cfg.MODEL.BACKBONE.PRETRAIN) or Mock())
     monkeypatch.setattr(Trainer, "test", lambda cfg, model: {})
-    monkeypatch.setattr("fastreid_fancl.engine.run.CompleteCheckpointer", Mock())
-    monkeypatch.setattr("fastreid_fancl.engine.run.modules_run", Mock())
-    monkeypatch.setattr("fastreid_fancl.engine.run.logger", logger)
+    monkeypatch.setattr("fastreid_fancl.engine.trained_model.StrictCheckpointer", Mock())
+    monkeypatch.setattr("fastreid_fancl.engine.trained_model.executed_modules", Mock())
+    monkeypatch.setattr("fastreid_fancl.engine.trained_model.logger", logger)
     evaluate(configured("fancl", MODEL__BACKBONE__PRETRAIN=pretrain, MODEL__WEIGHTS=weights))
     assert built == [pretrain and not weights]
     assert logger.warning.called == (not pretrain)
@@ -540,7 +540,7 @@ def test_what_one_process_alone_may_meet_is_told_whichever_it_is(monkeypatch, ra
 
 
 def test_fewer_images_than_processes_are_refused(monkeypatch):
-    monkeypatch.setattr("fastreid_fancl.engine.hooks.comm.get_world_size", lambda: 3)
+    monkeypatch.setattr("fastreid_fancl.engine.pseudo_labels.comm.get_world_size", lambda: 3)
     with pytest.raises(ValueError, match="got 2 images: lower --num-gpus"):
         PseudoLabels._features(None, ["one.png", "two.png"])
 

@@ -281,7 +281,7 @@ def test_a_cluster_says_its_size_its_purity_and_whose_it_is():
 
 def test_clusters_are_read_in_the_order_of_the_table(tmp_path):
     write_clusters(tmp_path, 0, [("a",), ("b",), ("c",), ("d",)], np.array([0, 5, -1, 5]))
-    groups = clusters.read_clusters(clusters.find(tmp_path, 1)[1], dict.fromkeys("abcd", "x"))
+    groups = clusters.read_clusters(clusters.find_cluster_table(tmp_path, 1)[1], dict.fromkeys("abcd", "x"))
     assert [(group.cluster, group.paths) for group in groups] == [("5", ["b", "d"]), ("0", ["a"]), ("", ["c"])]
 
 
