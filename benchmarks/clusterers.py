@@ -67,7 +67,7 @@ class Released(FaissFlat):
     """The algorithm that the released codes share: N x N matrices, and scikit-learn's DBSCAN on one."""
 
     def distances(self, features: np.ndarray, neighbors):
-        from oracles import dense_jaccard
+        from support.oracles import dense_jaccard
 
         return dense_jaccard(features, self.k1, self.k2, neighbors[1])
 

@@ -122,7 +122,7 @@ def result() -> dict:
 
 def compare(rows: int, options: argparse.Namespace) -> dict[str, dict]:
     """The line of each system on `rows` rows."""
-    from oracles import hard_features
+    from support.oracles import hard_features
 
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:

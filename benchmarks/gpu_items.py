@@ -18,7 +18,7 @@ import torch
 from clusterers import Package
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from gpu_plan import Report, Setting
-from oracles import hard_features
+from support.oracles import hard_features
 from torch import nn
 
 from fastreid_fancl import load_config

@@ -102,7 +102,7 @@ class Reference:
 
     def cluster(self, features: Tensor) -> np.ndarray:
         """(N,) labels by the dense Jaccard distance and scikit-learn's DBSCAN."""
-        from oracles import dense_jaccard
+        from support.oracles import dense_jaccard
 
         labels = self.cfg.PSEUDO_LABELS
         distance = dense_jaccard(features.numpy(), labels.K1, labels.K2)

@@ -114,3 +114,14 @@ def browser():
     found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield found
     found.quit()
+
+
+@pytest.fixture
+def stripes(tmp_path, monkeypatch):
+    """Put `Stripes` under FASTREID_DATASETS, photographed by so many cameras; 0 leaves them unknown."""
+
+    def write(cameras: int) -> None:
+        write_animals(tmp_path / "datasets/Stripes", identity=lambda number: str(number // 6), cameras=cameras)
+        monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "datasets"))
+
+    return write

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import on_two_ranks
 from fastreid.layers import get_norm
-from test_engine import arguments, weights
+from support.runs import arguments, weights
 from timm.layers import BatchNormAct2d
 from torch import nn
 

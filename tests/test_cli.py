@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
-from test_engine import SMALL
+from support.runs import SMALL
 
 import fastreid_fancl
 from fastreid_fancl import shipped

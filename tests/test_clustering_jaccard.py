@@ -1,9 +1,9 @@
 import logging
 
 import numpy as np
-import oracles
 import pytest
 import torch
+from support import oracles
 
 from fastreid_fancl.clustering import jaccard_distance, knn
 from fastreid_fancl.clustering.jaccard import distance as distance_module

@@ -1,9 +1,9 @@
 import numpy as np
-import oracles
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN
 from sklearn.metrics import adjusted_rand_score
+from support import oracles
 
 from fastreid_fancl.clustering import dbscan, jaccard_distance, noise_as_singletons, reliable_labels, renumber
 from fastreid_fancl.clustering.labels import dbscan_sweep

@@ -1,9 +1,9 @@
 import logging
 
 import numpy as np
-import oracles
 import pytest
 import torch
+from support import oracles
 
 from fastreid_fancl.clustering import knn
 from fastreid_fancl.clustering.neighbors import cost, search

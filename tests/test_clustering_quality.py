@@ -1,7 +1,7 @@
 import numpy as np
-import oracles
 import pytest
 from sklearn.metrics import adjusted_rand_score
+from support import oracles
 
 from fastreid_fancl.clustering import dbscan, grouping_scores, jaccard_distance, quality
 

@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from conftest import on_two_ranks
+from support import oracles
 
 from fastreid_fancl.clustering import jaccard_distance, knn, ring_knn
 from fastreid_fancl.clustering.jaccard import distance

@@ -1,8 +1,8 @@
 import numpy as np
-import oracles
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
+from support import oracles
 
 from fastreid_fancl.clustering import (
     choose_eps,

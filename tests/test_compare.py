@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
-from test_engine import SMALL, same, weights
+from support.runs import SMALL, same, weights
 from test_report_runs import write_run
 
 from fastreid_fancl.compare import command as report_compare

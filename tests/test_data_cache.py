@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image
-from test_engine import arguments, metrics, same, weights
+from support.runs import arguments, metrics, same, weights
 from torchvision.transforms import Compose, RandomHorizontalFlip, Resize
 
 from fastreid_fancl import load_config

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles import noise_mask as noise_mask_by_sorting
+from support.oracles import noise_mask as noise_mask_by_sorting
 from torch import nn
 
 from fastreid_fancl.fana import FANA, activation_map, add_noise, noise_mask

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_engine import arguments, command_line
+from support.runs import arguments
 from torch.multiprocessing import ProcessExitedException
 
+from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.files import CannotWriteError, replacing
 
 try:

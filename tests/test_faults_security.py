@@ -13,11 +13,11 @@ import pytest
 import yaml
 from fastreid.utils.logger import setup_logger
 from PIL import Image
-from test_engine import arguments
-from test_engine import command_line as train
+from support.runs import arguments
 from test_report_runs import settings, write_run
 
 from fastreid_fancl.compare.command import command_line as compare
+from fastreid_fancl.engine.run import command_line as train
 from fastreid_fancl.escape import csv_cell, markdown, message, visible
 from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.runs.read import read_run

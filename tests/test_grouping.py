@@ -4,7 +4,7 @@ import csv
 import os
 
 import pytest
-from test_engine import arguments
+from support.runs import arguments
 
 from fastreid_fancl import load_config
 from fastreid_fancl.data.datasets import load

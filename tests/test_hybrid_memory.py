@@ -1,8 +1,8 @@
 import numpy as np
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from support import oracles
 from test_memory import unit
 
 from fastreid_fancl.memory import HybridMemory, InstanceMemory

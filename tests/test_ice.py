@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from conftest import on_two_ranks
+from support import oracles
 from test_methods import COMMON, Backbone, batch, cluster_contrast, head
 
 from fastreid_fancl.batchnorm import virtual_groups

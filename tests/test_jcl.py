@@ -1,8 +1,8 @@
 import numpy as np
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from support import oracles
 from test_methods import BANK, COMMON, Backbone, batch, head, start
 
 from fastreid_fancl.methods import JCL

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import on_two_ranks
+from support.runs import arguments, by_name
 from test_data_folder import names, rejected, root, table, tree, wild  # noqa: F401
-from test_engine import arguments, by_name, command_line
 
 from fastreid_fancl import load_config
 from fastreid_fancl.data.datasets.photos import Photo
 from fastreid_fancl.data.datasets.protocols import Protocol, leave_one_out
 from fastreid_fancl.engine.evaluation import ProtocolEvaluator
+from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.report.systems import check_datasets
 from fastreid_fancl.runs.read import datasets as of_config
 from fastreid_fancl.runs.read import read_run

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import on_two_ranks
 from PIL import Image
-from test_engine import arguments, configured, same, weights
+from support.runs import arguments, configured, same, weights
 from test_local import SIZE, coat
 
 from fastreid_fancl import clustering, local

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import cluster_nce as cluster_nce_by_loop
-from oracles import proxy_contrast as proxy_contrast_by_loop
+from support.oracles import cluster_nce as cluster_nce_by_loop
+from support.oracles import proxy_contrast as proxy_contrast_by_loop
 
 from fastreid_fancl.losses import cluster_nce, cosine, cosine_matrix, proxy_contrast
 

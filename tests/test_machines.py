@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 from fastreid.engine import launch
-from test_engine import arguments, metrics, same, weights
+from support.runs import arguments, metrics, same, weights
 
 from fastreid_fancl import compat
 from fastreid_fancl.engine.run import command_line

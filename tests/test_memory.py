@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import hard_update, mean_update
+from support.oracles import hard_update, mean_update
 
 from fastreid_fancl.memory import ClusterMemory, InstanceMemory, camera_proxies, cluster_centroids, repeat_counts
 

@@ -1,8 +1,8 @@
 import numpy as np
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from support import oracles
 from torch import nn
 
 from fastreid_fancl.fana import FANA

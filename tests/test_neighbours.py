@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from test_engine import arguments
+from support.runs import arguments
 
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import knn

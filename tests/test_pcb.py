@@ -1,10 +1,10 @@
 import os
 
 import numpy as np
-import oracles
 import pytest
 import torch
-from test_engine import arguments, by_name, same, weights
+from support import oracles
+from support.runs import arguments, by_name, same, weights
 from torch import nn
 
 from fastreid_fancl.engine.run import command_line

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from test_engine import arguments, by_name
+from support.runs import arguments, by_name
 
 from fastreid_fancl import load_config
 from fastreid_fancl.engine.estimate import Estimate, Phase, config_of_one_process, estimate_run, periods

@@ -8,7 +8,7 @@ import pytest
 import torch
 from fastreid.utils.checkpoint import Checkpointer
 from PIL import Image
-from test_engine import METHODS, UNSUPERVISED, configured
+from support.runs import METHODS, UNSUPERVISED, configured
 
 import fastreid_fancl
 from fastreid_fancl.engine.trainer import Trainer

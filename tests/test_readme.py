@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 from fastreid.engine import default_argument_parser
-from test_engine import SMALL, by_name
+from support.runs import SMALL, by_name
 
 from fastreid_fancl import load_config
 from fastreid_fancl.compare.command import parse as compare_arguments

@@ -6,10 +6,11 @@ import subprocess
 import numpy as np
 import pytest
 import yaml
-from test_engine import arguments, command_line
+from support.runs import arguments
 
 from fastreid_fancl.compat.evaluation import each_query, evaluate_rank
 from fastreid_fancl.engine.record import commit, write_queries
+from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.runs.read import Query, read_epochs, read_run
 from fastreid_fancl.runs.settings import differences

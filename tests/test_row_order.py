@@ -3,11 +3,11 @@
 import os
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from conftest import write_animals
-from test_engine import configured
+from support import oracles
+from support.runs import configured
 
 from fastreid_fancl.clustering import choose_eps, jaccard_distance
 from fastreid_fancl.clustering.eps import _draws

@@ -4,16 +4,16 @@ import csv
 import os
 
 import numpy as np
-import oracles
 import pytest
 import torch
-from test_engine import arguments, by_name, command_line, configured
+from support import oracles
+from support.runs import arguments, by_name, configured
 
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.evaluation import group_test
 from fastreid_fancl.engine.labels import explain_eps
-from fastreid_fancl.engine.run import evaluate
+from fastreid_fancl.engine.run import command_line, evaluate
 from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.report.tables import FURTHER, cell

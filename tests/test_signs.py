@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from test_engine import arguments, by_name, metrics, same, weights
+from support.runs import arguments, by_name, metrics, same, weights
 
 from fastreid_fancl.engine.run import command_line
 

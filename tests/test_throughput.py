@@ -7,7 +7,7 @@ import pytest
 import torch
 from fastreid.modeling import build_model
 from fastreid.solver import build_optimizer
-from test_engine import METHODS, UNSUPERVISED, arguments, by_name, same, weights
+from support.runs import METHODS, UNSUPERVISED, arguments, by_name, same, weights
 from torch import nn
 
 from fastreid_fancl import load_config

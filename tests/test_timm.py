@@ -7,7 +7,7 @@ import sys
 import pytest
 import timm
 import torch
-from test_engine import arguments, by_name, same, weights
+from support.runs import arguments, by_name, same, weights
 from torch import nn
 
 from fastreid_fancl import load_config

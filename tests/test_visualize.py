@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import REPO, write_animals
 from PIL import Image
-from test_engine import arguments
+from support.runs import arguments
 
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.config.load import load_config

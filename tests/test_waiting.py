@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from conftest import write_animals
 from fastreid.utils.events import EventStorage
-from test_engine import METHODS, configured
+from support.runs import METHODS, configured
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -1,7 +1,7 @@
 import numpy as np
-import oracles
 import pytest
 import torch
+from support import oracles
 
 from fastreid_fancl import load_config
 from fastreid_fancl.backbones import build_waveblock_resnet_backbone

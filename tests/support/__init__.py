@@ -1,0 +1,1 @@
+"""What several test files share: small runs, slow versions of the equations."""
