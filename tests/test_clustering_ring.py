@@ -34,7 +34,7 @@ def data_sets():
 
 
 def options(algorithm="dbscan", search="auto"):
-    return SimpleNamespace(ALGORITHM=algorithm, K1=K, K2=3, EPS=0.5, BLOCK_GIB=1.0, NEIGHBOURS=search)
+    return SimpleNamespace(ALGORITHM=algorithm, K1=K, K2=3, EPS=0.5, BLOCK_GIB=1.0, LOCAL=0, NEIGHBOURS=search)
 
 
 def parts(distance):

@@ -161,7 +161,7 @@ def test_comparisons_that_mean_nothing_are_refused_before_anything_runs(tmp_path
 
 def test_a_folder_with_a_run_of_other_settings_is_not_gone_on_with(compared, datasets):
     files, _, output = compared
-    with pytest.raises(SystemExit, match=r"run of other settings.*PSEUDO_LABELS.K1 \(6 and 5\).*another --output"):
+    with pytest.raises(SystemExit, match=r"run with other settings.*PSEUDO_LABELS.K1 \(6 and 5\).*another --output"):
         compare(files[:1], output, options=[*SET, "PSEUDO_LABELS.K1", "5"])
 
 

@@ -151,7 +151,7 @@ def test_a_drawn_data_set_is_read_from_a_folder_that_cannot_be_written(root, str
     def refused(path):
         raise PermissionError(path)
 
-    monkeypatch.setattr(drawn, "alone", refused)
+    monkeypatch.setattr(drawn, "exclusive_lock", refused)
     assert len(striped().train) == 4
 
 

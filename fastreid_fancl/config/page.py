@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import UserError
 from ..files import replacing
 from .keys import SECTIONS, Key
 
@@ -23,7 +24,7 @@ def with_tables(page: str) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"Expected the lines {BEGIN} and {END} around the tables of keys: put them back.")
+        raise UserError(f"Expected the lines {BEGIN} and {END} around the tables of keys: put them back.")
     return f"{before}{BEGIN}\n{tables()}{END}{after}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datasets.metadata import table_rows
+from ..errors import UserError
 from ..escape import csv_cell
 from ..files import replacing
 from ..runs.checked import DamagedError, finite
@@ -225,7 +226,7 @@ def box_of(numbers: Sequence[float]) -> Box:
         x, y, width, height = (round(number, 6) for number in numbers)
         if 0 <= x <= 1 and 0 <= y <= 1 and 0 < width <= 1 and 0 < height <= 1:
             return x, y, width, height
-    raise ValueError(f"expected a box of four numbers from 0 to 1 (x y width height), got {list(numbers)}")
+    raise UserError(f"expected a box of four numbers from 0 to 1 (x y width height), got {list(numbers)}")
 
 
 def checked(row: Any) -> Any:
@@ -250,21 +251,21 @@ def checked(row: Any) -> Any:
         choices = {"kind": EVENTS}
     for name, allowed in choices.items():
         if getattr(row, name) not in allowed:
-            raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {getattr(row, name)!r}")
+            raise UserError(f"expected {name} to be one of {', '.join(allowed)}, got {getattr(row, name)!r}")
     return row
 
 
 def _check_photograph(row: Photograph) -> None:
     if not re.fullmatch(r"[0-9a-f]{16}(-[1-9]\d{0,5})?", row.key):
-        raise ValueError(f"expected a key of 16 hexadecimal digits, got {row.key!r}")
+        raise UserError(f"expected a key of 16 hexadecimal digits, got {row.key!r}")
     if not (re.fullmatch(r"[0-9a-f]{64}", row.hash) and row.hash.startswith(row.key[:16])):
-        raise ValueError(f"expected a hash of 64 hexadecimal digits that begins as the key {row.key}, got {row.hash!r}")
+        raise UserError(f"expected a hash of 64 hexadecimal digits that begins as the key {row.key}, got {row.hash!r}")
     if row.counts and not row.individual:
-        raise ValueError(f"expected an individual for the status {row.status}, got none")
+        raise UserError(f"expected an individual for the status {row.status}, got none")
     try:
         datetime.fromisoformat(row.date_time or "2024-06-03")
     except ValueError:
-        raise ValueError(
+        raise UserError(
             f"expected date_time as 2024-06-03T00:30:00, got {row.date_time!r}: spreadsheets change times on opening"
         ) from None
 
@@ -272,7 +273,7 @@ def _check_photograph(row: Photograph) -> None:
 def _check_filled(row: Any, *names: str) -> None:
     for name in names:
         if not getattr(row, name).strip():
-            raise ValueError(f"expected {name}, got an empty cell")
+            raise UserError(f"expected {name}, got an empty cell")
 
 
 def by_key(photographs: Iterable[Photograph]) -> dict[str, Photograph]:

@@ -127,7 +127,7 @@ def _inside(box: Sequence[float]) -> Box:
     if len(box) != 4 or not all(
         -OVERSHOOT <= part <= 1 + OVERSHOOT for part in (*box, box[0] + box[2], box[1] + box[3])
     ):
-        raise ValueError(f"expected a box x y width height within the photograph, in shares from 0 to 1, got {shown}")
+        raise UserError(f"expected a box x y width height within the photograph, in shares from 0 to 1, got {shown}")
     left, top = max(0.0, box[0]), max(0.0, box[1])
     right, bottom = min(1.0, box[0] + box[2]), min(1.0, box[1] + box[3])
     checked = parse_box(" ".join(f"{part:.6f}" for part in (left, top, right - left, bottom - top)))

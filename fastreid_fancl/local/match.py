@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..errors import UserError
 from .features import LocalFeatures
 
 RATIO = 0.8  # of the distances to the nearest and the second nearest descriptor (Lowe, IJCV 2004)
@@ -87,7 +88,7 @@ def fit_affine(
     The map is None, and nobody agrees, where the places allow none.
     """
     if estimator not in ESTIMATORS:
-        raise ValueError(f"Expected an estimator out of {', '.join(ESTIMATORS)}, got {estimator!r}.")
+        raise UserError(f"Expected an estimator out of {', '.join(ESTIMATORS)}, got {estimator!r}.")
     method = cv2.USAC_MAGSAC if estimator == "magsac" else cv2.RANSAC
     affine, inliers = cv2.estimateAffine2D(
         a, b, method=method, ransacReprojThreshold=reach, maxIters=ITERATIONS, confidence=CONFIDENCE

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from ...errors import UserError
 from ...escape import visible
 from ...files import write_text
 from ...report.page import environment, policy
@@ -46,7 +47,7 @@ def write_page(project_folder: Path, queue: dict, image_of: Callable[[str], Imag
 def check_key(key: str) -> None:
     """Raise ValueError unless a key consists of letters, digits, `-` and `_`, as it names a file."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", key):
-        raise ValueError(f"Expected a photograph's key of letters, digits, - and _, got {visible(key)}.")
+        raise UserError(f"Expected a photograph's key of letters, digits, - and _, got {visible(key)}.")
 
 
 def page(folder: Path, queue: dict) -> str:
