@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from .errors import OUTSIDE, UserError
 
@@ -51,6 +54,12 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
         finally:
             if os.path.exists(temporary):
                 os.remove(temporary)
+
+
+def write_arrays(path: str | os.PathLike, compressed: bool = False, **arrays: Any) -> None:
+    """Write NumPy arrays by name (.npz) in one step, as `replacing` does."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -90,9 +90,7 @@ def choose_eps(
         distance = distance.sorted_indices()
     labels = dbscan_sweep(distance, radii, min_samples)
     redrawn = (dbscan_sweep(distance, radii, min_samples, kept) for kept in _draws(distance, seed, keys))
-    robustness = np.mean(
-        [[_rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in redrawn], axis=0
-    )
+    robustness = np.mean([[rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in redrawn], axis=0)
     sweep = tuple(map(_sweep_row, radii, labels, robustness, modularities(distance, labels)))
     usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own, **limits) is None] or list(sweep)
     best = max(row.score for row in usable)
@@ -134,7 +132,7 @@ def _kept_pairs(
     return kept
 
 
-def _rand_index(one: np.ndarray, other: np.ndarray) -> float:
+def rand_index(one: np.ndarray, other: np.ndarray) -> float:
     """Adjusted Rand index of two clusterings (N,) in which each image left out is a cluster of its own.
 
     scikit-learn's function sorts both, which for large N takes as long as the clusterings themselves.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import replacing
+from ..files import write_text
 from .keys import SECTIONS, Key
 
 PAGE = Path(__file__).parents[2] / "docs/configuration.md"
@@ -40,8 +40,7 @@ def _shown(default) -> str:
 
 def main() -> None:
     """Rewrite the page."""
-    with replacing(PAGE) as temporary:
-        Path(temporary).write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    write_text(PAGE, with_tables(PAGE.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ..clustering import degenerate, jaccard_distance
-from ..clustering.eps import _rand_index, modularities
+from ..clustering.eps import modularities, rand_index
 from ..engine.seeds import derive_seed
 from ..local.calibrate import Curve, rising
 from ..progress import Progress
@@ -99,7 +99,7 @@ def group(
     sources = [features, *views]
     parts = (_half(sources[n % len(sources)], derive_seed(seed, n)) for n in range(DRAWS))
     draws = np.array(list(_draws((distance_of(part, k1, k2, patterns, keys) for part in parts), free)))
-    stable = np.array([[_rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
+    stable = np.array([[rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
     scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
     best, ties = _best(own, scores, radius)
     seen = draws[:, sorted({best, *ties})].reshape(-1, rows)

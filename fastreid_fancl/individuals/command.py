@@ -14,6 +14,7 @@ from ..escape import visible
 from ..files import write_text
 from . import discover as steps
 from .checks import check_groups
+from .crops import crop_of
 from .decisions import add_decisions, read_decisions
 from .discover import Report
 from .encode import START, encoder_named
@@ -181,7 +182,8 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     write_text(project.folder / "summary.txt", text)
     print(text, end="")
     if page:
-        write_page(project.folder, with_points(project, review_queue(project)), project.image_of)
+        queue = with_points(project, review_queue(project))
+        write_page(project.folder, queue, lambda key: crop_of(known[key].file, known[key].box))
         print(f"Review: {visible(project.folder / 'review.html')}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from ..files import replacing
+from ..files import write_arrays
 from ..runs.checked import DamagedError
 from . import certainty
 from .certainty import Grouping
@@ -22,7 +22,7 @@ from .intake import Intake
 from .ledger import Ledger
 from .links import active, constraints_of, in_words
 from .project import Project
-from .rows import Photograph, changed
+from .rows import Photograph
 from .verify import compare
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
         ]
     if problems:
         project.photographs = [
-            changed(row, status="unreadable", individual="", note=problems[row.key])
+            replace(row, status="unreadable", individual="", note=problems[row.key])
             if row.key in problems and not row.counts
             else row
             for row in project.photographs
@@ -200,15 +200,15 @@ CERTAINTY = "certainty.npz"
 def write_certainty(project: Project, rows: Sequence[Photograph], grouping: Grouping) -> None:
     """Keep how sure each photograph and each pair is, for the queue of questions."""
     keys = np.array([row.key for row in rows])
-    with replacing(project.folder / CERTAINTY) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            keys=keys,
-            certainty=grouping.certainty.astype(np.float32),
-            pairs=grouping.pairs.astype(np.int32),
-            together=grouping.together.astype(np.float16),
-            interval=np.array(grouping.interval),
-        )
+    write_arrays(
+        project.folder / CERTAINTY,
+        compressed=True,
+        keys=keys,
+        certainty=grouping.certainty.astype(np.float32),
+        pairs=grouping.pairs.astype(np.int32),
+        together=grouping.together.astype(np.float16),
+        interval=np.array(grouping.interval),
+    )
 
 
 class Certainty:

@@ -4,7 +4,6 @@ Shapes: N animals, D feature dimensions.
 """
 
 import hashlib
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -20,7 +19,8 @@ from ..config.load import load_config
 from ..data.images import READER_VERSION, UnreadableImage
 from ..encoder import TrainedEncoder
 from ..engine.trained_model import run_config
-from ..files import make_folder, replacing
+from ..files import make_folder, write_arrays
+from ..machine import available_cores
 from ..progress import Progress
 from ..runs.checked import DamagedError
 from .crops import crop_of
@@ -122,9 +122,8 @@ class Features:
         """Store the features, whole or not at all."""
         path = features_file(folder, fingerprint)
         make_folder(path.parent)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            keys = np.array(list(self.numbers))
-            np.savez(file, keys=keys, values=self.values.astype(np.float16), borders=self.borders)
+        keys = np.array(list(self.numbers))
+        write_arrays(path, keys=keys, values=self.values.astype(np.float16), borders=self.borders)
 
     def add(self, keys: Sequence[str], values: np.ndarray, borders: np.ndarray) -> None:
         """Append features (n, D), in half precision as they are stored, and borders (n, 12)."""
@@ -186,7 +185,7 @@ def encode_all(
     by_name = {cache_key(row): row for row in sorted(photographs, key=lambda row: row.key)}
     missing = [(name, row) for name, row in by_name.items() if name not in features.numbers]
     problems: dict[str, str] = {}
-    workers = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)))
+    workers = ThreadPoolExecutor(min(4, available_cores()))
     with workers as pool, Progress("Features", len(missing), "photographs") as progress:
         for start in range(0, len(missing), CHUNK):
             chunk, new = missing[start : start + CHUNK], Features()

@@ -5,13 +5,14 @@ Shapes: N photographs, D feature dimensions.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from .candidates import Gallery, gallery_of, levels, verdict
 from .certainty import Grouping
 from .ledger import Ledger
-from .rows import Photograph, changed
+from .rows import Photograph
 
 FIRST = "grouped at the first discovery"
 
@@ -98,7 +99,7 @@ def score_all(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray) 
     )
     own_scores, other_scores = [], []
     for row, (own, other) in zip(current, pairs, strict=True):
-        ledger.rows[row.key] = changed(
+        ledger.rows[row.key] = replace(
             row,
             score=own and own.score,
             second=other.individual if other else "",

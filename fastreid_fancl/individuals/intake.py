@@ -19,7 +19,7 @@ from ..escape import visible
 from .rows import Photograph
 
 GAP_SECONDS = 60
-EXIF_IFD, TAKEN, DIGITISED, MODEL, SERIAL = 0x8769, 0x9003, 0x9004, 0x0110, 0xA431
+EXIF_IFD, TAKEN, DIGITISED, SERIAL = 0x8769, 0x9003, 0x9004, 0xA431
 EXIF_MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
 NAMED_MOMENT = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_. T]{1,3}(\d\d)[-_.h]?(\d\d)[-_.m]?(\d\d)(?!\d)"
@@ -130,7 +130,7 @@ def _digest(opened: BinaryIO) -> "hashlib._Hash":
 
 
 def _exif(opened: BinaryIO) -> tuple[str, str]:
-    """The local time at which a photograph was taken, and the camera's serial number or model; empty if not known."""
+    """The local time at which a photograph was taken, and the camera's serial number; empty if not known."""
     try:
         with open_header(opened) as image:
             exif = image.getexif()

@@ -3,9 +3,11 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from .project import Project
-from .rows import STATUSES, Change, Individual, Photograph, changed
+from .rows import STATUSES, Change, Individual, Photograph
 
 
 class Ledger:
@@ -62,28 +64,29 @@ class Ledger:
             if individual:
                 self.members[individual].add(key)
             self._touched |= {row.individual, individual}
-            self.rows[key] = changed(row, individual=individual, status=status)
+            self.rows[key] = replace(row, individual=individual, status=status)
             self.changes.append(Change(self.event, kind, key, before, after, reason))
 
     def merge(self, gone: str, kept: str, reason: str) -> None:
         """Put an animal's photographs under another ID; the first ID stays on record."""
         for key in sorted(self.members[gone]):
             self.move([key], kept, self.rows[key].status, "merged", reason)
-        self.animals[gone] = changed(self.animals[gone], merged_into=kept)
+        self.animals[gone] = replace(self.animals[gone], merged_into=kept)
         self.changes.append(Change(self.event, "merged", gone, gone, kept, reason))
 
     def set_side(self, key: str, side: str, reason: str) -> None:
         """Say which side a photograph shows."""
         row = self.rows[key]
         if row.side != side:
-            self.rows[key] = changed(row, side=side)
+            self.rows[key] = replace(row, side=side)
             self.changes.append(Change(self.event, "side", key, row.side, side, reason))
 
     def set_field(self, individual: str, field: str, value: str, reason: str) -> None:
         """Set the name or the sex of an animal."""
         before = getattr(self.animals[individual], field)
         if before != value:
-            self.animals[individual] = changed(self.animals[individual], **{field: value})
+            change: dict[str, Any] = {field: value}
+            self.animals[individual] = replace(self.animals[individual], **change)
             self.changes.append(Change(self.event, field, individual, before, value, reason))
 
     def undo(self, event: str, reason: str) -> int:
@@ -104,7 +107,7 @@ class Ledger:
                 return True
         elif change.item in self.animals:
             if change.kind == "merged" and self.animals[change.item].merged_into == change.after:
-                self.animals[change.item] = changed(self.animals[change.item], merged_into="")
+                self.animals[change.item] = replace(self.animals[change.item], merged_into="")
                 return True
         elif change.item in self.rows:
             row, (individual, _, status) = self.rows[change.item], change.before.rpartition(" ")
@@ -131,7 +134,7 @@ class Ledger:
             status = "single" if len(rows) == 1 else "proposed"
             for row in rows:
                 if row.status in ("single", "proposed") and row.status != status:
-                    self.rows[row.key] = changed(row, status=status)
+                    self.rows[row.key] = replace(row, status=status)
 
     def _recounted(self, animal: Individual) -> Individual:
         rows = self.counted(animal.individual)
@@ -143,7 +146,7 @@ class Ledger:
             status = "confirmed"
         else:
             status = "single" if len(rows) == 1 else "proposed"
-        return changed(
+        return replace(
             animal,
             first_seen=(dates or [""])[0],
             last_seen=(dates or [""])[-1],

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from .. import local
 from ..clustering import knn
-from ..files import replacing
+from ..files import write_arrays
 from ..local.pairs import cosines, nearest, symmetric, unordered_pairs
 from ..runs.checked import DamagedError
 from .crops import file_of
@@ -97,17 +97,17 @@ class Patterns:
 
     def write(self, folder: Path) -> None:
         """Store all of it, whole or not at all."""
-        with replacing(folder / FILE) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                keys=np.array(self.keys),
-                digests=np.array(self.digests),
-                pairs=self.pairs.astype(np.int32),
-                inliers=self.inliers.astype(np.int16),
-                evidence=self.evidence,
-                weight=np.array(self.weight, dtype=float),
-                kept=np.packbits(self.kept, axis=1),
-            )
+        write_arrays(
+            folder / FILE,
+            compressed=True,
+            keys=np.array(self.keys),
+            digests=np.array(self.digests),
+            pairs=self.pairs.astype(np.int32),
+            inliers=self.inliers.astype(np.int16),
+            evidence=self.evidence,
+            weight=np.array(self.weight, dtype=float),
+            kept=np.packbits(self.kept, axis=1),
+        )
 
     @staticmethod
     def remove(folder: Path) -> None:

@@ -101,7 +101,7 @@ class Project:
     @property
     def by_key(self) -> dict[str, Photograph]:
         """The photographs by key."""
-        return rows.by_key(self.photographs)
+        return {row.key: row for row in self.photographs}
 
     @cached_property
     def known_features(self) -> Features:

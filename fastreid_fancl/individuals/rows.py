@@ -4,8 +4,8 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -274,13 +274,3 @@ def _check_filled(row: Any, *names: str) -> None:
     for name in names:
         if not getattr(row, name).strip():
             raise UserError(f"expected {name}, got an empty cell")
-
-
-def by_key(photographs: Iterable[Photograph]) -> dict[str, Photograph]:
-    """Photographs by their key."""
-    return {row.key: row for row in photographs}
-
-
-def changed(row: Any, **values: Any) -> Any:
-    """A copy of a row with other values."""
-    return replace(row, **values)

@@ -17,7 +17,7 @@ from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
-from .rows import SIDES, Box, Photograph, box_of, parse_box
+from .rows import SIDES, Box, Photograph, box_of
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: flo
         except (KeyError, TypeError, ValueError) as error:
             problem = f"a detection of {image['file']}: {error if isinstance(error, ValueError) else repr(error)}"
             raise DamagedError(path, problem, "Run the detector again") from error
-    return sorted(found, key=lambda box: (round(box[1] * 3), box[0], box[1]))
+    return found
 
 
 def _inside(box: Sequence[float]) -> Box:
@@ -130,16 +130,15 @@ def _inside(box: Sequence[float]) -> Box:
         raise UserError(f"expected a box x y width height within the photograph, in shares from 0 to 1, got {shown}")
     left, top = max(0.0, box[0]), max(0.0, box[1])
     right, bottom = min(1.0, box[0] + box[2]), min(1.0, box[1] + box[3])
-    checked = parse_box(" ".join(f"{part:.6f}" for part in (left, top, right - left, bottom - top)))
-    assert checked is not None
-    return checked
+    return box_of((left, top, right - left, bottom - top))
 
 
 def boxed(row: Photograph, boxes: Sequence[Box]) -> list[Photograph]:
-    """A photograph's rows, one for each box; without boxes it shows no animal."""
+    """A photograph's rows, one for each box in reading order; without boxes it shows no animal."""
     if not boxes:
         return [replace(row, status="not_animal", note="no animal detected")]
-    return [replace(row, key=row.key if n == 0 else f"{row.key}-{n + 1}", box=box) for n, box in enumerate(boxes)]
+    order = sorted(boxes, key=lambda box: (round(box[1] * 3), box[0], box[1]))
+    return [replace(row, key=row.key if n == 0 else f"{row.key}-{n + 1}", box=box) for n, box in enumerate(order)]
 
 
 def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph], str]:
@@ -177,13 +176,25 @@ def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     warnings, unused = explain_unused(columns, TOLD)
     for text in [*warnings, *([unused] if unused else [])]:
         logger.warning("%s: %s", visible(path), visible(text))
+    for line, row in _by_column(path, columns, table):
+        yield line, {name: clean_name(cell) or "" for name, cell in row.items()}
+
+
+def _by_column(
+    path: Path, columns: Sequence[str], table: Iterable[tuple[int, int, list[str]]]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The line and the cells by column of what `table_rows` yields after the header.
+
+    Raises:
+        UserError: if a row has another number of cells than the header.
+    """
     for line, _, cells in table:
         if len(cells) != len(columns):
             raise UserError(
-                f"{visible(path)} line {line}: {len(cells)} fields, but the header has {len(columns)} (quote fields "
-                "with commas)."
+                f"{visible(path)} line {line}: {len(cells)} cells, but the header has {len(columns)} (quote cells with "
+                "commas)."
             )
-        yield line, {name: clean_name(cell) or "" for name, cell in zip(columns, cells, strict=True)}
+        yield line, dict(zip(columns, cells, strict=True))
 
 
 def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
@@ -254,8 +265,7 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
         if shown[row.path] and "animal" not in shown[row.path]:
             result += boxed(row, [])
         else:
-            order = sorted(boxes[row.path], key=lambda box: (round(box[1] * 3), box[0]))
-            result += boxed(row, order) if order else [row]
+            result += boxed(row, boxes[row.path]) if boxes[row.path] else [row]
     note = f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."
     lost = len(tables["media"]) - len(media)
     whole = sum(not one["mediaID"] for one in tables["observations"])
@@ -273,9 +283,4 @@ def _records(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     if missing := [name for name in columns if name not in header]:
         raise UserError(f"{visible(path)} lacks the columns {', '.join(missing)} of Camtrap DP.")
-    records = []
-    for line, _, cells in table:
-        if len(cells) != len(header):
-            raise UserError(f"{visible(path)} line {line}: {len(cells)} cells, but the header has {len(header)}.")
-        records.append(dict(zip(header, cells, strict=True)))
-    return records
+    return [row for _, row in _by_column(path, header, table)]

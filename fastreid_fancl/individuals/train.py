@@ -12,7 +12,7 @@ import numpy as np
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from scipy.sparse import csr_matrix
 
-from ..clustering import degenerate
+from ..clustering import degenerate, renumber
 from ..clustering.eps import modularities
 from ..config.load import load_config
 from ..engine.run import train as run_training
@@ -23,8 +23,9 @@ from ..runs.read import last_checkpoint
 from . import certainty
 from .certainty import RADII
 from .constraints import Constraints, labels_at, tree
+from .crops import crop_of
 from .discover import Report
-from .encode import Encoder, Features, encode_all, encoder_named
+from .encode import Features, encode_all, encoder_named
 from .links import active, constraints_of
 from .project import Project
 from .rows import Decision, Photograph
@@ -53,19 +54,12 @@ class LinkedFANCL(FANCL):
         """Groups under the constraints in place of DBSCAN's; photographs alone are left out (-1)."""
         found, _ = tree(distance, self.constraints, RADII[-1])
         groups = labels_at(len(labels), self.constraints, found, RADII)
-        groups = np.array([_without_small(one, min_samples) for one in groups])
+        groups = np.array([renumber(one, smallest=min_samples) for one in groups])
         usable = [r for r in range(len(RADII)) if degenerate(groups[r]) is None]
         if not usable:
             return labels
         scores = modularities(distance, groups)
         return groups[max(usable, key=lambda r: (round(float(scores[r]), 9), -r))]
-
-
-def _without_small(labels: np.ndarray, fewest: int) -> np.ndarray:
-    """Labels (N,) with groups of fewer photographs left out (-1), the others numbered 0.. in order."""
-    sizes = np.bincount(labels)
-    kept = sizes >= fewest
-    return np.where(kept, np.cumsum(kept) - 1, -1)[labels]
 
 
 class Worth(NamedTuple):
@@ -110,7 +104,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     decisions = active(project.decisions)
     LinkedFANCL.constraints = constraints_of(rows, decisions)
     folder = project.folder / "training"
-    write_crops(folder / "photographs", project, rows)
+    write_crops(folder / "photographs", rows)
     output = run_folder(folder, project.settings["encoder"])
     options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)
     _say_how_long(project, rows, options)
@@ -124,18 +118,11 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     kept = after.keeps(before)
     report.problems.append(f"Training is {'kept' if kept else 'not kept'}: before {before}; after {after}.")
     if kept:
-        use(project, encoder)
+        project.change_encoder(encoder.name, encoder)
     return kept
 
 
-def use(project: Project, encoder: Encoder) -> None:
-    """Make an encoder that of a project; its scores have other levels."""
-    project.change_encoder(encoder.name, encoder)
-    project.settings |= {"fingerprint": encoder.fingerprint, "levels": {}}
-    project.forget_features()
-
-
-def write_crops(folder: Path, project: Project, rows: Sequence[Photograph]) -> None:
+def write_crops(folder: Path, rows: Sequence[Photograph]) -> None:
     """The animals as files of a data set; those of earlier trainings that are not wanted any more go."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {f"{row.key}.jpg" for row in rows}
@@ -146,7 +133,7 @@ def write_crops(folder: Path, project: Project, rows: Sequence[Photograph]) -> N
         path = folder / f"{row.key}.jpg"
         if not path.exists():
             with replacing(path) as temporary:
-                project.image_of(row.key).save(temporary, "JPEG", quality=95)
+                crop_of(row.file, row.box).save(temporary, "JPEG", quality=95)
 
 
 def run_folder(folder: Path, encoder: str) -> str:
@@ -177,7 +164,7 @@ def training_options(folder: Path, encoder: str, seed: int, k1: int, k2: int) ->
 
 def _say_how_long(project: Project, rows: Sequence[Photograph], options: list[str]) -> None:
     cfg = load_config(RECIPE, options)
-    sample = [project.image_of(row.key) for row in rows[:8]]
+    sample = [crop_of(row.file, row.box) for row in rows[:8]]
     began = time.perf_counter()
     project.encoder.encode(sample)
     each = (time.perf_counter() - began) / len(sample)

@@ -13,7 +13,7 @@ import torch
 
 from ..data.check import cache_folder
 from ..data.images import READER_VERSION, UnreadableImage, open_regular
-from ..files import replacing
+from ..files import write_arrays
 from ..logs import log_once
 from ..progress import Progress
 from .features import DEFAULT, Box, LocalFeatures, Settings, extract, nothing
@@ -101,8 +101,7 @@ def _load_or_extract(folder: Path, digest: str, path: str, box: Box | None, sett
     features = extract(path, settings, box, digest=digest)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, points=features.points, descriptors=features.descriptors, size=np.array(features.size))
+        write_arrays(file, points=features.points, descriptors=features.descriptors, size=np.array(features.size))
     except OSError as error:
         log_once(logger, logging.WARNING, f"{folder} cannot be written ({error}); keypoints are found in each run")
     return features

@@ -87,9 +87,9 @@ def page(systems: Sequence[System], baseline: str, output: Path) -> str:
 
 
 def environment(templates: Path) -> jinja2.Environment:
-    """The templates of a folder; they escape what they show, and write control characters visibly."""
+    """The templates of a folder, and head.html of this one; they escape all, and write control characters visibly."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
+        loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: visible(value) if type(value) is str or isinstance(value, Path) else value,

@@ -6,7 +6,7 @@ from pathlib import Path
 from ...data.images import open_header, open_regular
 from ...errors import UserError
 from ...escape import visible
-from ...files import replacing
+from ...files import write_text
 from ..rows import Photograph
 from .contents import Contents, file_of
 
@@ -30,8 +30,7 @@ def write(contents: Contents, output: Path) -> None:
         "annotations": annotations,
         "categories": [{"id": 1, "name": name, "supercategory": "animal"}],
     }
-    with replacing(output) as temporary:
-        Path(temporary).write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(output, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
 
 
 def _image(row: Photograph, number: int) -> dict:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -47,13 +48,13 @@ class Contents:
     project: "Project"
     options: Options = field(default_factory=Options)
 
-    @property
+    @cached_property
     def photographs(self) -> list[Photograph]:
         """All rows that are readable, by time and then by path."""
         rows = (row for row in self.project.photographs if row.status != "unreadable")
         return sorted(rows, key=lambda row: (row.season, row.date_time, row.path, row.key))
 
-    @property
+    @cached_property
     def identified(self) -> list[Photograph]:
         """The rows that count for an animal."""
         return [row for row in self.photographs if row.counts and row.individual]
@@ -72,12 +73,12 @@ class Contents:
         """
         return parse_zone(self.options.timezone or self.project.settings.get("timezone", ""))
 
-    @property
+    @cached_property
     def stations(self) -> list[Station]:
         """The rows of --stations-table, none without."""
         return read_stations(Path(self.options.stations_table)) if self.options.stations_table else []
 
-    @property
+    @cached_property
     def seasons(self) -> list[str]:
         """The seasons with photographs, in their order."""
         return sorted({row.season for row in self.photographs})

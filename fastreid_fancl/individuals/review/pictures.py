@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...escape import message, visible
-from ...files import replacing
+from ...files import replacing, write_text
 from ...runs.checked import dict_of, read_json, word
 
 logger = logging.getLogger(__name__)
@@ -68,5 +68,4 @@ def _read_boxes(path: Path) -> dict[str, str]:
 
 
 def _write_boxes(path: Path, boxes: dict[str, str]) -> None:
-    with replacing(path) as temporary:
-        Path(temporary).write_text(json.dumps(boxes, sort_keys=True, indent=0), encoding="utf-8")
+    write_text(path, json.dumps(boxes, sort_keys=True, indent=0))
