@@ -153,7 +153,7 @@ def seasons(project):
 
 @pytest.fixture
 def frictionless():
-    """The package; it lifts Python's limit on the length of a cell, which other tests rely on, for the whole process."""
+    """The package, without the higher limit on the length of cells that it sets for the whole process."""
     limit = csv.field_size_limit()
     yield pytest.importorskip("frictionless", reason="frictionless is not installed")
     csv.field_size_limit(limit)
