@@ -14,7 +14,7 @@ from training import Own, steady_step, waiting
 
 from fastreid_fancl.data.loaders import feature_loader
 from fastreid_fancl.data.samplers import cluster_batches
-from fastreid_fancl.engine import hooks
+from fastreid_fancl.engine import features as extraction
 from fastreid_fancl.engine.estimate import PER_CLUSTER, clustered
 from fastreid_fancl.engine.throughput import PRECISIONS
 from fastreid_fancl.engine.timing import AHEAD, batches_of, wait
@@ -136,17 +136,17 @@ def optimisations(report: Report, setting: Setting) -> None:
 
 def prefetching(system: System) -> tuple[float, float]:
     """Return the seconds of feature extraction that sends the next batch while it waits for a result, and without."""
-    send = hooks.send
+    send = extraction.send
     loader = feature_loader(system.dataset, system.cfg.TEST.IMS_PER_BATCH, system.workers)
 
-    def at_once(features):
-        arrived = send(features)()
+    def at_once(sent):
+        arrived = send(sent)()
         return lambda: arrived
 
     def run() -> float:
-        return timed(lambda: hooks.extract_features(system.model, loader), system.device)[0]
+        return timed(lambda: extraction.extract_features(system.model, loader), system.device)[0]
 
     run()
     prefetched = run()
-    with patch.object(hooks, "send", at_once):
+    with patch.object(extraction, "send", at_once):
         return prefetched, run()

@@ -84,7 +84,7 @@ def test_the_flat_index_lies_on_the_gpu_of_the_features_where_faiss_has_gpus(mon
     assert placed.call_args.args[1] == 1
     on_cpu = faiss_search.flat_candidates(operand, 5, torch.device("cpu"))
     assert placed.call_count == 1
-    np.testing.assert_array_equal(on_gpu.index, on_cpu.index)
+    np.testing.assert_array_equal(on_gpu.row, on_cpu.row)
 
 
 @pytest.mark.parametrize(("gpus", "said"), [(0, "pip install faiss-gpu"), (1, "5 candidates per image are more than")])
