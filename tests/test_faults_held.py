@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,25 @@ def test_each_pip_line_names_a_package_or_an_extra_that_the_project_knows():
         (package,) = [word for word in shlex.split(line) if not word.startswith("-")]
         name, extra = re.fullmatch(r"([\w-]+)(?:\[(\w+)\])?(?:==[\d.]+)?", package).groups()
         assert extra in extras if extra else name.lower() in known, line
+
+
+def test_the_printed_pip_lines_run():
+    """Without an index pip takes only what is installed, so a wrong name or version ends in an error."""
+    lines = map(shlex.split, pip_lines())
+    here = [line for line in lines if line[-1].startswith("fastreid_fancl[") or installed(line[-1].split("==")[0])]
+    assert len(here) >= 7
+    for alone in (True, False):
+        words = {line[-1].replace("fastreid_fancl", str(REPO)) for line in here if ("--no-deps" in line) == alone}
+        pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-build-isolation"]
+        done = subprocess.run([*pip, *["--no-deps"] * alone, *sorted(words)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def installed(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def test_the_printed_line_lists_the_weights_of_timm(capsys):
