@@ -18,7 +18,7 @@ from test_local import SIZE, coat
 from fastreid_fancl import clustering, local
 from fastreid_fancl.engine import pseudo_labels
 from fastreid_fancl.engine.fused import local_pairs
-from fastreid_fancl.engine.labels import assign_labels, distance_alone, distance_together
+from fastreid_fancl.engine.labels import assign_labels, distance_alone, distance_together, linked_labels
 from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.visualize.command import command_line as visualize
@@ -135,6 +135,45 @@ def test_local_matches_group_what_the_features_do_not(coats):
 
     assert ari(local_pairs(cfg, items)) == 1.0
     assert ari(None) < 0.2
+
+
+def test_links_move_images_and_make_clusters():
+    # 5 is linked to 0 and 1 of cluster 0, which has two of the three; 3 and 4 are of two clusters of one image each
+    # among the linked ones, and the first one wins; 8 and 9 are in no cluster, so they make one; 7 is left out.
+    labels = np.array([0, 0, 0, 1, 2, 2, 1, -1, -1, -1])
+    links = np.array([[0, 5], [1, 5], [3, 4], [8, 9]])
+    assert linked_labels(labels, links).tolist() == [0, 0, 0, 1, 1, 0, 1, -1, 2, 2]
+    assert linked_labels(labels, links[:0]).tolist() == labels.tolist()
+
+
+def test_links_that_join_most_images_are_left_out(caplog):
+    # A chain of links would make one cluster of all.
+    labels = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    assert linked_labels(labels, np.stack([np.arange(7), np.arange(1, 8)], axis=1)) is labels
+    assert "Local links are left out" in caplog.text
+
+
+def test_links_are_pairs_of_one_animal_in_every_epoch(coats, tmp_path):
+    features, items = made_up()
+    animals = np.repeat(np.arange(ANIMALS), IMAGES)
+    pairs = local_pairs(configured("cluster_contrast", **KEYS), items)
+    links = pairs.links(20)
+    assert len(links) >= ANIMALS and (animals[links[:, 0]] == animals[links[:, 1]]).all()
+    assert len(pairs.links(10**6)) == 0
+    pairs.fuse(features, np.arange(len(features))[:, None] - 7, 1.0)  # verifies further pairs, as another encoder would
+    assert np.array_equal(pairs.links(20), links)
+
+    keys = KEYS | {"PSEUDO_LABELS__LOCAL": 1e-6, "SOLVER__MAX_EPOCH": 1}
+    for number in (0, 20):
+        command_line(arguments("cluster_contrast", tmp_path / str(number), **keys, PSEUDO_LABELS__LOCAL_LINKS=number))
+    without, with_links = (logged(tmp_path / str(number), "ari_all")[0] for number in (0, 20))
+    assert with_links > without
+
+
+def test_links_without_local_matches_are_refused(coats, tmp_path):
+    keys = KEYS | {"PSEUDO_LABELS__LOCAL": 0, "PSEUDO_LABELS__LOCAL_LINKS": 20}
+    with pytest.raises(SystemExit, match="LOCAL_LINKS 20: needs local matches; set PSEUDO_LABELS.LOCAL to 0.2"):
+        command_line(arguments("cluster_contrast", tmp_path, **keys))
 
 
 def test_known_pairs_are_counted_and_the_rule_is_said(coats, caplog):

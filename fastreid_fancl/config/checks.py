@@ -148,9 +148,15 @@ def _architecture(cfg, world_size):
 
 
 def _neighbours(cfg, world_size):
-    search = cfg.PSEUDO_LABELS.NEIGHBOURS if "PSEUDO_LABELS" in cfg else "auto"
-    if search.startswith("faiss") and not has_faiss():
-        yield f"PSEUDO_LABELS.NEIGHBOURS {search}: faiss is not installed; {INSTALL}, or use auto"
+    if "PSEUDO_LABELS" not in cfg:
+        return
+    options = cfg.PSEUDO_LABELS
+    if options.NEIGHBOURS.startswith("faiss") and not has_faiss():
+        yield f"PSEUDO_LABELS.NEIGHBOURS {options.NEIGHBOURS}: faiss is not installed; {INSTALL}, or use auto"
+    if options.LOCAL > 0 and not has_faiss():
+        yield f"PSEUDO_LABELS.LOCAL {options.LOCAL:g}: faiss is not installed; {INSTALL}, or set 0"
+    if options.LOCAL_LINKS and not options.LOCAL:
+        yield f"PSEUDO_LABELS.LOCAL_LINKS {options.LOCAL_LINKS}: needs local matches; set PSEUDO_LABELS.LOCAL to 0.2"
 
 
 def _weights(cfg):

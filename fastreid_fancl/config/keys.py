@@ -153,6 +153,13 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             NOT_NEGATIVE,
         ),
         Key(
+            "PSEUDO_LABELS.LOCAL_LINKS",
+            0,
+            "local matches from which two images share a cluster, whatever their features say; 0 for none. With "
+            "PSEUDO_LABELS.LOCAL; 20 is a number that is rarely wrong",
+            NOT_NEGATIVE,
+        ),
+        Key(
             "PSEUDO_LABELS.DEVICE",
             "",
             "where neighbours and distances are computed; empty is MODEL.DEVICE. Set `cpu` where the GPU's memory is "

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastreid.utils import comm
-from scipy.sparse import csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from .. import clustering, local
@@ -63,7 +64,8 @@ def assign_labels(
         seed: of the choice of an automatic eps.
         distance: of `distance_together`; None to compute it here, on the features' device.
         keys: (N,) uint64 of `image_keys`, for the choice of an automatic eps; None for the row numbers.
-        pairs: of `local_pairs`, for a distance that is computed here; None for neighbours by the features alone.
+        pairs: of `local_pairs`: what ranks the neighbours of a distance that is computed here, and what
+            PSEUDO_LABELS.LOCAL_LINKS links; None for the features alone.
 
     Raises:
         UserError: if no clustering is usable, or the oracle has no identities.
@@ -73,7 +75,38 @@ def assign_labels(
     if distance is None:
         distance = distance_alone(features, options, pairs)
     assigned = cluster(distance, options, seed, keys)
-    return assigned._replace(labels=refine(assigned.labels, distance, assigned.eps, options.MIN_SAMPLES, cameras))
+    labels = assigned.labels
+    if pairs is not None and options.LOCAL_LINKS:
+        labels = linked_labels(labels, pairs.links(options.LOCAL_LINKS))
+    return assigned._replace(labels=refine(labels, distance, assigned.eps, options.MIN_SAMPLES, cameras))
+
+
+def linked_labels(labels: np.ndarray, links: np.ndarray) -> np.ndarray:
+    """Put linked images, also those linked through others, into the cluster that has most of them, or a new one.
+
+    Clusters do not merge: an image that is in the wrong one moves, and does not bring its cluster along.
+
+    Args:
+        labels: (N,) clusters 0..M-1, -1 for images left out.
+        links: (P, 2) images of one animal.
+
+    Returns:
+        (N,) as `labels`; these themselves, with a warning, where the links make a degenerate clustering.
+    """
+    graph = coo_matrix((np.ones(len(links), dtype=bool), tuple(links.T)), shape=(len(labels),) * 2)
+    component = connected_components(graph, directed=False)[1]
+    joined, new = labels.copy(), labels.max() + 1
+    for members in np.split(np.argsort(component, kind="stable"), np.cumsum(np.bincount(component))[:-1]):
+        if len(members) > 1:
+            sizes = np.bincount(labels[members] + 1)[1:]
+            joined[members] = sizes.argmax() if sizes.any() else new
+            new += not sizes.any()
+    joined = clustering.renumber(joined)
+    reason = clustering.degenerate(joined)
+    if reason:
+        logger.warning("Local links are left out: with them the clustering is degenerate, %s.", reason)
+        return labels
+    return joined
 
 
 def distance_alone(features: Tensor, options, pairs: local.LocalPairs | None = None) -> csr_matrix:

@@ -132,6 +132,7 @@ class PseudoLabels(HookBase):
                     seed,
                     snapshot.distance,
                     dataset.keys,
+                    self.pairs,
                 )
             )
         labels = assigned.labels

@@ -90,6 +90,14 @@ class LocalPairs:
         similarity = cosines(features, pairs) + np.float32(weight) * self.evidence(self.inliers(pairs))
         return symmetric(pairs, similarity.astype(np.float32), len(self))
 
+    def links(self, least: int) -> np.ndarray:
+        """Pairs (P, 2) with `least` inliers or more, of those that the descriptors propose, whatever the encoder says.
+
+        They are the same in every epoch.
+        """
+        pairs = unordered_pairs(self.proposed)
+        return pairs[self.inliers(pairs) >= least]
+
     def rank(self, features: Tensor, neighbors: np.ndarray, weight: float, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest photographs of each by the fused similarity, itself included and first.
 
