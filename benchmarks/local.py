@@ -31,7 +31,7 @@ from fastreid_fancl.data.datasets.protocols import Protocol  # noqa: E402
 from fastreid_fancl.data.keys import image_keys  # noqa: E402
 from fastreid_fancl.engine.evaluation import protocol  # noqa: E402
 from fastreid_fancl.engine.fused import learned_evidence, photos_of  # noqa: E402
-from fastreid_fancl.engine.labels import cluster, distance_options  # noqa: E402
+from fastreid_fancl.engine.labels import cluster, distance_options, linked_labels  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.engine.features import extract_features  # noqa: E402
 from fastreid_fancl.engine.trained_model import load_model  # noqa: E402
@@ -41,6 +41,7 @@ from scipy.spatial.distance import squareform  # noqa: E402
 from tables import Tables, add_output  # noqa: E402
 
 NEIGHBORS = 20  # of the encoder, that are verified for a retrieval
+LINKS = (10, 15, 20, 30)  # inliers from which pairs are linked
 RANDOM = 0.99  # of random pairs are less alike than where average linkage stops
 
 
@@ -52,6 +53,7 @@ class Case(NamedTuple):
     features: torch.Tensor
     pairs: local.LocalPairs
     calibrated: local.Calibration | None
+    sequences: list[str | None]
     cfg: object
 
 
@@ -81,6 +83,8 @@ def measure(name: str, args, tables: Tables) -> None:
     tables.add([{"data set": name, "similarity": how, **retrieval(case, *which)} for how, which in kinds(case, args)])
     tables.say(f"\n{name}: groups\n")
     tables.add([row for how, which in kinds(case, args, alone=False) for row in groupings(case, how, *which)])
+    tables.say(f"\n{name}: links, w {args.weights[-1]:g}, burst-mates not counted\n")
+    tables.add([linked(case, args.weights[-1], inliers) for inliers in LINKS])
 
 
 def kinds(case: Case, args, alone: bool = True) -> list[tuple[str, tuple]]:
@@ -93,7 +97,8 @@ def kinds(case: Case, args, alone: bool = True) -> list[tuple[str, tuple]]:
 
 def prepare(name: str, args, tables: Tables) -> Case:
     """Encode a data set's test photographs and find their keypoints."""
-    transductive = getattr(load(name), "leaves_one_out", True)
+    dataset = load(name)
+    transductive = getattr(dataset, "leaves_one_out", True) or not dataset.query
     keys = ["DATASETS.NAMES", (name,), "DATASETS.TESTS", (name,), "TEST.TRANSDUCTIVE", transductive]
     keys += ["DATASETS.COMBINEALL", True, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", tempfile.gettempdir()]
     cfg = load_config(args.config_file, [str(word) for word in keys] + args.opts)
@@ -113,7 +118,7 @@ def prepare(name: str, args, tables: Tables) -> Case:
     pairs = local.LocalPairs(kept)
     searched = time.process_time()
     calibrated = learned_evidence(pairs, photos)
-    case = Case(name, test, features, pairs, calibrated, cfg)
+    case = Case(name, test, features, pairs, calibrated, sequences, cfg)
     verifying = time.process_time()
     verified = case.pairs.fuse(features, nearest(features, NEIGHBORS), 1.0).nnz // 2
     row = {"data set": name, "photographs": len(items), "animals": len({pid for _, pid, _ in items})}
@@ -193,6 +198,18 @@ def jaccard_labels(case: Case, weight: float, calibrated: bool) -> np.ndarray | 
         return cluster(distance, options, case.cfg.SEED, image_keys(path for path, *_ in case.test.photographs)).labels
     except ValueError:
         return None
+
+
+def linked(case: Case, weight: float, inliers: int) -> dict:
+    """How many linked pairs show one animal, and the groups with PSEUDO_LABELS.LOCAL_LINKS."""
+    truth = np.array([pid for _, pid, _ in case.test.photographs])
+    links = case.pairs.links(inliers)
+    apart = [a is None or a != b for a, b in (map(case.sequences.__getitem__, pair) for pair in links.tolist())]
+    one, other = links[apart].T
+    labels = jaccard_labels(case, weight, calibrated=False)
+    row = {"data set": case.name, "inliers from": inliers, "pairs": len(one)}
+    row["of one animal"] = (truth[one] == truth[other]).mean() if len(one) else float("nan")
+    return row if labels is None else row | scores(linked_labels(labels, links), truth)
 
 
 def average(similarity: np.ndarray) -> np.ndarray:

@@ -5,12 +5,13 @@ import json
 import logging
 import os
 import re
+import runpy
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import on_two_ranks
+from conftest import REPO, on_two_ranks
 from PIL import Image
 from support.runs import arguments, configured, same, weights
 from test_local import SIZE, coat
@@ -212,3 +213,17 @@ def test_where_nothing_matches_there_is_nothing_to_draw(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
     with pytest.raises(SystemExit, match="No two of the 3 photographs have 5 local matches"):
         visualize(["matches", *arguments("cluster_contrast", tmp_path / "run", **KEYS)])
+
+
+def test_the_benchmark_measures_what_local_matches_add(coats, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(REPO / "benchmarks")
+    benchmark = runpy.run_path(os.fspath(REPO / "benchmarks/local.py"))
+    options = ["INPUT.SIZE_TEST", "[64,64]", "PSEUDO_LABELS.K1", "5", "PSEUDO_LABELS.MIN_SAMPLES", "2"]
+    monkeypatch.setattr("sys.argv", ["local.py", "Coats", "--weights", "0.5", "--opts", *options])
+    benchmark["main"]()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    ari = {row[1]: float(row[3]) for row in cells if row[2:3] == ["Jaccard and DBSCAN"]}
+    assert ari["fused, w 0.5"] == 1.0 > ari["frozen"]
+    links = {row[1]: row for row in cells if row[:1] == ["Coats"] and row[1] in ("10", "15", "20", "30")}
+    assert len(links) == 4 and {row[3] for row in links.values()} == {"1"}
+    assert int(links["10"][2]) >= int(links["30"][2]) > 0
