@@ -55,7 +55,19 @@ def exit_with_message(stopped: str | None = None) -> Iterator[None]:
         sys.exit(f"stopped: {stopped}")
 
 
-def did_you_mean(name: str, known: Iterable[str], number: int = 3) -> str:
-    """The question " Did you mean A or B?" with the known names that are most like `name`; "" if none is like it."""
-    near = difflib.get_close_matches(name, list(known), n=number)
+def nearest_names(name: str, known: Iterable[str], number: int = 3, least: float = 0.6) -> list[str]:
+    """The known names that are most like `name`, the most similar one first.
+
+    Args:
+        name: what the user typed.
+        known: what there is.
+        number: names at most.
+        least: similarity from which a name counts, from 0 (any) to 1 (equal), as in `difflib`.
+    """
+    return difflib.get_close_matches(name, list(known), n=number, cutoff=least)
+
+
+def did_you_mean(name: str, known: Iterable[str], number: int = 3, least: float = 0.6) -> str:
+    """The question " Did you mean A or B?" with `nearest_names`; "" if none is like `name`."""
+    near = nearest_names(name, known, number, least)
     return f" Did you mean {' or '.join(near)}?" if near else ""

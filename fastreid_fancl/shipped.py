@@ -1,10 +1,9 @@
 """The configurations that come with this package, found by name from any folder."""
 
-import difflib
 import os
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, nearest_names
 from .files import looked_for
 
 PACKAGE = Path(__file__).parent
@@ -38,7 +37,7 @@ def find_config(name: str | os.PathLike, option: str = "--config-file") -> str:
     shipped = config_names()
     if short in shipped:
         return os.fspath(configs_folder() / f"{short}.yml")
-    near = difflib.get_close_matches(short, shipped, n=3, cutoff=0.5)
+    near = nearest_names(short, shipped, least=0.5)
     what = "study" if option == "--study" else "configuration file"
     nearest = f"; the nearest that are shipped: {', '.join(near)}" if near else ""
     raise UserError(

@@ -71,7 +71,7 @@ def test_a_whole_number_is_a_learning_rate_too():
 def test_a_misspelt_key_in_a_file_is_named_with_the_nearest_known_one(tmp_path):
     path = tmp_path / "wrong.yml"
     path.write_text("PSEUDO_LABELS:\n  EPSS: 0.4\n")
-    with pytest.raises(ValueError, match=r"EPSS.*PSEUDO_LABELS\.EPS"):
+    with pytest.raises(ValueError, match=r"Unknown configuration key .*EPSS'\. Did you mean .*PSEUDO_LABELS\.EPS"):
         load_config(str(path))
 
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 from conftest import REPO
 
-from fastreid_fancl.errors import UserError, exit_with_message
+from fastreid_fancl.errors import UserError, did_you_mean, exit_with_message, nearest_names
 from fastreid_fancl.files import make_folder, write_text
 
 
@@ -46,6 +46,19 @@ def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file_are_expl
     with pytest.raises(UserError, match="folder cannot be written"):
         write_text(tmp_path / "folder", "text")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_names_that_are_near_are_asked_about_and_others_are_not():
+    known = ["resnet18", "resnet50", "vit_small"]
+    assert did_you_mean("resnet5", known) == " Did you mean resnet50 or resnet18?"
+    assert did_you_mean("resnet5", known, number=1) == " Did you mean resnet50?"
+    assert did_you_mean("convnext", known) == ""
+    assert nearest_names("convnext", known, number=3, least=0) != []
+
+
+def test_near_names_are_looked_for_in_one_place():
+    using = {path.name for path in (REPO / "fastreid_fancl").rglob("*.py") if "difflib" in path.read_text()}
+    assert using == {"errors.py"}
 
 
 def test_no_module_raises_a_bare_value_error_at_the_user():

@@ -1,6 +1,5 @@
 """The loading of configuration files."""
 
-import difflib
 import importlib.util
 import logging
 import re
@@ -16,7 +15,7 @@ from fastreid.config import CfgNode, get_cfg
 from llvmlite.binding import get_host_cpu_features
 
 from ..compat.config import NUMBER_OR_WORD, holds_words
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..files import looked_for
 from ..shipped import find_config
 from .defaults import add_fancl_config
@@ -136,8 +135,7 @@ def _import(name: str) -> None:
 
 def _explain_key(cfg: CfgNode, message: str) -> str:
     key = message.rpartition(":")[2].strip(" '\"")
-    near = difflib.get_close_matches(key.upper(), all_keys(cfg), n=3, cutoff=0.5)
-    return f"Unknown configuration key {key!r}." + (f" Nearest known: {', '.join(near)}." if near else "")
+    return f"Unknown configuration key {key!r}." + did_you_mean(key.upper(), all_keys(cfg), least=0.5)
 
 
 def _words_kept(cfg: CfgNode, opts: list[str]) -> list[str]:

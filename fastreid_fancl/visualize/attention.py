@@ -14,8 +14,6 @@ higher score, not what it contains. Second, the map has no ReLU. Most heads subt
 no place, so only differences between places have a meaning.
 """
 
-import difflib
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..engine.trained_model import TrainedModel, load_trained_model
-from ..errors import UserError
+from ..errors import UserError, nearest_names
 from . import drawing
 from .album import Picture
 from .drawing import GAP, LINE, MAP, WIDTH, Sheet
@@ -94,7 +92,7 @@ def find(subject: TrainedModel, layer: str) -> nn.Module:
         UserError: if no module of that name runs.
     """
     if layer and layer not in subject.layers:
-        near = ", ".join(difflib.get_close_matches(layer, subject.layers, n=4, cutoff=0))
+        near = ", ".join(nearest_names(layer, subject.layers, number=4, least=0))
         raise UserError(f"Expected --layer to name a module of the backbone that runs, such as {near}; got {layer!r}.")
     return subject.backbone.get_submodule(layer)
 

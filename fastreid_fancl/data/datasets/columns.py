@@ -1,8 +1,9 @@
 """Other names for the columns of a metadata.csv, so that a column is never ignored silently."""
 
-import difflib
 import re
 from collections.abc import Sequence
+
+from ...errors import nearest_names
 
 # Other common names of the columns, in lower case, without spaces, hyphens and underscores.
 SYNONYMS = {
@@ -27,7 +28,7 @@ def likely_name(column: str, free: Sequence[str]) -> str | None:
     likely = KNOWN_AS.get(_normalised(column))
     if likely:
         return likely if likely in free else None
-    return next(iter(difflib.get_close_matches(column.lower(), free, n=1)), None)
+    return next(iter(nearest_names(column.lower(), free, number=1)), None)
 
 
 def box_columns(columns: Sequence[str]) -> list[str]:
