@@ -2,8 +2,11 @@
 
 import csv
 import os
+import subprocess
+import sys
 
 import pytest
+from conftest import REPO
 from support.runs import arguments
 
 from fastreid_fancl import load_config
@@ -34,6 +37,18 @@ def test_every_photograph_is_grouped_by_the_last_weights_and_again_alike(run, tm
     command_line(["--run", os.fspath(run), "--output", os.fspath(tmp_path / "new" / "again.csv")])
     assert table(tmp_path / "new" / "again.csv") == first
     assert (run / "clusters.csv").exists(), "of the epoch's beginning, left alone"
+
+
+def test_the_training_of_a_project_is_known_to_every_command(run):
+    """`discover --train` leaves such a run, and no other command imports what trained it."""
+    config = (run / "config.yaml").read_text()
+    assert config.count("META_ARCHITECTURE: FANCL") == 1
+    (run / "config.yaml").write_text(config.replace("META_ARCHITECTURE: FANCL", "META_ARCHITECTURE: LinkedFANCL"))
+    words = [sys.executable, os.fspath(REPO / "fancl.py"), "group", "--run", os.fspath(run)]
+    found = subprocess.run(words, capture_output=True, text=True, cwd=REPO, timeout=280)
+    assert found.returncode == 0, found.stderr
+    groups = table(run / "groups.csv").values()
+    assert f"54 photographs, {len(set(groups) - {''})} groups" in found.stdout
 
 
 def test_the_oracle_groups_by_identity(run):

@@ -13,12 +13,13 @@ from scipy.sparse import csr_matrix
 from test_individuals_discover import table
 
 from fastreid_fancl import load_config
+from fastreid_fancl.clustering.constraints import Constraints, Link
 from fastreid_fancl.encoder import TrainedEncoder
-from fastreid_fancl.individuals.constraints import Constraints, Link
 from fastreid_fancl.individuals.crops import crop_of
 from fastreid_fancl.individuals.encode import FROZEN, encode_all, encoder_named
 from fastreid_fancl.individuals.rows import Photograph
-from fastreid_fancl.individuals.train import LinkedFANCL, Worth, run_folder
+from fastreid_fancl.individuals.train import Worth, run_folder
+from fastreid_fancl.methods import LinkedFANCL
 
 
 def test_discover_by_the_real_encoder_through_the_tool(tmp_path):

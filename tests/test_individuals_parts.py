@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from fastreid_fancl.clustering.constraints import Constraints, Link, labels_at, tree
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
 from fastreid_fancl.individuals.certainty import ENOUGH, calibrate, group
 from fastreid_fancl.individuals.checks import follows
-from fastreid_fancl.individuals.constraints import Constraints, Link, labels_at, tree
 from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
 from fastreid_fancl.individuals.project import prefix_of

@@ -9,15 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..clustering import degenerate, jaccard_distance
+from ..clustering import degenerate, jaccard_distance, renumber
+from ..clustering.constraints import RADII, Constraints, Contradiction, labels_at, tree
 from ..clustering.eps import modularities, rand_index
 from ..engine.seeds import derive_seed
 from ..local.calibrate import Curve, rising
 from ..progress import Progress
-from .constraints import Constraints, Contradiction, labels_at, tree
 from .patterns import Patterns
 
-RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
 DRAWS, SHARE = 6, 0.5
 NEAR = 0.01  # scores of radii that are as good as equal
 ENOUGH = 50  # decisions on pairs from which a calibration is made
@@ -148,19 +147,13 @@ def _best(labels: np.ndarray, scores: np.ndarray, radius: float | None) -> tuple
     """The radius to take, and others of other numbers of groups that score as high."""
     if radius is not None:
         return int(np.argmin(np.abs(np.array(RADII) - radius))), []
-    usable = [r for r in range(len(RADII)) if degenerate(_without_singles(labels[r])) is None] or list(
-        range(len(RADII))
-    )
+    usable = [r for r in range(len(RADII)) if degenerate(renumber(labels[r], smallest=2)) is None]
+    usable = usable or list(range(len(RADII)))
     best = max(usable, key=lambda r: (scores[r], -r))
     groups = labels.max(axis=1)
     near = sorted((r for r in usable if scores[best] - scores[r] < NEAR), key=lambda r: -scores[r])
     first = {int(groups[r]): r for r in reversed(near) if groups[r] != groups[best]}  # the best of each number
     return best, sorted(first.values())
-
-
-def _without_singles(labels: np.ndarray) -> np.ndarray:
-    sizes = np.bincount(labels)
-    return np.where(sizes[labels] > 1, labels, -1)
 
 
 def _together(distance: csr_matrix, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

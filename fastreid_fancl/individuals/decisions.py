@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ..clustering.constraints import linked, merges
 from ..data.datasets.metadata import table_rows
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError
 from .certainty import distance_of
-from .constraints import linked, merges
 from .ledger import Ledger
 from .links import active, constraints_of
 from .patterns import Patterns

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from ..clustering.constraints import Constraints
 from ..files import write_arrays
 from ..runs.checked import DamagedError
 from . import certainty
 from .certainty import Grouping
-from .constraints import Constraints
 from .encode import AGAIN, Features, cache_key, encode_all, read_arrays
 from .identify import assign, owners_of, score_all
 from .intake import Intake

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from .constraints import Constraints, Contradiction, Link
+from ..clustering.constraints import Constraints, Contradiction, Link
 from .rows import Decision, Photograph
 
 

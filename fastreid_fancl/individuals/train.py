@@ -6,23 +6,17 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
-from scipy.sparse import csr_matrix
 
-from ..clustering import degenerate, renumber
-from ..clustering.eps import modularities
 from ..config.load import load_config
 from ..engine.run import train as run_training
 from ..errors import UserError
 from ..files import replacing
-from ..methods.fancl import FANCL
+from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
 from . import certainty
-from .certainty import RADII
-from .constraints import Constraints, labels_at, tree
 from .crops import crop_of
 from .discover import Report
 from .encode import Features, encode_all, encoder_named
@@ -36,30 +30,6 @@ RECIPE = "Photographs/fancl"
 FEWEST = 16  # photographs to train on
 STEP_COST = 6  # of a training step, in features of as many photographs: two encoders, forward and backward
 LOSS = 0.01  # of stability that counts as none
-
-
-@META_ARCH_REGISTRY.register()
-class LinkedFANCL(FANCL):
-    """FANCL whose clusters are the groups of a project: must-links are positives, cannot-links in no one cluster.
-
-    Attributes:
-        constraints: of the training images, in the order of the data set; set before a training.
-    """
-
-    constraints: ClassVar[Constraints] = Constraints()
-
-    def refine_labels(
-        self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
-    ) -> np.ndarray:
-        """Groups under the constraints in place of DBSCAN's; photographs alone are left out (-1)."""
-        found, _ = tree(distance, self.constraints, RADII[-1])
-        groups = labels_at(len(labels), self.constraints, found, RADII)
-        groups = np.array([renumber(one, smallest=min_samples) for one in groups])
-        usable = [r for r in range(len(RADII)) if degenerate(groups[r]) is None]
-        if not usable:
-            return labels
-        scores = modularities(distance, groups)
-        return groups[max(usable, key=lambda r: (round(float(scores[r]), 9), -r))]
 
 
 class Worth(NamedTuple):

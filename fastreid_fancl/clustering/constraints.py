@@ -17,6 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 ONE_SIDED = ("left", "right")
+RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
 
 
 class Link(NamedTuple):
