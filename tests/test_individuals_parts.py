@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from fastreid_fancl.clustering.constraints import Constraints, Link, labels_at, tree
+from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labels_at, tree
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
-from fastreid_fancl.individuals.certainty import ENOUGH, calibrate, group
+from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate, group
 from fastreid_fancl.individuals.checks import follows
 from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
@@ -85,6 +85,14 @@ def test_a_photograph_between_two_animals_is_less_certain():
     features = np.concatenate([features, between[None] / np.linalg.norm(between)]).astype(np.float32)
     found = group(features, Constraints(), k1=8)
     assert found.certainty[-1] < found.certainty[:-1].mean()
+
+
+def test_photographs_alone_do_not_count_as_groups_of_a_radius():
+    """Two animals of 7 and 3: a share of 0.7, which two groups may have (0.8) and three may not (0.53)."""
+    fine, coarse = [0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3], [0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2]
+    labels = np.array([fine] * 10 + [coarse] * (len(RADII) - 10))
+    scores = np.where(np.arange(len(RADII)) < 10, 0.5, 0.6)
+    assert best_radius(labels, scores)[0] == 10
 
 
 @pytest.mark.parametrize("rows", [1, 2])

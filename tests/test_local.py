@@ -16,7 +16,7 @@ from fastreid_fancl.errors import UserError
 from fastreid_fancl.local import candidates, store
 from fastreid_fancl.local.calibrate import Calibration, apart, burst_mates, calibration, copy_inliers
 from fastreid_fancl.local.match import fit_affine, is_plausible
-from fastreid_fancl.local.pairs import unordered_pairs
+from fastreid_fancl.local.pairs import pair_keys, pairs_of, unique_pairs, unordered_pairs
 
 SIZE = (200, 150)  # width, height
 TURN = cv2.getRotationMatrix2D((100, 75), 20, 0.85)  # 20 degrees, to 0.85 of the size
@@ -89,6 +89,16 @@ def test_the_ratio_test_on_paper():
     assert (matches.first.tolist(), matches.second.tolist()) == ([0], [0])
     assert len(local.ratio_matches(np.array([[0, 0]]), np.array([[4, 0], [5, 0]]))) == 0, "a ratio of 0.8 is not below"
     assert len(local.ratio_matches(np.array([[0, 0]]), np.array([[4, 0]]))) == 0, "no second nearest to compare with"
+
+
+def test_each_pair_has_a_number_of_its_own_and_comes_back_once():
+    # Of 4 photographs, 1 and 3 have the number 1 * 4 + 3 in either order.
+    pairs = np.array([[3, 1], [0, 2], [1, 3]])
+    assert pair_keys(pairs, 4).tolist() == [7, 2, 7]
+    assert pairs_of(pair_keys(pairs, 4), 4).tolist() == [[1, 3], [0, 2], [1, 3]]
+    assert pairs_of(7, 4).tolist() == [1, 3]
+    assert unique_pairs(pairs, 4).tolist() == [[0, 2], [1, 3]]
+    assert unique_pairs(pairs[:0], 4).shape == (0, 2)
 
 
 def test_of_several_with_one_nearest_descriptor_the_nearest_stays():

@@ -100,7 +100,7 @@ def group(
     draws = np.array(list(_draws((distance_of(part, k1, k2, patterns, keys) for part in parts), free)))
     stable = np.array([[rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
     scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
-    best, ties = _best(own, scores, radius)
+    best, ties = best_radius(own, scores, radius)
     seen = draws[:, sorted({best, *ties})].reshape(-1, rows)
     counts = [len(np.unique(one)) for one in seen]
     pairs, together = _together(distance, seen)
@@ -143,8 +143,14 @@ def _half(features: np.ndarray, seed: int) -> np.ndarray:
     return part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
 
 
-def _best(labels: np.ndarray, scores: np.ndarray, radius: float | None) -> tuple[int, list[int]]:
-    """The radius to take, and others of other numbers of groups that score as high."""
+def best_radius(labels: np.ndarray, scores: np.ndarray, radius: float | None = None) -> tuple[int, list[int]]:
+    """Which of RADII to take, and others of other numbers of groups that score as high.
+
+    Args:
+        labels: (R, N) groups.
+        scores: (R,).
+        radius: the one that is wanted; None for the best one that is not degenerate.
+    """
     if radius is not None:
         return int(np.argmin(np.abs(np.array(RADII) - radius))), []
     usable = [r for r in range(len(RADII)) if degenerate(renumber(labels[r], smallest=2)) is None]

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from .. import local
 from ..clustering import knn
 from ..files import write_arrays
-from ..local.pairs import cosines, nearest, symmetric, unordered_pairs
+from ..local.pairs import cosines, nearest, symmetric, unique_pairs, unordered_pairs
 from ..runs.checked import DamagedError
 from .crops import file_of
 from .encode import AGAIN, read_arrays
@@ -89,9 +89,9 @@ class Patterns:
         _, by_encoder = knn(np.ascontiguousarray(features), min(k, len(keys)))
         bonus, number = self.between(keys, keys), len(keys)
         compared = np.stack(bonus.nonzero(), axis=1)
-        near = unordered_pairs(by_encoder)
-        found = np.unique(np.concatenate([near, compared[compared[:, 0] < compared[:, 1]]]) @ np.array([number, 1]))
-        pairs = np.stack(np.divmod(found, number), axis=1)
+        pairs = unique_pairs(
+            np.concatenate([unordered_pairs(by_encoder), compared[compared[:, 0] != compared[:, 1]]]), number
+        )
         similarity = cosines(torch.from_numpy(features), pairs) + np.asarray(bonus[tuple(pairs.T)]).ravel()
         return nearest(symmetric(pairs, similarity.astype(np.float32), number), k)
 

@@ -55,7 +55,7 @@ class LocalPairs:
 
     def inliers(self, pairs: np.ndarray) -> np.ndarray:
         """(P, 2) photographs -> (P,) numbers of verified matches."""
-        keys = np.sort(pairs, axis=1) @ np.array([len(self), 1])
+        keys = pair_keys(pairs, len(self))
         new = [key for key in np.unique(keys).tolist() if key not in self._known]
         with (
             ThreadPoolExecutor(torch.get_num_threads()) as pool,
@@ -69,11 +69,10 @@ class LocalPairs:
 
     def remember(self, pairs: np.ndarray, inliers: np.ndarray) -> None:
         """Take over the inliers (P,) of pairs (P, 2) that were verified before, with the same keypoints."""
-        keys = np.sort(pairs, axis=1) @ np.array([len(self), 1])
-        self._known |= dict(zip(keys.tolist(), inliers.tolist(), strict=True))
+        self._known |= dict(zip(pair_keys(pairs, len(self)).tolist(), inliers.tolist(), strict=True))
 
     def _verify(self, key: int) -> int:
-        return len(verified_matches(*(self.features[n] for n in divmod(key, len(self)))))
+        return len(verified_matches(*(self.features[n] for n in pairs_of(key, len(self)))))
 
     def fuse(self, features: Tensor, neighbors: np.ndarray, weight: float) -> csr_matrix:
         """The fused similarity of the pairs that the encoder's neighbours or the descriptors propose.
@@ -138,9 +137,22 @@ def unordered_pairs(lists: np.ndarray) -> np.ndarray:
     """Row numbers (N, k), -1 for none, -> (P, 2), each pair of a row and one in its list once, the smaller first."""
     rows = np.repeat(np.arange(len(lists)), lists.shape[1])
     pairs = np.stack([rows, lists.ravel()], axis=1)
-    pairs = pairs[(pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])]
-    keys = np.unique(np.sort(pairs, axis=1) @ np.array([len(lists), 1]))
-    return np.stack(np.divmod(keys, len(lists)), axis=1)
+    return unique_pairs(pairs[(pairs[:, 1] >= 0) & (pairs[:, 0] != pairs[:, 1])], len(lists))
+
+
+def unique_pairs(pairs: np.ndarray, number: int) -> np.ndarray:
+    """Each of the pairs (P, 2) of `number` photographs once, the smaller one first, in ascending order."""
+    return pairs_of(np.unique(pair_keys(pairs, number)), number)
+
+
+def pair_keys(pairs: np.ndarray, number: int) -> np.ndarray:
+    """(P, 2) -> (P,) a whole number for each unordered pair of `number` photographs; `pairs_of` turns it back."""
+    return np.sort(pairs, axis=1) @ np.array([number, 1])
+
+
+def pairs_of(keys: np.ndarray | int, number: int) -> np.ndarray:
+    """(P,) -> (P, 2) the pairs of `pair_keys`, the smaller photograph first; one key gives (2,)."""
+    return np.stack(np.divmod(keys, number), axis=-1)
 
 
 def cosines(features: Tensor, pairs: np.ndarray, block: int = 1 << 14) -> np.ndarray:
