@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import sys
+import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import pytest
 from PIL import Image
 
 from fastreid_fancl import __version__
+from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals.export import FORMATS, requirements
 from fastreid_fancl.individuals.export.contents import parse_zone
-from fastreid_fancl.individuals.rows import Decision, Individual, Photograph
+from fastreid_fancl.individuals.export.stations import read_stations
+from fastreid_fancl.individuals.review.page import applied
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, table_text
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end
@@ -363,6 +367,76 @@ def test_animalclef_has_a_cluster_for_every_photograph(project, tmp_path):
     ids.write_text("image_id,path\n1,N/IMG_1.JPG\n")
     with pytest.raises(ValueError, match="--image-ids does not name N/IMG_2.JPG"):
         FORMATS["animalclef"](project, tmp_path / "submission.csv", image_ids=ids)
+
+
+def test_a_photograph_is_found_whose_name_is_decomposed_on_disk(project, stations, tmp_path):
+    """As macOS stores names; tables hold them composed."""
+    on_disk, in_table = (unicodedata.normalize(form, "N/Löwe é.JPG") for form in ("NFD", "NFC"))
+    row = project.photographs[0]
+    row.file.rename(Path(row.root, on_disk))
+    project.photographs[0] = replace(row, path=in_table)
+    FORMATS["folders"](project, tmp_path / "folders")
+    assert (tmp_path / "folders/LION-001" / Path(in_table).name).is_file()
+    FORMATS["coco"](project, tmp_path / "coco.json")
+    FORMATS["camtrapr"](project, tmp_path / "camtrapr", species="Panthera leo", stations_table=stations)
+    records = read(tmp_path / "camtrapr/record_table.csv")
+    assert all(Path(one["Directory"], one["FileName"]).is_file() for one in records)
+
+
+def saved(text: str, separator: str, encoding: str) -> bytes:
+    """A table as a spreadsheet of another country saves it."""
+    return text.replace(",", separator).encode(encoding)
+
+
+SAVED = [(",", "utf-8-sig"), (";", "cp1252"), ("\t", "utf-16")]
+
+
+@pytest.mark.parametrize(("separator", "encoding"), SAVED)
+def test_tables_that_are_given_are_read_as_spreadsheets_save_them(project, tmp_path, separator, encoding):
+    path = tmp_path / "table.csv"
+    path.write_bytes(saved("Station,Latitude\nHügel,-1.5\n", separator, encoding))
+    assert [(one.station, one.latitude) for one in read_stations(path)] == [("Hügel", -1.5)]
+    names = sorted({row.path for row in project.photographs})
+    lines = ["path,image_id", *(f"images/{name},é{number}" for number, name in enumerate(names))]
+    path.write_bytes(saved("\n".join(lines), separator, encoding))
+    FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=path)
+    assert [row["image_id"] for row in read(tmp_path / "out.csv")] == ["é0", "é1", "é2", "é3", "é4"]
+    when = [decision.when for decision in project.decisions]
+    path.write_bytes(saved(table_text(project.decisions, Decision), separator, encoding))
+    assert applied(path) == when == ["2024-07-01T10:00:00.123Z"]
+
+
+BROKEN = {
+    "a huge cell": ("x" * 200_000 + "\n", "field larger than field limit"),
+    "a short row": ("x\n", "table.csv line 2: 1 cells, but the header has 2"),
+    "no table": (None, "table.csv cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("rows", "said"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_tables_that_are_given_are_named_alike(project, tmp_path, rows, said):
+    for header, give in (
+        ("station,x\n", read_stations),
+        ("image_id,path\n", lambda path: FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=path)),
+    ):
+        if rows is not None:
+            (tmp_path / "table.csv").write_text(header + rows)
+        with pytest.raises(UserError, match=said):
+            give(tmp_path / "table.csv")
+
+
+def test_rows_that_a_quote_joins_are_warned_of(tmp_path, caplog):
+    (tmp_path / "table.csv").write_text('station,x\n"A\nB",1\nC,2\n')
+    assert [one.station for one in read_stations(tmp_path / "table.csv")] == ["A\nB", "C"]
+    assert "1 rows span several lines" in caplog.text
+
+
+def test_a_table_of_image_ids_names_a_photograph_once(project, tmp_path):
+    paths = sorted({row.path for row in project.photographs})
+    lines = [f"{number},{path}\n" for number, path in enumerate(paths)]
+    (tmp_path / "ids.csv").write_text("image_id,path\n" + "".join(lines) + f"9,images/{paths[0]}\n")
+    with pytest.raises(UserError, match=f"ids.csv line 7: {paths[0]} is there twice"):
+        FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=tmp_path / "ids.csv")
 
 
 def test_all_that_is_missing_is_asked_for_by_its_flag_before_anything_is_written(project, tmp_path):

@@ -1,7 +1,6 @@
 """What other programs know of photographs: a detector's boxes, a Camtrap DP folder, a table."""
 
 import logging
-import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datasets.columns import explain_unused
-from ..data.datasets.metadata import table_rows
 from ..data.datasets.names import clean_name
 from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
 from .rows import SIDES, Box, Photograph, box_of
+from .tables import lower, open_table
 
 logger = logging.getLogger(__name__)
 
@@ -166,9 +165,7 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
 
 def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The line and the fields of each row of a table of photographs; columns that are not used are named in the log."""
-    table = table_rows(os.fspath(path))
-    header = next(table, (1, 1, []))[2]
-    columns = [SYNONYMS.get(name.strip().lower(), name.strip().lower()) for name in header]
+    columns, rows = open_table(path, lambda name: SYNONYMS.get(lower(name), lower(name)))
     if "path" not in columns:
         raise UserError(f"{visible(path)} needs a column named path, got {', '.join(columns) or 'no columns'}.")
     if twice := sorted({name for name in columns if name in TOLD and columns.count(name) > 1}):
@@ -176,25 +173,8 @@ def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     warnings, unused = explain_unused(columns, TOLD)
     for text in [*warnings, *([unused] if unused else [])]:
         logger.warning("%s: %s", visible(path), visible(text))
-    for line, row in _by_column(path, columns, table):
+    for line, row in rows:
         yield line, {name: clean_name(cell) or "" for name, cell in row.items()}
-
-
-def _by_column(
-    path: Path, columns: Sequence[str], table: Iterable[tuple[int, int, list[str]]]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """The line and the cells by column of what `table_rows` yields after the header.
-
-    Raises:
-        UserError: if a row has another number of cells than the header.
-    """
-    for line, _, cells in table:
-        if len(cells) != len(columns):
-            raise UserError(
-                f"{visible(path)} line {line}: {len(cells)} cells, but the header has {len(columns)} (quote cells with "
-                "commas)."
-            )
-        yield line, dict(zip(columns, cells, strict=True))
 
 
 def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
@@ -279,8 +259,7 @@ def _records(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         UserError: if it lacks one of the columns, or a row has another number of cells.
     """
-    table = table_rows(os.fspath(path))
-    header = [name.strip() for name in next(table, (1, 1, []))[2]]
+    header, rows = open_table(path)
     if missing := [name for name in columns if name not in header]:
         raise UserError(f"{visible(path)} lacks the columns {', '.join(missing)} of Camtrap DP.")
-    return [row for _, row in _by_column(path, header, table)]
+    return [row for _, row in rows]

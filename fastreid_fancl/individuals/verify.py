@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import math
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from ..local.calibrate import apart, burst_mates, calibration
 from ..local.cost import local_cost
 from ..local.pairs import log_inliers, unordered_pairs
 from ..progress import Progress
+from .crops import file_of
 from .links import active, several_animals
 from .patterns import COUNTS, NEAREST, Patterns, corners, keypoints, without_rest
 from .project import Project
@@ -136,9 +138,9 @@ def _without_pairs(
 
 def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) -> None:
     known = set() if before is None else before.number.keys()
-    new = [row for row in rows if row.key not in known and row.file.exists()]
+    new = [file for row in rows if row.key not in known and os.path.exists(file := file_of(row.file))]
     if len(new) >= SAID:
-        cost = local_cost([str(row.file) for row in new], len(rows), max(k1, NEAREST))
+        cost = local_cost(new, len(rows), max(k1, NEAREST))
         minutes = max(1, round((cost.keypoints + cost.matches) / 60))
         logger.info(
             "Local matches of %d photographs: at most about %d minutes; --local 0 does without.", len(rows), minutes

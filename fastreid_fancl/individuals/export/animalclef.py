@@ -1,12 +1,14 @@
 """AnimalCLEF's submission: `image_id,cluster`, one row for every photograph."""
 
-import csv
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
 
 from ...errors import UserError
 from ...escape import visible
 from ...files import replacing
 from ..rows import Photograph
+from ..sources import Places
+from ..tables import lower, open_table
 from .contents import Contents, write_csv
 
 
@@ -16,15 +18,15 @@ def write(contents: Contents, output: Path) -> None:
     The image_id is that of --image-ids, a table with the columns image_id and path, else the path.
 
     Raises:
-        ValueError: if that table does not name a photograph.
+        ValueError: if that table does not name a photograph, or names one twice.
     """
     rows: dict[str, Photograph] = {}
     for row in contents.project.photographs:
         # Several boxes are several rows, of which the first with an animal speaks for the photograph.
         if row.hash not in rows or (row.counts and not rows[row.hash].counts):
             rows[row.hash] = row
-    ids = _image_ids(contents)
-    table = sorted((_image_id(ids, row), _cluster(row)) for row in rows.values())
+    ids = _image_ids(contents, rows.values())
+    table = sorted((ids[row.path], _cluster(row)) for row in rows.values())
     with replacing(output) as temporary:
         write_csv(Path(temporary), ("image_id", "cluster"), table)
 
@@ -33,26 +35,20 @@ def _cluster(row: Photograph) -> str:
     return row.individual if row.counts and row.individual else f"unmatched-{row.key}"
 
 
-def _image_ids(contents: Contents) -> dict[str, str] | None:
-    path = contents.options.image_ids
+def _image_ids(contents: Contents, rows: Iterable[Photograph]) -> dict[str, str]:
+    """The image_id of each photograph by its path: that of --image-ids, else the path."""
+    rows, path = list(rows), contents.options.image_ids
     if path is None:
-        return None
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"image_id", "path"} <= set(rows.fieldnames or ()):
-            raise UserError(f"--image-ids {visible(path)}: expected the columns image_id and path.")
-        return {row["path"]: row["image_id"] for row in rows}
-
-
-def _image_id(ids: dict[str, str] | None, row: Photograph) -> str:
-    if ids is None:
-        return row.path
-    parts = PurePosixPath(row.path).parts
-    for start in range(len(parts)):  # the table's paths may begin at a folder below the project's
-        found = ids.get("/".join(parts[start:]))
-        if found is not None:
-            return found
-    ending = [image_id for path, image_id in ids.items() if path.endswith(f"/{row.path}")]
-    if len(ending) != 1:
-        raise UserError(f"--image-ids does not name {visible(row.path)}.")
-    return ending[0]
+        return {row.path: row.path for row in rows}
+    columns, lines = open_table(Path(path), lower)
+    if not {"image_id", "path"} <= set(columns):
+        raise UserError(f"--image-ids {visible(path)}: expected the columns image_id and path.")
+    ids: dict[str, str] = {}
+    places = Places(rows)  # the table's paths may begin at another folder
+    for line, cells in lines:
+        name = places.find(cells["path"].strip())
+        if name and ids.setdefault(name, cells["image_id"].strip()) != cells["image_id"].strip():
+            raise UserError(f"--image-ids {visible(path)} line {line}: {visible(name)} is there twice. Leave one row.")
+    if without := [row.path for row in rows if not ids.get(row.path)]:
+        raise UserError(f"--image-ids does not name {visible(without[0])}.")
+    return ids

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from .. import crops
 from .contents import Contents, dated, moment, new_folder, warn_of_effort, write_csv
 
 RECORDS = (
@@ -26,13 +27,13 @@ def _records(contents: Contents) -> Iterator[tuple]:
     for row in sorted(
         dated(contents.identified), key=lambda row: (row.station, row.individual, row.date_time, row.path)
     ):
-        time = moment(row)
+        time, path = moment(row), Path(crops.file_of(row.file))
         seconds = (time - last.get((row.station, row.individual), time)).total_seconds()
         last[row.station, row.individual] = time
         yield (
             row.station, contents.species, row.individual, f"{time:%Y-%m-%d %H:%M:%S}", f"{time:%Y-%m-%d}",
             f"{time:%H:%M:%S}", int(seconds), round(seconds / 60), round(seconds / 3600, 1),
-            round(seconds / 86400, 1), str(row.file.parent), row.file.name,
+            round(seconds / 86400, 1), str(path.parent), path.name,
         )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...escape import csv_cell, visible
 from ...files import explained
 from ...logs import log_once
+from .. import crops
 from ..rows import Photograph
 from .stations import Station, read_stations
 
@@ -140,11 +141,12 @@ def file_of(row: Photograph) -> Path:
     Raises:
         ValueError: if it is not there.
     """
-    if not row.file.is_file():
+    path = Path(crops.file_of(row.file))
+    if not path.is_file():
         raise UserError(
-            f"There is no {visible(row.file)}: put the photographs back there, or run discover with their new folder."
+            f"There is no {visible(path)}: put the photographs back there, or run discover with their new folder."
         )
-    return row.file
+    return path
 
 
 def place_file(row: Photograph, target: Path, how: str = "copy") -> None:

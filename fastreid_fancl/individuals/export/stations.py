@@ -1,6 +1,5 @@
 """A table of camera stations that the user gives: where they are, and from when to when their cameras were up."""
 
-import csv
 import math
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 from ...errors import UserError
 from ...escape import visible
 from ...runs.checked import shortened
+from ..tables import lower, open_table
 
 # Our name of a column, and the names that other programs give it, in lower case.
 COLUMNS = {
@@ -39,22 +39,18 @@ class Station:
 
 
 def read_stations(path: Path) -> list[Station]:
-    """The rows of a table with commas or semicolons; columns that are not known are passed over.
+    """The rows of a table as `tables.open_table` reads it; columns that are not known are skipped.
 
     Raises:
-        ValueError: if it has no column station, a station twice in a season, or a cell that does not fit.
+        ValueError: if it cannot be read, or has no column station, a station twice in a season, or a cell that does not
+            fit.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--stations-table {visible(path)} cannot be read: {error}") from error
-    first = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=";" if first.count(";") > first.count(",") else ",")
-    names = {name.strip().lower(): name for name in rows.fieldnames or ()}
-    known = {column: names[other] for column, others in COLUMNS.items() for other in reversed(others) if other in names}
+    names, rows = open_table(Path(path), lower)
+    known = {column: other for column, others in COLUMNS.items() for other in reversed(others) if other in names}
     if "station" not in known:
-        raise UserError(f"--stations-table {visible(path)}: expected a column station, got {visible(first)!r}.")
-    found = [_station(path, rows.line_num, {column: row[name] for column, name in known.items()}) for row in rows]
+        got = visible(", ".join(names))
+        raise UserError(f"--stations-table {visible(path)}: expected a column station, got {got!r}.")
+    found = [_station(path, line, {column: row[name] for column, name in known.items()}) for line, row in rows]
     places = [(row.station, row.season) for row in found]
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice:
@@ -62,9 +58,9 @@ def read_stations(path: Path) -> list[Station]:
     return found
 
 
-def _station(path: Path, line: int, row: dict[str, str | None]) -> Station:
+def _station(path: Path, line: int, row: dict[str, str]) -> Station:
     try:
-        return Station(**{column: _cell(column, (text or "").strip()) for column, text in row.items()})
+        return Station(**{column: _cell(column, text.strip()) for column, text in row.items()})
     except ValueError as error:
         raise UserError(f"--stations-table {visible(path)}, line {line}: {error}") from None
 

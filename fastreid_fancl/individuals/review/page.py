@@ -1,6 +1,5 @@
 """PROJECT/review.html: a page that works offline, on which a person confirms, corrects and names animals."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from ...errors import UserError
 from ...escape import visible
 from ...files import write_text
 from ...report.page import environment, policy
+from ..rows import Decision, read_table
 from .pictures import write_pictures
 
 PAGE, DECISIONS = "review.html", "decisions.csv"
@@ -84,10 +84,7 @@ def page_data(folder: Path, queue: dict) -> dict[str, Any]:
 
 def applied(path: Path) -> list[str]:
     """The times of the decisions that the project has taken in; the page no longer shows those as new."""
-    if not path.exists():
-        return []
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        return [row["when"] for row in csv.DictReader(file) if row.get("when")]
+    return [decision.when for decision in read_table(path, Decision)]
 
 
 def shown(value: Any) -> Any:
