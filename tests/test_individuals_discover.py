@@ -299,6 +299,62 @@ def test_a_photograph_is_moved_taken_out_made_new_or_no_animal(lions):
     assert "there is no photograph 0123456789abcdef" in (lions / "summary.txt").read_text()
 
 
+def rejected_of(project: Path, key: str) -> set[str]:
+    """The animals that the page does not offer for an open photograph."""
+    queue = review_queue(open_project(project))
+    item = next(item for item in queue["open"] if queue["photographs"][item["photograph"]]["key"] == key)
+    known = {one["id"] for one in queue["individuals"] if one["photographs"]}
+    return known - {one["individual"] for one in item["candidates"]}
+
+
+def test_what_a_photograph_is_not_holds_for_the_animal_that_this_one_is_merged_into(lions):
+    """An undone merge parts the animals again, and the photograph is only not the first of them."""
+    rows = table(lions)
+    homes, key = individual_of(rows), keys_of(rows, 0)[0]
+    x, y = homes[key], homes[keys_of(rows, 1)[0]]
+    decide(lions, ("is_not", key, x))
+    assert x in rejected_of(lions, key) and y not in rejected_of(lions, key)
+    for again in (False, True):
+        merged = decide(lions, ("merge", x, y), start=1)
+        if again:
+            merged = discover(lions, "--photos", photos_of(lions))
+        row = next(row for row in merged if row["key"] == key)
+        assert row["individual"] not in (x, y) and {y} == rejected_of(lions, key) - {row["individual"]}
+    decide(lions, ("undo", "2025-01-01T00:01:00Z"), start=2)
+    assert x in rejected_of(lions, key) and y not in rejected_of(lions, key)
+
+
+def test_an_unsure_photograph_leaves_an_animal_that_takes_in_what_it_is_not(lions):
+    rows = table(lions)
+    homes, key = individual_of(rows), keys_of(rows, 0)[0]
+    (moved,) = (row for row in decide(lions, ("is_not", key, homes[key])) if row["key"] == key)
+    (left,) = (row for row in decide(lions, ("merge", homes[key], moved["individual"]), start=1) if row["key"] == key)
+    assert (moved["status"], left["status"]) == ("unsure", "unsure")
+    assert moved["individual"] and not left["individual"]
+    assert decide(lions, ("undo", "2025-01-01T00:01:00Z"), start=2)[rows.index(rows_by_key_of(rows)[key])] == moved
+
+
+def test_a_merge_against_what_a_photograph_is_not_is_reported_and_not_followed(lions):
+    rows = table(lions)
+    homes, (key, other) = individual_of(rows), keys_of(rows, 0)[:2]
+    path = next(row["path"] for row in rows if row["key"] == key)
+    after = decide(lions, ("is_not", key, homes[key]), ("new", key), ("merge", "LION-008", homes[key]))
+    assert individual_of(after) == {**homes, key: "LION-008"}
+    said = f"LION-008 and {homes[key]} stay apart, as you said on 2025-01-01T00:00:00Z that {path} is not {homes[key]}"
+    assert said in (lions / "summary.txt").read_text()
+    undone = decide(lions, ("undo", "2025-01-01T00:00:00Z"), ("same", key, other), start=3)
+    assert len({individual_of(undone)[one] for one in (key, other)}) == 1
+
+
+def test_a_later_is_overrules_an_is_not(lions):
+    rows = table(lions)
+    homes, key = individual_of(rows), keys_of(rows, 0)[0]
+    after = decide(lions, ("is_not", key, homes[key]), ("is", key, homes[key]))
+    assert individual_of(after) == homes
+    discover(lions, "--photos", photos_of(lions))
+    assert "not followed" not in (lions / "summary.txt").read_text()
+
+
 def test_the_queue_asks_what_settles_most_and_nothing_twice(lions):
     rows = table(lions)
     before = individual_of(rows)
@@ -317,7 +373,11 @@ def test_the_queue_asks_what_settles_most_and_nothing_twice(lions):
 
 
 def rows_by_key(project: Path) -> dict[str, dict[str, str]]:
-    return {row["key"]: row for row in table(project)}
+    return rows_by_key_of(table(project))
+
+
+def rows_by_key_of(rows: list[dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {row["key"]: row for row in rows}
 
 
 def test_help_names_the_commands(capsys):

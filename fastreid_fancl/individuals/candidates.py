@@ -3,7 +3,7 @@
 Shapes: N photographs asked for, M known ones, D feature dimensions, A animals.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,15 +99,22 @@ class Gallery:
                 result.append((first, self._candidate(row, second, others[second])))
         return result
 
-    def likeliest(self, features: np.ndarray, owner: str = "", keys: Sequence[str] | None = None) -> Candidate | None:
+    def likeliest(
+        self,
+        features: np.ndarray,
+        owner: str = "",
+        keys: Sequence[str] | None = None,
+        ruled_out: Collection[str] = (),
+    ) -> Candidate | None:
         """The animal that photographs (N, D) are most alike on average; the photograph is the nearest to any of them.
 
         Args:
             features: (N, D) at unit length.
             owner: the only animal to ask about; "" for all.
             keys: as for `candidates`.
+            ruled_out: animals that are not asked about.
         """
-        allowed = (self.names == owner) if owner else np.ones(len(self.names), dtype=bool)
+        allowed = ((self.names == owner) | (not owner)) & ~np.isin(self.names, np.array(list(ruled_out), dtype=str))
         if not allowed.any():
             return None
         similar, best = (np.concatenate(parts) for parts in zip(*self._blocks(features, keys=keys), strict=True))

@@ -1,7 +1,6 @@
 """What a person decided, applied to a project: each decision changes the animals that it names and no others."""
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -127,7 +126,16 @@ def _merge(ledger: Ledger, gone: str, kept: str, reason: str) -> str:
     objection = _objection(ledger, gone, kept)
     if not objection:
         ledger.merge(gone, kept, reason)
+        _release(ledger, kept, reason)
     return objection
+
+
+def _release(ledger: Ledger, individual: str, reason: str) -> None:
+    """Take an animal from the unsure photographs that are known not to show it, since one was merged into it."""
+    rejected = ledger.rejected
+    for key in sorted(ledger.members[individual]):
+        if not ledger.rows[key].counts and individual in rejected.get(key, ()):
+            ledger.move([key], "", ledger.rows[key].status, "moved", reason)
 
 
 def _objection(ledger: Ledger, one: str, other: str) -> str:
@@ -138,10 +146,19 @@ def _objection(ledger: Ledger, one: str, other: str) -> str:
             if decision.kind == "different" and decision.a in first and decision.b in second:
                 paths = first[decision.a].path, second[decision.b].path
                 said = f"you said on {decision.when} that {paths[0]} and {paths[1]} differ"
-                return f"{one} and {other} stay apart, as {said}"
+                return f"{one} and {other} stay apart, as {said}: undo that first"
+    rejected = ledger.rejected
+    for rows, animal in ((a, other), (b, one)):
+        for row in rows.values():
+            if when := rejected.get(row.key, {}).get(animal):
+                return f"{one} and {other} stay apart, as {_said_not(row, animal, when)}"
     shared = {row.hash: row for row in a.values()}
     both = next((row for row in b.values() if row.hash in shared), None)
     return f"{one} and {other} are both on {both.path}" if both else ""
+
+
+def _said_not(row: Photograph, individual: str, when: str) -> str:
+    return f"you said on {when} that {row.path} is not {individual}: undo that first"
 
 
 def _burst(ledger: Ledger, row: Photograph) -> list[str]:
@@ -174,6 +191,9 @@ def _same(ledger: Ledger, decision: Decision) -> str:
         if objection:
             return objection
     home = next((ledger.current(name) for name in homes if name), "") or ledger.new_animal(said)
+    for row in (one, other):
+        if row.individual != home and (when := ledger.rejected.get(row.key, {}).get(home)):
+            return _said_not(row, home, when)
     for row in (one, other):
         keys = [row.key] if row.individual == home and row.counts else _burst(ledger, ledger.rows[row.key])
         ledger.move(keys, home, "confirmed", "joins", said)
@@ -243,21 +263,12 @@ def _is_not(ledger: Ledger, decision: Decision) -> str:
     row = ledger.rows[decision.a]
     if row.individual != ledger.current(decision.b):
         return ""
-    rejected = rejections(ledger.project)[row.key]
-    other = row.second if row.second not in rejected else ""
+    second = ledger.current(row.second)
+    other = "" if second in ledger.rejected[row.key] else second
     ledger.move(
         _burst(ledger, row), other, "unsure", "moved", f"you said on {decision.when} that it is not {decision.b}"
     )
     return ""
-
-
-def rejections(project: Project) -> dict[str, set[str]]:
-    """Animals that a photograph is not, by key."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for decision in active(project.decisions):
-        if decision.kind == "is_not":
-            found[decision.a].add(decision.b)
-    return found
 
 
 def _new(ledger: Ledger, decision: Decision) -> str:

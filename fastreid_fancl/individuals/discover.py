@@ -128,8 +128,8 @@ def regroup(
         return
     with report.step("local matches"):
         report.problems += compare(project, rows, values, k1)
-    decisions = active(project.decisions)
-    constraints = constraints_of(rows, decisions, owners_of(rows))
+    rejected = Ledger(project, event).rejected
+    constraints = constraints_of(rows, active(project.decisions), owners_of(rows), rejected)
     logger.info("Grouping %d photographs; the first time on a computer can take minutes.", len(rows))
     with report.step("grouping"):
         report.grouping = certainty.group(

@@ -4,7 +4,7 @@ Shapes: N photographs, D feature dimensions.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,8 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
 
     A group that holds a known animal proposes it to its open photographs: a burst as one, by its best score. At or
     above the accept level they are proposed, down to the reject level unsure, below they are new. A group without a
-    known animal is a new one, unless it is as similar to a known one as the accept level: then it is unsure.
+    known animal is a new one, unless it is as similar to a known one as the accept level: then it is unsure. No
+    photograph is proposed for an animal that a person said it is not.
 
     Args:
         ledger: of the project.
@@ -35,8 +36,8 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
         features: (N, D) at unit length.
         grouping: of the rows.
     """
-    known = gallery_of(rows, features, ledger.project.patterns)
-    limits, owners = ledger.project.settings["levels"], owners_of(rows)
+    known, rejected = gallery_of(rows, features, ledger.project.patterns), ledger.rejected
+    owners = owners_of(rows)
     groups = defaultdict(list)
     for n, label in enumerate(grouping.labels.tolist()):
         groups[label].append(n)
@@ -44,7 +45,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
     for members in groups.values():
         owner = next((owners[n] for n in members if owners[n]), "")
         open_ones = [n for n in members if not owners[n]]
-        fresh += _joining(ledger, rows, features, known, limits, owner, open_ones) if open_ones else []
+        fresh += _joining(ledger, rows, features, known, rejected, owner, open_ones) if open_ones else []
     for members in sorted(fresh, key=lambda group: (-len(group), min(rows[n].key for n in group))):
         reason = "not like a known animal" if len(known.names) else FIRST
         name = ledger.new_animal(reason)
@@ -56,14 +57,17 @@ def _joining(
     rows: Sequence[Photograph],
     features: np.ndarray,
     known: Gallery,
-    limits: dict[str, float],
+    rejected: Mapping[str, Collection[str]],
     owner: str,
     members: list[int],
 ) -> list[list[int]]:
     """Let photographs of one group join known animals; the groups of those that are new animals."""
     fresh: list[int] = []
+    limits = ledger.project.settings["levels"]
     for burst in _bursts(rows, members) if owner else [members]:
-        best = known.likeliest(features[burst], owner, [rows[n].key for n in burst])
+        keys = [rows[n].key for n in burst]
+        ruled_out = {animal for key in keys for animal in rejected.get(key, ())}
+        best = known.likeliest(features[burst], owner, keys, ruled_out)
         if best is None:
             status = "new"
         elif owner:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from .links import active, heir, rejections
 from .project import Project
 from .rows import STATUSES, Change, Individual, Photograph
 
@@ -49,9 +50,12 @@ class Ledger:
 
     def current(self, individual: str) -> str:
         """The ID that an animal has now, after all merges."""
-        while individual in self.animals and self.animals[individual].merged_into:
-            individual = self.animals[individual].merged_into
-        return individual
+        return heir(individual, self.animals)
+
+    @property
+    def rejected(self) -> dict[str, dict[str, str]]:
+        """Animals that a photograph is not, see `links.rejections`."""
+        return rejections(active(self.project.decisions), self.animals)
 
     def move(self, keys: Iterable[str], individual: str, status: str, kind: str, reason: str) -> None:
         """Give photographs an animal and a status; those that have both stay as they are."""

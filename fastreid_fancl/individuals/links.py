@@ -1,10 +1,10 @@
 """What a project knows of pairs of its photographs: bursts, boxes of one photograph, sides, what people decided."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..clustering.constraints import Constraints, Contradiction, Link
-from .rows import Decision, Photograph
+from .rows import Decision, Individual, Photograph
 
 
 def active(decisions: Iterable[Decision]) -> list[Decision]:
@@ -17,8 +17,37 @@ def active(decisions: Iterable[Decision]) -> list[Decision]:
     return [decision for decision in decisions if decision.kind != "undo" and decision.when not in undone]
 
 
+def heir(individual: str, animals: Mapping[str, Individual]) -> str:
+    """The ID that an animal has now, after all merges."""
+    while individual in animals and animals[individual].merged_into:
+        individual = animals[individual].merged_into
+    return individual
+
+
+def rejections(decisions: Iterable[Decision], animals: Mapping[str, Individual]) -> dict[str, dict[str, str]]:
+    """Animals that a photograph is not, by its key, each with the time of the decision.
+
+    If an animal was merged into another one since, both are one animal, and the photograph is not that one either; if
+    the merge is undone, this ends. A later `is` overrules.
+
+    Args:
+        decisions: those that hold, of `active`.
+        animals: of the project, by ID.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for decision in decisions:
+        if decision.kind == "is_not":
+            found[decision.a][heir(decision.b, animals)] = decision.when
+        elif decision.kind == "is":
+            found[decision.a].pop(heir(decision.b, animals), None)
+    return found
+
+
 def constraints_of(
-    rows: Sequence[Photograph], decisions: Iterable[Decision], owners: Sequence[str] = ()
+    rows: Sequence[Photograph],
+    decisions: Iterable[Decision],
+    owners: Sequence[str] = (),
+    rejected: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Constraints:
     """The constraints of a grouping of rows.
 
@@ -26,22 +55,31 @@ def constraints_of(
         rows: photographs, in the order of the grouping.
         decisions: those that hold, of `active`.
         owners: animal that each row stays with, "" for none.
+        rejected: animals that a photograph is not, of `rejections`.
     """
     number = {row.key: n for n, row in enumerate(rows)}
     of_owner = {owner: n for n, owner in reversed(list(enumerate(owners))) if owner}
     must, cannot = [], list(_boxes(rows))
     for decision in decisions:
         a, b = number.get(decision.a), number.get(decision.b)
-        if decision.kind == "is_not":
-            b = of_owner.get(decision.b)
         if a is None or b is None or a == b:
             continue
         if decision.kind == "same":
             must.append(Link(a, b, f"you said on {decision.when} that they are the same"))
-        elif decision.kind in ("different", "is_not"):
-            cannot.append(Link(a, b, f"you said on {decision.when} that they are not the same"))
+        elif decision.kind == "different":
+            cannot.append(_apart(a, b, decision.when))
+    cannot += [
+        _apart(number[key], of_owner[animal], when)
+        for key, animals in (rejected or {}).items()
+        for animal, when in animals.items()
+        if key in number and number[key] != of_owner.get(animal, number[key])
+    ]
     must += _bursts(rows, {frozenset(link[:2]) for link in cannot})
     return Constraints(must, cannot, [row.side for row in rows], owners)
+
+
+def _apart(a: int, b: int, when: str) -> Link:
+    return Link(a, b, f"you said on {when} that they are not the same")
 
 
 def _boxes(rows: Sequence[Photograph]) -> Iterable[Link]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .candidates import Candidate, gallery_of
-from .decisions import rejections
+from .links import rejections
 from .project import Project
 from .questions import View, questions
 from .rows import Photograph
@@ -68,7 +68,7 @@ def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     """Unsure photographs and animals seen once, with the likeliest animals; the most similar ones first."""
     chosen = [n for n, row in enumerate(view.rows) if row.status in ("unsure", "single")]
     known = gallery_of(view.rows, view.features, view.project.patterns)
-    refused = rejections(view.project)
+    refused = rejections(view.decisions, {animal.individual: animal for animal in view.project.animals})
     rows = [view.rows[n] for n in chosen]
     found = known.candidates(
         view.features[chosen],
