@@ -98,6 +98,26 @@ def datasets(animals, monkeypatch) -> Iterator[Path]:
     gc.collect()  # a trainer is in a circle with its hooks, and holds hundreds of megabytes
 
 
+@pytest.fixture(scope="session")
+def finished(animals, tmp_path_factory) -> Path:
+    """The folder of a finished run of one epoch on `Stripes`."""
+    from support.runs import arguments  # which imports this file
+
+    from fastreid_fancl.engine.run import command_line
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", os.fspath(animals))
+        command_line(arguments("cluster_contrast", folder, SOLVER__MAX_EPOCH=1))
+    return folder
+
+
+@pytest.fixture
+def run(finished, datasets, tmp_path) -> Path:
+    """A copy of `finished` to change."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium by Selenium."""

@@ -34,21 +34,6 @@ STARTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished(animals, tmp_path_factory):
-    """The folder of a finished run of one epoch."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTREID_DATASETS", os.fspath(animals))
-        command_line(arguments("cluster_contrast", folder, SOLVER__MAX_EPOCH=1))
-    return folder
-
-
-@pytest.fixture
-def run(finished, datasets, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
-
-
 def content(folder: Path) -> dict[str, bytes]:
     """Every file of a folder but the lock, which is empty."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")

@@ -13,11 +13,9 @@ import pytest
 import yaml
 from fastreid.utils.logger import setup_logger
 from PIL import Image
-from support.runs import arguments
 from test_report_runs import settings, write_run
 
 from fastreid_fancl.compare.command import command_line as compare
-from fastreid_fancl.engine.run import command_line as train
 from fastreid_fancl.escape import csv_cell, markdown, message, visible
 from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.runs.read import read_run
@@ -28,21 +26,6 @@ COMMANDS = {
     "clusters": lambda *words: visualize(["clusters", "--run", *words]),
     "retrieval": lambda *words: visualize(["retrieval", "--run", *words]),
 }
-
-
-@pytest.fixture(scope="module")
-def finished(animals, tmp_path_factory):
-    """The folder of a finished run of one epoch."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTREID_DATASETS", os.fspath(animals))
-        train(arguments("cluster_contrast", folder, SOLVER__MAX_EPOCH=1))
-    return folder
-
-
-@pytest.fixture
-def run(finished, datasets, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.fixture

@@ -403,6 +403,16 @@ def photos_of(project: Path) -> str:
     return open_project(project).photographs[0].root
 
 
+def test_a_discovery_that_comes_to_nothing_leaves_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for project in (tmp_path / "lions", tmp_path / "mine"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        with pytest.raises(SystemExit, match="error: There are no photographs in .*empty"):
+            discover(project, "--photos", tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

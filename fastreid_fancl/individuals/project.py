@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -135,9 +135,10 @@ class Project:
         Raises:
             ValueError: if one is unreadable, or the encoder is another than that of the stored features.
         """
-        if isinstance(path, str | os.PathLike):
-            return self.encoder.encode([crop_of(path)])[0]
-        return self.encoder.encode([crop_of(one) for one in path])
+        single = isinstance(path, str | os.PathLike)
+        crops = [crop_of(one) for one in ([path] if single else path)]  # first, as building the encoder takes seconds
+        features = self.encoder.encode(crops)
+        return features[0] if single else features
 
     def match(self, path: str | os.PathLike, top: int = 5) -> list[dict[str, Any]]:
         """The known animals that a photograph is most alike, best first.
@@ -182,11 +183,12 @@ class Project:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other discoveries out.
+        """Keep other discoveries out. What fails before a new project is written leaves no empty folder.
 
         Raises:
             ValueError: if another one is at work in this folder.
         """
+        new = not self.folder.exists()
         make_folder(self.folder)
         with ExitStack() as stack:
             try:
@@ -195,7 +197,18 @@ class Project:
                 raise UserError(
                     f"Another command is changing {visible(self.folder)}: wait until it ends, then give this one again."
                 ) from error
-            yield
+            try:
+                yield
+            finally:
+                if not (self.folder / "project.json").exists():
+                    self._leave_nothing(new)
+
+    def _leave_nothing(self, new: bool) -> None:
+        """Remove the lock of a project that was never written, and its folder if it is new and empty."""
+        with suppress(OSError):
+            (self.folder / ".lock").unlink()
+            if new:
+                self.folder.rmdir()  # which keeps what is not empty, such as features of an interrupted discovery
 
     def write(self) -> None:
         """Write all tables; each is there whole before any of them takes the place of an older one."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...data import shorten
 from ...escape import message, visible
 from ...files import replacing, write_text
 from ...runs.checked import dict_of, read_json, word
@@ -22,23 +23,29 @@ SAVED_EVERY = 500  # pictures; an interrupted run draws at most so many again
 def write_pictures(folder: Path, photographs: Iterable[dict], image_of: Callable[[str], Image.Image]) -> int:
     """Write thumbnails/<key>.jpg and large/<key>.jpg; returns how many photographs were drawn.
 
-    A photograph is drawn if one of its two files is missing or its "box" is another than the one drawn before. One that
-    cannot be read is left out with a warning, and the page shows an empty frame.
+    A photograph is drawn if one of its two files is missing or its "box" is another than the one drawn before. Those
+    that cannot be read are left out, and the page shows an empty frame. One warning names them, without those of status
+    "unreadable", which the summary of the discovery names.
     """
     for name in SIZES:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    boxes, drawn = _read_boxes(folder / "thumbnails" / BOXES), 0
+    boxes, drawn, problems = _read_boxes(folder / "thumbnails" / BOXES), 0, []
     for photograph in photographs:
         key, box = photograph["key"], str(photograph.get("box", ""))
-        if boxes.get(key) == box and all(_picture(folder, name, key).exists() for name in SIZES):
+        shown = boxes.get(key) == box and all(_picture(folder, name, key).exists() for name in SIZES)
+        if shown or photograph.get("status") == "unreadable":
             continue
-        if _draw(folder, key, image_of):
-            boxes[key] = box
-            drawn += 1
-            if drawn % SAVED_EVERY == 0:
-                _write_boxes(folder / "thumbnails" / BOXES, boxes)
+        if problem := _draw(folder, key, image_of):
+            problems.append(f"{visible(photograph.get('path', key))}: {problem}")
+            continue
+        boxes[key] = box
+        drawn += 1
+        if drawn % SAVED_EVERY == 0:
+            _write_boxes(folder / "thumbnails" / BOXES, boxes)
     if drawn:
         _write_boxes(folder / "thumbnails" / BOXES, boxes)
+    if problems:
+        logger.warning("The review page is without %d pictures:\n%s", len(problems), shorten(problems))
     return drawn
 
 
@@ -46,17 +53,17 @@ def _picture(folder: Path, name: str, key: str) -> Path:
     return folder / name / f"{key}.jpg"
 
 
-def _draw(folder: Path, key: str, image_of: Callable[[str], Image.Image]) -> bool:
+def _draw(folder: Path, key: str, image_of: Callable[[str], Image.Image]) -> str:
+    """Write the pictures of a photograph; why it cannot be read, or ""."""
     try:
         image = image_of(key).convert("RGB")
     except (OSError, ValueError) as error:
-        logger.warning("The review page is without the picture of %s: %s", visible(key), message(error))
-        return False
+        return message(error)
     for name, size in reversed(SIZES.items()):  # the small one is made from the large one
         image.thumbnail((size, size))
         with replacing(_picture(folder, name, key)) as temporary:
             image.save(temporary, "JPEG", quality=QUALITY)
-    return True
+    return ""
 
 
 def _read_boxes(path: Path) -> dict[str, str]:
