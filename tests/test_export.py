@@ -487,6 +487,11 @@ def test_an_output_with_files_in_it_stays_as_it_is(project, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_a_file_is_not_written_over_a_folder(project, tmp_path):
+    with pytest.raises(UserError, match="coco is written to a file, and .*photographs is a folder"):
+        FORMATS["coco"](project, tmp_path / "photographs")
+
+
 def test_a_failed_export_leaves_nothing(project, tmp_path):
     project.photographs[2].file.unlink()
     with pytest.raises(ValueError, match=r"There is no .*IMG_1\.JPG: put the photographs back"):

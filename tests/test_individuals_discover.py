@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -13,10 +14,14 @@ from PIL import Image
 
 import fastreid_fancl
 from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
-from fastreid_fancl.individuals.project import open_project
+from fastreid_fancl.individuals.discover import Report
+from fastreid_fancl.individuals.intake import Intake
+from fastreid_fancl.individuals.project import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
+from fastreid_fancl.individuals.sources import boxed
 
 
 class Colours:
@@ -448,6 +453,102 @@ def test_a_table_gives_stations_and_times(tmp_path):
         row["path"]: row for row in discover(tmp_path / "lions", "--photos", photos, "--table", tmp_path / "table.csv")
     }
     assert (rows[path]["station"], rows[path]["date_time"]) == ("Ridge", "2024-01-02T03:04:05")
+
+
+def test_what_a_project_lacked_can_be_given_later(tmp_path):
+    """As the summary and the exports advise; animals stay as they are."""
+    photos, project = tmp_path / "season", tmp_path / "lions"
+    for number in range(6):
+        photograph(photos / f"{number}.png", number // 3, number)
+    before = discover(project, "--photos", photos)
+    (tmp_path / "table.csv").write_text("path,station,date_time\n0.png,Ridge,2024-01-02 03:04:05\n")
+    box = {"file": "0.png", "detections": [{"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 0.9]}]}
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": [box]}))
+    sources = ["--table", tmp_path / "table.csv", "--boxes", tmp_path / "boxes.json"]
+    first, *rest = discover(project, "--photos", photos, *sources)
+    assert (first["station"], first["camera"], first["date_time"]) == ("Ridge", "Ridge", "2024-01-02T03:04:05")
+    assert (first["date_time_source"], first["sequence"]) == ("table", "Ridge 2024-01-02T03:04:05")
+    assert first["box"] == "0 0 1 0.9" and {row["box"] for row in rest} == {""}
+    assert individual_of([first, *rest]) == individual_of(before)
+    assert "0 new, 0 at another place than before, 1 completed by" in (project / "summary.txt").read_text()
+
+
+def taken_in(*later: Photograph, before: Photograph) -> tuple[list[Photograph], Report]:
+    """What a project with one photograph has once it comes in again."""
+    project, report = new_project("lions", "none"), Report()
+    project.photographs = [before]
+    take_in(project, Intake(list(later)), report)
+    return project.photographs, report
+
+
+ONE = Photograph("0" * 16, "0" * 64, "a.jpg", individual="LION-001", status="proposed")
+HALVES = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)
+
+
+def test_what_differs_from_a_project_stays_as_it_is_and_is_reported():
+    known = replace(ONE, station="Ridge", date_time="2024-01-02T03:04:05", box=HALVES[0])
+    found, report = taken_in(replace(known, station="Pool", path="b/a.jpg"), before=known)
+    assert found == [replace(known, path="b/a.jpg")]
+    assert report.problems[0].startswith("Photographs of the project with another station, time or box now: 1, such as")
+    assert (report.moved, report.completed) == (1, 0)
+
+
+def test_of_several_boxes_none_takes_the_place_of_a_whole_photograph():
+    boxes = [replace(ONE, key=ONE.key + end, box=box) for end, box in zip(("", "-2"), HALVES, strict=True)]
+    found, report = taken_in(*boxes, before=ONE)
+    assert found == [ONE]
+    assert "with several boxes now: 1, such as a.jpg. They stay whole" in report.problems[0]
+
+
+def test_an_animal_that_a_detector_overlooked_comes_in_with_its_box_later():
+    (blank,) = boxed(replace(ONE, individual="", status="unsure"), [])
+    again = replace(ONE, individual="", status="unsure", box=HALVES[0])
+    found, report = taken_in(again, before=blank)
+    assert found == [again] and not report.problems
+    by_a_person = replace(blank, note="")
+    assert taken_in(again, before=by_a_person)[0][0].status == "not_animal"
+
+
+def test_boxes_without_any_animal_say_what_to_change(tmp_path, capsys):
+    photograph(tmp_path / "season" / "a.png", 0, 0)
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": [{"file": "a.png", "detections": []}]}))
+    words = ["--photos", tmp_path / "season", "--boxes"]
+    assert discover(tmp_path / "lions", *words, tmp_path / "boxes.json")[0]["status"] == "not_animal"
+    said = capsys.readouterr().out
+    assert "Photographs without a box of an animal: 1; see --boxes and --confidence." in said
+    assert "Whole frames" not in said
+    with pytest.raises(SystemExit, match=r"JSON file by --boxes, got .*nothing.json: there is no such file"):
+        discover(tmp_path / "lions", *words, tmp_path / "nothing.json")
+
+
+def test_one_photograph_is_one_animal_without_an_interval(tmp_path):
+    photograph(tmp_path / "season" / "a.png", 0, 0, "2024:06:01 10:00:00")
+    (row,) = discover(tmp_path / "lions", "--photos", tmp_path / "season")
+    assert (row["individual"], row["status"]) == ("LION-001", "single")
+    said = (tmp_path / "lions" / "summary.txt").read_text()
+    assert "Number of animals by the grouping: 1. An interval needs 3 photographs." in said
+    assert "Dates of 2024-06-01, by exif (1)." in said and "none, as they need two photographs" in said
+
+
+def test_an_unreadable_photograph_does_not_cost_the_matches_of_the_others(lions, tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"no")
+    good = photograph(tmp_path / "a.png", 2, 77)
+    with pytest.raises(SystemExit, match="error: cannot read the photograph .*broken.jpg"):
+        command_line(["match", os.fspath(lions), os.fspath(tmp_path / "broken.jpg"), os.fspath(good)])
+    assert f"{good}: proposed" in capsys.readouterr().out
+
+
+def test_a_run_that_was_trained_in_a_project_moves_with_it(lions):
+    settings = json.loads((lions / "project.json").read_text())
+    (lions / "training" / "run").mkdir(parents=True)
+    for written, expected in (
+        ("run:/elsewhere/lions/training/run", f"run:{lions / 'training' / 'run'}"),
+        ("run:/elsewhere/lions/training/run-2", "run:/elsewhere/lions/training/run-2"),
+        ("run:/elsewhere/run", "run:/elsewhere/run"),
+        ("resnet50", "resnet50"),
+    ):
+        (lions / "project.json").write_text(json.dumps({**settings, "encoder": written}))
+        assert open_project(lions).settings["encoder"] == expected
 
 
 def test_the_summary_says_that_there_are_no_dates(tmp_path):

@@ -159,7 +159,8 @@ def test_boxes_of_a_detector_make_a_row_each_and_bursts_with_several_animals_no_
         ("st2/a.jpg", None, "unsure"),
     ]
     assert found[1].key == found[0].key + "-2"
-    assert "2 animals on 2 photographs, 1 show several, 1 none; 1 photographs are not in it" in note
+    assert "2 animals on 2 photographs, of which 1 show several animals and 1 none. Without an entry" in note
+    assert note.endswith("compared whole: 1.")
     links = constraints_of(found, [])
     assert [link[:2] for link in links.cannot] == [(0, 1)] and not links.must
 

@@ -10,6 +10,11 @@ UNKNOWN_CAMERA = "_unknown"
 """The suffix of the camid of a training image whose camera is unknown."""
 
 
+def plural(number: int, noun: str) -> str:
+    """A number with its noun: 1 animal, 2 animals."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def shorten(lines: list[str], limit: int = 10) -> str:
     """Join the first ``limit`` lines, indented, and say how many more there are."""
     shown = [f"  {line}" for line in lines[:limit]]

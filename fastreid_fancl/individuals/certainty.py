@@ -17,6 +17,7 @@ from ..local.calibrate import Curve, rising
 from ..progress import Progress
 from .patterns import Patterns
 
+FEWEST = 3  # photographs of which draws say something
 DRAWS, SHARE = 6, 0.5
 NEAR = 0.01  # scores of radii that are as good as equal
 ENOUGH = 50  # decisions on pairs from which a calibration is made
@@ -89,7 +90,7 @@ def group(
         patterns, keys: of `distance_of`, in all draws too.
     """
     free, rows = free or constraints, len(features)
-    if rows < 3:
+    if rows < FEWEST:
         return _few(rows, constraints)
     distance = distance_of(features, k1, k2, patterns, keys)
     found, refused = tree(distance, constraints, RADII[-1])

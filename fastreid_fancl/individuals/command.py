@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from ..data import plural
+from ..data.images import UnreadableImage
 from ..errors import UserError, exit_with_message
 from ..escape import visible
 from ..files import write_text
 from . import discover as steps
+from .additions import take_in
 from .checks import check_groups
 from .crops import crop_of
 from .decisions import add_decisions, read_decisions
@@ -94,7 +98,7 @@ def _discover(args: argparse.Namespace) -> None:
             with report.step("decisions"):
                 new, problems = add_decisions(project, read_decisions(args.decisions))
             report.problems += problems
-            print(f"{new} new decisions.")
+            print(f"{plural(new, 'new decision')}.")
         if args.photos or args.encoder or args.run or args.train or args.local is not None:
             _group(project, args, report, event)
         else:
@@ -145,7 +149,7 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
         with report.step("reading"):
             season = args.season or args.photos.resolve().name
             intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
-        steps.take_in(project, intake, report)
+        take_in(project, intake, report)
         project.settings["seasons"] = {**project.settings["seasons"], season: os.path.abspath(args.photos)}
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
@@ -204,10 +208,21 @@ def match(argv: Sequence[str] | None = None) -> None:
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     _allow_imports(project, args)
-    found = {os.fspath(path): project.match(path, args.top) for path in args.photographs}
+    found, problems = {}, []
+    for path in args.photographs:
+        try:
+            found[os.fspath(path)] = project.match(path, args.top)
+        except UnreadableImage as error:
+            problems.append(str(error))
     if args.json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
-        return
+    else:
+        _print_matches(found)
+    if problems:  # at the end, as one of many must not cost the matches of the others
+        raise UserError("\n".join(problems))
+
+
+def _print_matches(found: dict[str, list[dict[str, Any]]]) -> None:
     for path, candidates in found.items():
         print(f"{visible(path)}: {candidates[0]['verdict']}")
         for one in candidates:

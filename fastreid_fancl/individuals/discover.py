@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ..clustering.constraints import Constraints
+from ..data import plural
 from ..files import write_arrays
 from ..runs.checked import DamagedError
 from . import certainty
@@ -23,6 +24,7 @@ from .ledger import Ledger
 from .links import active, constraints_of, in_words
 from .project import Project
 from .rows import Photograph
+from .sources import NO_ANIMAL
 from .verify import compare
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Report:
         intake: of the photographs that came in; None without.
         added: photographs that the project did not have.
         moved: photographs that it had and that lie elsewhere now.
+        completed: photographs that it had and that got a station, a time, a side or a box that they lacked.
         problems: what could not be used or followed, in sentences.
         grouping: None if nothing was grouped.
         seconds: of the steps by name.
@@ -57,6 +60,7 @@ class Report:
     intake: Intake | None = None
     added: int = 0
     moved: int = 0
+    completed: int = 0
     problems: list[str] = field(default_factory=list)
     grouping: Grouping | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -67,22 +71,6 @@ class Report:
         began = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - began
-
-
-def take_in(project: Project, intake: Intake, report: Report) -> None:
-    """Add photographs to a project; those that it has already keep all but their place."""
-    known, report.intake = project.by_key, intake
-    for row in intake.photographs:
-        old = known.get(row.key)
-        if old is None or old.status == "unreadable":  # which is tried again
-            report.added += old is None
-            known[row.key] = row
-        elif (old.root, old.path) != (row.root, row.path):
-            report.moved += 1
-            known[row.key] = replace(old, root=row.root, path=row.path)
-        if old is not None and row.side != "unknown" and old.side == "unknown":
-            known[row.key] = replace(known[row.key], side=row.side)
-    project.photographs = list(known.values())
 
 
 def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features, list[Features]]:
@@ -124,13 +112,15 @@ def regroup(
     """Group all photographs and give the open ones their animals."""
     rows, (values, *changed_values) = encoded(project, features, *views)
     if not rows:
-        report.problems.append("No photograph can be used, so there are no animals.")
+        blank = sum(row.note == NO_ANIMAL for row in project.photographs)
+        why = f" Photographs without a box of an animal: {blank}; see --boxes and --confidence." if blank else ""
+        report.problems.append(f"No photograph can be used, so there are no animals.{why}")
         return
     with report.step("local matches"):
         report.problems += compare(project, rows, values, k1)
     rejected = Ledger(project, event).rejected
     constraints = constraints_of(rows, active(project.decisions), owners_of(rows), rejected)
-    logger.info("Grouping %d photographs; the first time on a computer can take minutes.", len(rows))
+    logger.info("Grouping %s; the first time on a computer can take minutes.", plural(len(rows), "photograph"))
     with report.step("grouping"):
         report.grouping = certainty.group(
             values,

@@ -35,6 +35,7 @@ from .patterns import NEAREST, Patterns, keypoints, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
 VERSION = 1
+TRAINING = "training"  # folder of runs that were trained on the project
 TABLES = {
     "decisions.csv": Decision,
     "individuals.csv": Individual,
@@ -135,10 +136,10 @@ class Project:
         Raises:
             ValueError: if one is unreadable, or the encoder is another than that of the stored features.
         """
-        single = isinstance(path, str | os.PathLike)
-        crops = [crop_of(one) for one in ([path] if single else path)]  # first, as building the encoder takes seconds
-        features = self.encoder.encode(crops)
-        return features[0] if single else features
+        if isinstance(path, str | os.PathLike):
+            return self.features([path])[0]
+        crops = [crop_of(one) for one in path]  # first, as building the encoder takes seconds
+        return self.encoder.encode(crops)
 
     def match(self, path: str | os.PathLike, top: int = 5) -> list[dict[str, Any]]:
         """The known animals that a photograph is most alike, best first.
@@ -275,18 +276,27 @@ def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> P
         raise UserError(
             f"There is no project in {visible(path)}: make one by `fancl discover {visible(path)} --photos FOLDER`."
         )
-    settings = read_json(path / "project.json", fields({"version": lambda value: value}))
+    settings = read_json(path / "project.json", fields({"version": lambda value: value}), rows.CURE)
     if settings.get("version") != VERSION:
         raise UserError(
             f"{visible(path)} was written by another version of this package ({settings.get('version')!r}, expected "
             f"{VERSION}): update the package."
         )
     try:
-        project = Project(path, SETTINGS(settings), encoder)
+        settings = SETTINGS(settings)
+        project = Project(path, {**settings, "encoder": own_run(path, settings["encoder"])}, encoder)
     except ValueError as error:
         raise DamagedError(path / "project.json", error, rows.CURE) from error
     project.read()
     return project
+
+
+def own_run(folder: Path, encoder: str) -> str:
+    """The encoder's name, at its present place if it is a run that was trained in a project that has moved since."""
+    run = Path(encoder.removeprefix("run:"))
+    here = folder / TRAINING / run.name
+    moved = encoder.startswith("run:") and run.parent.name == TRAINING and not run.exists() and here.is_dir()
+    return f"run:{os.path.abspath(here)}" if moved else encoder
 
 
 def new_project(folder: str | os.PathLike, encoder: str, **settings: Any) -> Project:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..data import plural
 from ..data.datasets.columns import explain_unused
 from ..data.datasets.names import clean_name
 from ..data.datasets.sequences import read_moment
@@ -21,6 +22,7 @@ from .tables import lower, open_table
 logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.2
+NO_ANIMAL = "no animal detected"  # note of a photograph without a box
 OVERSHOOT = 0.01  # of a box beyond the photograph, by which detectors round
 TOLD = ("path", "station", "camera", "date_time", "date", "time", "sequence", "side")
 SYNONYMS = {"orientation": "side", "camera_id": "camera", "datetime": "date_time", "timestamp": "date_time"}
@@ -72,7 +74,9 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
         DamagedError: (a ValueError) if the file is no such file.
         ValueError: if it names none of the photographs.
     """
-    content, places = read_json(path, DETECTIONS), Places(rows)
+    if not path.is_file():
+        raise UserError(f"Expected MegaDetector's JSON file by --boxes, got {visible(path)}: there is no such file.")
+    content, places = read_json(path, DETECTIONS, "Run the detector again"), Places(rows)
     animal = [key for key, name in content.get("detection_categories", {"1": "animal"}).items() if name == "animal"]
     boxes: dict[str, list[Box]] = {}
     for image in content["images"]:
@@ -91,8 +95,9 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
     several = sum(len(found) > 1 for found in boxes.values())
     whole = len(rows) - len(boxes)
     return result, (
-        f"Boxes of {path.name}: {sum(map(len, boxes.values()))} animals on {len(boxes)} photographs, {several} show "
-        f"several, {blank} none; {whole} photographs are not in it and are compared whole."
+        f"Boxes of {path.name}: {plural(sum(map(len, boxes.values())), 'animal')} on "
+        f"{plural(len(boxes), 'photograph')}, of which {several} show several animals and {blank} none."
+        + f" Without an entry, and therefore compared whole: {whole}." * bool(whole)
         + _not_here(path, len(content["images"]) - len(boxes), "images")
     )
 
@@ -135,7 +140,7 @@ def _inside(box: Sequence[float]) -> Box:
 def boxed(row: Photograph, boxes: Sequence[Box]) -> list[Photograph]:
     """A photograph's rows, one for each box in reading order; without boxes it shows no animal."""
     if not boxes:
-        return [replace(row, status="not_animal", note="no animal detected")]
+        return [replace(row, status="not_animal", note=NO_ANIMAL)]
     order = sorted(boxes, key=lambda box: (round(box[1] * 3), box[0], box[1]))
     return [replace(row, key=row.key if n == 0 else f"{row.key}-{n + 1}", box=box) for n, box in enumerate(order)]
 

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ..data import shorten
+from ..data import plural, shorten
 from ..escape import visible
+from .certainty import FEWEST
 from .checks import Follows
 from .discover import Report
 from .project import Project
@@ -36,26 +37,25 @@ def _counts(project: Project) -> str:
     statuses = Counter(row.status for row in project.photographs)
     animals = sum(animal.status != "merged" for animal in project.animals)
     parts = [f"{number} {name.replace('_', ' ')}" for name, number in statuses.most_common()]
-    return f"{_plural(animals, 'animal')} on {_plural(len(project.photographs), 'photograph')} ({', '.join(parts)})."
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{plural(animals, 'animal')} on {plural(len(project.photographs), 'photograph')} ({', '.join(parts)})."
 
 
 def _photographs(project: Project, report: Report) -> list[str]:
     rows = project.photographs
     lines = []
     if report.intake is not None:
+        completed = f", {report.completed} completed by what is known now" * bool(report.completed)
+        read = len(report.intake.photographs)
         lines.append(
-            f"Photographs: {len(report.intake.photographs)} read, {report.added} new, {report.moved} at another place."
+            f"Photographs: {read} read, {report.added} new, {report.moved} at another place than before{completed}."
         )
         lines += report.intake.notes
     sources = Counter(row.date_time_source for row in rows)
     dates = sorted(row.date_time[:10] for row in rows if row.date_time)
     if dates:
         known = ", ".join(f"{name} ({number})" for name, number in sources.most_common())
-        lines.append(f"Dates from {dates[0]} to {dates[-1]}, by {known}.")
+        span = f"from {dates[0]} to {dates[-1]}" if dates[0] < dates[-1] else f"of {dates[0]}"
+        lines.append(f"Dates {span}, by {known}.")
     else:
         lines.append("No dates are known: give the column date_time by --table if you have them.")
     sequences = Counter(row.sequence for row in rows if row.sequence)
@@ -64,16 +64,19 @@ def _photographs(project: Project, report: Report) -> list[str]:
     several = sum(number > 1 for number in Counter(row.hash for row in rows).values())
     sides = Counter(row.side for row in rows if row.side != "unknown")
     if several:
-        lines.append(f"{several} photographs show several animals.")
+        lines.append(f"Photographs that show several animals: {several}.")
     if sides:
         lines.append(f"Sides: {', '.join(f'{name} {number}' for name, number in sorted(sides.items()))}.")
-    if not any(row.box for row in rows):
+    usable = [row for row in rows if row.usable]
+    if usable and not any(row.box for row in usable):
         lines.append(WHOLE_FRAMES)
     return lines
 
 
 def _local(project: Project) -> str:
     patterns = project.patterns
+    if sum(row.usable for row in project.photographs) < 2:
+        return "Local matches (spots, stripes): none, as they need two photographs."
     if patterns is None:
         return "Local matches (spots, stripes): left out; --local 0.2 compares them, too."
     matched = int((patterns.inliers > 0).sum())
@@ -87,15 +90,18 @@ def _animals(project: Project, report: Report) -> list[str]:
     grouping = report.grouping
     if grouping is None:
         return []
+    number = len(set(grouping.labels.tolist()))
+    if len(grouping.labels) < FEWEST:
+        return [f"Number of animals by the grouping: {number}. An interval needs {FEWEST} photographs."]
     low, high = grouping.interval
     lines = [
-        f"Number of animals: {len(set(grouping.labels.tolist()))} groups; {low} to {high} when parts of the features "
-        f"are grouped. Stability {grouping.stability:.2f} (agreement with these; it says nothing of accuracy)."
+        f"Number of animals by the grouping: {number}; {low} to {high} when parts of the features are grouped. "
+        f"Stability {grouping.stability:.2f} (agreement with these; it says nothing of accuracy)."
     ]
     if grouping.near_ties:
         others = ", ".join(f"{groups} groups at {radius:g}" for radius, groups in grouping.near_ties)
         lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score as well.")
     unsure = sum(value < 0.5 for value in grouping.certainty)
     if unsure:
-        lines.append(f"{unsure} photographs change their group in most draws: look at these first.")
+        lines.append(f"Photographs that change their group in most draws: {unsure}. Look at these first.")
     return lines

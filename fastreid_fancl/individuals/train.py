@@ -21,7 +21,7 @@ from .crops import crop_of
 from .discover import Report
 from .encode import Features, encode_all, encoder_named
 from .links import active, constraints_of
-from .project import Project
+from .project import TRAINING, Project
 from .rows import Decision, Photograph
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
         raise UserError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
     decisions = active(project.decisions)
     LinkedFANCL.constraints = constraints_of(rows, decisions)
-    folder = project.folder / "training"
+    folder = project.folder / TRAINING
     write_crops(folder / "photographs", rows)
     output = run_folder(folder, project.settings["encoder"])
     options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)

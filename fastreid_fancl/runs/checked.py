@@ -22,6 +22,7 @@ from ..logs import log_once
 
 logger = logging.getLogger(__name__)
 Check = Callable[[Any], Any]
+TRAIN_AGAIN = "Restore it from a copy, or train the run again"
 LONGEST_NAME = 255
 MOST_VALUES = 100_000  # of a file of settings: one that contains itself is endless
 NUMBER = r"-?(\d{1,300}(\.\d{0,300})?(e[-+]?\d{1,9})?|inf|nan)"
@@ -33,30 +34,30 @@ UNREADABLE = (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error)
 class DamagedError(UserError):
     """A file of a run's folder with content that no run writes; `cure` ends the sentence on what to do."""
 
-    def __init__(self, path: Path, problem: object, cure: str = "Restore it from a copy, or train the run again"):
+    def __init__(self, path: Path, problem: object, cure: str = TRAIN_AGAIN):
         super().__init__(f"{visible(path)} is damaged: {visible(problem)}. {cure}.")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, cure: str = TRAIN_AGAIN) -> str:
     """The text of a file.
 
     Raises:
-        DamagedError: if it is no regular file, cannot be read or is no UTF-8.
+        DamagedError: with the cure, if it is no regular file, cannot be read or is no UTF-8.
     """
-    return _whole(path, lambda file: file.read())
+    return _whole(path, lambda file: file.read(), cure)
 
 
-def read_json(path: Path, check: Check) -> Any:
+def read_json(path: Path, check: Check, cure: str = TRAIN_AGAIN) -> Any:
     """The content of a JSON file, checked.
 
     Raises:
-        DamagedError: if it cannot be read, or fails the check.
+        DamagedError: with the cure, if it cannot be read, or fails the check.
     """
-    text = read_text(path)
+    text = read_text(path, cure)
     try:
         return check(_json(text))
     except ValueError as error:
-        raise DamagedError(path, error) from error
+        raise DamagedError(path, error, cure) from error
 
 
 def read_yaml(path: Path, check: Check) -> Any:
@@ -121,15 +122,15 @@ def read_rows(path: Path) -> list[list[str]]:
     return _whole(path, lambda file: [row for row in csv.reader(file) if row])
 
 
-def _whole(path: Path, read: Callable[[TextIO], Any]) -> Any:
+def _whole(path: Path, read: Callable[[TextIO], Any], cure: str = TRAIN_AGAIN) -> Any:
     try:
         if not path.is_file():
-            raise DamagedError(path, "it is no regular file")
+            raise DamagedError(path, "it is no regular file", cure)
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8", newline="") as file:
             return read(file)
     except UNREADABLE as error:
-        raise DamagedError(path, error) from error
+        raise DamagedError(path, error, cure) from error
 
 
 def _rows(path: Path, reader: csv.DictReader, columns: Mapping[str, Check]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import UserError
+from ...escape import visible
 from . import animalclef, camtrapdp, camtrapr, coco, features, folders, secr, wildbook
 from . import requirements as demands
 from .contents import Contents, Options, check_output
@@ -52,6 +53,10 @@ class Format:
             raise UserError(f"{self.name} needs, and the project does not have:{listed}")
         if self.folder:
             check_output(Path(output))
+        elif Path(output).is_dir():
+            raise UserError(
+                f"{self.name} is written to a file, and {visible(output)} is a folder: give the name of a file in it."
+            )
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         self.write(contents, Path(output))
 

@@ -144,7 +144,8 @@ def file_of(row: Photograph) -> Path:
     path = Path(crops.file_of(row.file))
     if not path.is_file():
         raise UserError(
-            f"There is no {visible(path)}: put the photographs back there, or run discover with their new folder."
+            f"There is no {visible(path)}: put the photographs back there, or run discover with their new folder. If "
+            "it was deleted on purpose, take its rows out of photographs.csv."
         )
     return path
 
