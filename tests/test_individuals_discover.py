@@ -22,6 +22,7 @@ from fastreid_fancl.individuals.project import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
 from fastreid_fancl.individuals.sources import boxed
+from fastreid_fancl.individuals.summary import summary
 
 
 class Colours:
@@ -301,7 +302,10 @@ def test_a_photograph_is_moved_taken_out_made_new_or_no_animal(lions):
     assert (after[zero[3]]["individual"], after[zero[3]]["status"]) == (homes[keys_of(rows, 1)[0]], "confirmed")
     assert after[zero[4]]["side"] == "left"
     assert {after[key]["status"] for key in keys_of(rows, 2)} == {"confirmed"}
-    assert "there is no photograph 0123456789abcdef" in (lions / "summary.txt").read_text()
+    assert (
+        'The decision "same" of 2025-01-01T00:06:00Z is not followed: there is no photograph 0123456789abcdef.'
+        in (lions / "summary.txt").read_text()
+    )
 
 
 def rejected_of(project: Path, key: str) -> set[str]:
@@ -498,6 +502,16 @@ def test_of_several_boxes_none_takes_the_place_of_a_whole_photograph():
     found, report = taken_in(*boxes, before=ONE)
     assert found == [ONE]
     assert "with several boxes now: 1, such as a.jpg. They stay whole" in report.problems[0]
+
+
+def test_a_photograph_with_several_boxes_is_counted_once():
+    boxes = [replace(ONE, key=ONE.key + end, box=box) for end, box in zip(("", "-2"), HALVES, strict=True)]
+    project, report = new_project("lions", "none"), Report()
+    take_in(project, Intake(boxes), report)
+    assert project.photographs == boxes and report.added == 1
+    take_in(project, Intake([replace(box, path="b/a.jpg") for box in boxes]), report)
+    assert (report.added, report.moved) == (1, 1)
+    assert "Photographs: 1 read, 1 new, 1 at another place" in summary(project, report)
 
 
 def test_an_animal_that_a_detector_overlooked_comes_in_with_its_box_later():

@@ -26,17 +26,17 @@ def take_in(project: Project, intake: Intake, report: "Report") -> None:
     whole = {row.hash for row in known.values() if row.usable and row.box is None}
     others, several = [], set()
     for row in intake.photographs:
-        old = known.get(row.key)
+        old, first = known.get(row.key), "-" not in row.key  # of its boxes, so that photographs are counted
         if boxes[row.hash] > 1 and row.hash in whole:
             several.add(row.path)
         elif old is None or _tried_again(old, row):
-            report.added += old is None
+            report.added += first and old is None
             known[row.key] = row
             continue
         if old is not None:
             known[row.key] = completed = _completed(old, row, boxes[row.hash] == 1)
-            report.moved += (old.root, old.path) != (row.root, row.path)
-            report.completed += replace(completed, root=old.root, path=old.path) != old
+            report.moved += first and (old.root, old.path) != (row.root, row.path)
+            report.completed += first and replace(completed, root=old.root, path=old.path) != old
             others += [row.path] if _differs(old, row) else []
     project.photographs = list(known.values())
     report.problems += _kept(sorted(several), others)

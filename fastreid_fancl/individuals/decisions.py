@@ -77,7 +77,7 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
         problem = _apply(ledger, decision)
         ledger.mark_singles()
         if problem:
-            problems.append(f"{decision.kind} of {decision.when}: {problem}")
+            problems.append(f'The decision "{decision.kind}" of {decision.when} is not followed: {problem}.')
     ledger.close()
     return new, problems
 

@@ -45,7 +45,7 @@ def _photographs(project: Project, report: Report) -> list[str]:
     lines = []
     if report.intake is not None:
         completed = f", {report.completed} completed by what is known now" * bool(report.completed)
-        read = len(report.intake.photographs)
+        read = len({row.hash for row in report.intake.photographs})
         lines.append(
             f"Photographs: {read} read, {report.added} new, {report.moved} at another place than before{completed}."
         )
