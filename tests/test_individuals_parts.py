@@ -159,10 +159,19 @@ def test_boxes_of_a_detector_make_a_row_each_and_bursts_with_several_animals_no_
         ("st2/a.jpg", None, "unsure"),
     ]
     assert found[1].key == found[0].key + "-2"
-    assert "2 animals on 2 photographs, of which 1 show several animals and 1 none. Without an entry" in note
+    assert "2 animals on 2 photographs, of which 1 show several animals and 1 none. Not looked at" in note
     assert note.endswith("compared whole: 1.")
     links = constraints_of(found, [])
     assert [link[:2] for link in links.cannot] == [(0, 1)] and not links.must
+
+
+def test_a_photograph_on_which_the_detector_failed_is_compared_whole(tmp_path):
+    images = [{"file": "st1/a.jpg", "detections": []}, {"file": "st1/b.jpg", "detections": None, "failure": "access"}]
+    (tmp_path / "md.json").write_text(json.dumps({"images": images}))
+    found, note = with_boxes(ROWS, tmp_path / "md.json")
+    assert [one.status for one in found] == ["not_animal", "unsure", "unsure"]
+    assert note.endswith("1 photograph, of which 0 show several animals and 1 none. Not looked at by the detector, and "
+                         "therefore compared whole: 2.")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,10 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
     content, places = read_json(path, DETECTIONS, "Run the detector again"), Places(rows)
     animal = [key for key, name in content.get("detection_categories", {"1": "animal"}).items() if name == "animal"]
     boxes: dict[str, list[Box]] = {}
-    for image in content["images"]:
+    looked_at = [
+        image for image in content["images"] if image.get("detections") is not None
+    ]  # else the detector failed
+    for image in looked_at:
         found = places.find(image["file"])
         if found in boxes:
             raise DamagedError(path, f"{found} is there twice", "Leave one of them, or run the detector again")
@@ -97,8 +100,8 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
     return result, (
         f"Boxes of {path.name}: {plural(sum(map(len, boxes.values())), 'animal')} on "
         f"{plural(len(boxes), 'photograph')}, of which {several} show several animals and {blank} none."
-        + f" Without an entry, and therefore compared whole: {whole}." * bool(whole)
-        + _not_here(path, len(content["images"]) - len(boxes), "images")
+        + f" Not looked at by the detector, and therefore compared whole: {whole}." * bool(whole)
+        + _not_here(path, len(looked_at) - len(boxes), "images")
     )
 
 
