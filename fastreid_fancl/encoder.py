@@ -15,7 +15,7 @@ from .config.load import load_config
 from .data import UNLABELLED
 from .data.images import read_image, upright_rgb
 from .data.loaders import ReIDDataset, feature_loader
-from .engine.features import extract_features
+from .engine.features import extract_test_features
 from .engine.trained_model import load_start_or_trained_model, run_config
 from .errors import UserError
 from .methods.base import Encoder
@@ -83,7 +83,7 @@ class TrainedEncoder:
         """
         dataset = as_dataset(photographs, self._transform)
         loader = feature_loader(dataset, batch_size or self.cfg.TEST.IMS_PER_BATCH, workers)
-        features = extract_features(self.model, loader, lambda batch: {"original": self.model(batch)})["original"]
+        features = extract_test_features(self.model, loader)
         if not isinstance(self.model, Encoder):  # which gives unit length; other models of fast-reid do not
             features = F.normalize(features.float(), dim=1)
         return features.float().numpy()

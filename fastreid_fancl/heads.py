@@ -114,7 +114,7 @@ class PartHead(nn.Module):
     def reduce(self, pooled: Tensor) -> Tensor:
         """Apply each part's own reduction and BatchNorm: (B, P, D) -> (B, P, d)."""
         features = self.bottleneck(self.reduction(pooled.flatten(1)[..., None, None]))
-        return features.view(len(features), self.parts, self.dim)
+        return features.flatten(1).unflatten(1, (self.parts, self.dim))
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Pool the stripes and reduce them: (B, D, h, w) -> (B, P, d)."""

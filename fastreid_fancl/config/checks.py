@@ -8,6 +8,7 @@ from fastreid.layers import any_softmax, pooling
 from ..clustering.neighbors.faiss import INSTALL, has_faiss
 from ..errors import UserError
 from ..files import looked_for
+from ..openvino import obstacle
 from .encoder import FEATURE_DIMENSIONS
 from .ranges import out_of_range
 from .values import value_of
@@ -56,7 +57,7 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
         )
     problems = [
         problem
-        for check in (_values, _device, _optimizer, _batches, _architecture, _neighbours, _files)
+        for check in (_values, _device, _optimizer, _batches, _architecture, _neighbours, _runtime, _files)
         for problem in check(cfg, world_size)
     ]
     if not (resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
@@ -157,6 +158,13 @@ def _neighbours(cfg, world_size):
         yield f"PSEUDO_LABELS.LOCAL {options.LOCAL:g}: faiss is not installed; {INSTALL}, or set 0"
     if options.LOCAL_LINKS and not options.LOCAL:
         yield f"PSEUDO_LABELS.LOCAL_LINKS {options.LOCAL_LINKS}: needs local matches; set PSEUDO_LABELS.LOCAL to 0.2"
+
+
+def _runtime(cfg, world_size):
+    if "RUNTIME" in cfg.TEST and cfg.TEST.RUNTIME == "openvino":
+        reason = obstacle(cfg.MODEL.DEVICE)
+        if reason:
+            yield reason
 
 
 def _weights(cfg):

@@ -66,6 +66,14 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "methods train on them without reading their identities",
             SWITCH,
         ),
+        Key(
+            "TEST.RUNTIME",
+            "torch",
+            "what computes the features of trained or frozen weights on a CPU; training and its tests always take "
+            "`torch`. `openvino` is faster, see [photographs](photographs.md#many-photographs-without-a-gpu), and needs "
+            "`pip install 'fastreid_fancl[openvino]'`",
+            OneOf("torch", "openvino"),
+        ),
     ),
     "Model and solver": (
         Key(

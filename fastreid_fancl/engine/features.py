@@ -39,6 +39,11 @@ def extract_features(method, loader, encode: Callable[[dict], dict[str, Tensor]]
     return {name: gather_rows_on_host(torch.cat([part[name] for part in collected])) for name in collected[0]}
 
 
+def extract_test_features(model, loader) -> Tensor:
+    """The feature (N, D) of every image that the evaluator compares: the model's forward pass in evaluation mode."""
+    return extract_features(model, loader, lambda batch: {"original": model(batch)})["original"]
+
+
 def send(features: dict[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
     """Start to copy features to the host; the returned function waits for the copies and returns them.
 

@@ -134,7 +134,7 @@ def _encode(forward: Callable[[Tensor], Tensor], running: Running, images: Tenso
     if running.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     dtype = PRECISIONS[running.precision]
-    if dtype is None:
+    if dtype is None or torch.jit.is_tracing():  # a runtime that the trace is for chooses the precision itself
         return forward(images)
     with torch.autocast(images.device.type, dtype=dtype):
         return forward(images).float()

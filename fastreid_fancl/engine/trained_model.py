@@ -14,6 +14,7 @@ from torch import nn
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..errors import UserError
+from ..openvino import compile_forward, obstacle
 from ..runs.read import last_checkpoint, read_config, system_name
 from .starts import check_start
 from .trainer import Trainer
@@ -186,7 +187,7 @@ def load_start_or_trained_model(cfg, start: bool) -> nn.Module:
         ValueError: without any weights, and as `load_model`.
     """
     frozen = start and not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.PRETRAIN
-    return load_model(cfg) if frozen else load_trained_model(cfg).model
+    return load_model(cfg) if frozen else use_runtime(load_trained_model(cfg).model, cfg)
 
 
 def load_model(cfg) -> nn.Module:
@@ -207,4 +208,18 @@ def load_model(cfg) -> nn.Module:
     model = Trainer.build_model(cfg).eval()
     if cfg.MODEL.WEIGHTS:
         StrictCheckpointer(model, executed_modules(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
+    return use_runtime(model, cfg)
+
+
+def use_runtime(model: nn.Module, cfg) -> nn.Module:
+    """Make TEST.RUNTIME compute the model's forward pass in evaluation mode, in place; return the model.
+
+    Raises:
+        UserError: if the runtime is not installed, or cannot run this model or device.
+    """
+    if cfg.TEST.RUNTIME == "openvino":
+        reason = obstacle(cfg.MODEL.DEVICE)
+        if reason:
+            raise UserError(reason)
+        compile_forward(model, input_size(cfg), cfg.MODEL.PRECISION)
     return model

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..clustering import NoClustersError, grouping_scores
 from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.evaluation import in_words
-from ..engine.features import extract_features
+from ..engine.features import extract_test_features
 from ..engine.fused import local_pairs
 from ..engine.labels import Labels, assign_labels, by_size, clustering_device, explain_cuda_oom
 from ..engine.seeds import Stream, derive_seed
@@ -110,5 +110,5 @@ def encode(cfg: CfgNode, start: bool = False) -> tuple[ReIDDataset, PseudoLabelM
     """The training images of DATASETS.NAMES, the method with its weights, and the features (N, D) to cluster."""
     images = ReIDDataset(training_items(cfg), build_transforms(cfg, is_train=False))
     model = cast(PseudoLabelMethod, load_start_or_trained_model(cfg, start))
-    features = extract_features(model, feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS))
-    return images, model, features["original"]
+    loader = feature_loader(images, cfg.TEST.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS)
+    return images, model, extract_test_features(model, loader)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..engine.trained_model import load_trained_model
+from ..engine.trained_model import load_trained_model, use_runtime
 from . import drawing
 from .album import Picture
 from .drawing import GAP, IGNORED, LINE, NEUTRAL, RIGHT, WIDTH, WRONG, Mark, Sheet
@@ -23,7 +23,8 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
     """
     subject = load_trained_model(cfg)
     tested = bool(cfg.DATASETS.TESTS)
-    search = search_tests(cfg, subject.model) if tested else search_training(cfg, subject.model, number)
+    model = use_runtime(subject.model, cfg)
+    search = search_tests(cfg, model) if tested else search_training(cfg, model, number)
     rows = [(query, search.nearest(query, top)) for query in choose(search, number, cfg.SEED, hardest)]
     if tested:
         what = f"{len(rows)} of the {len(search.queries)} queries of {cfg.DATASETS.TESTS[0]}"
