@@ -53,6 +53,7 @@ benchmarks: demo
 		--output $(BENCHMARKS)/clustering_scale
 	$(RUN) benchmarks/eps.py --seeds 0 1 2 3 4 5 6 7 8 --runs $(FOUND) --output $(BENCHMARKS)/eps
 	$(RUN) benchmarks/phases.py $(FOUND) --output $(BENCHMARKS)/phases
+	$(RUN) benchmarks/extraction.py --threads 1 2 --output $(BENCHMARKS)/extraction
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/step.py --output $(BENCHMARKS)/step
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/training.py --clock cpu --turns 3 --output $(BENCHMARKS)/training
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/plan.py --configs $(PLANNED:%=configs/SyntheticSmall/%.yml) --output $(BENCHMARKS)/plan

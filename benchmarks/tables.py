@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
 
-PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn", "faiss-cpu")
+PACKAGES = ("torch", "numpy", "scipy", "numba", "scikit-learn", "faiss-cpu", "openvino")
 
 
 def add_output(parser: ArgumentParser) -> None:

@@ -22,7 +22,9 @@ LARGEST_ERROR = 0.1  # relative; in float32 it is below 1e-4, in bfloat16 near 1
 def obstacle(device: str) -> str:
     """Why OpenVINO cannot serve a model on this device, with the cure; empty if it can."""
     if not device.startswith("cpu"):
-        return f"TEST.RUNTIME openvino: it runs on the CPU, and MODEL.DEVICE is {device}; use torch, or MODEL.DEVICE cpu"
+        return (
+            f"TEST.RUNTIME openvino: it runs on the CPU, and MODEL.DEVICE is {device}; use torch, or MODEL.DEVICE cpu"
+        )
     if importlib.util.find_spec("openvino"):
         return ""
     return f"TEST.RUNTIME openvino: OpenVINO is not installed; {INSTALL}, or use torch"
@@ -50,7 +52,9 @@ def compile_forward(model: nn.Module, size: tuple[int, int], precision: str) -> 
             difference = float((compiled({"images": examples}) - expected).norm() / expected.norm())
     except Exception as error:  # a conversion can fail in many ways, all with the same cure
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"OpenVINO cannot run this {type(model).__name__} ({reason}): use TEST.RUNTIME torch.") from error
+        raise UserError(
+            f"OpenVINO cannot run this {type(model).__name__} ({reason}): use TEST.RUNTIME torch."
+        ) from error
     if not difference < LARGEST_ERROR:  # also if it is NaN
         raise UserError(
             f"Expected the features of OpenVINO to equal those of PyTorch, but they differ by {difference:.0%}: "

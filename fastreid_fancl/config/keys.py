@@ -70,7 +70,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "TEST.RUNTIME",
             "torch",
             "what computes the features of trained or frozen weights on a CPU; training and its tests always take "
-            "`torch`. `openvino` is faster, see [photographs](photographs.md#many-photographs-without-a-gpu), and needs "
+            "`torch`. `openvino` is [faster for many photographs](photographs.md#many-photographs-and-no-gpu) and needs "
             "`pip install 'fastreid_fancl[openvino]'`",
             OneOf("torch", "openvino"),
         ),

@@ -21,7 +21,7 @@ from .checks import check_groups
 from .crops import crop_of
 from .decisions import add_decisions, read_decisions
 from .discover import Report
-from .encode import START, encoder_named
+from .encode import START
 from .export.contents import parse_zone
 from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
 from .project import Project, new_project, open_project
@@ -56,7 +56,11 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
 
 def discover(argv: Sequence[str] | None = None) -> None:
     """`fancl discover PROJECT`: photographs come in, decisions are applied, a season is added."""
-    _guarded(_discover, discover_parser().parse_args(argv))
+    parser = discover_parser()
+    args = parser.parse_args(argv)
+    if args.train and args.runtime == "openvino":
+        parser.error("--train trains and encodes by torch: leave out --runtime openvino, or --train.")
+    _guarded(_discover, args)
 
 
 def discover_parser() -> argparse.ArgumentParser:
@@ -81,7 +85,7 @@ def discover_parser() -> argparse.ArgumentParser:
     add(
         "--local", type=float, metavar="WEIGHT", help="of local matches, which see spots and stripes; 0 leaves them out"
     )
-    _add_imports(parser)
+    _add_encoder_options(parser)
     add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
     add("--augment", type=int, default=0, choices=(0, 1, 2), help="changed copies of each photograph in the draws")
     add("--k1", type=int, default=15, help="neighbours; about the photographs per animal")
@@ -127,20 +131,22 @@ def opened(args: argparse.Namespace) -> Project:
             project.settings[key] = getattr(args, key)
     if args.local is not None:
         project.settings["local"] = checked_weight(args.local)
-    _allow_imports(project, args)
+    _set_encoder_options(project, args)
     return project
 
 
-def _add_imports(parser: argparse.ArgumentParser) -> None:
-    """The flag that the message of `config.load.check_imports` names, as for tools/visualize.py."""
+def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    """--runtime, and the flag that the message of `config.load.check_imports` names, as for tools/visualize.py."""
     text = "of the IMPORTS of a run that is the encoder, which is code"
     parser.add_argument("--allow-imports", action="append", default=[], metavar="FILE", help=text)
+    text = "what computes features on a CPU; openvino is faster for many photographs"
+    parser.add_argument("--runtime", choices=("torch", "openvino"), help=text)
 
 
-def _allow_imports(project: Project, args: argparse.Namespace) -> None:
-    if args.allow_imports:
-        name = project.settings["encoder"]
-        project.change_encoder(name, encoder_named(name, imports=args.allow_imports))
+def _set_encoder_options(project: Project, args: argparse.Namespace) -> None:
+    options = ["TEST.RUNTIME", args.runtime] if args.runtime else []
+    if options or args.allow_imports:
+        project.encoder_options = {"options": options, "imports": args.allow_imports}
 
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
@@ -198,7 +204,7 @@ def match(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("photographs", type=Path, nargs="+", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=5, help="candidates, default 5")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    _add_imports(parser)
+    _add_encoder_options(parser)
     args = parser.parse_args(argv)
     if args.top < 1:
         parser.error(f"Expected --top to be 1 or more, got {args.top}.")
@@ -207,7 +213,7 @@ def match(argv: Sequence[str] | None = None) -> None:
 
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
-    _allow_imports(project, args)
+    _set_encoder_options(project, args)
     found, problems = {}, []
     for path in args.photographs:
         try:

@@ -62,6 +62,7 @@ class Project:
         folder: where all of it lies.
         settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, seasons, levels,
             local (weight of local matches), ...
+        encoder_options: of `encode.encoder_named`, for this command only.
         photographs, animals, decisions, changes: the rows of the tables.
     """
 
@@ -71,13 +72,14 @@ class Project:
         self.animals: list[Individual] = []
         self.decisions: list[Decision] = []
         self.changes: list[Change] = []
+        self.encoder_options: dict[str, Any] = {}
         self._encoder = encoder
 
     @property
     def encoder(self) -> Encoder:
         """The encoder of the project's features, built at its first use."""
         if self._encoder is None:
-            self._encoder = encoder_named(self.settings["encoder"])
+            self._encoder = encoder_named(self.settings["encoder"], **self.encoder_options)
         return self._encoder
 
     def change_encoder(self, name: str, encoder: Encoder | None = None) -> None:
