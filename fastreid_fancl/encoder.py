@@ -24,7 +24,11 @@ Photograph = str | os.PathLike | Image.Image | np.ndarray
 
 
 def load(
-    run_or_config: str | os.PathLike, *, device: str = "auto", allow_imports: Collection[str] = ()
+    run_or_config: str | os.PathLike,
+    *,
+    device: str = "auto",
+    runtime: str | None = None,
+    allow_imports: Collection[str] = (),
 ) -> "TrainedEncoder":
     """Load an encoder of photographs.
 
@@ -32,10 +36,12 @@ def load(
         run_or_config: the folder of a run, for its last checkpoint. Or a configuration, by its path or the name of a
             shipped one, for its MODEL.WEIGHTS, or else the pretrained weights that a training would start from.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU where there is one.
+        runtime: "torch" or "openvino", which is faster on a CPU; None is TEST.RUNTIME of the run or configuration.
         allow_imports: files or modules of the run's IMPORTS that may run: they are code.
 
     Raises:
-        ValueError: if there is no such run or configuration, without weights, and if weights do not fit.
+        ValueError: if there is no such run or configuration, without weights, if weights do not fit, and if the runtime
+            is not installed or cannot run the model.
 
     Example:
         >>> import fastreid_fancl
@@ -45,7 +51,7 @@ def load(
         ((3, 2048), dtype('float32'))
         >>> similarity = features @ features.T  # cosine, 1 for equal photographs
     """
-    opts = ["MODEL.DEVICE", device]
+    opts = ["MODEL.DEVICE", device, *(["TEST.RUNTIME", runtime] if runtime else [])]
     if Path(run_or_config).is_dir():
         return TrainedEncoder(run_config(Path(run_or_config), opts, allow_imports))
     return TrainedEncoder(load_config(os.fspath(run_or_config), opts))

@@ -69,9 +69,9 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "TEST.RUNTIME",
             "torch",
-            "what computes the features of trained or frozen weights on a CPU; training and its tests always take "
-            "`torch`. `openvino` is [faster for many photographs](photographs.md#many-photographs-and-no-gpu) and needs "
-            "`pip install 'fastreid_fancl[openvino]'`",
+            "what computes the features of trained or frozen weights on a CPU: `openvino` is "
+            "[faster for many photographs](photographs.md#many-photographs-and-no-gpu) and needs "
+            "`pip install 'fastreid_fancl[openvino]'`. Training and its tests always take `torch`",
             OneOf("torch", "openvino"),
         ),
     ),
