@@ -157,10 +157,26 @@ def _append_tile(
 
 @njit(cache=True, nogil=True)
 def _halve(keys: np.ndarray, half: np.ndarray) -> np.float32:
-    """Move the smaller half of a list to its front; return the largest bound in it."""
-    count = len(keys) // 2
-    keys[:] = np.partition(keys, count - 1)
-    return half[2 * count - 1]
+    """Move the smaller half of a list to its front; return the largest bound in it.
+
+    By Hoare's quickselect: numba takes more than ten seconds to compile `np.partition`.
+    """
+    last = len(keys) // 2 - 1
+    low, high = 0, len(keys) - 1
+    while low < high:
+        pivot, i, j = keys[(low + high) // 2], low, high
+        while i <= j:
+            while keys[i] < pivot:
+                i += 1
+            while keys[j] > pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i, j = i + 1, j - 1
+        if j < last < i:
+            break
+        low, high = (low, j) if last <= j else (i, high)
+    return half[2 * last + 1]
 
 
 @njit(cache=True, nogil=True)
