@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # isort: split
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,16 @@ def write_animals(
 
 
 def on_two_ranks(work: Callable[[int], object], folder: Path) -> list:
-    """What `work(rank)`, of a module's top level, returns in each of two gloo processes."""
+    """What `work(rank)`, of a module's top level, returns in each of two gloo processes.
+
+    They are forks of this process: a spawned one takes seconds to load PyTorch.
+    """
     compat.choose_backend("cpu")
-    launch(_save, num_gpus_per_machine=2, dist_url="auto", args=(work, folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.multiprocessing, "spawn", partial(torch.multiprocessing.start_processes, start_method="fork")
+        )
+        launch(_save, num_gpus_per_machine=2, dist_url="auto", args=(work, folder))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
