@@ -27,6 +27,20 @@ REPO = Path(__file__).resolve().parents[1]
 STILL = "--force-prefers-reduced-motion"  # else clicks miss what still scrolls
 
 
+# The files that take longest come first, or one worker would end with them alone.
+SLOWEST = (
+    *("test_shipped_configs.py", "test_engine.py", "test_engine_resume.py", "test_machines.py", "test_compare.py"),
+    *("test_stock_methods.py", "test_timm.py", "test_visualize.py", "test_individuals_discover.py", "test_waiting.py"),
+    *("test_local_training.py", "test_benchmarks_gpu.py", "test_tools.py", "test_plan.py", "test_weights.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the slowest files first; the Makefile's `--no-loadscope-reorder` lets xdist keep this order."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
+
+
 def pytest_runtest_setup(item):
     """Skip what is marked `cuda` where there is no GPU."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():

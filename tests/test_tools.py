@@ -40,7 +40,7 @@ def test_a_command_starts_in_a_fresh_process():
 def started(tmp_path_factory):
     """A folder with the exit status and the output of each command by its number."""
     folder = tmp_path_factory.mktemp("commands")
-    subprocess.run([sys.executable, "-c", START, os.fspath(folder), *COMMANDS], cwd=REPO, check=True, timeout=240)
+    subprocess.run([sys.executable, "-c", START, os.fspath(folder), *COMMANDS], cwd=REPO, check=True, timeout=600)
     return folder
 
 
