@@ -46,7 +46,8 @@ from fastreid_fancl.runs.tables import cluster_tables, write_clusters, write_swe
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_trains_evaluates_and_can_be_evaluated_again(datasets, tmp_path, method, capsys):
-    command_line(arguments(method, tmp_path / "run"))
+    keys = tiny(method) if method != "resnet50" else {}  # one with a ResNet of fast-reid
+    command_line(arguments(method, tmp_path / "run", **keys))
     logged = by_name(tmp_path / "run")
     assert 0 < logged["mAP"][-1] <= 100
     assert {"total_loss", "Rank-1", "seconds_training", "seconds_evaluation"} <= logged.keys()
@@ -55,7 +56,7 @@ def test_a_run_trains_evaluates_and_can_be_evaluated_again(datasets, tmp_path, m
     assert len(moved) > 20
 
     final_weights = os.fspath(tmp_path / "run/model_final.pth")
-    command_line(arguments(method, tmp_path / "evaluation", "--eval-only", MODEL__WEIGHTS=final_weights))
+    command_line(arguments(method, tmp_path / "evaluation", "--eval-only", MODEL__WEIGHTS=final_weights, **keys))
     assert f"{logged['mAP'][-1]:.2f}" in (tmp_path / "evaluation/log.txt").read_text()
 
 
