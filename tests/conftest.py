@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # isort: split
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,20 @@ from fastreid.utils import comm
 
 REPO = Path(__file__).resolve().parents[1]
 STILL = "--force-prefers-reduced-motion"  # else clicks miss what still scrolls
+
+
+# The files that take longest come first, or one worker would end with them alone.
+SLOWEST = (
+    *("test_shipped_configs.py", "test_engine.py", "test_engine_resume.py", "test_machines.py", "test_compare.py"),
+    *("test_stock_methods.py", "test_timm.py", "test_visualize.py", "test_individuals_discover.py", "test_waiting.py"),
+    *("test_local_training.py", "test_benchmarks_gpu.py", "test_tools.py", "test_plan.py", "test_weights.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the slowest files first; the Makefile's `--no-loadscope-reorder` lets xdist keep this order."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
 
 
 def pytest_runtest_setup(item):
@@ -64,9 +79,16 @@ def write_animals(
 
 
 def on_two_ranks(work: Callable[[int], object], folder: Path) -> list:
-    """What `work(rank)`, of a module's top level, returns in each of two gloo processes."""
+    """What `work(rank)`, of a module's top level, returns in each of two gloo processes.
+
+    They are forks of this process: a spawned one takes seconds to load PyTorch.
+    """
     compat.choose_backend("cpu")
-    launch(_save, num_gpus_per_machine=2, dist_url="auto", args=(work, folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.multiprocessing, "spawn", partial(torch.multiprocessing.start_processes, start_method="fork")
+        )
+        launch(_save, num_gpus_per_machine=2, dist_url="auto", args=(work, folder))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
-from support.runs import SMALL, same, weights
+from support.runs import SMALL, TINY, same, weights
 from test_report_runs import write_run
 
 from fastreid_fancl.compare import command as report_compare
@@ -17,7 +17,8 @@ from fastreid_fancl.compare.jobs import list_jobs
 
 JOBS = ("--jobs", "2")
 TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
-SET = [str(word) for pair in SMALL.items() for word in pair]
+KEYS = SMALL | {key.replace("__", "."): value for key, value in TINY.items()}
+SET = [str(word) for pair in KEYS.items() for word in pair]
 
 
 def write_config(folder, name, base, **keys):

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image
-from support.runs import arguments, metrics, same, weights
+from support.runs import TINY, arguments, metrics, same, weights
 from torchvision.transforms import Compose, RandomHorizontalFlip, Resize
 
 from fastreid_fancl import load_config
@@ -149,9 +149,9 @@ def test_where_nothing_can_be_written_photographs_are_decoded_each_time(photogra
 @pytest.mark.parametrize("method", ["fancl", "ice"])
 def test_a_run_is_the_same_to_the_bit_without(datasets, tmp_path, monkeypatch, method):
     monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "home"))
-    command_line(arguments(method, tmp_path / "with", DATALOADER__NUM_WORKERS=1))
+    command_line(arguments(method, tmp_path / "with", DATALOADER__NUM_WORKERS=1, **TINY))
     assert len(files(tmp_path / "home/fastreid_fancl")) == 2, "one of the training and one of the test images"
-    command_line(arguments(method, tmp_path / "without", DATALOADER__CACHE_GIB=0))
+    command_line(arguments(method, tmp_path / "without", DATALOADER__CACHE_GIB=0, **TINY))
     assert same(weights(tmp_path / "with"), weights(tmp_path / "without"))
     assert metrics(tmp_path / "with")[-1]["mAP"] == metrics(tmp_path / "without")[-1]["mAP"]
 

@@ -20,6 +20,7 @@ from fastreid.engine import default_argument_parser, launch
 from fastreid.engine.hooks import PeriodicWriter
 from support.runs import (
     METHODS,
+    TINY,
     UNSUPERVISED,
     arguments,
     by_name,
@@ -27,6 +28,7 @@ from support.runs import (
     metrics,
     same,
     shell,
+    tiny,
     weights,
 )
 
@@ -44,7 +46,8 @@ from fastreid_fancl.runs.tables import cluster_tables, write_clusters, write_swe
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_trains_evaluates_and_can_be_evaluated_again(datasets, tmp_path, method, capsys):
-    command_line(arguments(method, tmp_path / "run"))
+    keys = tiny(method) if method != "resnet50" else {}  # one with a ResNet of fast-reid
+    command_line(arguments(method, tmp_path / "run", **keys))
     logged = by_name(tmp_path / "run")
     assert 0 < logged["mAP"][-1] <= 100
     assert {"total_loss", "Rank-1", "seconds_training", "seconds_evaluation"} <= logged.keys()
@@ -53,12 +56,12 @@ def test_a_run_trains_evaluates_and_can_be_evaluated_again(datasets, tmp_path, m
     assert len(moved) > 20
 
     final_weights = os.fspath(tmp_path / "run/model_final.pth")
-    command_line(arguments(method, tmp_path / "evaluation", "--eval-only", MODEL__WEIGHTS=final_weights))
+    command_line(arguments(method, tmp_path / "evaluation", "--eval-only", MODEL__WEIGHTS=final_weights, **keys))
     assert f"{logged['mAP'][-1]:.2f}" in (tmp_path / "evaluation/log.txt").read_text()
 
 
 def test_an_unsupervised_run_logs_its_clusters(datasets, tmp_path):
-    command_line(arguments("fancl", tmp_path))
+    command_line(arguments("fancl", tmp_path, **TINY))
     logged = by_name(tmp_path)
     expected = {"clusters", "left_out", "mean_cluster_size", "ari", "nmi", "purity", "eps"}
     expected |= {"seconds_features", "seconds_clustering", "seconds_memory", "loss_consistency", "loss_cluster_fused"}
@@ -81,7 +84,7 @@ def test_losses_that_are_brought_together_are_logged_as_one_by_one(datasets, tmp
         monkeypatch.setattr("fastreid_fancl.compat.hooks.STEPS_TOGETHER", together)
         (output := tmp_path / str(together)).mkdir()
         torch.manual_seed(0)
-        trainer = Trainer(configured(method, output, SOLVER__ITERS_PER_EPOCH=25))
+        trainer = Trainer(configured(method, output, SOLVER__ITERS_PER_EPOCH=25, **TINY))
         next(hook for hook in trainer._hooks if isinstance(hook, PeriodicWriter))._period = 20
         trainer.train()
         logged.append(
@@ -97,7 +100,7 @@ def test_a_loss_that_diverges_stops_the_run_before_anything_is_saved(datasets, t
     broken = lambda *args: {k: v / (next(steps) != 2) for k, v in losses(*args).items()}  # noqa: E731
     monkeypatch.setattr(ClusterContrast, "losses", broken)
     with pytest.raises(SystemExit, match="infinite or NaN at iteration=2!(?s:.*)Lower SOLVER.BASE_LR"):
-        command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5))
+        command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5, **TINY))
     assert not list(tmp_path.glob("*.pth"))
     assert not (tmp_path / "metrics.json").exists() or "total_loss" not in by_name(tmp_path)
 
@@ -109,7 +112,7 @@ def test_identities_of_the_training_images_are_not_read(tmp_path, monkeypatch, m
     for name, identity in (("truth", lambda number: number // 6), ("nonsense", lambda number: number * 7 % 5)):
         write_animals(tmp_path / name / "Stripes", identity=identity, cameras=cameras)
         monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / name))
-        command_line(arguments(method, tmp_path / f"{name}_run", PSEUDO_LABELS__EPS=eps))
+        command_line(arguments(method, tmp_path / f"{name}_run", PSEUDO_LABELS__EPS=eps, **tiny(method)))
     assert same(weights(tmp_path / "truth_run"), weights(tmp_path / "nonsense_run"))
 
 
@@ -123,7 +126,7 @@ def test_no_unsupervised_configuration_is_left_out_of_the_tests(folder):
 @pytest.mark.parametrize(("method", "losses"), [("ice", 4), ("pplr", 4), ("jcl", 2)])
 def test_cameras_are_used_where_they_are_known(stripes, tmp_path, method, losses):
     stripes(2)
-    command_line(arguments(method, tmp_path / "run"))
+    command_line(arguments(method, tmp_path / "run", **tiny(method)))
     logged = by_name(tmp_path / "run")
     found = [name for name in logged if name.startswith("loss_")]
     assert len(found) == losses
@@ -132,7 +135,7 @@ def test_cameras_are_used_where_they_are_known(stripes, tmp_path, method, losses
 
 
 def test_the_oracle_reads_them_and_says_so(datasets, tmp_path):
-    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__ALGORITHM="oracle"))
+    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__ALGORITHM="oracle", **TINY))
     assert "ORACLE" in (tmp_path / "log.txt").read_text()
     assert by_name(tmp_path)["ari"] == [1, 1]
 
@@ -140,7 +143,7 @@ def test_the_oracle_reads_them_and_says_so(datasets, tmp_path):
 def test_images_without_identities_can_be_trained_on_but_not_by_the_supervised(tmp_path, monkeypatch):
     write_animals(tmp_path / "Stripes", identity=lambda number: "")
     monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
-    command_line(arguments("cluster_contrast", tmp_path / "run", DATASETS__TESTS="()"))
+    command_line(arguments("cluster_contrast", tmp_path / "run", DATASETS__TESTS="()", **TINY))
     assert "clusters" in by_name(tmp_path / "run")
     assert "ari" not in by_name(tmp_path / "run")
     assert (tmp_path / "run/model_final.pth").exists()
@@ -164,9 +167,10 @@ def pairs(animals, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", os.fspath(animals))
         for method, folder in folders.items():
-            command_line(arguments(method, folder / "one", **frozen))
+            command_line(arguments(method, folder / "one", **frozen, **tiny(method)))
         commands = [
-            arguments(method, folder / "two", "--num-gpus", "2", **frozen) for method, folder in folders.items()
+            arguments(method, folder / "two", "--num-gpus", "2", **frozen, **tiny(method))
+            for method, folder in folders.items()
         ]
         compat.choose_backend("cpu")
         launch(train_each, num_gpus_per_machine=2, dist_url="auto", args=(commands,))
@@ -226,7 +230,7 @@ def test_a_process_that_outlives_a_killed_run_keeps_nobody_out(tmp_path):
 
 
 def test_eps_by_data_is_logged_with_its_reason_and_its_sweep(datasets, tmp_path):
-    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__EPS="auto"))
+    command_line(arguments("cluster_contrast", tmp_path, PSEUDO_LABELS__EPS="auto", **TINY))
     logged = by_name(tmp_path)["eps"]
     assert len(logged) == 2 and all(0 < eps < 1 for eps in logged)
     assert f"eps {logged[0]:.3g} by data: " in (tmp_path / "log.txt").read_text()
@@ -238,7 +242,7 @@ def test_eps_by_data_is_logged_with_its_reason_and_its_sweep(datasets, tmp_path)
 
 
 def test_hdbscan_needs_no_eps(datasets, tmp_path):
-    command_line(arguments("fancl", tmp_path, PSEUDO_LABELS__ALGORITHM="hdbscan"))
+    command_line(arguments("fancl", tmp_path, PSEUDO_LABELS__ALGORITHM="hdbscan", **TINY))
     epochs = [line for line in metrics(tmp_path) if "clusters" in line]
     assert len(epochs) == 2 and all(line["clusters"] > 1 and "eps" not in line for line in epochs)
 
@@ -249,7 +253,7 @@ def test_spcl_does_not_train_on_hdbscan(datasets, tmp_path):
 
 
 def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
-    command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5))
+    command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5, **TINY))
     assert metrics(tmp_path)[-1]["iteration"] == 9
 
 

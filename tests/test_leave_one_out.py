@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import on_two_ranks
-from support.runs import arguments, by_name
+from support.runs import TINY, arguments, by_name
 from test_data_folder import names, rejected, root, table, tree, wild  # noqa: F401
 
 from fastreid_fancl import load_config
@@ -248,7 +248,7 @@ def metrics_and_queries(folder) -> tuple[dict[str, float], list[dict[str, str]]]
 
 def test_a_run_with_a_split_test_is_scored_by_leave_one_out(shot, tmp_path):
     shot()
-    command_line(arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1))
+    command_line(arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1, **TINY))
     scores, queries = metrics_and_queries(tmp_path / "run")
     # 3 animals of 6 photographs, all of them queries
     assert Counter(query["identity"] for query in queries) == {"6": 6, "7": 6, "8": 6}
@@ -258,7 +258,7 @@ def test_a_run_with_a_split_test_is_scored_by_leave_one_out(shot, tmp_path):
 
 def test_photographs_trained_on_can_be_scored_and_are_marked(shot, tmp_path, caplog):
     shot()
-    opts = {"TEST__TRANSDUCTIVE": True, "SOLVER__MAX_EPOCH": 1}
+    opts = {"TEST__TRANSDUCTIVE": True, "SOLVER__MAX_EPOCH": 1, **TINY}
     command_line(arguments("cluster_contrast", tmp_path / "train", **opts))
     _, queries = metrics_and_queries(tmp_path / "train")
     assert {query["identity"] for query in queries} == set("012345") and len(queries) == 36
@@ -275,7 +275,9 @@ def test_photographs_trained_on_can_be_scored_and_are_marked(shot, tmp_path, cap
 
 def test_a_test_split_that_is_trained_on_is_marked_too(shot, tmp_path):
     shot()
-    command_line(arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1, DATASETS__COMBINEALL=True))
+    command_line(
+        arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1, DATASETS__COMBINEALL=True, **TINY)
+    )
     assert len(metrics_and_queries(tmp_path / "run")[1]) == 18
     assert "TRANSDUCTIVE" in (tmp_path / "run/log.txt").read_text()
     assert read_run(tmp_path / "run").datasets[1] == ("Stripes (transductive: the photographs trained on)",)
@@ -283,7 +285,7 @@ def test_a_test_split_that_is_trained_on_is_marked_too(shot, tmp_path):
 
 def test_an_evaluation_alone_needs_no_training_photographs(shot, tmp_path):
     shot(split=lambda row: "test")
-    command_line(arguments("cluster_contrast", tmp_path / "run", "--eval-only"))
+    command_line(arguments("cluster_contrast", tmp_path / "run", "--eval-only", **TINY))
     with open(tmp_path / "run/queries.csv") as file:
         assert len(list(csv.DictReader(file))) == 54
 
@@ -300,7 +302,7 @@ def test_settings_that_do_not_fit_are_refused_before_training(shot, tmp_path, ch
     shot()
     shutil.copytree(tmp_path / "own/Stripes", tmp_path / "own/Other")
     with pytest.raises(SystemExit, match=message):
-        command_line(arguments("cluster_contrast", tmp_path / "run", **changes))
+        command_line(arguments("cluster_contrast", tmp_path / "run", **TINY, **changes))
 
 
 def score_on_two_processes(rank: int) -> dict[str, float]:

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 import yaml
-from support.runs import arguments
+from support.runs import TINY, arguments
 
 from fastreid_fancl.compat.evaluation import each_query, evaluate_rank
 from fastreid_fancl.engine.record import commit, write_queries
@@ -149,9 +149,9 @@ def test_queries_of_another_evaluation_are_left_out(tmp_path):
 
 
 def test_the_engine_records_code_machine_memory_and_queries(datasets, tmp_path):
-    command_line(arguments("cluster_contrast", tmp_path, SOLVER__MAX_EPOCH=1))
-    command_line(arguments("cluster_contrast", tmp_path, "--resume", SOLVER__MAX_EPOCH=2))
-    command_line(arguments("cluster_contrast", tmp_path, "--resume", SOLVER__MAX_EPOCH=2))
+    command_line(arguments("cluster_contrast", tmp_path, SOLVER__MAX_EPOCH=1, **TINY))
+    command_line(arguments("cluster_contrast", tmp_path, "--resume", SOLVER__MAX_EPOCH=2, **TINY))
+    command_line(arguments("cluster_contrast", tmp_path, "--resume", SOLVER__MAX_EPOCH=2, **TINY))
     run = read_run(tmp_path)
     assert [start["iteration"] for start in run.starts] == [0, run.iterations // 2], "the third trained nothing"
     assert run.starts[0]["versions"].keys() == {"fastreid_fancl", "fastreid", "torch", "numpy", "python"}

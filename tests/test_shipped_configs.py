@@ -1,15 +1,18 @@
 """Every shipped configuration trains from its shipped start, two iterations on tiny images."""
 
 import gc
+import hashlib
 import logging
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import REPO, write_animals
+from fastreid.config import CfgNode
 from fastreid.modeling import build_model
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
@@ -24,8 +27,8 @@ CONFIGS = sorted(
 SMALL = {
     "MODEL.DEVICE": "cpu",
     "MODEL.PRECISION": "float32",
-    "INPUT.SIZE_TRAIN": "[32,64]",
-    "INPUT.SIZE_TEST": "[32,64]",
+    "INPUT.SIZE_TRAIN": "[16,32]",
+    "INPUT.SIZE_TEST": "[16,32]",
     "INPUT.PADDING.SIZE": 2,
     "DATASETS.NAMES": "('Stripes',)",
     "DATASETS.TESTS": "()",
@@ -38,6 +41,7 @@ SMALL = {
     "SOLVER.FREEZE_ITERS": 0,
     "TEST.IMS_PER_BATCH": 36,
 }
+HALVED_FIVE_TIMES = {"INPUT.SIZE_TRAIN": "[32,64]", "INPUT.SIZE_TEST": "[32,64]"}  # a ResNet halves an image four times
 CLUSTERS = {"PSEUDO_LABELS.K1": 6, "PSEUDO_LABELS.K2": 2, "PSEUDO_LABELS.EPS": 0.5}
 # What a folder of configurations needs besides, by its name. Four groups of BatchNorm need two images each.
 OF_FOLDER = {name: {"SOLVER.IMS_PER_BATCH": 8} for name in ("Market1501", "MSMT17", "VeRi")}
@@ -46,7 +50,10 @@ OF_FOLDER = {name: {"SOLVER.IMS_PER_BATCH": 8} for name in ("Market1501", "MSMT1
 def configured(path: Path, **changes):
     """A shipped configuration, made small."""
     shipped = load_config(os.fspath(path))
-    keys = {**SMALL, **(CLUSTERS if is_unsupervised(shipped) else {}), **OF_FOLDER.get(path.parent.name, {}), **changes}
+    keys = {**SMALL, **(CLUSTERS if is_unsupervised(shipped) else {}), **OF_FOLDER.get(path.parent.name, {})}
+    if "resnet" not in shipped.MODEL.BACKBONE.NAME:
+        keys |= HALVED_FIVE_TIMES
+    keys |= changes
     return load_config(os.fspath(path), [str(word) for pair in keys.items() for word in pair])
 
 
@@ -57,37 +64,51 @@ def published(backbone: nn.Module) -> dict[str, torch.Tensor]:
     return {**state, f"{classifier}.weight": torch.zeros(1000, 8), f"{classifier}.bias": torch.zeros(1000)}
 
 
-def plain(cfg) -> nn.Module:
-    """A supervised model of a configuration's network, without what the configuration adds to it."""
+def plain_config(cfg) -> CfgNode:
+    """The configuration of a supervised model of the same network, without what the configuration adds to it."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = False, 5
+    cfg.MODEL.HEADS.NUM_CLASSES = 5
     cfg.MODEL.BACKBONE.NAME = cfg.MODEL.BACKBONE.NAME.replace("waveblock_", "")
     if not cfg.MODEL.WEIGHTS.endswith("pcb/model_final.pth"):
         cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.HEADS.NAME = "Baseline", "EmbeddingHead"
         cfg.MODEL.HEADS.WITH_BNNECK = True
     cfg.PARTS.REFINED = False
-    return build_model(cfg)
+    return cfg
 
 
 def make_start(path: Path, folder: Path) -> tuple[dict, Path | None]:
-    """Write the file that a configuration starts from, as its user has it: (settings that name it, the file)."""
+    """Write the file that a configuration starts from, as its user has it: (settings that name it, the file).
+
+    Configurations that start from the same network share one file of the folder.
+    """
     shipped = load_config(os.fspath(path))
-    if shipped.MODEL.WEIGHTS:
-        Checkpointer(plain(configured(path)), os.fspath(folder)).save("model_final", epoch=2)
-        return {"MODEL.WEIGHTS": folder / "model_final.pth"}, folder / "model_final.pth"
-    if shipped.MODEL.BACKBONE.PRETRAIN:
-        torch.save(
-            published(plain(configured(path, **{"MODEL.BACKBONE.PRETRAIN": False})).backbone), folder / "net.pth"
-        )
-        return {"MODEL.BACKBONE.PRETRAIN_PATH": folder / "net.pth"}, folder / "net.pth"
-    return {}, None
+    if not (shipped.MODEL.WEIGHTS or shipped.MODEL.BACKBONE.PRETRAIN):
+        return {}, None
+    cfg = plain_config(configured(path, **{"MODEL.BACKBONE.PRETRAIN": False}))
+    name = hashlib.sha256(f"{bool(shipped.MODEL.WEIGHTS)} {cfg.MODEL} {cfg.PARTS}".encode()).hexdigest()
+    file = folder / name / ("model_final.pth" if shipped.MODEL.WEIGHTS else "net.pth")
+    if not file.exists():
+        file.parent.mkdir()
+        if shipped.MODEL.WEIGHTS:
+            Checkpointer(build_model(cfg), os.fspath(file.parent)).save(file.stem, epoch=2)
+        else:
+            torch.save(published(build_model(cfg).backbone), file)
+    return {"MODEL.WEIGHTS" if shipped.MODEL.WEIGHTS else "MODEL.BACKBONE.PRETRAIN_PATH": file}, file
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory):
+    """A folder for the files that configurations start from."""
+    folder = tmp_path_factory.mktemp("starts")
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
 def stripes(tmp_path, monkeypatch):
     """FASTREID_DATASETS with `Stripes` of 6 training animals."""
-    write_animals(tmp_path / "datasets/Stripes", identity=lambda number: str(number // 6))
+    write_animals(tmp_path / "datasets/Stripes", images=4, identity=lambda number: str(number // 4))
     monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "datasets"))
     (tmp_path / "run").mkdir()
     yield
@@ -103,9 +124,9 @@ def backbone_weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_shipped_configuration_trains_from_its_shipped_start(path, stripes, tmp_path, monkeypatch):
+def test_a_shipped_configuration_trains_from_its_shipped_start(path, stripes, starts, tmp_path, monkeypatch):
     torch.manual_seed(1)
-    named, file = make_start(path, tmp_path)
+    named, file = make_start(path, starts)
     cfg = configured(path, OUTPUT_DIR=tmp_path / "run", **named)
     torch.manual_seed(0)
     trainer = Trainer(cfg)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from support.runs import arguments, by_name, metrics, same, weights
+from support.runs import TINY, arguments, by_name, metrics, same, weights
 
 from fastreid_fancl.engine.run import command_line
 
@@ -12,7 +12,9 @@ EPOCHS = 3
 
 
 def run(output, *flags, **changes):
-    command_line(arguments("cluster_contrast", output, *flags, DATASETS__TESTS="()", TEST__EVAL_PERIOD=1, **changes))
+    command_line(
+        arguments("cluster_contrast", output, *flags, DATASETS__TESTS="()", TEST__EVAL_PERIOD=1, **TINY, **changes)
+    )
 
 
 @pytest.mark.parametrize("eps", ["auto", 0.5])
@@ -51,6 +53,6 @@ def test_a_resumed_run_keeps_the_same_best_model(datasets, tmp_path):
 
 
 def test_with_a_test_its_score_decides(datasets, tmp_path):
-    command_line(arguments("cluster_contrast", tmp_path, TEST__EVAL_PERIOD=1))
+    command_line(arguments("cluster_contrast", tmp_path, TEST__EVAL_PERIOD=1, **TINY))
     assert "sign" not in by_name(tmp_path)
     assert (tmp_path / "model_best.pth").exists()

@@ -4,6 +4,7 @@ import argparse
 import gzip
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -126,7 +127,7 @@ def test_the_printed_line_converts_what_only_code_could_restore(tmp_path, make):
 def test_the_printed_line_converts_a_plain_pickle_of_arrays(tmp_path):
     content = {"model": {key: value.numpy() for key, value in SMALL.items()}}
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(content))
-    convert(tmp_path / "w.pkl")
+    convert(tmp_path / "w.pkl", by_shell=True)
     assert same(weights.read(tmp_path / "w.weights.pth"), SMALL)
 
 
@@ -138,12 +139,18 @@ def test_the_printed_line_converts_torchscript(tmp_path):
     assert same(weights.read(tmp_path / "w.weights.pth"), module.conv.state_dict())
 
 
-def convert(path: Path, what: str = "") -> None:
-    """Run the line that the refusal of a file ends with, as a user does."""
+def convert(path: Path, what: str = "", by_shell: bool = False) -> None:
+    """Run the line that the refusal of a file ends with, as a user does; without a shell in this process, at once."""
     with pytest.raises(ValueError, match=f"{what}.*Loading it could run code. If you trust its origin") as raised:
         weights.read(path)
     line = str(raised.value).splitlines()[-1]
     assert line.startswith("python -c ")
+    if not by_shell:
+        _, _, code, *arguments = shlex.split(line)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["-c", *arguments])
+            exec(code, {"__name__": "__main__"})
+        return
     places = {
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join(sys.path),

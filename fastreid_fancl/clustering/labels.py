@@ -101,7 +101,8 @@ def _sweep(
     nearest, near = _nearest(start, column, value, kept, others)
     core_from = np.zeros(rows, dtype=np.int64)  # the first radius at which an image is core
     if others:
-        core_from = np.searchsorted(radii, near[:, -1])
+        for i in range(rows):
+            core_from[i] = np.searchsorted(radii, near[i, -1])
     left, right, end = _by_reachability(start, column, value, kept, radii, core_from)
     parent, labels = np.arange(rows), np.full((len(radii), rows), -1)
     for r in range(len(radii)):

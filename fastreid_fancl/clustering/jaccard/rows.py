@@ -26,7 +26,8 @@ def ensure_capacity(array: np.ndarray, used: int, more: int) -> np.ndarray:
     if used + more <= len(array):
         return array
     longer = np.empty(2 * (used + more), dtype=array.dtype)
-    longer[:used] = array[:used]
+    for n in range(used):  # numba compiles the assignment of a slice for seconds
+        longer[n] = array[n]
     return longer
 
 

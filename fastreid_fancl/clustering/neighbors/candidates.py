@@ -88,7 +88,7 @@ def tile_candidates(operand: Operand, count: int, tile: int | None = None) -> Ca
                 _append_tile(products, scale, norm, *lists, lists.key.view(np.float32), top, left)
 
     run_on_threads(tiles, work)
-    over_rows(0, rows, lambda begin, end: _finish_rows(*lists, begin, end))
+    over_rows(0, rows, lambda begin, end: _finish_rows(lists, begin, end))
     halves = lists.key[:, :count].view(np.int32)
     return Candidates(halves[:, ::2], halves[:, 1::2].view(np.float32))
 
@@ -157,13 +157,30 @@ def _append_tile(
 
 @njit(cache=True, nogil=True)
 def _halve(keys: np.ndarray, half: np.ndarray) -> np.float32:
-    """Move the smaller half of a list to its front; return the largest bound in it."""
-    count = len(keys) // 2
-    keys[:] = np.partition(keys, count - 1)
-    return half[2 * count - 1]
+    """Move the smaller half of a list to its front; return the largest bound in it.
+
+    By Hoare's quickselect: numba takes more than ten seconds to compile `np.partition`.
+    """
+    last = len(keys) // 2 - 1
+    low, high = 0, len(keys) - 1
+    while low < high:
+        pivot, i, j = keys[(low + high) // 2], low, high
+        while i <= j:
+            while keys[i] < pivot:
+                i += 1
+            while keys[j] > pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i, j = i + 1, j - 1
+        if j < last < i:
+            break
+        low, high = (low, j) if last <= j else (i, high)
+    return half[2 * last + 1]
 
 
-@njit(cache=True, nogil=True)
-def _finish_rows(key: np.ndarray, length: np.ndarray, limit: np.ndarray, begin: int, end: int) -> None:
-    for row in range(begin, end):
-        key[row, : length[row]].sort()
+def _finish_rows(lists: _CandidateLists, begin: int, end: int) -> None:
+    """Sort the lists of rows begin..end. By NumPy: numba takes seconds to compile a sort, which is not as fast."""
+    keys = lists.key[begin:end]
+    keys[np.arange(keys.shape[1]) >= lists.length[begin:end, None]] = np.iinfo(np.int64).max  # left by `_halve`
+    keys.sort(axis=1)
