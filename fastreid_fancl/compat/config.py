@@ -1,9 +1,6 @@
 """Configuration files: types that yacs takes for wrong, and several bases of a file."""
 
-import copy
-import functools
 import os
-from typing import Any
 
 import yacs.config
 import yaml
@@ -88,7 +85,7 @@ def _read(filename: str, allow_unsafe: bool) -> dict:
     with PathManager.open(filename, "r") as file:
         text = file.read()
     try:
-        content = read_yaml(text)
+        content = yaml.safe_load(text)
     except yaml.constructor.ConstructorError:
         if not allow_unsafe:
             raise
@@ -96,14 +93,6 @@ def _read(filename: str, allow_unsafe: bool) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{filename} is no configuration file: expected lines of KEY: value, got {content!r:.40}.")
     return content
-
-
-def read_yaml(text: str) -> Any:
-    """`yaml.safe_load`, which parses one text once in a process: a file's bases are read for their keys and values."""
-    return copy.deepcopy(_parse(text))
-
-
-_parse = functools.lru_cache(maxsize=64)(yaml.safe_load)
 
 
 def _merge(upper: dict, lower: dict, filename: str) -> None:

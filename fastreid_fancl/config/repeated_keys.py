@@ -1,12 +1,11 @@
 """What YAML readers pass over in a configuration file."""
 
-import functools
 import os
 from pathlib import Path
 
 import yaml
 
-from ..compat.config import bases_of, read_yaml
+from ..compat.config import bases_of
 from ..errors import UserError
 
 MERGE = "tag:yaml.org,2002:merge"
@@ -23,9 +22,10 @@ def refuse_repeated_keys(path: str) -> None:
     if not Path(path).is_file():  # a pipe can be read once only
         return
     try:
-        problems = _repeated_in(Path(path).read_text(encoding="utf-8"))
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError):
         return
+    problems = _repeated(root)
     if problems:
         raise UserError(f"{path} has keys twice: {'; '.join(problems)}. Keep one of each.")
 
@@ -47,14 +47,9 @@ def _bases(file: str) -> list[str]:
     if not os.path.isfile(file):
         return []
     try:
-        return bases_of(read_yaml(Path(file).read_text(encoding="utf-8")), file)
+        return bases_of(yaml.safe_load(Path(file).read_text(encoding="utf-8")), file)
     except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError, AttributeError, TypeError, ValueError):
         return []
-
-
-@functools.lru_cache(maxsize=64)
-def _repeated_in(text: str) -> list[str]:
-    return _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
 
 
 def _repeated(root: yaml.Node | None) -> list[str]:
