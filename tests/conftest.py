@@ -28,17 +28,29 @@ STILL = "--force-prefers-reduced-motion"  # else clicks miss what still scrolls
 
 
 # The files that take longest come first, or one worker would end with them alone.
-SLOWEST = (
-    *("test_shipped_configs.py", "test_engine.py", "test_engine_resume.py", "test_machines.py", "test_compare.py"),
-    *("test_stock_methods.py", "test_timm.py", "test_visualize.py", "test_individuals_discover.py", "test_waiting.py"),
-    *("test_local_training.py", "test_benchmarks_gpu.py", "test_tools.py", "test_plan.py", "test_weights.py"),
-)
+SLOWEST = [
+    "shipped_configs",
+    "engine",
+    "engine_resume",
+    "machines",
+    "compare",
+    "stock_methods",
+    "timm",
+    "visualize",
+    "individuals_discover",
+    "waiting",
+    "local_training",
+    "benchmarks_gpu",
+    "tools",
+    "plan",
+    "weights",
+]
 
 
 def pytest_collection_modifyitems(items):
     """Put the slowest files first; the Makefile's `--no-loadscope-reorder` lets xdist keep this order."""
     place = {name: number for number, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
+    items.sort(key=lambda item: place.get(item.path.stem.removeprefix("test_"), len(SLOWEST)))
 
 
 def pytest_runtest_setup(item):

@@ -163,8 +163,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.LOCAL_LINKS",
             0,
-            "local matches from which two images share a cluster, whatever their features say; 0 for none. With "
-            "PSEUDO_LABELS.LOCAL; 20 is a number that is rarely wrong",
+            "local matches from which two images share a cluster, whatever their features say; 0 for none. It needs "
+            "PSEUDO_LABELS.LOCAL; begin with 20, see docs/local.md",
             NOT_NEGATIVE,
         ),
         Key(

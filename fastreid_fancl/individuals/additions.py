@@ -3,18 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .discover import Report
 from .intake import Intake
 from .project import Project
 from .rows import Photograph
 from .sources import NO_ANIMAL
 
-if TYPE_CHECKING:
-    from .discover import Report
 
-
-def take_in(project: Project, intake: Intake, report: "Report") -> None:
+def take_in(project: Project, intake: Intake, report: Report) -> None:
     """Add photographs to a project.
 
     Those that it has keep what is known of them, take their new place, and get what they lacked. What differs is

@@ -118,8 +118,8 @@ def regroup(
         return
     with report.step("local matches"):
         report.problems += compare(project, rows, values, k1)
-    rejected = Ledger(project, event).rejected
-    constraints = constraints_of(rows, active(project.decisions), owners_of(rows), rejected)
+    ledger = Ledger(project, event)
+    constraints = constraints_of(rows, active(project.decisions), owners_of(rows), ledger.rejected)
     logger.info("Grouping %s; the first time on a computer can take minutes.", plural(len(rows), "photograph"))
     with report.step("grouping"):
         report.grouping = certainty.group(
@@ -135,7 +135,6 @@ def regroup(
         )
     report.problems += [in_words(rows, one) for one in report.grouping.contradictions]
     with report.step("animals"):
-        ledger = Ledger(project, event)
         if not project.settings["levels"]:
             score_known(ledger, rows, values)
         assign(ledger, rows, values, report.grouping)

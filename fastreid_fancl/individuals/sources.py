@@ -79,9 +79,8 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
     content, places = read_json(path, DETECTIONS, "Run the detector again"), Places(rows)
     animal = [key for key, name in content.get("detection_categories", {"1": "animal"}).items() if name == "animal"]
     boxes: dict[str, list[Box]] = {}
-    looked_at = [
-        image for image in content["images"] if image.get("detections") is not None
-    ]  # else the detector failed
+    # The detector failed on images without a list of detections.
+    looked_at = [image for image in content["images"] if image.get("detections") is not None]
     for image in looked_at:
         found = places.find(image["file"])
         if found in boxes:

@@ -180,7 +180,7 @@ def _halve(keys: np.ndarray, half: np.ndarray) -> np.float32:
 
 
 def _finish_rows(lists: _CandidateLists, begin: int, end: int) -> None:
-    """Sort the lists of rows begin..end. By NumPy: numba takes seconds to compile a sort, which is not as fast."""
+    """Sort the lists of rows begin..end. By NumPy, as numba takes seconds to compile its sort, which is slower."""
     keys = lists.key[begin:end]
     keys[np.arange(keys.shape[1]) >= lists.length[begin:end, None]] = np.iinfo(np.int64).max  # left by `_halve`
     keys.sort(axis=1)
