@@ -63,7 +63,7 @@ gpu-pack: $(ENV)
 	$(RUN) benchmarks/gpu_pack.py .gpu
 
 test: lint
-	$(RUN) -m pytest tests --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest tests --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: $(ENV)
 	.venv/bin/ruff check .

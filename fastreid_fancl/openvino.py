@@ -3,6 +3,7 @@
 Shapes: B images of a batch, D dimensions.
 """
 
+import functools
 import importlib.util
 import logging
 import sys
@@ -69,7 +70,7 @@ class Compiled:
 
     def __init__(self, model: nn.Module, example: Tensor, precision: str):
         """Trace and compile the model for images of the example's size, any number of them."""
-        openvino = library()
+        openvino, core = library()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch.jit, on shapes that it takes for constants: they are
             network = openvino.convert_model(Network(model), example_input=example)
@@ -80,7 +81,7 @@ class Compiled:
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # else processes that share a machine meet on its first cores
         }
-        self.run = openvino.Core().compile_model(network, "CPU", options)
+        self.run = core.compile_model(network, "CPU", options)
         self.version = openvino.__version__.partition("-")[0]
 
     def __call__(self, batch: dict[str, Tensor]) -> Tensor:
@@ -103,9 +104,15 @@ class Network(nn.Module):
         return self.model({"images": images})
 
 
+@functools.cache
 def library():
-    """Import OpenVINO without its telemetry, which would report each use over the network."""
+    """Import OpenVINO without its telemetry, which would report each use over the network; its module and its core.
+
+    One core serves all models for as long as the process lives. Each has a stack of its own for signals: of two that
+    end, the second would set that of the first again, which is gone by then, and the next signal (Ctrl-C, the end of a
+    worker) would be a segmentation fault.
+    """
     sys.modules.setdefault("openvino_telemetry", None)  # OpenVINO then takes its own stand-in
     import openvino
 
-    return openvino
+    return openvino, openvino.Core()

@@ -193,6 +193,31 @@ def test_a_model_that_openvino_would_compute_wrongly_is_refused(installed, funct
         openvino.compile_forward(Model(function).eval(), (8, 8), "float32")
 
 
+TWO_MODELS = """
+import gc, os, signal
+import torch
+from torch import nn
+from fastreid_fancl import openvino
+
+class Model(nn.Module):
+    def forward(self, batch):
+        return batch["images"].mean((2, 3))
+
+models = [Model().eval(), Model().eval()]
+for model in models:
+    openvino.compile_forward(model, (8, 8), "float32")
+del model, models
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_is_handled_after_two_models_are_gone(installed):
+    done = subprocess.run([sys.executable, "-c", TWO_MODELS], capture_output=True, text=True, cwd=REPO)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def test_photographs_per_second_of_each_runtime_are_a_table(tmp_path):
     keys = ["--encoders", "test_resnet", "--size", "32", "--batch", "2", "--turns", "1", "--threads", "1"]
     command = [sys.executable, os.fspath(REPO / "benchmarks/extraction.py"), *keys]
