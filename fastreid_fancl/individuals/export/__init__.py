@@ -51,12 +51,11 @@ class Format:
         if missing:
             listed = "".join(f"\n  {each}" for each in missing)
             raise UserError(f"{self.name} needs, and the project does not have:{listed}")
-        if self.folder:
-            check_output(Path(output))
-        elif Path(output).is_dir():
+        if Path(output).is_dir() and not self.folder:
             raise UserError(
                 f"{self.name} is written to a file, and {visible(output)} is a folder: give the name of a file in it."
             )
+        check_output(Path(output))
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         self.write(contents, Path(output))
 

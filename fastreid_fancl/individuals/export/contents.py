@@ -192,6 +192,6 @@ def new_folder(output: Path) -> Iterator[Path]:
 
 
 def check_output(output: Path) -> None:
-    """Raise ValueError if a folder cannot be written as `output` without losing what is there."""
+    """Raise UserError if a file or folder cannot be written as `output` without losing what is there."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"{visible(output)} is there already: remove it, or give another name.")
