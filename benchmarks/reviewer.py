@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fastreid_fancl.individuals.command import discover  # noqa: E402
 from fastreid_fancl.individuals.decisions import add_decisions  # noqa: E402
-from fastreid_fancl.individuals.project import Project, open_project  # noqa: E402
+from fastreid_fancl.individuals.opening import open_project  # noqa: E402
+from fastreid_fancl.individuals.project import Project  # noqa: E402
 from fastreid_fancl.individuals.queue import review_queue  # noqa: E402
 from fastreid_fancl.individuals.rows import Decision  # noqa: E402
 

@@ -31,7 +31,7 @@ __all__ = [
 
 
 def open(folder, encoder=None):  # noqa: A001 - as one opens a file
-    """Open a project of individuals: see `individuals.project.open_project`."""
-    from .individuals.project import open_project
+    """Open a project of individuals: see `individuals.opening.open_project`."""
+    from .individuals.opening import open_project
 
     return open_project(folder, encoder)

@@ -18,11 +18,13 @@ from test_report_runs import write_run
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import command
-from fastreid_fancl.individuals.decisions import add_decisions, read_decisions
+from fastreid_fancl.individuals.decision_table import read_decisions
+from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import CERTAINTY, Certainty
 from fastreid_fancl.individuals.encode import Features, features_file
 from fastreid_fancl.individuals.ledger import Ledger
-from fastreid_fancl.individuals.project import Project, new_project, open_project
+from fastreid_fancl.individuals.opening import new_project, open_project
+from fastreid_fancl.individuals.project import Project
 from fastreid_fancl.individuals.rows import (
     KINDS,
     STATUSES,

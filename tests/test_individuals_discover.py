@@ -18,7 +18,7 @@ from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.intake import Intake
-from fastreid_fancl.individuals.project import new_project, open_project
+from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
 from fastreid_fancl.individuals.sources import boxed

@@ -13,7 +13,7 @@ from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate,
 from fastreid_fancl.individuals.checks import follows
 from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
-from fastreid_fancl.individuals.project import prefix_of
+from fastreid_fancl.individuals.opening import prefix_of
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
 from fastreid_fancl.individuals.sources import with_boxes, with_camtrapdp, with_table
 

@@ -19,8 +19,8 @@ from test_local import SIZE, coat
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals.command import command_line
+from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.patterns import COUNTS, Patterns
-from fastreid_fancl.individuals.project import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph
 from fastreid_fancl.individuals.verify import _in_crop, known_pairs, weight_of, with_points

@@ -19,12 +19,14 @@ from . import discover as steps
 from .additions import take_in
 from .checks import check_groups
 from .crops import crop_of
-from .decisions import add_decisions, read_decisions
+from .decision_table import read_decisions
+from .decisions import add_decisions
 from .discover import Report
 from .encode import START
 from .export.contents import parse_zone
 from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
-from .project import Project, new_project, open_project
+from .opening import new_project, open_project
+from .project import Project
 from .queue import review_queue
 from .review.page import write_page
 from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table

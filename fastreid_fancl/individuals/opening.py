@@ -1,0 +1,98 @@
+"""A project is opened, or a new one is begun."""
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..escape import visible
+from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, whole, word
+from .encode import Encoder
+from .project import TRAINING, Project
+from .rows import CURE
+
+VERSION = 1
+SETTINGS = fields(
+    {
+        **dict.fromkeys(("name", "prefix", "encoder", "fingerprint", "species", "timezone"), word),
+        "seed": whole,
+        "seasons": dict_of(word),
+        "levels": lambda value: (
+            fields({"accept": finite, "reject": finite})(value) if value else dict_of(finite)(value)
+        ),
+    },
+    local=finite,
+)
+
+
+def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> Project:
+    """Open a project.
+
+    Args:
+        folder: that `fancl discover` made.
+        encoder: in place of the one that the project names, such as one that is built already.
+
+    Raises:
+        ValueError: if there is none, or a file of it is damaged.
+    """
+    path = Path(folder)
+    if not (path / "project.json").exists():
+        raise UserError(
+            f"There is no project in {visible(path)}: make one by `fancl discover {visible(path)} --photos FOLDER`."
+        )
+    settings = read_json(path / "project.json", fields({"version": lambda value: value}), CURE)
+    if settings.get("version") != VERSION:
+        raise UserError(
+            f"{visible(path)} was written by another version of this package ({settings.get('version')!r}, expected "
+            f"{VERSION}): update the package."
+        )
+    try:
+        settings = SETTINGS(settings)
+        project = Project(path, {**settings, "encoder": own_run(path, settings["encoder"])}, encoder)
+    except ValueError as error:
+        raise DamagedError(path / "project.json", error, CURE) from error
+    project.read()
+    return project
+
+
+def own_run(folder: Path, encoder: str) -> str:
+    """The encoder's name, at its present place if it is a run that was trained in a project that has moved since."""
+    run = Path(encoder.removeprefix("run:"))
+    here = folder / TRAINING / run.name
+    moved = encoder.startswith("run:") and run.parent.name == TRAINING and not run.exists() and here.is_dir()
+    return f"run:{os.path.abspath(here)}" if moved else encoder
+
+
+def new_project(folder: str | os.PathLike, encoder: str, **settings: Any) -> Project:
+    """A project that is not written yet.
+
+    Args:
+        folder: its name gives the prefix of the IDs.
+        encoder: name of the encoder, or a run's folder.
+        **settings: further ones.
+    """
+    path = Path(os.path.abspath(folder))
+    name = unicodedata.normalize("NFC", path.name)
+    defaults = {
+        "version": VERSION,
+        "name": name,
+        "prefix": prefix_of(name),
+        "encoder": encoder,
+        "fingerprint": "",
+        "species": "",
+        "timezone": "",
+        "seed": 0,
+        "seasons": {},
+        "levels": {},
+    }
+    return Project(path, {**defaults, **settings})
+
+
+def prefix_of(name: str) -> str:
+    """How the IDs of a folder's animals begin: lions -> LION, "Snow leopards 2024" -> SNOW_LEOPARD."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.findall(r"[A-Za-z]+", plain)
+    text = "_".join(words).upper()[:24].strip("_")
+    return (text[:-1] if len(text) > 3 and text.endswith("S") and not text.endswith("SS") else text) or "ANIMAL"
