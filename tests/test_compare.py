@@ -11,9 +11,10 @@ from conftest import REPO
 from support.runs import SMALL, TINY, same, weights
 from test_report_runs import write_run
 
-from fastreid_fancl.compare import command as report_compare
+from fastreid_fancl.compare import command
 from fastreid_fancl.compare.command import command_line, progress, reason, start
 from fastreid_fancl.compare.jobs import list_jobs
+from fastreid_fancl.errors import UserError
 
 JOBS = ("--jobs", "2")
 TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
@@ -119,7 +120,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(compared, datasets, caps
     (folder / "model_final.pth").unlink()
     (folder / "last_checkpoint").write_text("model_0000.pth")
     assert compare(files[:1], output, "--dry-run") == 0
-    assert "clusters seed 1: goes on after epoch" in capsys.readouterr().out
+    assert "clusters seed 1: goes on after epoch 1 of 2" in capsys.readouterr().out, "that of its checkpoint"
     assert compare(files[:1], output, *JOBS) == 0
     assert same(whole, weights(folder))
 
@@ -146,6 +147,7 @@ def test_folders_of_runs_are_compared_too(tmp_path, capsys):
         (["a", "spots"], [], [], "same data sets.*trained on Spots"),
         (["a"], ["--baseline", "b"], [], "Expected --baseline to be one of a, got b"),
         (["a"], ["--gpus", "99"], [], "Expected --gpus out of .*, got 99"),
+        (["a"], [], ["MODEL.WEIGHTS", "start_{seed}.pth"], "name of a folder.*got start_{seed}.pth"),
     ],
 )
 def test_comparisons_that_mean_nothing_are_refused_before_anything_runs(tmp_path, names, flags, options, said):
@@ -174,6 +176,23 @@ def test_a_process_gets_its_gpu_its_threads_and_leaves_its_last_words(tmp_path, 
     assert reason(job, process.wait()) == f"failed with exit status 3: 2 1 ({job.folder / 'console.txt'})"
 
 
+def test_gpus_are_counted_among_those_that_the_user_makes_visible(monkeypatch):
+    monkeypatch.setattr(command.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert command.gpu_names(["1", "0"]) == ["1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-8a2f,5")
+    assert command.gpu_names(["1", "0"]) == ["GPU-8a2f", "3"]
+    with pytest.raises(UserError, match=r"those that PyTorch sees \(0, 1\), got 3"):
+        command.gpu_names(["3"])
+
+
+@pytest.mark.parametrize(("own", "expected"), [("", 3), ("1", 1), ("4,2", 3)])
+def test_runs_share_the_cores_unless_the_user_set_their_threads(monkeypatch, own, expected):
+    monkeypatch.setattr(command, "available_cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", own)
+    assert command.threads(parallel=2) == expected
+
+
 def test_a_killed_run_says_by_what(tmp_path):
     job = list_jobs([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
     process = start(job, [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], threads=1, gpu=None)
@@ -197,8 +216,8 @@ def test_stopping_the_comparison_stops_its_runs(tmp_path, monkeypatch):
         started.append(start(*args))
         return started[-1]
 
-    monkeypatch.setattr(report_compare.Reporter, "report", interrupt)
-    monkeypatch.setattr(report_compare, "start", start_and_remember)
+    monkeypatch.setattr(command.Reporter, "report", interrupt)
+    monkeypatch.setattr(command, "start", start_and_remember)
     config = os.fspath(REPO / "configs/RedPanda/fancl.yml")
     endless = [sys.executable, "-c", "import time; time.sleep(300)"]
     with pytest.raises(SystemExit, match="the same command goes on"):

@@ -55,7 +55,6 @@ def test_a_finished_run_says_what_it_was_and_what_it_cost(tmp_path):
     assert (run.system, run.seed, run.finished, run.supervised) == ("fancl", 3, True, False)
     assert run.datasets == (("Stripes",), ("Stripes",))
     assert run.last.scores["mAP"] == 40 and run.last.number == 1
-    assert run.best.number == 0, "30 + 65 is more than 40 + 50"
     assert run.clustering == {"clusters": 7, "left_out": 3, "identities": 6, "ari": 0.5, "nmi": 0.75}
     assert run.epochs[0].losses == {"loss_cluster": 3}
     assert run.epochs[0].seconds == {"features": 2, "clustering": 1, "training": 4, "evaluation": 0.5}

@@ -24,7 +24,7 @@ from ..report.tables import write_tables
 from ..runs.read import read_metrics, read_run
 from ..shipped import find_config
 from .jobs import Job, announce, finished, list_jobs
-from .study import in_order, plot_study, read_study
+from .study import figure_class, in_order, plot_study, read_study
 
 SECONDS_BETWEEN_REPORTS = 5
 SECONDS_BETWEEN_POLLS = 0.2
@@ -52,15 +52,17 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
             config_files = [Path(find_config(name, "--config-files")) for name in args.config_files]
             jobs = list_jobs(config_files, args.seeds, args.output, args.set, study)
             check_baseline(args.baseline, [job.system for job in jobs])
-            check_gpus(args.gpus)
+            gpus = gpu_names(args.gpus)
             if args.dry_run:
                 for line in announce(jobs, parallel, threads(parallel)):
                     print(line, flush=True)
                 return 0
             plotting_library()  # raises now if plotly is missing, not after the last run
+            if study:
+                figure_class()  # matplotlib, likewise
             if not args.report_only:
                 with free(args.output):
-                    run_all(jobs, program, parallel, args.gpus)
+                    run_all(jobs, program, parallel, gpus)
             systems = results(jobs)
         if study:
             systems = in_order(study, systems)
@@ -82,7 +84,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the tables and new runs")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds of each system; default: 0")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY VALUE", help="for all systems; {seed} is the run's"
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY VALUE",
+        help="for all systems; a path through seed_{seed}/ is each run's own",
     )
     parser.add_argument("--baseline", metavar="SYSTEM", help="the page first compares with it; default: the first")
     parser.add_argument("--jobs", type=count, metavar="N", help="runs in parallel; default: one, or one per GPU")
@@ -98,19 +104,27 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def count(text: str) -> int:
     """A whole number from 1, for argparse."""
-    if int(text) < 1:
-        raise ValueError
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
 
 
-def check_gpus(numbers: Sequence[str]) -> None:
-    """Raise UserError on a GPU that PyTorch does not see: a run on it would silently use the CPU."""
-    visible_gpus = [str(number) for number in range(torch.cuda.device_count())]
-    wrong = [number for number in numbers if number not in visible_gpus]
+def gpu_names(numbers: Sequence[str]) -> list[str]:
+    """PyTorch's GPUs, counted from 0, as CUDA_VISIBLE_DEVICES names them: that of a user may leave some out.
+
+    Raises:
+        UserError: on a GPU that PyTorch does not see, as a run on it would silently use the CPU.
+    """
+    count, own = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = own.split(",") if own else [str(number) for number in range(count)]
+    known = {str(number): name.strip() for number, name in enumerate(names[:count])}
+    wrong = [number for number in numbers if number not in known]
     if wrong:
         raise UserError(
-            f"Expected --gpus out of {', '.join(visible_gpus) or 'none'}, got {', '.join(wrong)}: leave it out."
+            f"Expected --gpus out of those that PyTorch sees ({', '.join(known) or 'none'}), got {', '.join(wrong)}: "
+            "choose others, or leave out --gpus."
         )
+    return [known[number] for number in numbers]
 
 
 def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus: Sequence[str] = ()) -> None:
@@ -151,12 +165,13 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
 
 
 def threads(parallel: int) -> int:
-    """The threads of each of `parallel` runs: an equal share of the cores.
+    """The threads of each of `parallel` runs: OMP_NUM_THREADS where the user set it, else an equal share of the cores.
 
-    It does not depend on what is left to run: sums depend on the number of threads, so a command that goes on must use
+    The share does not depend on what is left to run: sums depend on the number of threads, so a command that goes on must use
     the same number.
     """
-    return max(1, available_cores() // parallel)
+    own = os.environ.get("OMP_NUM_THREADS", "")
+    return int(own) if own.isdecimal() else max(1, available_cores() // parallel)
 
 
 def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> subprocess.Popen:

@@ -1,5 +1,6 @@
 """The jobs of a comparison: which runs it needs, which are finished, and how long the others will take."""
 
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ..config.load import load_config
 from ..engine.estimate import estimate_run
 from ..errors import UserError
 from ..escape import visible
-from ..report.systems import check_datasets
+from ..report.systems import SEED_FOLDER, check_datasets
 from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, read_run
 from ..runs.settings import differences, explain_differences
 from .study import Study
@@ -59,16 +60,13 @@ def list_jobs(
         config_files: one per system; with a study, the one configuration that it varies.
         seeds: the seeds of each system.
         output: the parent of the folders <system>/seed_<n>.
-        options: KEY VALUE ... for all systems; {seed} in a value becomes the run's seed.
+        options: KEY VALUE ... for all systems; seed_{seed}/ in a value becomes the run's own.
         study: its variants are the systems.
 
     Raises:
-        UserError: if a file is missing or two have one name, if a seed comes twice, if the systems' data sets differ,
+        UserError: if two files have one name, if a seed comes twice, if the systems' data sets differ,
             if a folder holds a run of other settings, or if the options are not for this study.
     """
-    missing = [str(path) for path in config_files if not path.exists()]
-    if missing:
-        raise UserError(f"There is no configuration file {', '.join(missing)}: check --config-files.")
     for what, names in (("--config-files", [path.stem for path in config_files]), ("--seeds", list(seeds))):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         if twice:
@@ -77,6 +75,11 @@ def list_jobs(
         raise UserError(
             f"Expected --set KEY VALUE KEY VALUE ..., without {' and '.join(OWN_KEYS)}, which --seeds and --output "
             f"give; got {' '.join(options)}."
+        )
+    odd = [word for word in options if "{seed}" in word.replace(SEED_FOLDER, "")]
+    if odd:  # the report could not tell what runs of one system differ in
+        raise UserError(
+            f"Expected {{seed}} in the name of a folder, as in starts/{SEED_FOLDER}model_final.pth, got {visible(odd[0])}."
         )
     if study is None:
         systems = [(path.stem, path, options) for path in config_files]
@@ -155,7 +158,7 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             yield f"{job.name}: will fail: {visible(' '.join(str(error).split()))}"
             continue
         each, source = known[job.system]
-        solver, done = job.config["SOLVER"], len(read_epochs(job.folder)) if last_checkpoint(job.folder) else 0
+        solver, done = job.config["SOLVER"], epochs_kept(job.folder)
         verb = f"goes on after epoch {done} of" if done else "trains"
         size = f"{solver['ITERS_PER_EPOCH']} iterations" if solver["ITERS_PER_EPOCH"] else "one pass over the images"
         seconds = (solver["MAX_EPOCH"] - done) * each
@@ -165,6 +168,15 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             f"about {seconds / 60:.1f} minutes by {source}"
         )
     yield f"All: about {total / parallel / 60:.1f} minutes, {parallel} at a time."
+
+
+def epochs_kept(folder: Path) -> int:
+    """The epochs that a run need not train again: those of its last checkpoint."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return 0
+    number = re.fullmatch(r"model_(\d+)\.pth", checkpoint.name)
+    return int(number[1]) + 1 if number else len(read_epochs(folder))
 
 
 def seconds_per_epoch(job: Job, threads: int) -> tuple[float, str]:

@@ -118,6 +118,19 @@ def lines_of(study: Study, systems: Sequence[System]) -> dict[str, list[tuple[fl
     }
 
 
+def figure_class() -> type:
+    """Matplotlib's Figure.
+
+    Raises:
+        UserError: if matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("The plot of a study needs matplotlib: pip install 'fastreid_fancl[report]'.") from error
+    return Figure
+
+
 def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
     """Plot mAP and Rank-1 of a study's variants; bars show the standard deviation over seeds.
 
@@ -129,11 +142,7 @@ def plot_study(study: Study, systems: Sequence[System], output: Path) -> Path:
     Raises:
         UserError: if matplotlib is not installed, or the folder's index of pictures is damaged.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("The plot of a study needs matplotlib: pip install 'fastreid_fancl[report]'.") from error
-    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    figure = figure_class()(figsize=(7.2, 2.9), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         if study.x:
             for style, (name, points) in zip(cycle(STYLES), lines_of(study, systems).items(), strict=False):

@@ -109,7 +109,7 @@ def write_queries(path: str, queries: list[tuple], names: list[str], ranking: Ra
     The identity is ``names[pid]``, or the pid without names. Ranks count from 1. The last two columns are empty if the
     gallery has no match.
     """
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("path", "identity", "ap", "first_rank"))
         for (image, pid, *_), first, precision in zip(queries, ranking.first, ranking.precision, strict=True):

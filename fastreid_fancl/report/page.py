@@ -113,7 +113,9 @@ def plotting_library() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise UserError(f"{PAGE} draws with plotly, which is not installed: pip install plotly.") from None
+        raise UserError(
+            f"{PAGE} draws with plotly, which is not installed: pip install 'fastreid_fancl[report]'."
+        ) from None
     return get_plotlyjs()
 
 

@@ -8,6 +8,7 @@ from ..escape import visible
 from ..runs.read import Run
 from ..runs.settings import differences, explain_differences
 
+SEED_FOLDER = "seed_{seed}/"  # in settings of a comparison: each run's own folder
 GROUPS = ("Supervised", "Unsupervised", "Failed or unfinished")
 
 
@@ -119,4 +120,4 @@ def of_any_seed(setting, seed: int):
     """Settings with the run's seed removed from paths through a folder seed_<n>, so that seeds can be compared."""
     if isinstance(setting, dict):
         return {key: of_any_seed(value, seed) for key, value in setting.items()}
-    return setting.replace(f"seed_{seed}/", "seed_{seed}/") if isinstance(setting, str) else setting
+    return setting.replace(SEED_FOLDER.format(seed=seed), SEED_FOLDER) if isinstance(setting, str) else setting

@@ -139,11 +139,6 @@ class Run:
         return next((epoch for epoch in reversed(self.epochs) if epoch.scores), None)
 
     @property
-    def best(self) -> Epoch | None:
-        """The evaluated epoch with the best mean of mAP and Rank-1, that of model_best.pth."""
-        return max((epoch for epoch in self.epochs if epoch.scores), key=_metric, default=None)
-
-    @property
     def clustering(self) -> dict[str, float]:
         """The last epoch's clustering; empty for supervised methods."""
         return self.epochs[-1].clustering
@@ -180,10 +175,6 @@ class Run:
 
 def _shown(versions: dict[str, str]) -> dict[str, str]:
     return {visible(package): version for package, version in versions.items()}
-
-
-def _metric(epoch: Epoch) -> float:
-    return epoch.scores["mAP"] + epoch.scores["Rank-1"]
 
 
 def read_run(folder: str | Path) -> Run:

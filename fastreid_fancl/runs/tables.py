@@ -22,7 +22,7 @@ def write_sweep(path: str, epoch: int, eps: float, sweep: Sequence[NamedTuple]) 
     """Add an epoch's sweep to the table of all radii of all epochs; it replaces rows of an interrupted run."""
     before = read_rows(Path(path)) if os.path.exists(path) else []
     rows = [row for row in before if re.fullmatch(r"\d{1,9}", row[0]) and int(row[0]) < epoch]
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("epoch", *sweep[0]._fields, "used"))
         table.writerows(rows)
@@ -47,7 +47,7 @@ def write_groups(path: Path, items: list[tuple], labels: np.ndarray, opened: Cal
     """Write a table of image and cluster: the largest cluster first, images left out at the end."""
     sizes = Counter(labels.tolist())
     order = sorted(range(len(labels)), key=lambda n: (labels[n] < 0, -sizes[labels[n]], labels[n], n))
-    with replacing(path) as temporary, opened(temporary, "wt", newline="") as file:
+    with replacing(path) as temporary, opened(temporary, "wt", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("path", "cluster"))
         table.writerows((items[n][0], labels[n] if labels[n] >= 0 else "") for n in order)

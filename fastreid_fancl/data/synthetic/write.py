@@ -84,7 +84,7 @@ def draw(recipe: Recipe, folder: Path, workers: int) -> None:
         for orientation in taken:
             facing.append(orientation)
             progress.advance()
-    with open(folder / "metadata.csv", "w", newline="") as file:
+    with open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "identity", "split", "orientation", "environment"])
         writer.writerows([p.path, p.identity, p.split, o, p.place] for p, o in zip(photographs, facing, strict=True))
