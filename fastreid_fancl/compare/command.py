@@ -88,7 +88,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="KEY VALUE",
-        help="for all systems; a path through seed_{seed}/ is each run's own",
+        help="for all systems; seed_{seed}/ is each run's own",
     )
     parser.add_argument("--baseline", metavar="SYSTEM", help="the page first compares with it; default: the first")
     parser.add_argument("--jobs", type=count, metavar="N", help="runs in parallel; default: one, or one per GPU")
@@ -167,8 +167,8 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
 def threads(parallel: int) -> int:
     """The threads of each of `parallel` runs: OMP_NUM_THREADS where the user set it, else an equal share of the cores.
 
-    The share does not depend on what is left to run: sums depend on the number of threads, so a command that goes on must use
-    the same number.
+    The share does not depend on what is left to run: sums depend on the number of threads, so a command that goes on
+    must use the same number.
     """
     own = os.environ.get("OMP_NUM_THREADS", "")
     return int(own) if own.isdecimal() else max(1, available_cores() // parallel)
