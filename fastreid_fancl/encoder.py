@@ -33,14 +33,15 @@ def load(
     """Load an encoder of photographs.
 
     Args:
-        run_or_config: the folder of a run, for its last checkpoint. Or a configuration, by its path or the name of a
-            shipped one, for its MODEL.WEIGHTS, or else the pretrained weights that a training would start from.
+        run_or_config: the folder of a run, whose last checkpoint is loaded; or a configuration (a path, or the name of
+            a shipped one), whose MODEL.WEIGHTS are loaded, or, if it names none, the pretrained weights that a training
+            would start from.
         device: "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU where there is one.
         runtime: "torch" or "openvino", which is faster on a CPU; None is TEST.RUNTIME of the run or configuration.
         allow_imports: files or modules of the run's IMPORTS that may run: they are code.
 
     Raises:
-        ValueError: if there is no such run or configuration, without weights, if weights do not fit, and if the runtime
+        ValueError: if there is no such run or configuration, it has no weights, its weights do not fit, or the runtime
             is not installed or cannot run the model.
 
     Example:
@@ -53,7 +54,7 @@ def load(
     """
     opts = ["MODEL.DEVICE", device, *(["TEST.RUNTIME", runtime] if runtime else [])]
     if Path(run_or_config).is_dir():
-        return TrainedEncoder(run_config(Path(run_or_config), opts, allow_imports))
+        return TrainedEncoder(run_config(Path(run_or_config), opts, allow_imports), start=False)
     return TrainedEncoder(load_config(os.fspath(run_or_config), opts))
 
 
@@ -65,9 +66,10 @@ class TrainedEncoder:
         model: the module; in evaluation mode it takes a batch {"images": (B, 3, H, W) in [0, 255]}.
     """
 
-    def __init__(self, cfg: CfgNode):
+    def __init__(self, cfg: CfgNode, start: bool = True):
+        """Build the model; with `start` it takes the weights that a training starts from where it has no others."""
         self.cfg = cfg
-        self.model: nn.Module = load_start_or_trained_model(cfg, start=True)
+        self.model: nn.Module = load_start_or_trained_model(cfg, start)
         self._transform = build_transforms(cfg, is_train=False)
 
     def features(
@@ -124,6 +126,10 @@ def as_image(name: str, photograph: Image.Image | np.ndarray) -> Image.Image:
         ValueError: on anything else, with what it is.
     """
     if isinstance(photograph, Image.Image):
+        try:
+            photograph.load()  # while it loads, Pillow turns a TIFF upright itself
+        except OSError as error:
+            raise UserError(f"Expected {name} as an image that can be decoded, but {error}.") from error
         return upright_rgb(photograph, name)
     found = np.asarray(photograph)
     if found.ndim != 3 or found.shape[2] != 3 or found.dtype != np.uint8:
@@ -135,7 +141,7 @@ def as_image(name: str, photograph: Image.Image | np.ndarray) -> Image.Image:
 
 
 class Reader:
-    """Reads a photograph by its path, or takes it from the images that are there; workers can be given it."""
+    """Returns an image that was passed in, or reads the photograph from its path; workers can pickle it."""
 
     def __init__(self, images: dict[str, Image.Image]):
         self.images = images

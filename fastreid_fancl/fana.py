@@ -112,11 +112,17 @@ class FANA(nn.Module):
         """Collect A(x), (B, H, W), in the yielded list for every batch or part of one that `backbone` encodes.
 
         Raises:
-            ValueError: if the backbone has no such layer, or did not run it.
+            ValueError: if the backbone has no such layer, did not run it, or it gives no (B, C, h, w).
         """
         activations: list[Tensor] = []
 
         def read(module, inputs, output):
+            channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC" and not isinstance(module, nn.Conv2d)
+            if not isinstance(output, Tensor) or output.ndim != 4 or channels_last:
+                raise UserError(
+                    f"FANA.LAYER {self.layer} does not give a feature map (B, C, h, w): name a convolution, such as "
+                    f"{first_convolution(backbone)}."
+                )
             # Compute it now, since the next layer may change the output in place.
             with torch.no_grad():
                 activations.append(activation_map(output, size))

@@ -119,5 +119,10 @@ def test_two_processes_get_the_same_distance_by_every_exact_search(ranks, search
         assert (values.numpy() == wanted).all()
 
 
-def test_one_process_shares_nothing():
-    assert distance_together(torch.eye(5), options()) is None
+def test_one_process_computes_the_distance_alone():
+    assert distance_together(torch.eye(5), options("oracle")) is None
+    features = torch.from_numpy(data_sets()["features"])
+    for values, wanted in zip(
+        parts(distance_together(features, options())), parts(jaccard_distance(features, K, 3, 0.95)), strict=True
+    ):
+        assert (values == wanted).all()

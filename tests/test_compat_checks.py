@@ -30,6 +30,7 @@ def test_the_bag_of_tricks_is_in_order():
         ({"MODEL__META_ARCHITECTURE": "Distiller"}, "Distiller needs a teacher"),
         ({"MODEL__META_ARCHITECTURE": "MoCo", "MODEL__QUEUE_SIZE": 40}, "a multiple of SOLVER.IMS_PER_BATCH 16"),
         ({"MODEL__HEADS__POOL_LAYER": "Flatten"}, "POOL_LAYER Flatten: EmbeddingHead needs"),
+        ({"MODEL__HEADS__POOL_LAYER": "Identity"}, "POOL_LAYER Identity: EmbeddingHead needs.* GlobalAvgPool"),
         ({"MODEL__DEVICE": "gpu"}, "MODEL.DEVICE 'gpu': expected cuda or cpu"),
         ({"MODEL__DEVICE": "mps"}, "MODEL.DEVICE 'mps': expected cuda or cpu"),
         ({"MODEL__DEVICE": "meta"}, "MODEL.DEVICE 'meta': expected cuda or cpu"),

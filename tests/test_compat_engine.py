@@ -303,7 +303,7 @@ def test_an_epoch_that_was_not_evaluated_is_not_the_best():
             if hook.trainer.epoch % 3 == 2:
                 storage.put_scalar("metric", 50.0 - storage.iter)
             hook.after_epoch()
-    assert saved == {("model_0001", 1): -1, ("model_0003", 3): -1, ("model_best", 5): 45, ("model_final", 5): 45}
+    assert saved == {("model_0001", 1): -1, ("model_best", 2): 48, ("model_0003", 3): -1, ("model_final", 5): 45}
 
 
 def test_the_best_metric_is_known_before_the_best_model_is_saved():

@@ -88,6 +88,24 @@ def test_fana_is_deterministic_and_leaves_its_input_alone():
     assert torch.equal(images, before)
 
 
+class Tokens(nn.Module):
+    def forward(self, features):
+        return features.flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("fmt", "last"), [("NCHW", Tokens()), ("NHWC", nn.Identity())])
+def test_a_layer_that_gives_no_feature_map_is_refused(fmt, last):
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), last)
+    backbone.output_fmt = fmt
+    images = torch.zeros(2, 3, 8, 8)
+    refused = pytest.raises(ValueError, match=r"FANA.LAYER 1 does not give a feature map .*such as 0\.")
+    with refused, FANA("1", 0.1).watch(backbone, (8, 8)):
+        backbone(images)
+    with FANA("0", 0.1).watch(backbone, (8, 8)) as activations:
+        backbone(images)
+    assert len(activations) == 1
+
+
 def test_an_unknown_layer_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="'conv9'.*conv1, bn1, relu"), FANA("conv9", 0.1).watch(Stem(), (8, 8)):
         pass

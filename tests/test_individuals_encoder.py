@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from test_individuals_discover import table
 
 from fastreid_fancl import load_config
+from fastreid_fancl.clustering import NoClustersError
 from fastreid_fancl.clustering.constraints import Constraints, Link
 from fastreid_fancl.encoder import TrainedEncoder
 from fastreid_fancl.individuals import command
@@ -86,6 +87,21 @@ def test_training_has_must_links_as_positives_and_cannot_links_in_no_one_cluster
         SimpleNamespace(constraints=Constraints()), np.zeros(8, np.int64), stored, 0.5, 2, None
     )
     assert free.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def grouped(links: list[Link], images: int) -> list[int]:
+    """LinkedFANCL's labels of images in pairs that are near, linked."""
+    near = np.kron(np.eye(images // 2), np.ones((2, 2))) * 0.1
+    np.fill_diagonal(near, 0)
+    constraints, labels = SimpleNamespace(constraints=Constraints(must=links)), np.zeros(images, np.int64)
+    return LinkedFANCL.refine_labels(constraints, labels, csr_matrix(near), 0.5, 2, None).tolist()
+
+
+def test_training_respects_the_links_of_an_animal_that_most_photographs_show():
+    # 8 of 12 photographs are more than the 0.53 that one of three clusters may hold by default.
+    assert grouped([Link(n, n + 1, "") for n in range(7)], 12) == [0] * 8 + [1, 1, 2, 2]
+    with pytest.raises(NoClustersError, match="no groups to train on: 1 cluster of 4"):
+        grouped([Link(n, n + 1, "") for n in range(3)], 4)
 
 
 @pytest.mark.parametrize(

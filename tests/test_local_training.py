@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import runpy
+from datetime import timedelta
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from support.runs import arguments, configured, same, weights
 from test_local import SIZE, coat
 
 from fastreid_fancl import clustering, local
+from fastreid_fancl.compat import launch
 from fastreid_fancl.engine import pseudo_labels
 from fastreid_fancl.engine.fused import local_pairs
 from fastreid_fancl.engine.labels import assign_labels, distance_alone, distance_together, linked_labels
@@ -121,6 +124,23 @@ def test_two_processes_have_the_distance_of_one(coats, tmp_path):
     assert not np.array_equal(alone.toarray(), clustering.jaccard_distance(features, 5, 2, 0.95).toarray())
     first, second = on_two_ranks(one_of_two, tmp_path)
     assert np.array_equal(first.numpy(), alone.toarray()) and len(second) == 0
+
+
+def two_epochs_of_two(rank: int) -> torch.Tensor:
+    features, items = made_up()
+    method = SimpleNamespace(stored_features=lambda: {"original": features}, device=features.device)
+    dataset = SimpleNamespace(img_items=items)
+    hook = pseudo_labels.PseudoLabels(configured("cluster_contrast", **KEYS))
+    hook.trainer = SimpleNamespace(model=method, data_loader=SimpleNamespace(dataset=dataset))
+    distances = [hook.snapshot(epoch).distance for epoch in range(2)]
+    return torch.tensor([distance.nnz for distance in distances if distance is not None])
+
+
+def test_two_processes_go_on_to_a_second_epoch(coats, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "COLLECTIVE_TIMEOUT", timedelta(minutes=1))  # for processes that wait for each other
+    first, second = on_two_ranks(two_epochs_of_two, tmp_path)
+    assert len(first) == 2 and first[0] == first[1] > 0
+    assert len(second) == 0, "the main process has the distances"
 
 
 def test_local_matches_group_what_the_features_do_not(coats):

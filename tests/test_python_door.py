@@ -65,6 +65,24 @@ def test_paths_images_and_arrays_of_one_photograph_have_the_same_features(run, d
     assert in_parts == pytest.approx(features, abs=1e-5)
 
 
+def test_an_image_that_is_not_loaded_yet_is_turned_once(run, datasets, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn
+    Image.open(photographs(datasets)[0]).convert("RGB").save(tmp_path / "a.tif", exif=exif)
+    model = fastreid_fancl.load(run("spcl"), device="cpu")
+    assert np.array_equal(*model.features([tmp_path / "a.tif", Image.open(tmp_path / "a.tif")]))
+    Image.open(photographs(datasets)[0]).convert("RGB").save(tmp_path / "whole.jpg")
+    (tmp_path / "torn.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-30])
+    with pytest.raises(ValueError, match="Expected photograph 0 as an image that can be decoded"):
+        model.features(Image.open(tmp_path / "torn.jpg"))
+
+
+def test_a_run_without_a_checkpoint_has_no_features(datasets, tmp_path):
+    (tmp_path / "config.yaml").write_text(configured("spcl", tmp_path, MODEL__BACKBONE__PRETRAIN=True).dump())
+    with pytest.raises(ValueError, match="There are no trained weights"):
+        fastreid_fancl.load(tmp_path, device="cpu")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_cannot_be_read_is_named(run, datasets, tmp_path, workers):
     (tmp_path / "torn.png").write_bytes(Path(photographs(datasets)[0]).read_bytes()[:100])

@@ -227,7 +227,7 @@ def test_a_missing_run_and_one_without_a_checkpoint_say_so(run, tmp_path):
     with pytest.raises(SystemExit, match="There is no run .*nowhere"):
         visualize("fana", "--run", tmp_path / "nowhere")
     (run / "last_checkpoint").unlink()
-    with pytest.raises(SystemExit, match="There is no checkpoint to draw: give MODEL.WEIGHTS"):
+    with pytest.raises(SystemExit, match="There are no trained weights: give MODEL.WEIGHTS"):
         visualize("fana", "--run", run)
 
 

@@ -247,12 +247,13 @@ def _iteration(line: str) -> float:
 @replace(hooks.PeriodicCheckpointer)
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """Symptom: a resumed run may replace model_best by a worse model; so may an epoch that was not evaluated, with an
-    earlier one's metric; CHECKPOINT_PERIOD 0: ZeroDivisionError; an IndexError with no test set.
+    earlier one's metric; the best epoch is not kept if it is none of CHECKPOINT_PERIOD; CHECKPOINT_PERIOD 0:
+    ZeroDivisionError; an IndexError with no test set.
 
     Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of no
     results, :210 the latest metric of any epoch.
-    Mend: the best metric is state, which `compat.stateful` saves; period 0 or less saves only the last epoch; an epoch
-    without an evaluation has the metric -1, which is never the best.
+    Mend: the best metric is state, which `compat.stateful` saves; any epoch may be the best; period 0 or less saves no
+    other but the last; an epoch without an evaluation has the metric -1, which is never the best.
     """
 
     def before_train(self) -> None:
@@ -266,12 +267,12 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         self.step(self.trainer.epoch, metric=metric if iteration == storage.iter else -1)
 
     def step(self, epoch: int, **kwargs) -> None:
-        last = epoch >= self.max_epoch - 1
-        if not last and (self.period <= 0 or (epoch + 1) % self.period):
-            return
         if kwargs["metric"] > self.best_metric:
             self.best_metric = kwargs["metric"]
             self.checkpointer.save("model_best", epoch=int(epoch), **kwargs)
+        last = epoch >= self.max_epoch - 1
+        if not last and (self.period <= 0 or (epoch + 1) % self.period):
+            return
         self.checkpointer.save("model_final" if last else f"model_{epoch:04d}", epoch=int(epoch), **kwargs)
 
     def state_dict(self) -> dict:

@@ -137,8 +137,11 @@ def _architecture(cfg, world_size):
         if unknown or not losses:
             known = ", ".join(STOCK_LOSSES[name])
             yield f"MODEL.LOSSES.NAME {tuple(losses)}: {name} knows {known}, and would leave out any other silently"
-    if cfg.MODEL.HEADS.NAME == "EmbeddingHead" and cfg.MODEL.HEADS.POOL_LAYER == "Flatten":
-        yield "MODEL.HEADS.POOL_LAYER Flatten: EmbeddingHead needs a pooling layer that keeps four dimensions"
+    if cfg.MODEL.HEADS.NAME in HEADS and cfg.MODEL.HEADS.POOL_LAYER in ("Flatten", "Identity"):
+        yield (
+            f"MODEL.HEADS.POOL_LAYER {cfg.MODEL.HEADS.POOL_LAYER}: {cfg.MODEL.HEADS.NAME} needs a layer that pools the "
+            "whole feature map, such as GlobalAvgPool"
+        )
     if name == "MGN" and (backbone.NAME, backbone.DEPTH) not in {("build_resnet_backbone", d) for d in ("50x", "101x")}:
         yield f"MODEL.BACKBONE {backbone.NAME} {backbone.DEPTH}: MGN needs build_resnet_backbone 50x or 101x"
     if name == "Distiller" and not cfg.KD.MODEL_CONFIG and not cfg.KD.EMA.ENABLED:

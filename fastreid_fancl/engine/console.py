@@ -6,7 +6,7 @@ import time
 from fastreid.engine.hooks import HookBase
 
 from ..compat.logs import HIDDEN, TABLE_OF_SCORES
-from ..data import UNKNOWN_CAMERA, UNLABELLED
+from ..data import UNKNOWN_CAMERA, UNLABELLED, plural
 from ..progress import Progress
 from .evaluation import protocol
 
@@ -18,11 +18,11 @@ def describe_training(names: list[str], items: list[tuple]) -> str:
     """The training images (path, pid, camid) of data sets in words."""
     identities = {pid for _, pid, _ in items} - {UNLABELLED}
     cameras = {camid for *_, camid in items if not str(camid).endswith(UNKNOWN_CAMERA)}
-    animals = f"{len(identities)} animals" if identities else "unknown animals"
+    animals = plural(len(identities), "animal") if identities else "unknown animals"
     unlabelled = sum(pid == UNLABELLED for _, pid, _ in items)
     known = f" ({unlabelled} without identity)" if identities and unlabelled else ""
-    seen = f"{len(cameras)} cameras" if cameras else "unknown cameras"
-    return f"Trains on {', '.join(names)}: {len(items)} photographs{known}, {animals}, {seen}."
+    seen = plural(len(cameras), "camera") if cameras else "unknown cameras"
+    return f"Trains on {', '.join(names)}: {plural(len(items), 'photograph')}{known}, {animals}, {seen}."
 
 
 def describe_test(cfg, name: str) -> str:
@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
 
 
 class TrainingProgress(HookBase):
-    """Shows how far an epoch's training is."""
+    """Shows the progress of an epoch's training."""
 
     def __init__(self):
         self.progress: Progress | None = None
@@ -68,14 +68,18 @@ class EpochLine(HookBase):
     The table of all scores is on the console after the last epoch only; log.txt has every one.
     """
 
+    def before_train(self):
+        self.began = time.perf_counter()  # and not in before_epoch, which comes after features and clusters
+
     def before_epoch(self):
-        self.began, self.first = time.perf_counter(), self.trainer.iter
+        self.first = self.trainer.iter
         last = self.trainer.epoch + 1 == self.trainer.max_epoch
         (HIDDEN.discard if last else HIDDEN.add)(TABLE_OF_SCORES)
 
     def after_epoch(self):
         trainer = self.trainer
-        seconds = time.perf_counter() - self.began
+        now = time.perf_counter()
+        seconds, self.began = now - self.began, now
         parts = [*self._words(), duration(seconds)]
         left = trainer.max_epoch - trainer.epoch - 1
         if left:

@@ -121,13 +121,14 @@ def distance_alone(features: Tensor, options, pairs: local.LocalPairs | None = N
 def distance_together(features: Tensor, options, pairs: local.LocalPairs | None = None) -> csr_matrix | None:
     """The Jaccard distance of all images (N, D), computed by all processes together.
 
-    All processes call it, each with the features on its own device. The main process gets the distance. The other
-    processes get None, and so do all if there is nothing to share. With PSEUDO_LABELS.LOCAL the main process has the
-    `pairs` and ranks the neighbours for all.
+    All processes call it, each with the features on its own device. The main process gets the distance, the others
+    None; the oracle needs none. With PSEUDO_LABELS.LOCAL the main process has the `pairs` and ranks the neighbours for
+    all.
     """
-    world = comm.get_world_size()
-    if world == 1 or options.ALGORITHM == "oracle" or len(features) < world:
+    if options.ALGORITHM == "oracle":
         return None
+    if comm.get_world_size() == 1:
+        return distance_alone(features, options, pairs)
     # All rows are checked on every process, so that an error has the same row numbers everywhere.
     features = clustering.as_features(features)
     neighbors, group = _neighbors_together(features, options), comm._get_global_gloo_group()

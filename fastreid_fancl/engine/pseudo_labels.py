@@ -27,7 +27,7 @@ from ..runs.tables import SWEEP, write_clusters, write_sweep
 from .distributed import broadcast_from_main, unwrap
 from .features import extract_features
 from .fused import local_pairs, uses_local
-from .labels import assign_labels, clustering_device, distance_alone, distance_together, explain_cuda_oom
+from .labels import assign_labels, clustering_device, distance_together, explain_cuda_oom
 from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
@@ -105,13 +105,11 @@ class PseudoLabels(HookBase):
             features = self._features(dataset)
         extracted = time.perf_counter()
         options = self.cfg.PSEUDO_LABELS
-        if self.pairs is None and uses_local(options):
+        if uses_local(options):  # all processes, though only the main one has the pairs
             broadcast_from_main(lambda: self._find_keypoints(dataset))
         with explain_cuda_oom():
             original = features["original"].to(clustering_device(options, method.device))
             distance = distance_together(original, options, self.pairs)
-            if comm.get_world_size() == 1 and options.ALGORITHM != "oracle":
-                distance = distance_alone(original, options, self.pairs)
         self.kept = Snapshot(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
         return self.kept
 
@@ -173,7 +171,8 @@ class PseudoLabels(HookBase):
 
     def _find_keypoints(self, dataset: ReIDDataset) -> None:
         """Find the keypoints of all training images once, before the first epoch, on the main process."""
-        self.pairs = local_pairs(self.cfg, dataset.img_items)
+        if self.pairs is None:
+            self.pairs = local_pairs(self.cfg, dataset.img_items)
 
     def _start_batches(self, labels: np.ndarray, outliers: bool) -> None:
         cfg, epoch = self.cfg, self.trainer.epoch

@@ -110,7 +110,7 @@ def load_trained_model(cfg) -> TrainedModel:
     """
     if not cfg.MODEL.WEIGHTS:
         raise UserError(
-            f"There is no checkpoint to draw: give MODEL.WEIGHTS, or train the run in {cfg.OUTPUT_DIR} to its first "
+            f"There are no trained weights: give MODEL.WEIGHTS, or train the run in {cfg.OUTPUT_DIR} to its first "
             "checkpoint (SOLVER.CHECKPOINT_PERIOD)."
         )
     cfg = cfg.clone()

@@ -50,7 +50,7 @@ class ModelEncoder:
     """The model of `fastreid_fancl.load` as a project's encoder, with a fingerprint of its weights."""
 
     def __init__(self, name: str, cfg: Any):
-        self.name, self.trained = name, TrainedEncoder(cfg)
+        self.name, self.trained = name, TrainedEncoder(cfg, start=not name.startswith("run:"))
         digest = hashlib.sha256(f"{READER_VERSION} {list(cfg.INPUT.SIZE_TEST)}".encode())
         for key, values in self.trained.model.state_dict().items():
             digest.update(key.encode() + values.detach().cpu().numpy().tobytes())
