@@ -57,6 +57,15 @@ def test_left_and_right_stay_apart_until_a_two_sided_sequence_joins_them():
     assert at(CHAIN, 0.9, sides=sides, must=[Link(0, 2, "a sequence")])[:3] == [0, 0, 0]
 
 
+def test_pairs_that_were_refused_count_once_the_reason_is_gone():
+    # {0} and {1} are the nearest, and two sides. {2, 3} has both; 1 joins it by a mean similarity of 0.8 / 2, at radius
+    # 0.6. So {1, 2, 3} has both, and 0 joins it by 0.9 / 3, at radius 0.7.
+    near = distance((0, 1, 0.1), (1, 2, 0.2), rows=4)
+    known = {"sides": ["left", "right", "left", "right"], "must": [Link(2, 3, "a sequence")]}
+    assert at(near, 0.65, **known) == [0, 1, 1, 1]
+    assert at(near, 0.75, **known) == [0, 0, 0, 0]
+
+
 def test_a_link_that_contradicts_is_refused_and_named():
     bounds = Constraints(must=[Link(0, 1, "burst"), Link(1, 2, "burst")], cannot=[Link(0, 2, "two boxes")])
     _, refused = tree(CHAIN, bounds, 0.9)

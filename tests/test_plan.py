@@ -64,6 +64,15 @@ def test_a_plan_counts_the_best_checkpoint_once(datasets, tmp_path):
     assert expected.disk[0] == pytest.approx(sum(saved) / 2**30, rel=0.01)
 
 
+def test_a_plan_without_a_test_counts_the_scoring_of_groups(datasets, tmp_path):
+    keys = {"DATASETS__TESTS": "()", "SOLVER__MAX_EPOCH": 2}
+    phases = {
+        phase.name: phase.times for phase in estimate_run(configuration("cluster_contrast", tmp_path, **keys)).phases
+    }
+    assert (phases["features"], phases["clustering"], phases["memory"]) == (3, 3, 2), "once more after the last epoch"
+    assert phases["checkpoint"] == 3, "of two epochs, and the best one"
+
+
 def test_a_plan_knows_all_that_an_evaluation_can_do(datasets, tmp_path):
     everything = {f"TEST__{name}__ENABLED": True for name in ("FLIP", "AQE", "RERANK", "ROC")}
     phases = estimate_run(configuration("resnet50", tmp_path, **everything)).phases

@@ -157,8 +157,7 @@ def merges(distance: csr_matrix, groups: Groups, most: float = 1.0) -> list[Merg
         if sizes.get(a, 0) == 0 or sizes.get(b, 0) == 0 or -near[a].get(b, 0.0) / (sizes[a] * sizes[b]) != negative:
             continue  # of groups that have merged since
         if groups.objection(a, b):
-            del near[a][b], near[b][a]
-            continue
+            continue  # a later merge may remove it, as one that brings both sides of the animal
         kept, gone = groups.merge(a, b), max(a, b)
         found.append(Merge(kept, gone, 1 + negative))
         sizes[kept], sizes[gone] = sizes[kept] + sizes[gone], 0

@@ -25,7 +25,7 @@ from .fused import uses_local
 from .labels import assign_labels, clustering_device
 from .record import peak_memory, peak_resident
 from .timing import MEASURED, batches_of, seconds, seconds_each, wait
-from .trainer import Trainer, check_data, is_unsupervised
+from .trainer import Trainer, check_data, is_unsupervised, scores_groups
 
 PER_CLUSTER = 20
 SPECTRUM = 0.6  # gives made-up features as many near pairs as those of trained encoders have
@@ -47,12 +47,12 @@ class Estimate:
     """The time, memory and disk that a run is expected to take.
 
     Attributes:
-        memory: peak GiB of one process: resident, and of its GPU where there is one.
+        memory: peak GiB of one process: resident, None where that is unknown, and of its GPU where there is one.
         disk: GiB of all checkpoints and of the decoded photographs.
     """
 
     phases: tuple[Phase, ...]
-    memory: tuple[float, float | None]
+    memory: tuple[float | None, float | None]
     disk: tuple[float, float]
 
     @property
@@ -63,13 +63,14 @@ class Estimate:
     def __str__(self):
         rows = [(phase.name, phase.times, phase.seconds, phase.times * phase.seconds / 60) for phase in self.phases]
         table = [f"| {name} | {times} | {seconds:.3g} | {minutes:.3g} |" for name, times, seconds, minutes in rows]
+        resident = "unknown" if self.memory[0] is None else f"{self.memory[0]:.2f} GiB"
         gpu = "" if self.memory[1] is None else f", {self.memory[1]:.2f} GiB of its GPU"
         return "\n".join(
             [
                 "| phase | times | seconds each | minutes |\n|---|---|---|---|",
                 *table,
                 f"| the run | | | {self.seconds / 60:.3g} |\n",
-                f"Memory of a process: {self.memory[0]:.2f} GiB{gpu}.",
+                f"Memory of a process: {resident}{gpu}.",
                 f"Disk: {self.disk[0]:.2f} GiB of checkpoints, {self.disk[1]:.2f} GiB of decoded photographs.",
                 "Not counted: the start, which checks and once decodes every photograph; the ranking of evaluations;",
                 "and checkpoints of a best epoch after the first.",
@@ -109,7 +110,8 @@ class Rehearsal:
         self.checkpoint = self.folder / "rehearsal.pth"
         self.keypoints = 0  # bytes of all photographs
         # The best checkpoint stays beside the numbered ones, in a file of its own.
-        self.checkpoints = periods(cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD) + bool(self.tests)
+        self.checkpoints = periods(cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.CHECKPOINT_PERIOD)
+        self.checkpoints += bool(self.tests) or scores_groups(cfg)
 
     def phases(self) -> Iterator[Phase]:
         """Yield every phase of the run; each is measured when it is asked for."""
@@ -126,11 +128,14 @@ class Rehearsal:
         save = seconds(lambda: self.trainer.checkpointer.save(self.checkpoint.stem))
         yield Phase("checkpoint", self.checkpoints, save)
 
-    def memory(self) -> tuple[float, float | None]:
+    def memory(self) -> tuple[float | None, float | None]:
         """GiB resident, with the distances of the largest test, and of the GPU where there is one."""
         device = self.model.device
         ranked = max((BYTES_RANKED * len(test.query) * len(test.gallery) for test in self.tests), default=0)
-        return peak_resident() + (ranked + self.keypoints) / GIB, peak_memory(device) if device.type == "cuda" else None
+        resident = peak_resident()
+        if resident is not None:
+            resident += (ranked + self.keypoints) / GIB
+        return resident, peak_memory(device) if device.type == "cuda" else None
 
     def disk(self) -> tuple[float, float]:
         """GiB of checkpoints and of decoded photographs."""
@@ -163,10 +168,11 @@ class Rehearsal:
         memory = seconds(fill)
         self.model.epoch = 1
         kept = self.model.stored_features() is not None
-        yield Phase("features", 1 if kept else cfg.SOLVER.MAX_EPOCH, each * self.images / self.processes)
+        times = cfg.SOLVER.MAX_EPOCH + scores_groups(cfg)  # which are those after the last epoch, too
+        yield Phase("features", 1 if kept else times, each * self.images / self.processes)
         if uses_local(cfg.PSEUDO_LABELS):
             yield from self._local_matches()
-        yield Phase("clustering", cfg.SOLVER.MAX_EPOCH, clustering)
+        yield Phase("clustering", times, clustering)
         yield Phase("memory", cfg.SOLVER.MAX_EPOCH, memory)
 
     def _local_matches(self) -> Iterator[Phase]:

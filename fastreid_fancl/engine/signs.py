@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class GroupSigns:
-    """Scores the groups of the training images without labels; called in place of an evaluation.
+    """Scores DBSCAN's groups of the training images without labels; called in place of an evaluation.
 
     The sign is the score by which `PSEUDO_LABELS.EPS auto` chooses a radius. It is high if images of a group are more
     alike than images in general (modularity) and if a part of the pairs gives the same groups (stability). The epoch
@@ -33,8 +33,9 @@ class GroupSigns:
         )
         row = next(row for row in sweep if row.eps == eps)
         logger.info(
-            "The training images after %d epochs: %d groups, %.0f%% left out; sign %.3f (modularity %.2f, stability "
-            "%.2f). The sign needs no labels and is no accuracy; the epoch with the highest one becomes model_best.",
+            "DBSCAN's groups of the training images after %d epochs: %d, %.0f%% left out; sign %.3f (modularity %.2f, "
+            "stability %.2f). The sign needs no labels and is no accuracy; the epoch with the highest one becomes "
+            "model_best.",
             *(epoch, row.clusters, 100 * row.left_out, row.score, row.modularity, row.robustness),
         )
         return {"sign": row.score, "modularity": row.modularity, "stability": row.robustness, "metric": row.score}

@@ -43,6 +43,11 @@ TRANSDUCTIVE = (
 )
 
 
+def scores_groups(cfg) -> bool:
+    """Whether a run scores its groups without labels, as it has no test."""
+    return not cfg.DATASETS.TESTS and is_unsupervised(cfg) and cfg.PSEUDO_LABELS.ALGORITHM != "oracle"
+
+
 def is_unsupervised(cfg) -> bool:
     """Whether MODEL.META_ARCHITECTURE learns from pseudo-labels."""
     return issubclass(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), PseudoLabelMethod)
@@ -225,7 +230,7 @@ class Trainer(DefaultTrainer):
         training = PhaseSeconds("training")
         stock = super().build_hooks()
         evaluation = next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
-        if not self.cfg.DATASETS.TESTS and is_unsupervised(self.cfg) and self.cfg.PSEUDO_LABELS.ALGORITHM != "oracle":
+        if scores_groups(self.cfg):
             test, signs = stock[evaluation]._func, GroupSigns(self.cfg, batches)
             stock[evaluation]._func = lambda: {**test(), **signs()}
         begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())

@@ -3,7 +3,7 @@
 - SyntheticPandas: red pandas in the numbers of the paper's Table I, 256 x 128 pixels (W x H).
 - SyntheticPandasSmall: similar pandas at 128 x 64, 1,000 training images of 20 animals and twice as many test animals
   as in Table I, all indoors, for the demo.
-- SyntheticTiny: six training pandas with eight images each at 64 x 32, for tests of commands.
+- SyntheticTiny: six training pandas with 48 images in all at 64 x 32, for tests of commands.
 - SyntheticSource, SyntheticSourceSmall: other species on open land, with labels, for pre-training.
 
 How much can be learned on SyntheticPandasSmall (one seed, ResNet-18 with stride 2 in the last stage, 48 x 96 pixels,
