@@ -291,9 +291,11 @@ def test_changes_that_fit_nothing_are_not_taken_back(tmp_path, change):
     project = project_in(tmp_path)
     project.changes.append(change)
     ledger = Ledger(project, "now")
-    undone = ledger.undo("e", "undone")
+    ledger.undo("e", "undone")
     ledger.close()
-    assert undone == (change.before == "unsure")  # it had no animal
+    expected = "" if change.before == "unsure" else ROWS[0].individual  # it had no animal
+    assert project.by_key[ROWS[0].key].individual == expected
+    assert project.photographs[1:] == ROWS[1:] and [one.name for one in project.animals] == [""] * 3
     project.write()
     open_project(project.folder)
 

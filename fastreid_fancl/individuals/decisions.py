@@ -57,8 +57,7 @@ def _apply(ledger: Ledger, decision: Decision) -> str:
     """Apply one decision; why it cannot be, or ""."""
     kind = decision.kind
     if kind == "undo":
-        undone = ledger.undo(decision.a, f"undone on {decision.when}")
-        return "" if undone or decision.a in {one.when for one in ledger.project.decisions} else "nothing to undo"
+        return _undo(ledger, decision)
     if kind in KINDS_OF_INDIVIDUALS:
         return _of_individual(ledger, decision)
     keys = [decision.a, decision.b] if kind in ("same", "different", "unsure") else [decision.a]
@@ -66,6 +65,14 @@ def _apply(ledger: Ledger, decision: Decision) -> str:
     if unknown:
         return f"there is no photograph {visible(unknown[0])}"
     return APPLY[kind](ledger, decision)
+
+
+def _undo(ledger: Ledger, decision: Decision) -> str:
+    known = {one.when for one in ledger.project.decisions} | {change.event for change in ledger.earlier}
+    if decision.a not in known:
+        return "nothing to undo"
+    stay = ledger.undo(decision.a, f"undone on {decision.when}")
+    return f"what was changed again since then stays: {len(stay)}, such as {stay[0]}" if stay else ""
 
 
 def _of_individual(ledger: Ledger, decision: Decision) -> str:
