@@ -295,7 +295,8 @@ def test_changes_that_fit_nothing_are_not_taken_back(tmp_path, change):
     ledger.close()
     expected = "" if change.before == "unsure" else ROWS[0].individual  # it had no animal
     assert project.by_key[ROWS[0].key].individual == expected
-    assert project.photographs[1:] == ROWS[1:] and [one.name for one in project.animals] == [""] * 3
+    assert [one.individual for one in project.photographs[1:]] == [one.individual for one in ROWS[1:]]
+    assert [one.name for one in project.animals] == [""] * 3
     project.write()
     open_project(project.folder)
 

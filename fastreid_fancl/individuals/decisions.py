@@ -1,5 +1,6 @@
 """What a person decided, applied to a project: each decision changes the animals that it names and no others."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -131,21 +132,36 @@ def _said_not(row: Photograph, individual: str, when: str) -> str:
 
 
 def _burst(ledger: Ledger, row: Photograph) -> list[str]:
-    """Keys of the photographs of its sequence that are where it is, and not apart from it by a decision."""
+    """Its key, and those of its sequence that are where it is, without those that a decision or a box sets apart.
+
+    Of a photograph with several boxes there nobody said which one is meant: it is left out.
+    """
     if not row.sequence:
         return [row.key]
-    mates = [
-        other
-        for other in map(ledger.rows.__getitem__, ledger.of_sequence[row.sequence])
-        if other.individual == row.individual and other.usable and (other.hash != row.hash or other.key == row.key)
-    ]
+    place = row.individual, row.counts  # an unsure photograph names its likeliest animal without being in it
+    mates = [other for key in ledger.of_sequence[row.sequence] if (other := ledger.rows[key]).usable]
+    mates = [other for other in mates if (other.individual, other.counts) == place and other.hash != row.hash]
+    boxes = Counter(mate.hash for mate in mates)
     apart = {
         key
         for decision in active(ledger.project.decisions)
         if decision.kind == "different" and row.key in (decision.a, decision.b)
         for key in (decision.a, decision.b)
     }
-    return [mate.key for mate in mates if mate.key == row.key or mate.key not in apart]
+    return [row.key, *(mate.key for mate in mates if boxes[mate.hash] == 1 and mate.key not in apart)]
+
+
+def _join(ledger: Ledger, keys: Iterable[str], home: str, reason: str) -> None:
+    """Confirm photographs for an animal, except for those that show it in another box."""
+    for key in keys:
+        if not _in_other_box(ledger, ledger.rows[key], home):
+            ledger.move([key], home, "confirmed", "joins", reason)
+
+
+def _in_other_box(ledger: Ledger, row: Photograph, home: str) -> str:
+    """Why a photograph cannot join an animal: it shows it in another box already; or ""."""
+    twice = any(other.hash == row.hash and other.key != row.key for other in ledger.counted(home))
+    return f"{home} is on {row.path} already, in another box" if twice else ""
 
 
 def _same(ledger: Ledger, decision: Decision) -> str:
@@ -161,11 +177,13 @@ def _same(ledger: Ledger, decision: Decision) -> str:
             return objection
     home = next((ledger.current(name) for name in homes if name), "") or ledger.new_animal(said)
     for row in (one, other):
-        if row.individual != home and (when := ledger.rejected.get(row.key, {}).get(home)):
-            return _said_not(row, home, when)
-    for row in (one, other):
-        keys = [row.key] if row.individual == home and row.counts else _burst(ledger, ledger.rows[row.key])
-        ledger.move(keys, home, "confirmed", "joins", said)
+        when = "" if row.individual == home else ledger.rejected.get(row.key, {}).get(home)
+        objection = _said_not(row, home, when) if when else _in_other_box(ledger, row, home)
+        if objection:
+            return objection
+    coming = [row.key for row in (one, other) if row.individual != home or not row.counts]
+    bursts = [mate for key in coming for mate in _burst(ledger, ledger.rows[key])]
+    _join(ledger, [one.key, other.key, *bursts], home, said)
     return ""
 
 
@@ -222,10 +240,10 @@ def _is(ledger: Ledger, decision: Decision) -> str:
     if home not in ledger.animals:
         return f"there is no animal {visible(decision.b)}"
     row = ledger.rows[decision.a]
-    if any(other.hash == row.hash and other.key != row.key for other in ledger.counted(home)):
-        return f"{home} is on {row.path} already, in another box"
-    ledger.move(_burst(ledger, row), home, "confirmed", "joins", f"you said so on {decision.when}")
-    return ""
+    objection = _in_other_box(ledger, row, home)
+    if not objection:
+        _join(ledger, _burst(ledger, row), home, f"you said so on {decision.when}")
+    return objection
 
 
 def _is_not(ledger: Ledger, decision: Decision) -> str:
