@@ -290,6 +290,26 @@ def test_same_joins_no_two_boxes_of_one_photograph():
     assert decided(rows, ("same", rows[0].key, rows[2].key))[0] == expected
 
 
+def test_different_against_a_chain_of_same_is_reported_and_not_followed():
+    a, b, c = rows = [row(path, individual="LION-001", status="proposed") for path in "abc"]
+    chain = ("same", a.key, c.key), ("same", c.key, b.key)
+    found, problems = decided(rows, *chain, ("different", a.key, b.key))
+    assert found == ["LION-001 confirmed"] * 3
+    assert problems == [
+        'The decision "different" of t2 is not followed: you said on t1 that c and b are the same: undo that first.'
+    ]
+    undone = decided(rows, *chain, ("undo", "t1"), ("different", a.key, b.key))
+    assert (undone[0][0][:8], undone[0][1][:8], undone[1]) == ("LION-001", "LION-004", [])
+
+
+def test_different_parts_photographs_whose_features_were_removed():
+    """Nothing is near anything, so the third photograph stays with the part of the smaller key."""
+    rows = [row(path, individual="LION-001", status="proposed") for path in "abc"]
+    found, problems = decided(rows, ("different", rows[0].key, rows[1].key))
+    assert sorted(found) == ["LION-001 proposed", "LION-001 proposed", "LION-004 single"] and not problems
+    assert found[0] != found[1]
+
+
 def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):
     rows = [
         row("=1+1.jpg", box=(0.1, 0.2, 0.3, 0.4), score=0.5, individual="LION-001", status="single"),

@@ -185,6 +185,19 @@ def test_a_burst_moves_together_but_not_the_other_animal_of_a_photograph(browser
     assert keys == [key_of(0) + "-2", key_of(2)]
 
 
+def test_a_burst_leaves_a_photograph_that_shows_the_animal_in_another_box(browser, tmp_path):
+    burst = queue()
+    for number in OPEN:
+        burst["photographs"][number]["sequence"] = "burst"
+    burst["photographs"][11]["key"] = key_of(4) + "-2"
+    write_page(tmp_path, burst, lambda key: Image.new("L", (20, 20)))
+    show(browser, tmp_path)
+    press(browser, "e2q")
+    find(browser, ".entry:nth-child(2)").click()
+    keys = [each.get_attribute("data-key") for each in browser.find_elements("css selector", "#grid .toggle")]
+    assert keys == [key_of(number) for number in (4, 5, 6, 10, 12)]
+
+
 def test_undo_goes_back_to_the_question_and_further_to_the_one_before(opened):
     press(opened, "wfd")
     assert progress(opened) == "2 of 4 answered"

@@ -1,12 +1,12 @@
 """What a person decided, applied to a project: each decision changes the animals that it names and no others."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..clustering.constraints import linked, merges
+from ..clustering.constraints import Constraints, Link, linked, merges
 from ..errors import UserError
 from ..escape import visible
 from .certainty import distance_of
@@ -196,16 +196,31 @@ def _different(ledger: Ledger, decision: Decision) -> str:
     if not (one.counts and other.counts and one.individual == other.individual):
         return ""
     said = f"you said on {decision.when} that {one.path} and {other.path} differ"
-    links = [d for d in active(ledger.project.decisions) if d.kind == "same" and {d.a, d.b} == {one.key, other.key}]
-    if links:
-        return f"you said on {links[-1].when} that {one.path} and {other.path} are the same: undo that first"
     rows = ledger.counted(one.individual)
+    objection = _said_same(rows, active(ledger.project.decisions), one.key, other.key)
+    if objection:
+        return objection
     parts = split(ledger.project, rows, one.key, other.key)
     for part in parts[1:]:
         name = ledger.new_animal(said)
         for key in part:
             ledger.move([key], name, ledger.rows[key].status, "split", said)
     return ""
+
+
+def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: str, other: str) -> str:
+    """The "same" by which two photographs of an animal must be one, perhaps over further ones; or ""."""
+    number = {row.key: n for n, row in enumerate(rows)}
+    same = [
+        Link(number[decision.a], number[decision.b], decision.when)
+        for decision in decisions
+        if decision.kind == "same" and {decision.a, decision.b} <= number.keys()
+    ]
+    _, refused = linked(len(rows), Constraints(same, [Link(number[one], number[other], "")]))
+    if not refused:
+        return ""
+    a, b, when = refused[0].link
+    return f"you said on {when} that {rows[a].path} and {rows[b].path} are the same: undo that first"
 
 
 def split(project: Project, rows: list[Photograph], one: str, other: str) -> list[list[str]]:
@@ -215,10 +230,13 @@ def split(project: Project, rows: list[Photograph], one: str, other: str) -> lis
     larger part. The part with more confirmed photographs keeps the ID, of equals the larger one.
     """
     keys, features = project.known_features.of(rows)
-    rows = [row for row in rows if row.key in set(keys)]
+    known = set(keys)
+    rows = sorted(rows, key=lambda row: row.key not in known)  # those whose features were removed come last
     groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
-    if len(rows) > 2:
-        merges(_distance(features, project.patterns, keys), groups, most=1.0)
+    if len(keys) > 2:
+        distance = _distance(features, project.patterns, keys)
+        distance.resize(len(rows), len(rows))
+        merges(distance, groups, most=1.0)
     number = {row.key: n for n, row in enumerate(rows)}
     for n in range(len(rows)):
         ends = [groups.root[number[key]] for key in (one, other)]

@@ -93,16 +93,21 @@ function undo() {
 
 const pairOf = (a, b) => (a < b ? `${a} ${b}` : `${b} ${a}`);
 
-// A photograph and the rest of its burst, if they are where it is: they move together. Other boxes of it stay.
+const fileOf = (key) => key.slice(0, 16); // which several boxes of a photograph share
+const byFile = Map.groupBy(byKey.keys(), fileOf);
+
+// A photograph and the rest of its burst, if they are where it is: they move together. Other boxes of it stay, and so
+// do those of a photograph with several boxes there.
 function burst(where, key) {
   const { sequence } = byKey.get(key);
-  const mates = sequence ? bySequence.get(sequence) : [key];
-  const file = key.slice(0, 16);
-  return mates.filter((mate) => mate === key || (where.get(mate) === where.get(key) && !mate.startsWith(file)));
+  const others = sequence ? bySequence.get(sequence).filter((other) => fileOf(other) !== fileOf(key)) : [];
+  const mates = others.filter((other) => where.get(other) === where.get(key));
+  return [key, ...mates.filter((mate) => mates.every((other) => other === mate || fileOf(other) !== fileOf(mate)))];
 }
 
 function move(where, key, animal) {
-  for (const mate of burst(where, key)) where.set(mate, animal);
+  const there = (mate) => animal && byFile.get(fileOf(mate)).some((box) => box !== mate && where.get(box) === animal);
+  for (const mate of burst(where, key)) if (mate === key || !there(mate)) where.set(mate, animal);
 }
 
 const EFFECTS = {
