@@ -251,8 +251,8 @@ def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, p
     from selenium.webdriver.common.keys import Keys
 
     press(opened, "r")
-    press(opened, "=sdz" + Keys.ENTER)
-    assert find(opened, "#animal").text == "CAT-001 =sdz"
+    press(opened, "'=sdz" + Keys.ENTER)
+    assert find(opened, "#animal").text == "CAT-001 '=sdz"
     find(opened, "#sex option:nth-child(2)").click()
     find(opened, "#merge").click()
     find(opened, '#merge option[value="CAT-003"]').click()
@@ -260,11 +260,11 @@ def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, p
     find(opened, "#merge-now").click()
     assert progress(opened) == "1 of 3 answered"
     assert decided(downloaded(opened, project)) == [
-        ("name", "CAT-001", "", "=sdz"),
+        ("name", "CAT-001", "", "'=sdz"),
         ("sex", "CAT-001", "", "female"),
         ("merge", "CAT-001", "CAT-003", ""),
     ]
-    assert "'=sdz" in (project / "downloads/decisions.csv").read_text(), "a spreadsheet does not run it"
+    assert "''=sdz" in (project / "downloads/decisions.csv").read_text(), "a spreadsheet does not run it"
 
 
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):

@@ -163,8 +163,11 @@ function merged(id) {
 
 // The file.
 
+// What spreadsheets take for a formula, and the same behind apostrophes: one more is written, and taken away again.
+const FORMULA = /^'*\s*[=+\-@＝＋－＠]/;
+
 function cell(text) {
-  const safe = /^\s*[=+\-@＝＋－＠]/.test(text) ? `'${text}` : text;
+  const safe = FORMULA.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
@@ -183,7 +186,7 @@ function parse(text) {
   const pattern = /("(?:[^"]|"")*"?|[^,\r\n"]*)(,|\r?\n|$)/gy;
   for (const [, raw, end] of text.replace(/^\uFEFF/, "").matchAll(pattern)) {
     const value = raw.startsWith('"') ? raw.slice(1, raw.endsWith('"') ? -1 : undefined).replaceAll('""', '"') : raw;
-    rows.at(-1)[rows.at(-1).length - 1] = value.replace(/^'(?=\s*[=+\-@＝＋－＠])/, "");
+    rows.at(-1)[rows.at(-1).length - 1] = value.startsWith("'") && FORMULA.test(value) ? value.slice(1) : value;
     if (end === ",") rows.at(-1).push("");
     else if (end) rows.push([""]);
     else break;
