@@ -440,6 +440,21 @@ def test_the_queue_asks_what_settles_most_and_nothing_twice(lions):
     assert len(animals) == len(set(animals)) == 5
 
 
+def test_every_score_of_the_page_is_a_probability_once_enough_is_decided(lions):
+    """50 pairs that similarity tells apart: each photograph shows its animal for certain, whatever its similarity."""
+    project, rows = open_project(lions), table(lions)
+    pairs = [(a, b) for n, a in enumerate(rows) for b in rows[n + 1 :]]
+    same = [animal_of(a) == animal_of(b) for a, b in pairs]
+    project.decisions = [
+        Decision(f"t{n}", "", "same" if one else "different", a["key"], b["key"])
+        for n, (one, (a, b)) in enumerate(zip(same, pairs, strict=True))
+    ]
+    assert max(float(row["score"]) for row in rows if row["score"]) < 1
+    queue = review_queue(project)
+    assert queue["score_is"] == "probability"
+    assert {one["score"] for one in queue["photographs"]} == {1.0, None}
+
+
 def rows_by_key(project: Path) -> dict[str, dict[str, str]]:
     return rows_by_key_of(table(project))
 
