@@ -310,11 +310,12 @@ def test_what_was_changed_again_since_stays_at_an_undo_and_is_named(lions):
     assert said in (lions / "summary.txt").read_text()
 
 
-def test_decisions_given_twice_are_appended_once(lions):
+def test_decisions_given_twice_are_appended_once(lions, capsys):
     a, b = (keys_of(table(lions), animal)[0] for animal in (0, 1))
     once = decide(lions, ("same", a, b), ("name", "LION-001", "", "Simba"))
     assert decide(lions, ("same", a, b), ("name", "LION-001", "", "Simba")) == once
     assert len(table(lions, "decisions.csv")) == 2
+    assert "\n0 new decisions: the project has all of this file.\n" in capsys.readouterr().out
     assert table(lions, "individuals.csv")[0]["name"] == "Simba"
 
 

@@ -1,14 +1,15 @@
 """The review page in headless Chromium: a person with one hand on the keyboard, and names that are more than text."""
 
 import json
+import re
 import time
 from datetime import datetime
 
 import pytest
 from PIL import Image
 
+from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.review.page import page, write_page
-from fastreid_fancl.individuals.rows import Decision, read_table
 
 SCRIPT = "</script><script>window.hacked = 1</script>"
 HOSTILE = f"{SCRIPT}<img src=x onerror=window.hacked=1>\"'\u202egpj.{'long' * 60}.jpg"
@@ -106,10 +107,17 @@ def cards(browser):
 
 def downloaded(browser, folder):
     """The rows of the file that T downloads, read and checked as a project reads them."""
+    return read_decisions(download(browser, folder))
+
+
+def download(browser, folder):
+    """The file that T downloads, named by its time in whole seconds."""
+    before = set(folder.glob("downloads/decisions-*.csv"))
+    until(lambda: (folder / f"downloads/decisions-{datetime.now():%Y-%m-%d-%H%M%S}.csv") not in before)
     press(browser, "t")
-    path = folder / "downloads/decisions.csv"
-    until(lambda: path.exists() and path.stat().st_size)
-    return read_table(path, Decision)
+    until(lambda: {path for path in folder.glob("downloads/decisions-*.csv") if path.stat().st_size} - before)
+    (path,) = set(folder.glob("downloads/decisions-*.csv")) - before
+    return path
 
 
 def until(true):
@@ -213,8 +221,9 @@ def test_decisions_survive_a_reload_and_go_once_the_project_has_taken_them_in(op
     press(opened, "wss")
     opened.refresh()
     assert (progress(opened), texts(opened, "#verdict span")[0]) == ("2 of 4 answered", "Pair 3 of 4")
-    downloaded(opened, project)
-    (project / "downloads/decisions.csv").rename(project / "decisions.csv")
+    first = download(opened, project)
+    assert re.fullmatch(r"decisions-\d{4}-\d\d-\d\d-\d{6}\.csv", first.name)
+    first.rename(project / "decisions.csv")
     write_page(project, queue(), image_of)
     opened.refresh()
     assert progress(opened) == "0 of 4 answered"
@@ -233,7 +242,7 @@ def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_the
     until(
         lambda: (
             find(opened, "#said").text
-            == "Loaded 0 decisions; 3 of the file were here already or are of another project."
+            == "Loaded 0 decisions. The other 3 were here already or belong to another project."
         )
     )
     assert find(opened, "#animal").text == 'CAT-001 Ash, the "grey"'
@@ -242,7 +251,7 @@ def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_the
     until(
         lambda: (
             find(opened, "#said").text
-            == "Expected a decisions.csv with the columns when, who, kind, a, b, value; nothing was loaded."
+            == "Expected a file of decisions with the columns when, who, kind, a, b, value; nothing was loaded."
         )
     )
 
@@ -259,12 +268,13 @@ def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, p
     assert progress(opened) == "0 of 3 answered", "an arrow key in a list is no merge"
     find(opened, "#merge-now").click()
     assert progress(opened) == "1 of 3 answered"
-    assert decided(downloaded(opened, project)) == [
+    file = download(opened, project)
+    assert decided(read_decisions(file)) == [
         ("name", "CAT-001", "", "'=sdz"),
         ("sex", "CAT-001", "", "female"),
         ("merge", "CAT-001", "CAT-003", ""),
     ]
-    assert "''=sdz" in (project / "downloads/decisions.csv").read_text(), "a spreadsheet does not run it"
+    assert "''=sdz" in file.read_text(), "a spreadsheet does not run it"
 
 
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):

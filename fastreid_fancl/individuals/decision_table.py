@@ -1,4 +1,4 @@
-"""The decisions.csv that the review page saved is read."""
+"""The decisions that the review page saved are read."""
 
 from pathlib import Path
 
@@ -15,6 +15,6 @@ def read_decisions(path: Path) -> list[Decision]:
     """
     if not path.is_file():
         raise UserError(
-            f"Expected the decisions.csv that the review page saved, got {visible(path)}: there is no such file."
+            f"Expected the file of decisions that the review page saved, got {visible(path)}: there is no such file."
         )
     return read_table(path, Decision, optional=("b", "value"))

@@ -174,11 +174,14 @@ function cell(text) {
 const csv = () =>
   [COLUMNS, ...actions.flat().map((row) => COLUMNS.map((name) => cell(row[name])))].map((row) => `${row.join(",")}\n`).join("");
 
+// A file of its own for each download: of equal names the browser keeps the older one, which would be given again.
 function download() {
-  const link = make("a", { download: "decisions.csv", href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })) });
+  const time = new Date().toLocaleString("sv").replaceAll(":", "").replace(" ", "-"); // 2024-06-03-141205
+  const name = `decisions-${time}.csv`;
+  const link = make("a", { download: name, href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })) });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  say(`Downloaded decisions.csv with ${plural(actions.flat().length, "row")}.`);
+  say(`Downloaded ${name} with ${plural(actions.flat().length, "row")}.`);
 }
 
 function parse(text) {
@@ -194,16 +197,18 @@ function parse(text) {
   return rows.filter((row) => row.length > 1 || row[0]);
 }
 
-// Add the rows of a decisions.csv that are not here yet.
+// Add the rows of a file of decisions that are not here yet.
 function loadText(text) {
   const [header, ...rows] = parse(text);
   if (!header || COLUMNS.some((name) => !header.includes(name))) {
-    return say(`Expected a decisions.csv with the columns ${COLUMNS.join(", ")}; nothing was loaded.`);
+    return say(`Expected a file of decisions with the columns ${COLUMNS.join(", ")}; nothing was loaded.`);
   }
   const known = new Set(actions.flat().map((row) => row.when));
   const read = rows.map((row) => Object.fromEntries(COLUMNS.map((name) => [name, row[header.indexOf(name)] ?? ""])));
   const added = read.filter((row) => isOurs(row) && !Number.isNaN(Date.parse(row.when)) && !known.has(row.when));
   actions = grouped([...actions.flat(), ...added]);
   save();
-  say(`Loaded ${plural(added.length, "decision")}; ${read.length - added.length} of the file were here already or are of another project.`);
+  const others = read.length - added.length;
+  const rest = others ? ` The other ${others} were here already or belong to another project.` : "";
+  say(`Loaded ${plural(added.length, "decision")}.${rest}`);
 }

@@ -38,7 +38,7 @@ const FURTHER = {
     ["x", "Zoom out", () => zoomAt(1 / 1.5)],
     ["b", "Brighter", () => look({ brightness: view.brightness + 0.2 })],
     ["B", "Darker", () => look({ brightness: view.brightness - 0.2 })],
-    ["v", "Whole photographs again", resetView],
+    ["v", "Reset the view", resetView],
     ["r", "Lines between matched points", () => view.points.length && find("#lines-on").click()],
   ],
   open: [["v", "Enlarge the photograph", () => data.open[opened.at] && enlarge(data.photographs[data.open[opened.at].photograph])]],
@@ -55,7 +55,7 @@ const COMMON = [
 ];
 const MORE = { // what has no button of its own
   animals: [["1 to 9", "Select one of the first nine photographs"]],
-  pairs: [["+ −", "Zoom; the wheel, two fingers and a double click do so, too; drag to move"]],
+  pairs: [["+ −", "Zoom (or use the wheel, two fingers or a double click); drag to move"]],
   open: [["1 to 5", "Choose a candidate"]],
 };
 
