@@ -10,6 +10,7 @@ from PIL import Image
 
 from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.review.page import page, write_page
+from fastreid_fancl.individuals.rows import Decision, table_text
 
 SCRIPT = "</script><script>window.hacked = 1</script>"
 HOSTILE = f"{SCRIPT}<img src=x onerror=window.hacked=1>\"'\u202egpj.{'long' * 60}.jpg"
@@ -229,6 +230,31 @@ def test_decisions_survive_a_reload_and_go_once_the_project_has_taken_them_in(op
     assert progress(opened) == "0 of 4 answered"
     press(opened, "d")
     assert [row.kind for row in downloaded(opened, project)] == ["different"]
+
+
+def test_what_the_project_has_taken_in_is_undone_by_a_new_row(opened, project):
+    said = [("same", key_of(4), key_of(7)), ("is_not", key_of(3), "CAT-001"), ("confirm", "CAT-002", "")]
+    rows = [Decision(f"2024-06-03T10:00:0{n}Z", "Ada", *one) for n, one in enumerate(said)]
+    (project / "decisions.csv").write_text(table_text(rows, Decision))
+    write_page(project, queue(), image_of)
+    opened.refresh()
+    press(opened, "z")
+    assert find(opened, "#said").text == "There is nothing to undo. Shift Z lists what the project has taken in."
+    press(opened, "Z")
+    assert texts(opened, "#earlier li") == [
+        "confirm: CAT-002\n2024-06-03T10:00:02Z Ada\nUndo",
+        "is not: IMG_0003.JPG, CAT-001\n2024-06-03T10:00:01Z Ada\nUndo",
+        "same: IMG_0004.JPG, IMG_0007.JPG\n2024-06-03T10:00:00Z Ada\nUndo",
+    ]
+    find(opened, "#earlier li:nth-child(2) button").click()
+    assert [text[-6:] for text in texts(opened, "#earlier li")] == ["a\nUndo", "undone", "a\nUndo"]
+    find(opened, "#earlier .close").click()
+    assert decided(downloaded(opened, project)) == [("undo", rows[1].when, "", "")]
+    press(opened, "zZ")  # once more: what was undone holds again
+    assert [text[-4:] for text in texts(opened, "#earlier li")] == ["Undo"] * 3
+    find(opened, "#earlier .close").click()
+    first, second = downloaded(opened, project)
+    assert (second.kind, second.a) == ("undo", first.when)
 
 
 def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_their_reason(opened, project):

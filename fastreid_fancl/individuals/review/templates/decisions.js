@@ -8,7 +8,7 @@ const KINDS = [
   "same", "different", "unsure", "is", "is_not", "new", "not_animal", "side", "merge", "name", "sex", "confirm", "undo",
 ];
 const COUNTS = ["confirmed", "proposed", "single"]; // an unsure photograph names its likeliest animal, and is not in it
-const applied = new Set(data.applied);
+const applied = new Set(data.applied.map((row) => row.when));
 // An open photograph's best candidate; "unsure" of the two answers the open photograph.
 const bestOf = new Map(
   data.open.map(({ photograph, candidates: [best] }) => [data.photographs[photograph].key, data.photographs[best?.photograph]?.key]),
@@ -44,10 +44,10 @@ function isOurs(row) {
     [...(animals[row.kind] ?? "")].every((column) => byId.has(row[column]));
 }
 
+// Rows as actions, by their times.
 function grouped(rows) {
-  const ours = rows.filter(isOurs).sort((a, b) => (a.when < b.when ? -1 : a.when > b.when ? 1 : 0));
   const groups = [];
-  for (const row of ours) {
+  for (const row of rows.toSorted((a, b) => (a.when < b.when ? -1 : a.when > b.when ? 1 : 0))) {
     const last = groups.at(-1)?.at(-1);
     if (last && Date.parse(row.when) - Date.parse(last.when) <= 1) groups.at(-1).push(row);
     else groups.push([row]);
@@ -57,7 +57,7 @@ function grouped(rows) {
 
 function restore() {
   try {
-    actions = grouped(JSON.parse(recall("rows") ?? "[]"));
+    actions = grouped(JSON.parse(recall("rows") ?? "[]").filter(isOurs));
   } catch {
     actions = [];
   }
@@ -79,13 +79,22 @@ function decide(text, ...rows) {
   say(text);
 }
 
-const undoneRows = () => new Set(actions.flat().filter((row) => row.kind === "undo").map((row) => row.a));
+// Times of the rows that are undone; an undo that was undone itself counts no more.
+function undoneRows() {
+  const undone = new Set();
+  const undos = [...data.applied, ...actions.flat()].filter((row) => row.kind === "undo");
+  for (const row of undos.toReversed()) if (!undone.has(row.when)) undone.add(row.a);
+  return undone;
+}
+
+const undoing = (rows) => rows.toReversed().map((row) => ({ kind: "undo", a: row.when }));
 
 function undo() {
   const undone = undoneRows();
-  const last = actions.findLast((rows) => rows[0].kind !== "undo" && !undone.has(rows[0].when));
-  if (!last) return say("There is nothing to undo."), null;
-  decide("Undone.", ...last.toReversed().map((row) => ({ kind: "undo", a: row.when })));
+  const answers = (row) => row.kind !== "undo" || applied.has(row.a); // not an undo of what the page itself holds
+  const last = actions.findLast(([row]) => answers(row) && !undone.has(row.when));
+  if (!last) return say(`There is nothing to undo.${earlier.length ? " Shift Z lists what the project has taken in." : ""}`), null;
+  decide("Undone.", ...undoing(last));
   return last;
 }
 

@@ -50,6 +50,7 @@ const COMMON = [
   ["w", "Pairs", () => turnTo("pairs")],
   ["e", "Open photographs", () => turnTo("open")],
   ["z", "Undo", undoLast],
+  ["Z", "Undo what the project has taken in", showEarlier],
   ["t", "Download decisions", download],
   ["?", "This help", () => find("#guide").showModal()],
 ];
@@ -148,7 +149,7 @@ function showKeys() {
   const titles = { animals: "Animals", pairs: "Pairs", open: "Open photographs" };
   const table = (title, keys) =>
     make("section", {}, make("h3", { textContent: title }), make("dl", {}, ...keys.flatMap(([key, text]) => [
-      make("dt", {}, make("kbd", { textContent: key === "B" ? "Shift B" : key.toUpperCase() })), make("dd", { textContent: text }),
+      make("dt", {}, make("kbd", { textContent: /^[A-Z]$/.test(key) ? `Shift ${key}` : key.toUpperCase() })), make("dd", { textContent: text }),
     ])));
   find("#keys").replaceChildren(
     table("Everywhere", [...COMMON, ["← →", "Previous, next"]]),
