@@ -17,8 +17,7 @@ from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals.export import FORMATS, requirements
 from fastreid_fancl.individuals.export.contents import parse_zone
 from fastreid_fancl.individuals.export.stations import read_stations
-from fastreid_fancl.individuals.review.page import applied
-from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, table_text
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end
@@ -406,7 +405,7 @@ def test_tables_that_are_given_are_read_as_spreadsheets_save_them(project, tmp_p
     assert [row["image_id"] for row in read(tmp_path / "out.csv")] == ["é0", "é1", "é2", "é3", "é4"]
     when = [decision.when for decision in project.decisions]
     path.write_bytes(saved(table_text(project.decisions, Decision), separator, encoding))
-    assert applied(path) == when == ["2024-07-01T10:00:00.123Z"]
+    assert [one.when for one in read_table(path, Decision)] == when == ["2024-07-01T10:00:00.123Z"]
 
 
 BROKEN = {

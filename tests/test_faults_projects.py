@@ -132,6 +132,7 @@ HAND = {  # table, column, value, what is said
     "merged into itself": ("individuals", "merged_into", "LION-001", "merged into each other: LION-001"),
     "a count with a comma": ("individuals", "photographs", "1,0", "row 2"),
     "a kind of decision": ("decisions", "kind", "married", "expected kind to be one of same"),
+    "a time of a decision": ("decisions", "when", "03/06/2024 10:00", "expected when as 2024-06-03T10:00:00Z, got"),
     "a decision without a time": ("decisions", "when", "", "expected when"),
     "a kind of change": ("changes", "kind", "lost", "expected kind to be one of new"),
 }
@@ -249,13 +250,21 @@ def test_decisions_are_read_as_spreadsheets_save_them(tmp_path):
         assert read_decisions(tmp_path / "d.csv") == expected
 
 
+def test_decisions_are_read_without_the_apostrophe_and_the_empty_cells_that_programs_add_or_drop(tmp_path):
+    rows = [Decision("2025-01-02T00:00:00.000Z", "me", "name", "LION-001", value=name) for name in ("@Mara", "'=x", "")]
+    (tmp_path / "d.csv").write_text(table_text(rows, Decision).replace(",,\n", "\n"))
+    assert "'@Mara" in (tmp_path / "d.csv").read_text() and read_decisions(tmp_path / "d.csv") == rows
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("when,who,kind\n1,me,same\n", "has no column a"),
-        ("when,who,kind,a\n1,me,marry,x\n", "row 2: expected kind"),
-        ("when,who,kind,a\n1,me,same,x,y,z\n", "row 2 has 6 cells, expected 4"),
+        ("when,who,kind\n2025,me,same\n", "expected the columns when, .*; it lacks a"),
+        ("when,who,kind,a\n2025-01-02,me,marry,x\n", "row 2: expected kind"),
+        ("when,who,kind,a\n2025-01-02,me,same,x,y,z\n", "row 2 has 6 cells, expected 4"),
+        ("when,who,kind,a\n2025-01-02,me,same\n", "row 2 has 3 cells, expected 4"),
         ("when,who,kind,a\n,me,same,x\n", "row 2: expected when"),
+        ("when,who,kind,a\n02/01/2025 10:00,me,same,x\n", "row 2: expected when as 2024-06-03T10:00:00Z, got '02/01"),
         ('when,who,kind,a\n1,me,same,"x\n2,me,same,x\n', "a quote joins the lines 2 to 3"),
         ("when,who,kind,a\n1,me,same," + "x" * 200_000, "field larger than field limit"),
     ],
@@ -291,9 +300,12 @@ def test_changes_that_fit_nothing_are_not_taken_back(tmp_path, change):
     project = project_in(tmp_path)
     project.changes.append(change)
     ledger = Ledger(project, "now")
-    undone = ledger.undo("e", "undone")
+    ledger.undo("e", "undone")
     ledger.close()
-    assert undone == (change.before == "unsure")  # it had no animal
+    expected = "" if change.before == "unsure" else ROWS[0].individual  # it had no animal
+    assert project.by_key[ROWS[0].key].individual == expected
+    assert [one.individual for one in project.photographs[1:]] == [one.individual for one in ROWS[1:]]
+    assert [one.name for one in project.animals] == [""] * 3
     project.write()
     open_project(project.folder)
 

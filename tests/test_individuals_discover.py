@@ -251,11 +251,71 @@ def test_one_same_changes_only_those_two_animals_and_undo_brings_them_back(lions
     assert [one["status"] for one in table(lions, "individuals.csv") if one["individual"] == gone] == ["proposed"]
 
 
-def test_decisions_given_twice_are_appended_once(lions):
+def standing(rows: list[dict[str, str]]) -> dict[str, tuple[str, str]]:
+    """The animal and the status of each photograph."""
+    return {row["key"]: (row["individual"], row["status"]) for row in rows}
+
+
+SINGLE = {0: range(2), 1: range(1), 2: range(2)}
+
+
+def test_an_undo_brings_back_animals_that_became_or_ceased_to_be_singles(tmp_path):
+    """Their status changes without a decision: LION-002 of two photographs, split, is two singles."""
+    project = tmp_path / "lions"
+    photos = season(tmp_path / "lions_2024", SINGLE)
+    remember(photos, SINGLE, tmp_path / "scratch")
+    rows = discover(project, "--photos", photos)
+    homes, before = individual_of(rows), standing(rows)
+    (one,), (a, b) = keys_of(rows, 1), keys_of(rows, 2)
+    assert before[one][1] == "single" and homes[a] == homes[b]
+    merged = decide(project, ("merge", homes[one], homes[a]), ("undo", "2025-01-01T00:00:00Z"))
+    assert standing(merged) == before
+    assert standing(decide(project, ("different", a, b), start=2))[a][1] == "single"
+    undone = decide(project, ("undo", "2025-01-01T00:02:00Z"), ("undo", "2025-01-01T00:02:00Z"), start=3)
+    assert standing(undone) == before
+    assert "not followed" not in (project / "summary.txt").read_text()
+
+
+def test_an_undo_can_be_undone_and_each_of_its_changes_is_on_record(lions):
+    rows = table(lions)
+    homes, (a, b) = individual_of(rows), (keys_of(rows, 0)[0], keys_of(rows, 1)[0])
+    merged = standing(decide(lions, ("merge", homes[a], homes[b])))
+    assert standing(decide(lions, ("undo", "2025-01-01T00:00:00Z"), start=1)) == standing(rows)
+    last = [one for one in table(lions, "changes.csv") if one["item"] == homes[a]][-1]
+    assert (last["kind"], last["before"], last["after"]) == ("merged", homes[b], homes[a])
+    assert standing(decide(lions, ("undo", "2025-01-01T00:01:00Z"), start=2)) == merged
+    animals = {one["individual"]: one["merged_into"] for one in table(lions, "individuals.csv")}
+    assert (animals[homes[a]], animals[homes[b]]) == (homes[b], "")
+
+
+def test_undone_merges_are_not_brought_back_in_a_circle(lions):
+    rows = table(lions)
+    a, b = (individual_of(rows)[keys_of(rows, animal)[0]] for animal in (0, 1))
+    decide(lions, ("merge", a, b), ("undo", "2025-01-01T00:00:00Z"), ("merge", b, a))
+    decide(lions, ("undo", "2025-01-01T00:01:00Z"), start=3)
+    animals = {one["individual"]: one["merged_into"] for one in table(lions, "individuals.csv")}
+    assert (animals[a], animals[b]) == ("", a)
+
+
+def test_what_was_changed_again_since_stays_at_an_undo_and_is_named(lions):
+    rows = table(lions)
+    homes, key, other = individual_of(rows), keys_of(rows, 0)[0], keys_of(rows, 0)[1]
+    ids = [homes[keys_of(rows, animal)[0]] for animal in (1, 2)]
+    decisions = ("is", key, ids[0]), ("is", other, ids[0]), ("is", key, ids[1]), ("undo", "2025-01-01T00:00:00Z")
+    assert individual_of(decide(lions, *decisions)) == {**homes, key: ids[1], other: ids[0]}
+    path = rows_by_key(lions)[key]["path"]
+    said = (
+        f'"undo" of 2025-01-01T00:03:00Z is not followed: what was changed again since then stays: 1, such as {path}.'
+    )
+    assert said in (lions / "summary.txt").read_text()
+
+
+def test_decisions_given_twice_are_appended_once(lions, capsys):
     a, b = (keys_of(table(lions), animal)[0] for animal in (0, 1))
     once = decide(lions, ("same", a, b), ("name", "LION-001", "", "Simba"))
     assert decide(lions, ("same", a, b), ("name", "LION-001", "", "Simba")) == once
     assert len(table(lions, "decisions.csv")) == 2
+    assert "\n0 new decisions: the project has all of this file.\n" in capsys.readouterr().out
     assert table(lions, "individuals.csv")[0]["name"] == "Simba"
 
 
@@ -379,6 +439,21 @@ def test_the_queue_asks_what_settles_most_and_nothing_twice(lions):
     single = next(item for item in queue["open"] if queue["photographs"][item["photograph"]]["status"] == "single")
     animals = [one["individual"] for one in single["candidates"]]
     assert len(animals) == len(set(animals)) == 5
+
+
+def test_every_score_of_the_page_is_a_probability_once_enough_is_decided(lions):
+    """50 pairs that similarity tells apart: each photograph shows its animal for certain, whatever its similarity."""
+    project, rows = open_project(lions), table(lions)
+    pairs = [(a, b) for n, a in enumerate(rows) for b in rows[n + 1 :]]
+    same = [animal_of(a) == animal_of(b) for a, b in pairs]
+    project.decisions = [
+        Decision(f"t{n}", "", "same" if one else "different", a["key"], b["key"])
+        for n, (one, (a, b)) in enumerate(zip(same, pairs, strict=True))
+    ]
+    assert max(float(row["score"]) for row in rows if row["score"]) < 1
+    queue = review_queue(project)
+    assert queue["score_is"] == "probability"
+    assert {one["score"] for one in queue["photographs"]} == {1.0, None}
 
 
 def rows_by_key(project: Path) -> dict[str, dict[str, str]]:

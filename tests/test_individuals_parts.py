@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labe
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
 from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate, group
 from fastreid_fancl.individuals.checks import follows
+from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
-from fastreid_fancl.individuals.opening import prefix_of
-from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
+from fastreid_fancl.individuals.opening import new_project, prefix_of
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, write_table
 from fastreid_fancl.individuals.sources import with_boxes, with_camtrapdp, with_table
 
 
@@ -245,6 +247,76 @@ def test_an_undoing_can_be_undone():
     same, undo = Decision("1", "", "same", "a", "b"), Decision("2", "", "undo", "1")
     assert active([same]) == [same] and active([same, undo]) == []
     assert active([same, undo, Decision("3", "", "undo", "2")]) == [same]
+
+
+def decided(rows: list[Photograph], *decisions: tuple) -> tuple[list[str], list[str]]:
+    """Animal and status of each photograph after decisions (kind, a, b) on them, and what was not followed."""
+    project = new_project("lions", "none")
+    project.photographs = rows
+    project.animals = [Individual(name) for name in ("LION-001", "LION-002", "LION-003")]
+    _, problems = add_decisions(project, [Decision(f"t{n}", "", *one) for n, one in enumerate(decisions)])
+    return [f"{one.individual} {one.status}" for one in project.photographs], problems
+
+
+def burst(*animals: tuple[str, str, str]) -> list[Photograph]:
+    """Photographs (path, animal, status) of one sequence; those of one path are boxes of one photograph."""
+    rows: list[Photograph] = []
+    for path, individual, status in animals:
+        boxes = sum(one.path == path for one in rows)
+        one = row(path, individual=individual, status=status, sequence="s")
+        rows.append(replace(one, key=one.key + f"-{boxes + 1}" * bool(boxes)))
+    return rows
+
+
+def test_a_decision_on_an_unsure_photograph_leaves_those_of_its_likeliest_animal():
+    rows = burst(("1", "LION-001", "confirmed"), ("2", "LION-001", "confirmed"), ("2", "LION-001", "unsure"))
+    one, first, unsure = (f"{one.individual} {one.status}" for one in rows)
+    assert decided(rows, ("is", rows[2].key, "LION-002"))[0] == [one, first, "LION-002 confirmed"]
+    assert decided(rows, ("new", rows[2].key))[0] == [one, first, "LION-004 confirmed"]
+    assert decided(rows, ("is_not", rows[2].key, "LION-001"))[0] == [one, first, " unsure"]
+    further = replace(row("3"), individual="LION-002", status="proposed")
+    assert decided([*rows, further], ("same", rows[2].key, further.key))[0][:2] == [one, first]
+
+
+def test_a_burst_brings_no_second_box_of_a_photograph_into_an_animal():
+    rows = burst(("1", "LION-001", "proposed"), ("2", "LION-001", "proposed"), ("2", "LION-002", "proposed"))
+    expected = ["LION-002 confirmed", "LION-001 single", "LION-002 proposed"]
+    assert decided(rows, ("is", rows[0].key, "LION-002"))[0] == expected
+    # Both boxes of 2 are where 1 is: nobody said which of them is its animal.
+    rows = burst(("1", "LION-001", "unsure"), ("2", "LION-001", "unsure"), ("2", "LION-001", "unsure"))
+    expected = ["LION-002 confirmed", "LION-001 unsure", "LION-001 unsure"]
+    assert decided(rows, ("is", rows[0].key, "LION-002"))[0] == expected
+
+
+def test_same_joins_no_two_boxes_of_one_photograph():
+    rows = burst(("1", "LION-001", "proposed"), ("2", "LION-001", "proposed"), ("2", "", "unsure"))
+    found, problems = decided(rows, ("same", rows[2].key, rows[0].key))
+    assert found == [f"{one.individual} {one.status}" for one in rows]
+    assert problems == ['The decision "same" of t0 is not followed: LION-001 is on 2 already, in another box.']
+    # 1 and a box of 2 are a burst; the other box of 2 is named, so that only 1 joins it.
+    rows = burst(("1", "LION-001", "unsure"), ("2", "LION-001", "unsure"), ("2", "LION-002", "unsure"))
+    expected = ["LION-004 confirmed", "LION-001 unsure", "LION-004 confirmed"]
+    assert decided(rows, ("same", rows[0].key, rows[2].key))[0] == expected
+
+
+def test_different_against_a_chain_of_same_is_reported_and_not_followed():
+    a, b, c = rows = [row(path, individual="LION-001", status="proposed") for path in "abc"]
+    chain = ("same", a.key, c.key), ("same", c.key, b.key)
+    found, problems = decided(rows, *chain, ("different", a.key, b.key))
+    assert found == ["LION-001 confirmed"] * 3
+    assert problems == [
+        'The decision "different" of t2 is not followed: you said on t1 that c and b are the same: undo that first.'
+    ]
+    undone = decided(rows, *chain, ("undo", "t1"), ("different", a.key, b.key))
+    assert (undone[0][0][:8], undone[0][1][:8], undone[1]) == ("LION-001", "LION-004", [])
+
+
+def test_different_parts_photographs_whose_features_were_removed():
+    """Nothing is near anything, so the third photograph stays with the part of the smaller key."""
+    rows = [row(path, individual="LION-001", status="proposed") for path in "abc"]
+    found, problems = decided(rows, ("different", rows[0].key, rows[1].key))
+    assert sorted(found) == ["LION-001 proposed", "LION-001 proposed", "LION-004 single"] and not problems
+    assert found[0] != found[1]
 
 
 def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):

@@ -1,14 +1,16 @@
 """The review page in headless Chromium: a person with one hand on the keyboard, and names that are more than text."""
 
 import json
+import re
 import time
 from datetime import datetime
 
 import pytest
 from PIL import Image
 
+from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.review.page import page, write_page
-from fastreid_fancl.individuals.rows import Decision, read_table
+from fastreid_fancl.individuals.rows import Decision, table_text
 
 SCRIPT = "</script><script>window.hacked = 1</script>"
 HOSTILE = f"{SCRIPT}<img src=x onerror=window.hacked=1>\"'\u202egpj.{'long' * 60}.jpg"
@@ -106,10 +108,17 @@ def cards(browser):
 
 def downloaded(browser, folder):
     """The rows of the file that T downloads, read and checked as a project reads them."""
+    return read_decisions(download(browser, folder))
+
+
+def download(browser, folder):
+    """The file that T downloads, named by its time in whole seconds."""
+    before = set(folder.glob("downloads/decisions-*.csv"))
+    until(lambda: (folder / f"downloads/decisions-{datetime.now():%Y-%m-%d-%H%M%S}.csv") not in before)
     press(browser, "t")
-    path = folder / "downloads/decisions.csv"
-    until(lambda: path.exists() and path.stat().st_size)
-    return read_table(path, Decision)
+    until(lambda: {path for path in folder.glob("downloads/decisions-*.csv") if path.stat().st_size} - before)
+    (path,) = set(folder.glob("downloads/decisions-*.csv")) - before
+    return path
 
 
 def until(true):
@@ -185,6 +194,19 @@ def test_a_burst_moves_together_but_not_the_other_animal_of_a_photograph(browser
     assert keys == [key_of(0) + "-2", key_of(2)]
 
 
+def test_a_burst_leaves_a_photograph_that_shows_the_animal_in_another_box(browser, tmp_path):
+    burst = queue()
+    for number in OPEN:
+        burst["photographs"][number]["sequence"] = "burst"
+    burst["photographs"][11]["key"] = key_of(4) + "-2"
+    write_page(tmp_path, burst, lambda key: Image.new("L", (20, 20)))
+    show(browser, tmp_path)
+    press(browser, "e2q")
+    find(browser, ".entry:nth-child(2)").click()
+    keys = [each.get_attribute("data-key") for each in browser.find_elements("css selector", "#grid .toggle")]
+    assert keys == [key_of(number) for number in (4, 5, 6, 10, 12)]
+
+
 def test_undo_goes_back_to_the_question_and_further_to_the_one_before(opened):
     press(opened, "wfd")
     assert progress(opened) == "2 of 4 answered"
@@ -200,13 +222,39 @@ def test_decisions_survive_a_reload_and_go_once_the_project_has_taken_them_in(op
     press(opened, "wss")
     opened.refresh()
     assert (progress(opened), texts(opened, "#verdict span")[0]) == ("2 of 4 answered", "Pair 3 of 4")
-    downloaded(opened, project)
-    (project / "downloads/decisions.csv").rename(project / "decisions.csv")
+    first = download(opened, project)
+    assert re.fullmatch(r"decisions-\d{4}-\d\d-\d\d-\d{6}\.csv", first.name)
+    first.rename(project / "decisions.csv")
     write_page(project, queue(), image_of)
     opened.refresh()
     assert progress(opened) == "0 of 4 answered"
     press(opened, "d")
     assert [row.kind for row in downloaded(opened, project)] == ["different"]
+
+
+def test_what_the_project_has_taken_in_is_undone_by_a_new_row(opened, project):
+    said = [("same", key_of(4), key_of(7)), ("is_not", key_of(3), "CAT-001"), ("confirm", "CAT-002", "")]
+    rows = [Decision(f"2024-06-03T10:00:0{n}Z", "Ada", *one) for n, one in enumerate(said)]
+    (project / "decisions.csv").write_text(table_text(rows, Decision))
+    write_page(project, queue(), image_of)
+    opened.refresh()
+    press(opened, "z")
+    assert find(opened, "#said").text == "There is nothing to undo. Shift Z lists what the project has taken in."
+    press(opened, "Z")
+    assert texts(opened, "#earlier li") == [
+        "confirm: CAT-002\n2024-06-03T10:00:02Z Ada\nUndo",
+        "is not: IMG_0003.JPG, CAT-001\n2024-06-03T10:00:01Z Ada\nUndo",
+        "same: IMG_0004.JPG, IMG_0007.JPG\n2024-06-03T10:00:00Z Ada\nUndo",
+    ]
+    find(opened, "#earlier li:nth-child(2) button").click()
+    assert [text[-6:] for text in texts(opened, "#earlier li")] == ["a\nUndo", "undone", "a\nUndo"]
+    find(opened, "#earlier .close").click()
+    assert decided(downloaded(opened, project)) == [("undo", rows[1].when, "", "")]
+    press(opened, "zZ")  # once more: what was undone holds again
+    assert [text[-4:] for text in texts(opened, "#earlier li")] == ["Undo"] * 3
+    find(opened, "#earlier .close").click()
+    first, second = downloaded(opened, project)
+    assert (second.kind, second.a) == ("undo", first.when)
 
 
 def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_their_reason(opened, project):
@@ -220,7 +268,7 @@ def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_the
     until(
         lambda: (
             find(opened, "#said").text
-            == "Loaded 0 decisions; 3 of the file were here already or are of another project."
+            == "Loaded 0 decisions. The other 3 were here already or belong to another project."
         )
     )
     assert find(opened, "#animal").text == 'CAT-001 Ash, the "grey"'
@@ -229,7 +277,7 @@ def test_a_file_of_decisions_is_loaded_once_and_other_files_are_refused_with_the
     until(
         lambda: (
             find(opened, "#said").text
-            == "Expected a decisions.csv with the columns when, who, kind, a, b, value; nothing was loaded."
+            == "Expected a file of decisions with the columns when, who, kind, a, b, value; nothing was loaded."
         )
     )
 
@@ -238,20 +286,21 @@ def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, p
     from selenium.webdriver.common.keys import Keys
 
     press(opened, "r")
-    press(opened, "=sdz" + Keys.ENTER)
-    assert find(opened, "#animal").text == "CAT-001 =sdz"
+    press(opened, "'=sdz" + Keys.ENTER)
+    assert find(opened, "#animal").text == "CAT-001 '=sdz"
     find(opened, "#sex option:nth-child(2)").click()
     find(opened, "#merge").click()
     find(opened, '#merge option[value="CAT-003"]').click()
     assert progress(opened) == "0 of 3 answered", "an arrow key in a list is no merge"
     find(opened, "#merge-now").click()
     assert progress(opened) == "1 of 3 answered"
-    assert decided(downloaded(opened, project)) == [
-        ("name", "CAT-001", "", "=sdz"),
+    file = download(opened, project)
+    assert decided(read_decisions(file)) == [
+        ("name", "CAT-001", "", "'=sdz"),
         ("sex", "CAT-001", "", "female"),
         ("merge", "CAT-001", "CAT-003", ""),
     ]
-    assert "'=sdz" in (project / "downloads/decisions.csv").read_text(), "a spreadsheet does not run it"
+    assert "''=sdz" in file.read_text(), "a spreadsheet does not run it"
 
 
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):

@@ -37,7 +37,10 @@ class Follows(NamedTuple):
     def __str__(self) -> str:
         if self.share <= 0:
             return f"Groups follow {self.what} no more than chance."
-        text = f"Groups follow {self.what} to {self.share:.0%} beyond chance (p {self.chance:.3f})."
+        text = (
+            f"Groups follow {self.what}: {self.share:.0%}, where 0% is chance and 100% is one of the {self.what} for "
+            f"each group (p {self.chance:.3f})."
+        )
         if not self.warns:
             return text
         return (

@@ -104,7 +104,7 @@ def _discover(args: argparse.Namespace) -> None:
             with report.step("decisions"):
                 new, problems = add_decisions(project, read_decisions(args.decisions))
             report.problems += problems
-            print(f"{plural(new, 'new decision')}.")
+            print(f"{plural(new, 'new decision')}{'' if new else ': the project has all of this file'}.")
         if args.photos or args.encoder or args.run or args.train or args.local is not None:
             _group(project, args, report, event)
         else:

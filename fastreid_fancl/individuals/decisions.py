@@ -1,11 +1,12 @@
 """What a person decided, applied to a project: each decision changes the animals that it names and no others."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..clustering.constraints import linked, merges
+from ..clustering.constraints import Constraints, Link, linked, merges
 from ..errors import UserError
 from ..escape import visible
 from .certainty import distance_of
@@ -57,8 +58,7 @@ def _apply(ledger: Ledger, decision: Decision) -> str:
     """Apply one decision; why it cannot be, or ""."""
     kind = decision.kind
     if kind == "undo":
-        undone = ledger.undo(decision.a, f"undone on {decision.when}")
-        return "" if undone or decision.a in {one.when for one in ledger.project.decisions} else "nothing to undo"
+        return _undo(ledger, decision)
     if kind in KINDS_OF_INDIVIDUALS:
         return _of_individual(ledger, decision)
     keys = [decision.a, decision.b] if kind in ("same", "different", "unsure") else [decision.a]
@@ -66,6 +66,14 @@ def _apply(ledger: Ledger, decision: Decision) -> str:
     if unknown:
         return f"there is no photograph {visible(unknown[0])}"
     return APPLY[kind](ledger, decision)
+
+
+def _undo(ledger: Ledger, decision: Decision) -> str:
+    known = {one.when for one in ledger.project.decisions} | {change.event for change in ledger.earlier}
+    if decision.a not in known:
+        return "nothing to undo"
+    stay = ledger.undo(decision.a, f"undone on {decision.when}")
+    return f"what was changed again since then stays: {len(stay)}, such as {stay[0]}" if stay else ""
 
 
 def _of_individual(ledger: Ledger, decision: Decision) -> str:
@@ -124,21 +132,36 @@ def _said_not(row: Photograph, individual: str, when: str) -> str:
 
 
 def _burst(ledger: Ledger, row: Photograph) -> list[str]:
-    """Keys of the photographs of its sequence that are where it is, and not apart from it by a decision."""
+    """Its key, and those of its sequence that are where it is, without those that a decision or a box sets apart.
+
+    Of a photograph with several boxes there nobody said which one is meant: it is left out.
+    """
     if not row.sequence:
         return [row.key]
-    mates = [
-        other
-        for other in map(ledger.rows.__getitem__, ledger.of_sequence[row.sequence])
-        if other.individual == row.individual and other.usable and (other.hash != row.hash or other.key == row.key)
-    ]
+    place = row.individual, row.counts  # an unsure photograph names its likeliest animal without being in it
+    mates = [other for key in ledger.of_sequence[row.sequence] if (other := ledger.rows[key]).usable]
+    mates = [other for other in mates if (other.individual, other.counts) == place and other.hash != row.hash]
+    boxes = Counter(mate.hash for mate in mates)
     apart = {
         key
         for decision in active(ledger.project.decisions)
         if decision.kind == "different" and row.key in (decision.a, decision.b)
         for key in (decision.a, decision.b)
     }
-    return [mate.key for mate in mates if mate.key == row.key or mate.key not in apart]
+    return [row.key, *(mate.key for mate in mates if boxes[mate.hash] == 1 and mate.key not in apart)]
+
+
+def _join(ledger: Ledger, keys: Iterable[str], home: str, reason: str) -> None:
+    """Confirm photographs for an animal, except for those that show it in another box."""
+    for key in keys:
+        if not _in_other_box(ledger, ledger.rows[key], home):
+            ledger.move([key], home, "confirmed", "joins", reason)
+
+
+def _in_other_box(ledger: Ledger, row: Photograph, home: str) -> str:
+    """Why a photograph cannot join an animal: it shows it in another box already; or ""."""
+    twice = any(other.hash == row.hash and other.key != row.key for other in ledger.counted(home))
+    return f"{home} is on {row.path} already, in another box" if twice else ""
 
 
 def _same(ledger: Ledger, decision: Decision) -> str:
@@ -154,11 +177,13 @@ def _same(ledger: Ledger, decision: Decision) -> str:
             return objection
     home = next((ledger.current(name) for name in homes if name), "") or ledger.new_animal(said)
     for row in (one, other):
-        if row.individual != home and (when := ledger.rejected.get(row.key, {}).get(home)):
-            return _said_not(row, home, when)
-    for row in (one, other):
-        keys = [row.key] if row.individual == home and row.counts else _burst(ledger, ledger.rows[row.key])
-        ledger.move(keys, home, "confirmed", "joins", said)
+        when = "" if row.individual == home else ledger.rejected.get(row.key, {}).get(home)
+        objection = _said_not(row, home, when) if when else _in_other_box(ledger, row, home)
+        if objection:
+            return objection
+    coming = [row.key for row in (one, other) if row.individual != home or not row.counts]
+    bursts = [mate for key in coming for mate in _burst(ledger, ledger.rows[key])]
+    _join(ledger, [one.key, other.key, *bursts], home, said)
     return ""
 
 
@@ -171,16 +196,31 @@ def _different(ledger: Ledger, decision: Decision) -> str:
     if not (one.counts and other.counts and one.individual == other.individual):
         return ""
     said = f"you said on {decision.when} that {one.path} and {other.path} differ"
-    links = [d for d in active(ledger.project.decisions) if d.kind == "same" and {d.a, d.b} == {one.key, other.key}]
-    if links:
-        return f"you said on {links[-1].when} that {one.path} and {other.path} are the same: undo that first"
     rows = ledger.counted(one.individual)
+    objection = _said_same(rows, active(ledger.project.decisions), one.key, other.key)
+    if objection:
+        return objection
     parts = split(ledger.project, rows, one.key, other.key)
     for part in parts[1:]:
         name = ledger.new_animal(said)
         for key in part:
             ledger.move([key], name, ledger.rows[key].status, "split", said)
     return ""
+
+
+def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: str, other: str) -> str:
+    """The "same" by which two photographs of an animal must be one, perhaps over further ones; or ""."""
+    number = {row.key: n for n, row in enumerate(rows)}
+    same = [
+        Link(number[decision.a], number[decision.b], decision.when)
+        for decision in decisions
+        if decision.kind == "same" and {decision.a, decision.b} <= number.keys()
+    ]
+    _, refused = linked(len(rows), Constraints(same, [Link(number[one], number[other], "")]))
+    if not refused:
+        return ""
+    a, b, when = refused[0].link
+    return f"you said on {when} that {rows[a].path} and {rows[b].path} are the same: undo that first"
 
 
 def split(project: Project, rows: list[Photograph], one: str, other: str) -> list[list[str]]:
@@ -190,10 +230,13 @@ def split(project: Project, rows: list[Photograph], one: str, other: str) -> lis
     larger part. The part with more confirmed photographs keeps the ID, of equals the larger one.
     """
     keys, features = project.known_features.of(rows)
-    rows = [row for row in rows if row.key in set(keys)]
+    known = set(keys)
+    rows = sorted(rows, key=lambda row: row.key not in known)  # those whose features were removed come last
     groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
-    if len(rows) > 2:
-        merges(_distance(features, project.patterns, keys), groups, most=1.0)
+    if len(keys) > 2:
+        distance = _distance(features, project.patterns, keys)
+        distance.resize(len(rows), len(rows))
+        merges(distance, groups, most=1.0)
     number = {row.key: n for n, row in enumerate(rows)}
     for n in range(len(rows)):
         ends = [groups.root[number[key]] for key in (one, other)]
@@ -215,10 +258,10 @@ def _is(ledger: Ledger, decision: Decision) -> str:
     if home not in ledger.animals:
         return f"there is no animal {visible(decision.b)}"
     row = ledger.rows[decision.a]
-    if any(other.hash == row.hash and other.key != row.key for other in ledger.counted(home)):
-        return f"{home} is on {row.path} already, in another box"
-    ledger.move(_burst(ledger, row), home, "confirmed", "joins", f"you said so on {decision.when}")
-    return ""
+    objection = _in_other_box(ledger, row, home)
+    if not objection:
+        _join(ledger, _burst(ledger, row), home, f"you said so on {decision.when}")
+    return objection
 
 
 def _is_not(ledger: Ledger, decision: Decision) -> str:

@@ -138,8 +138,6 @@ def regroup(
         if not project.settings["levels"]:
             score_known(ledger, rows, values)
         assign(ledger, rows, values, report.grouping)
-        ledger.close()
-        ledger = Ledger(project, event)
         score_all(ledger, rows, values)
         ledger.close()
     project.settings["radius"] = report.grouping.radius

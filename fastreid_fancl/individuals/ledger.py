@@ -61,7 +61,7 @@ class Ledger:
         """Give photographs an animal and a status; those that have both stay as they are."""
         for key in sorted(keys):
             row = self.rows[key]
-            before, after = f"{row.individual} {row.status}", f"{individual} {status}"
+            before, after = _place(row.individual, row.status), _place(individual, status)
             if before == after:
                 continue
             self.members[row.individual].discard(key)
@@ -93,33 +93,54 @@ class Ledger:
             self.animals[individual] = replace(self.animals[individual], **change)
             self.changes.append(Change(self.event, field, individual, before, value, reason))
 
-    def undo(self, event: str, reason: str) -> int:
-        """Take back the changes of an event, last first; what was changed again since stays. The number taken back."""
-        undone = 0
-        for change in reversed([change for change in self.earlier + self.changes if change.event == event]):
-            undone += self._undo(change, reason)
-        return undone
+    def undo(self, event: str, reason: str) -> list[str]:
+        """Take back the changes of an event, last first. What was changed again since stays: its paths and IDs."""
+        changes = [change for change in self.earlier + self.changes if change.event == event]
+        stay = {change.item: None for change in reversed(changes) if not self._undo(change, reason)}
+        return [self.rows[item].path if item in self.rows else item for item in stay]
 
     def _undo(self, change: Change, reason: str) -> bool:
+        """Take back one change; whether all is as before it, or its photograph or animal is gone."""
+        now = self._now(change)
+        if now is None or now == change.before:
+            return True
+        if now != change.after:
+            return False
         if change.kind in ("name", "sex"):
-            if change.item in self.animals and getattr(self.animals[change.item], change.kind) == change.after:
-                self.set_field(change.item, change.kind, change.before, reason)
-                return True
+            self.set_field(change.item, change.kind, change.before, reason)
         elif change.kind == "side":
-            if change.item in self.rows and self.rows[change.item].side == change.after:
-                self.set_side(change.item, change.before, reason)
-                return True
+            self.set_side(change.item, change.before, reason)
         elif change.item in self.animals:
-            if change.kind == "merged" and self.animals[change.item].merged_into == change.after:
-                self.animals[change.item] = replace(self.animals[change.item], merged_into="")
-                return True
-        elif change.item in self.rows:
-            row, (individual, _, status) = self.rows[change.item], change.before.rpartition(" ")
-            known = status in STATUSES and (individual in self.animals or not individual)
-            if known and f"{row.individual} {row.status}" == change.after:
-                self.move([change.item], individual, status, "moved", reason)
-                return True
-        return False
+            return self._part(change, reason)
+        else:
+            return self._put_back(change, reason)
+        return True
+
+    def _now(self, change: Change) -> str | None:
+        """What is now, as `before` and `after` of a change say it; None where a change cannot be taken back."""
+        if animal := self.animals.get(change.item):
+            if change.kind == "merged":
+                return animal.merged_into or change.item
+            return getattr(animal, change.kind) if change.kind in ("name", "sex") else None
+        if row := self.rows.get(change.item):
+            return row.side if change.kind == "side" else _place(row.individual, row.status)
+        return None
+
+    def _part(self, change: Change, reason: str) -> bool:
+        """Take back that an animal was merged into another one, or that this was taken back."""
+        into = "" if change.before == change.item else change.before
+        if self.current(into) == change.item:  # that one was merged into this one since
+            return False
+        self.animals[change.item] = replace(self.animals[change.item], merged_into=into)
+        self.changes.append(Change(self.event, "merged", change.item, change.after, change.before, reason))
+        return True
+
+    def _put_back(self, change: Change, reason: str) -> bool:
+        individual, _, status = change.before.rpartition(" ")
+        known = status in STATUSES and (individual in self.animals or not individual)
+        if known:
+            self.move([change.item], self.current(individual), status, "moved", reason)
+        return known
 
     def close(self) -> None:
         """Give the tables back to the project, with the animals counted again."""
@@ -161,3 +182,8 @@ class Ledger:
             status=status,
             note="" if rows or animal.merged_into else "no photographs left",
         )
+
+
+def _place(individual: str, status: str) -> str:
+    """Where a photograph is, in a change; "single" counts as "proposed", as `mark_singles` sets one or the other."""
+    return f"{individual} {'proposed' if status == 'single' else status}"

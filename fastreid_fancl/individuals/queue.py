@@ -32,8 +32,9 @@ def review_queue(project: Project) -> dict[str, Any]:
 
 
 def _photograph(view: View, row: Photograph) -> dict[str, Any]:
-    shown = ("key", "path", "station", "date_time", "side", "box", "sequence", "individual", "status", "score")
-    return {name: getattr(row, name) for name in shown} | {"certainty": view.certainty.get(row.key)}
+    shown = ("key", "path", "station", "date_time", "side", "box", "sequence", "individual", "status")
+    score = None if row.score is None else view.score(row.score)
+    return {name: getattr(row, name) for name in shown} | {"score": score, "certainty": view.certainty.get(row.key)}
 
 
 def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:

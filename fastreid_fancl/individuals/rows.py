@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -154,10 +154,15 @@ def _cell(value: object) -> object:
     return csv_cell(value)
 
 
-def read_table(path: Path, kind: type) -> list[Any]:
+def read_table(path: Path, kind: type, optional: Collection[str] = ()) -> list[Any]:
     """The rows of a table, perhaps saved again by a spreadsheet; none without the file.
 
     Columns may have another order, and another separator (see `data.datasets.metadata`).
+
+    Args:
+        path: of the table.
+        kind: of the rows.
+        optional: columns that may be missing, in all rows or at the end of one.
 
     Raises:
         DamagedError: (a ValueError) if a column or a row is not as `write_table` writes it.
@@ -166,34 +171,32 @@ def read_table(path: Path, kind: type) -> list[Any]:
         return []
     table = table_rows(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
-    _check_header(path, header, [field.name for field in fields(kind)])
-    return [_row(path, (line, last), kind, header, cells) for line, last, cells in table]
+    _check_header(path, header, [field.name for field in fields(kind)], optional)
+    return [_row(path, (line, last), kind, header, cells, optional) for line, last, cells in table]
 
 
-def _check_header(path: Path, header: list[str], names: list[str]) -> None:
-    missing = [name for name in names if name not in header]
+def _check_header(path: Path, header: list[str], names: list[str], optional: Collection[str]) -> None:
+    missing = [name for name in names if name not in header and name not in optional]
     others = [name for name in header if name and (name not in names or header.count(name) > 1)]
     if missing or others:
         lacks = f", lacks {', '.join(missing)}" * bool(missing) + f", has also {', '.join(others)}" * bool(others)
         raise DamagedError(path, f"expected the columns {', '.join(names)}; it{lacks.removeprefix(',')}", CURE)
 
 
-def _row(path: Path, lines: tuple[int, int], kind: type, header: list[str], cells: list[str]) -> Any:
+def _row(
+    path: Path, lines: tuple[int, int], kind: type, header: list[str], cells: list[str], optional: Collection[str]
+) -> Any:
     number, last = lines
-    one_line(path, number, last)
+    if last > number:  # no cell is written with a line break, so it hides other rows
+        raise DamagedError(path, f"a quote joins the lines {number} to {last}", CURE)
     named = [(name, cell) for name, cell in zip(header, cells, strict=False) if name]
-    if len(cells) < len(header) or sum(map(bool, cells)) > sum(bool(cell) for _, cell in named):
+    lacks = [name for name in header[len(cells) :] if name not in optional]
+    if lacks or sum(map(bool, cells)) > sum(bool(cell) for _, cell in named):
         raise DamagedError(path, f"row {number} has {len(cells)} cells, expected {len(header)}", CURE)
     try:
         return checked(kind(**{name: _value(name, kind, cell) for name, cell in named}))
     except ValueError as error:
         raise DamagedError(path, f"row {number}: {error}", CURE) from error
-
-
-def one_line(path: Path, line: int, last: int) -> None:
-    """Raise DamagedError if a row spans several lines: no cell is written with a line break, so it hides other rows."""
-    if last > line:
-        raise DamagedError(path, f"a quote joins the lines {line} to {last}", CURE)
 
 
 def _value(name: str, kind: type, cell: str) -> Any:
@@ -245,6 +248,7 @@ def checked(row: Any) -> Any:
     elif isinstance(row, Decision):
         choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
         _check_filled(row, "when", "a")
+        _check_time("when", row.when.replace("Z", "+00:00"), "2024-06-03T10:00:00Z")
         if row.kind == "side":
             choices["value"] = SIDES
     elif isinstance(row, Change):
@@ -262,12 +266,14 @@ def _check_photograph(row: Photograph) -> None:
         raise UserError(f"expected a hash of 64 hexadecimal digits that begins as the key {row.key}, got {row.hash!r}")
     if row.counts and not row.individual:
         raise UserError(f"expected an individual for the status {row.status}, got none")
+    _check_time("date_time", row.date_time or "2024-06-03", "2024-06-03T00:30:00")
+
+
+def _check_time(name: str, text: str, example: str) -> None:
     try:
-        datetime.fromisoformat(row.date_time or "2024-06-03")
+        datetime.fromisoformat(text)
     except ValueError:
-        raise UserError(
-            f"expected date_time as 2024-06-03T00:30:00, got {row.date_time!r}: spreadsheets change times on opening"
-        ) from None
+        raise UserError(f"expected {name} as {example}, got {text!r}: spreadsheets change times on opening") from None
 
 
 def _check_filled(row: Any, *names: str) -> None:

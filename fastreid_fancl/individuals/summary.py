@@ -25,7 +25,7 @@ def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) ->
     ]
     lines += [str(check) for check in checks]
     if report.problems:
-        lines += [f"To look at ({len(report.problems)}):", shorten([visible(one) for one in report.problems], 20)]
+        lines += [f"Please check ({len(report.problems)}):", shorten([visible(one) for one in report.problems], 20)]
     if report.intake is not None and report.intake.left_out:
         left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
         lines += [f"Files left out ({len(left)}):", shorten(left, 20)]

@@ -86,7 +86,9 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     before = worth(rows, project.known_features, decisions, k1, k2, project.settings["seed"])
     after = worth(rows, features, decisions, k1, k2, project.settings["seed"])
     kept = after.keeps(before)
-    report.problems.append(f"Training is {'kept' if kept else 'not kept'}: before {before}; after {after}.")
+    report.problems.append(
+        f"The trained encoder is {'kept' if kept else 'not kept'}. Before: {before}; after: {after}."
+    )
     if kept:
         project.change_encoder(encoder.name, encoder)
     return kept

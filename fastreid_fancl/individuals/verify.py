@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 WEIGHT = 0.2  # w of a project that names none
 MOST = 10_000  # photographs of such a project: twice as many take more than two hours
 SAID = 500  # photographs from which the time is said beforehand
-PAIRS, POINTS = 500, 60  # of the review page: pairs with matched points, and points of a pair
+POINTS = 60  # that the review page draws of a pair
 
 
 def weight_of(project: Project, photographs: int) -> float:
@@ -49,7 +49,9 @@ def weight_of(project: Project, photographs: int) -> float:
         logger.info("Local matches are left out, because faiss is not installed: pip install 'fastreid_fancl[cpu]'.")
     if photographs > MOST:
         logger.info(
-            "Local matches are left out: %d photographs would take hours. --local 0.2 asks for them.", photographs
+            "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them all the "
+            "same.",
+            photographs,
         )
     return WEIGHT if there and photographs <= MOST else 0.0
 
@@ -185,13 +187,13 @@ def _moment(row: Photograph) -> datetime | None:
 
 
 def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:
-    """The review page's queue with `points` for its first PAIRS pairs: x and y in both crops, as shares of these.
+    """The review page's queue with `points` for its pairs: x and y in both crops, as shares of these.
 
     They also get `matched_points`, of which only the first POINTS are drawn.
     """
     if project.patterns is None:
         return queue
-    known, pairs = project.by_key, queue["pairs"][:PAIRS]
+    known, pairs = project.by_key, queue["pairs"]
     keys = [photograph["key"] for photograph in queue["photographs"]]
     rows = [known[keys[n]] for n in sorted({pair[name] for pair in pairs for name in "ab"})]
     there = without_rest(project.patterns, rows, keypoints(project.folder, rows, {}))

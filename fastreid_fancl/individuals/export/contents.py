@@ -113,14 +113,14 @@ def dated(rows: Sequence[Photograph]) -> list[Photograph]:
 
 
 def warn_of_effort(stations: Iterable[Station]) -> None:
-    """Say which stations have no time of setup or retrieval, so that those of photographs stand in for it."""
+    """Say which stations have no time of setup or retrieval, so that those of photographs stand in for them."""
     names = sorted({visible(station.station) for station in stations if not (station.start and station.end)})
     if names:
         log_once(
             logger,
             logging.WARNING,
             f"--stations-table has no start or end of {', '.join(names)}: their first and last photographs stand in "
-            "for it, so days without a photograph before and after do not count as effort.",
+            "for them, so days without a photograph before and after do not count as effort.",
         )
 
 

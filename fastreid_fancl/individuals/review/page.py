@@ -19,7 +19,7 @@ from .pictures import write_pictures
 
 PAGE, DECISIONS = "review.html", "decisions.csv"
 TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("parts.js", "decisions.js", "viewer.js", "animals.js", "pairs.js", "open.js", "review.js")
+SCRIPTS = ("parts.js", "decisions.js", "viewer.js", "animals.js", "pairs.js", "open.js", "earlier.js", "review.js")
 # Pictures lie beside the page; "self" does not cover them in every browser if the page is opened as a file.
 IMAGES = "'self' file: data: blob:"
 
@@ -67,7 +67,7 @@ def page(folder: Path, queue: dict) -> str:
 
 
 def page_data(folder: Path, queue: dict) -> dict[str, Any]:
-    """What the scripts show: the queue, the name that decisions are kept under, and the decisions applied already."""
+    """What the scripts show: the queue, the name that decisions are kept under, and those that the project has."""
     photographs = [
         {**photograph, "file": re.split(r"[/\\]", photograph["path"])[-1]} for photograph in queue["photographs"]
     ]
@@ -77,14 +77,9 @@ def page_data(folder: Path, queue: dict) -> dict[str, Any]:
             **queue,
             "photographs": photographs,
             "storage": f"fancl-review/{queue['project']}/{place}",
-            "applied": applied(folder / DECISIONS),
+            "applied": [vars(decision) for decision in read_table(folder / DECISIONS, Decision)],
         }
     )
-
-
-def applied(path: Path) -> list[str]:
-    """The times of the decisions that the project has taken in; the page no longer shows those as new."""
-    return [decision.when for decision in read_table(path, Decision)]
 
 
 def shown(value: Any) -> Any:

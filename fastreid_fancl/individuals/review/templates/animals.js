@@ -157,7 +157,7 @@ function takeOut() {
   withChosen((keys) => {
     const rows = partings();
     if (rows.length) finishAnimal(`${plural(keys.length, "photograph")} taken out of ${nameOf(currentAnimal())}.`, ...rows);
-    else say("These photographs are in no animal of the project; Z undoes your last answer.");
+    else say("These photographs belong to no animal of the project. Press Z to undo your last answer.");
   });
 }
 

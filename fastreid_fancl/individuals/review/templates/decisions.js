@@ -8,7 +8,7 @@ const KINDS = [
   "same", "different", "unsure", "is", "is_not", "new", "not_animal", "side", "merge", "name", "sex", "confirm", "undo",
 ];
 const COUNTS = ["confirmed", "proposed", "single"]; // an unsure photograph names its likeliest animal, and is not in it
-const applied = new Set(data.applied);
+const applied = new Set(data.applied.map((row) => row.when));
 // An open photograph's best candidate; "unsure" of the two answers the open photograph.
 const bestOf = new Map(
   data.open.map(({ photograph, candidates: [best] }) => [data.photographs[photograph].key, data.photographs[best?.photograph]?.key]),
@@ -44,10 +44,10 @@ function isOurs(row) {
     [...(animals[row.kind] ?? "")].every((column) => byId.has(row[column]));
 }
 
+// Rows as actions, by their times.
 function grouped(rows) {
-  const ours = rows.filter(isOurs).sort((a, b) => (a.when < b.when ? -1 : a.when > b.when ? 1 : 0));
   const groups = [];
-  for (const row of ours) {
+  for (const row of rows.toSorted((a, b) => (a.when < b.when ? -1 : a.when > b.when ? 1 : 0))) {
     const last = groups.at(-1)?.at(-1);
     if (last && Date.parse(row.when) - Date.parse(last.when) <= 1) groups.at(-1).push(row);
     else groups.push([row]);
@@ -57,7 +57,7 @@ function grouped(rows) {
 
 function restore() {
   try {
-    actions = grouped(JSON.parse(recall("rows") ?? "[]"));
+    actions = grouped(JSON.parse(recall("rows") ?? "[]").filter(isOurs));
   } catch {
     actions = [];
   }
@@ -79,13 +79,22 @@ function decide(text, ...rows) {
   say(text);
 }
 
-const undoneRows = () => new Set(actions.flat().filter((row) => row.kind === "undo").map((row) => row.a));
+// Times of the rows that are undone; an undo that was undone itself counts no more.
+function undoneRows() {
+  const undone = new Set();
+  const undos = [...data.applied, ...actions.flat()].filter((row) => row.kind === "undo");
+  for (const row of undos.toReversed()) if (!undone.has(row.when)) undone.add(row.a);
+  return undone;
+}
+
+const undoing = (rows) => rows.toReversed().map((row) => ({ kind: "undo", a: row.when }));
 
 function undo() {
   const undone = undoneRows();
-  const last = actions.findLast((rows) => rows[0].kind !== "undo" && !undone.has(rows[0].when));
-  if (!last) return say("There is nothing to undo."), null;
-  decide("Undone.", ...last.toReversed().map((row) => ({ kind: "undo", a: row.when })));
+  const answers = (row) => row.kind !== "undo" || applied.has(row.a); // not an undo of what the page itself holds
+  const last = actions.findLast(([row]) => answers(row) && !undone.has(row.when));
+  if (!last) return say(`There is nothing to undo.${earlier.length ? " Shift Z lists what the project has taken in." : ""}`), null;
+  decide("Undone.", ...undoing(last));
   return last;
 }
 
@@ -93,16 +102,21 @@ function undo() {
 
 const pairOf = (a, b) => (a < b ? `${a} ${b}` : `${b} ${a}`);
 
-// A photograph and the rest of its burst, if they are where it is: they move together. Other boxes of it stay.
+const fileOf = (key) => key.slice(0, 16); // which several boxes of a photograph share
+const byFile = Map.groupBy(byKey.keys(), fileOf);
+
+// A photograph and the rest of its burst, if they are where it is: they move together. Other boxes of it stay, and so
+// do those of a photograph with several boxes there.
 function burst(where, key) {
   const { sequence } = byKey.get(key);
-  const mates = sequence ? bySequence.get(sequence) : [key];
-  const file = key.slice(0, 16);
-  return mates.filter((mate) => mate === key || (where.get(mate) === where.get(key) && !mate.startsWith(file)));
+  const others = sequence ? bySequence.get(sequence).filter((other) => fileOf(other) !== fileOf(key)) : [];
+  const mates = others.filter((other) => where.get(other) === where.get(key));
+  return [key, ...mates.filter((mate) => mates.every((other) => other === mate || fileOf(other) !== fileOf(mate)))];
 }
 
 function move(where, key, animal) {
-  for (const mate of burst(where, key)) where.set(mate, animal);
+  const there = (mate) => animal && byFile.get(fileOf(mate)).some((box) => box !== mate && where.get(box) === animal);
+  for (const mate of burst(where, key)) if (mate === key || !there(mate)) where.set(mate, animal);
 }
 
 const EFFECTS = {
@@ -158,19 +172,25 @@ function merged(id) {
 
 // The file.
 
+// What spreadsheets take for a formula, and the same behind apostrophes: one more is written, and taken away again.
+const FORMULA = /^'*\s*[=+\-@＝＋－＠]/;
+
 function cell(text) {
-  const safe = /^\s*[=+\-@＝＋－＠]/.test(text) ? `'${text}` : text;
+  const safe = FORMULA.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
 const csv = () =>
   [COLUMNS, ...actions.flat().map((row) => COLUMNS.map((name) => cell(row[name])))].map((row) => `${row.join(",")}\n`).join("");
 
+// A file of its own for each download: of equal names the browser keeps the older one, which would be given again.
 function download() {
-  const link = make("a", { download: "decisions.csv", href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })) });
+  const time = new Date().toLocaleString("sv").replaceAll(":", "").replace(" ", "-"); // 2024-06-03-141205
+  const name = `decisions-${time}.csv`;
+  const link = make("a", { download: name, href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })) });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  say(`Downloaded decisions.csv with ${plural(actions.flat().length, "row")}.`);
+  say(`Downloaded ${name} with ${plural(actions.flat().length, "row")}.`);
 }
 
 function parse(text) {
@@ -178,7 +198,7 @@ function parse(text) {
   const pattern = /("(?:[^"]|"")*"?|[^,\r\n"]*)(,|\r?\n|$)/gy;
   for (const [, raw, end] of text.replace(/^\uFEFF/, "").matchAll(pattern)) {
     const value = raw.startsWith('"') ? raw.slice(1, raw.endsWith('"') ? -1 : undefined).replaceAll('""', '"') : raw;
-    rows.at(-1)[rows.at(-1).length - 1] = value.replace(/^'(?=\s*[=+\-@＝＋－＠])/, "");
+    rows.at(-1)[rows.at(-1).length - 1] = value.startsWith("'") && FORMULA.test(value) ? value.slice(1) : value;
     if (end === ",") rows.at(-1).push("");
     else if (end) rows.push([""]);
     else break;
@@ -186,16 +206,18 @@ function parse(text) {
   return rows.filter((row) => row.length > 1 || row[0]);
 }
 
-// Add the rows of a decisions.csv that are not here yet.
+// Add the rows of a file of decisions that are not here yet.
 function loadText(text) {
   const [header, ...rows] = parse(text);
   if (!header || COLUMNS.some((name) => !header.includes(name))) {
-    return say(`Expected a decisions.csv with the columns ${COLUMNS.join(", ")}; nothing was loaded.`);
+    return say(`Expected a file of decisions with the columns ${COLUMNS.join(", ")}; nothing was loaded.`);
   }
   const known = new Set(actions.flat().map((row) => row.when));
   const read = rows.map((row) => Object.fromEntries(COLUMNS.map((name) => [name, row[header.indexOf(name)] ?? ""])));
   const added = read.filter((row) => isOurs(row) && !Number.isNaN(Date.parse(row.when)) && !known.has(row.when));
   actions = grouped([...actions.flat(), ...added]);
   save();
-  say(`Loaded ${plural(added.length, "decision")}; ${read.length - added.length} of the file were here already or are of another project.`);
+  const others = read.length - added.length;
+  const rest = others ? ` The other ${others} were here already or belong to another project.` : "";
+  say(`Loaded ${plural(added.length, "decision")}.${rest}`);
 }

@@ -38,7 +38,7 @@ const FURTHER = {
     ["x", "Zoom out", () => zoomAt(1 / 1.5)],
     ["b", "Brighter", () => look({ brightness: view.brightness + 0.2 })],
     ["B", "Darker", () => look({ brightness: view.brightness - 0.2 })],
-    ["v", "Whole photographs again", resetView],
+    ["v", "Reset the view", resetView],
     ["r", "Lines between matched points", () => view.points.length && find("#lines-on").click()],
   ],
   open: [["v", "Enlarge the photograph", () => data.open[opened.at] && enlarge(data.photographs[data.open[opened.at].photograph])]],
@@ -50,12 +50,13 @@ const COMMON = [
   ["w", "Pairs", () => turnTo("pairs")],
   ["e", "Open photographs", () => turnTo("open")],
   ["z", "Undo", undoLast],
+  ["Z", "Undo what the project has taken in", showEarlier],
   ["t", "Download decisions", download],
   ["?", "This help", () => find("#guide").showModal()],
 ];
 const MORE = { // what has no button of its own
   animals: [["1 to 9", "Select one of the first nine photographs"]],
-  pairs: [["+ −", "Zoom; the wheel, two fingers and a double click do so, too; drag to move"]],
+  pairs: [["+ −", "Zoom (or use the wheel, two fingers or a double click); drag to move"]],
   open: [["1 to 5", "Choose a candidate"]],
 };
 
@@ -148,7 +149,7 @@ function showKeys() {
   const titles = { animals: "Animals", pairs: "Pairs", open: "Open photographs" };
   const table = (title, keys) =>
     make("section", {}, make("h3", { textContent: title }), make("dl", {}, ...keys.flatMap(([key, text]) => [
-      make("dt", {}, make("kbd", { textContent: key === "B" ? "Shift B" : key.toUpperCase() })), make("dd", { textContent: text }),
+      make("dt", {}, make("kbd", { textContent: /^[A-Z]$/.test(key) ? `Shift ${key}` : key.toUpperCase() })), make("dd", { textContent: text }),
     ])));
   find("#keys").replaceChildren(
     table("Everywhere", [...COMMON, ["← →", "Previous, next"]]),
