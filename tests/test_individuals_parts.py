@@ -15,7 +15,7 @@ from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
 from fastreid_fancl.individuals.opening import prefix_of
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
-from fastreid_fancl.individuals.sources import with_boxes, with_camtrapdp, with_table
+from fastreid_fancl.individuals.sources import boxed, with_boxes, with_camtrapdp, with_table
 
 
 def distance(*pairs: tuple[int, int, float], rows: int = 6) -> csr_matrix:
@@ -212,6 +212,16 @@ def test_camtrap_dp_gives_deployments_times_and_blanks(tmp_path):
     found, _ = with_camtrapdp(ROWS, tmp_path)
     assert (found[0].station, found[0].date_time, found[0].sequence) == ("North", "2024-06-03T00:30:00", "e1")
     assert found[0].box == (0.1, 0.2, 0.3, 0.4) and found[1].status == "not_animal" and found[2] == ROWS[2]
+
+
+def test_boxes_come_from_one_source(tmp_path):
+    """A row of each source would give keys such as K-2-2, with which a project cannot be opened again."""
+    box = {"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 0.9]}
+    (tmp_path / "md.json").write_text(json.dumps({"images": [{"file": "st1/a.jpg", "detections": [box]}]}))
+    with pytest.raises(ValueError, match="--camtrapdp gives boxes, and so does --boxes: leave out --boxes"):
+        with_boxes(boxed(ROWS[0], [(0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)]), tmp_path / "md.json")
+    blank = boxed(ROWS[0], [])
+    assert with_boxes(blank, tmp_path / "md.json")[0] == blank, "what Camtrap DP calls blank stays so"
 
 
 def test_sequences_end_at_the_gap_and_at_the_camera():

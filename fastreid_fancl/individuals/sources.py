@@ -72,8 +72,10 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
 
     Raises:
         DamagedError: (a ValueError) if the file is no such file.
-        ValueError: if it names none of the photographs.
+        ValueError: if it names none of the photographs, or these have boxes already.
     """
+    if any(row.box for row in rows):
+        raise UserError("--camtrapdp gives boxes, and so does --boxes: leave out --boxes, as only one can be right.")
     if not path.is_file():
         raise UserError(f"Expected MegaDetector's JSON file by --boxes, got {visible(path)}: there is no such file.")
     content, places = read_json(path, DETECTIONS, "Run the detector again"), Places(rows)
@@ -92,7 +94,7 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
             f"{visible(path)} names none of the photographs (such as {visible(rows[0].path)}): run the detector on the "
             "folder that --photos names."
         )
-    result = [row for one in rows for row in (boxed(one, boxes[one.path]) if one.path in boxes else [one])]
+    result = [row for one in rows for row in (boxed(one, boxes[one.path]) if one.path in boxes and one.usable else [one])]
     blank = sum(not found for found in boxes.values())
     several = sum(len(found) > 1 for found in boxes.values())
     whole = len(rows) - len(boxes)
