@@ -465,8 +465,8 @@ def test_a_project_without_stations_dates_or_animals_says_what_to_discover(proje
     missing = requirements(project, "secr", stations_table=stations)
     assert missing == [
         "photographs with an animal: discover finds none in this project",
-        "dates of photographs: discover --table metadata.csv with a column date_time",
-        "the station of 6 photographs, such as N/IMG_1.JPG: discover --stations 1",
+        "dates of photographs: discover --photos FOLDER --table metadata.csv with a column date_time",
+        "the station of 6 photographs, such as N/IMG_1.JPG: discover --photos FOLDER --stations 1",
     ]
 
 

@@ -427,6 +427,8 @@ def test_a_discovery_that_comes_to_nothing_leaves_nothing(tmp_path):
     [
         (["match", "lions", "new.jpg", "--top", "0"], "Expected --top to be 1 or more, got 0."),
         (["discover", "lions", "--photos", "season", "--timezone", "Berlin"], "Expected --timezone such as +03:00"),
+        (["discover", "lions", "--table", "no.csv"], "--table: name the photographs by --photos FOLDER, too."),
+        (["discover", "lions", "--stations", "1", "--gap", "5"], "--stations, --gap: name the photographs by"),
         (["discover", "lions", "--photos", "notes.txt"], "got notes.txt: that is a file."),
         (["discover", "lions", "--photos", "nothing"], "got nothing: there is no such folder."),
     ],

@@ -36,6 +36,8 @@ from .verify import checked_weight, with_points
 
 logger = logging.getLogger(__name__)
 
+OF_PHOTOGRAPHS = ("season", "stations", "gap", "boxes", "confidence", "camtrapdp", "table")  # options beside --photos
+
 
 def command_line(argv: list[str] | None = None) -> None:
     """Run one of the commands; wrong input ends in its message without a traceback."""
@@ -62,6 +64,9 @@ def discover(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.train and args.runtime == "openvino":
         parser.error("--train trains and encodes by torch: leave out --runtime openvino, or --train.")
+    describe = [name for name in OF_PHOTOGRAPHS if getattr(args, name) != parser.get_default(name)]
+    if describe and args.photos is None:
+        parser.error(f"{', '.join(f'--{name}' for name in describe)}: name the photographs by --photos FOLDER, too.")
     _guarded(_discover, args)
 
 
