@@ -479,10 +479,10 @@ def test_what_a_project_lacked_can_be_given_later(tmp_path):
     assert "0 new, 0 at another place than before, 1 completed by" in (project / "summary.txt").read_text()
 
 
-def taken_in(*later: Photograph, before: Photograph) -> tuple[list[Photograph], Report]:
+def taken_in(*later: Photograph, before: Photograph | list[Photograph]) -> tuple[list[Photograph], Report]:
     """What a project with one photograph has once it comes in again."""
     project, report = new_project("lions", "none"), Report()
-    project.photographs = [before]
+    project.photographs = [before] if isinstance(before, Photograph) else before
     take_in(project, Intake(list(later)), report)
     return project.photographs, report
 
@@ -503,7 +503,32 @@ def test_of_several_boxes_none_takes_the_place_of_a_whole_photograph():
     boxes = [replace(ONE, key=ONE.key + end, box=box) for end, box in zip(("", "-2"), HALVES, strict=True)]
     found, report = taken_in(*boxes, before=ONE)
     assert found == [ONE]
-    assert "with several boxes now: 1, such as a.jpg. They stay whole" in report.problems[0]
+    assert "with other boxes now: 1, such as a.jpg. They keep the boxes" in report.problems[0]
+
+
+def test_a_box_that_was_found_later_gives_no_animal_the_crop_of_another():
+    """B, which lies further left, takes the key of A; A would come in again as a new row."""
+    before = [replace(ONE, box=HALVES[1])]
+    later = boxed(replace(ONE, individual="", status="unsure"), HALVES)
+    assert [(row.key == ONE.key, row.box) for row in later] == [(True, HALVES[0]), (False, HALVES[1])]
+    found, report = taken_in(*later, before=before)
+    assert found == before and "with other boxes now: 1, such as a.jpg" in report.problems[0]
+    found, report = taken_in(later[0], before=[replace(one, status="proposed", individual="LION-001") for one in later])
+    assert len(found) == 2 and "with other boxes now" in report.problems[0], "nor is one of two lost"
+
+
+def test_all_boxes_of_a_photograph_move_with_it():
+    """A folder that is given again without --boxes has one row for each photograph."""
+    before = boxed(ONE, HALVES)
+    found, report = taken_in(replace(ONE, root="/new", path="b/a.jpg"), before=before)
+    assert found == [replace(row, root="/new", path="b/a.jpg") for row in before]
+    assert (report.moved, report.completed, report.problems) == (1, 0, [])
+
+
+def test_boxes_of_an_unreadable_photograph_outlast_a_reading_without_boxes():
+    before = [replace(row, status="unreadable", individual="") for row in boxed(ONE, HALVES)]
+    found, _ = taken_in(replace(ONE, individual="", status="unsure"), before=before)
+    assert [(row.box, row.status) for row in found] == [(box, "unsure") for box in HALVES]
 
 
 def test_a_photograph_with_several_boxes_is_counted_once():

@@ -94,7 +94,9 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
             f"{visible(path)} names none of the photographs (such as {visible(rows[0].path)}): run the detector on the "
             "folder that --photos names."
         )
-    result = [row for one in rows for row in (boxed(one, boxes[one.path]) if one.path in boxes and one.usable else [one])]
+    result = [
+        row for one in rows for row in (boxed(one, boxes[one.path]) if one.path in boxes and one.usable else [one])
+    ]
     blank = sum(not found for found in boxes.values())
     several = sum(len(found) > 1 for found in boxes.values())
     whole = len(rows) - len(boxes)
