@@ -232,6 +232,18 @@ def test_a_known_animal_is_matched_and_a_stranger_is_new(lions, tmp_path, capsys
     assert f"  {best[0]['score']:.3f}  {home}  st" in capsys.readouterr().out
 
 
+def test_features_of_other_weights_are_not_compared(lions, tmp_path, monkeypatch):
+    """A run that is the encoder was trained further."""
+    new = photograph(tmp_path / "a.png", 2, 77)
+    project = open_project(lions, Colours())
+    project.encoder.fingerprint = "c011"
+    with pytest.raises(ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` computes them"):
+        project.match(new)
+    monkeypatch.setattr(projects, "encoder_named", lambda name: project.encoder)
+    discover(lions, "--encoder", project.settings["encoder"])
+    assert open_project(lions).match(new)[0]["verdict"] == "proposed"
+
+
 def individual_of(rows: list[dict[str, str]]) -> dict[str, str]:
     return {row["key"]: row["individual"] for row in rows}
 
