@@ -14,6 +14,7 @@ from PIL import Image
 
 import fastreid_fancl
 from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals import train as training
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.discover import Report
@@ -23,6 +24,7 @@ from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
 from fastreid_fancl.individuals.sources import boxed
 from fastreid_fancl.individuals.summary import summary
+from fastreid_fancl.methods import LinkedFANCL
 
 
 class Colours:
@@ -237,7 +239,9 @@ def test_features_of_other_weights_are_not_compared(lions, tmp_path, monkeypatch
     new = photograph(tmp_path / "a.png", 2, 77)
     project = open_project(lions, Colours())
     project.encoder.fingerprint = "c011"
-    with pytest.raises(ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` computes them"):
+    with pytest.raises(
+        ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` computes them"
+    ):
         project.match(new)
     monkeypatch.setattr(projects, "encoder_named", lambda name: project.encoder)
     discover(lions, "--encoder", project.settings["encoder"])
@@ -630,6 +634,29 @@ def test_photographs_whose_disk_is_away_keep_their_animals(lions, first_season, 
     assert {row["key"]: row["individual"] for row in discover(lions, "--encoder", "others again")} == {
         key: individual for key, (individual, _) in before.items()
     }
+
+
+def test_training_takes_the_crops_of_today_and_leaves_out_what_is_away(tmp_path, monkeypatch):
+    project, photos = tmp_path / "lions", season(tmp_path / "photos", {animal: range(5) for animal in range(4)})
+    discover(project, "--photos", photos)
+    lions, away = open_project(project), photos / "st0" / "IMG_0001.png"
+    away.rename(tmp_path / "away.png")
+
+    class Trained(Colours):
+        fingerprint = "c011"
+
+    monkeypatch.setattr(training, "encoder_named", lambda name: Trained())
+    monkeypatch.setattr(training, "_run", lambda folder, options: None)
+    monkeypatch.setattr(LinkedFANCL, "constraints", LinkedFANCL.constraints)
+    report = Report()
+    assert training.train(lions, report, 6, 2)
+    assert len(list((project / "training" / "photographs").iterdir())) == 19
+    assert report.problems[0].startswith("st0/IMG_0001.png is not trained on: ")
+    boxed_later = next(row for row in lions.photographs if row.path != "st0/IMG_0001.png")
+    lions.photographs = [replace(row, box=HALVES[0]) if row is boxed_later else row for row in lions.photographs]
+    training.write_crops(project / "training" / "photographs", lions.photographs, Report())
+    with Image.open(project / "training" / "photographs" / f"{boxed_later.key}.jpg") as crop:
+        assert crop.size == (8, 16), "half of 16 by 16 pixels"
 
 
 def test_an_unreadable_photograph_is_tried_again(tmp_path):
