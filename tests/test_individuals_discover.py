@@ -160,6 +160,18 @@ def test_the_table_does_not_depend_on_the_names_and_the_order_of_files(lions, fi
     )
 
 
+def test_pictures_of_a_project_are_no_photographs(tmp_path, monkeypatch):
+    """The project may lie in the folder of photographs: `fancl discover lions --photos .`."""
+    photos = season(tmp_path / "photos", {0: range(3), 1: range(3)})
+    monkeypatch.chdir(photos)
+    before = discover(Path("lions"), "--photos", ".")
+    photograph(Path("lions/thumbnails/a.png"), 3, 0)
+    assert discover(Path("lions"), "--photos", ".") == before
+    assert "The folder lions is a project and is left out." in Path("lions/summary.txt").read_text()
+    with pytest.raises(SystemExit, match="got lions: that is a project of `fancl discover`"):
+        discover(Path("lions"), "--photos", "lions")
+
+
 def test_unreadable_photographs_and_copies_are_named_and_stop_nothing(first_season, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(first_season, photos)
@@ -240,7 +252,7 @@ def test_features_of_other_weights_are_not_compared(lions, tmp_path, monkeypatch
     project = open_project(lions, Colours())
     project.encoder.fingerprint = "c011"
     with pytest.raises(
-        ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` computes them"
+        ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` encodes"
     ):
         project.match(new)
     monkeypatch.setattr(projects, "encoder_named", lambda name: project.encoder)
