@@ -168,7 +168,7 @@ def test_pictures_of_a_project_are_no_photographs(tmp_path, monkeypatch):
     photograph(Path("lions/thumbnails/a.png"), 3, 0)
     assert discover(Path("lions"), "--photos", ".") == before
     assert "The folder lions is a project and is left out." in Path("lions/summary.txt").read_text()
-    with pytest.raises(SystemExit, match="got lions: that is a project of `fancl discover`"):
+    with pytest.raises(SystemExit, match="got lions: it is a project of `fancl discover`"):
         discover(Path("lions"), "--photos", "lions")
 
 
@@ -251,9 +251,7 @@ def test_features_of_other_weights_are_not_compared(lions, tmp_path, monkeypatch
     new = photograph(tmp_path / "a.png", 2, 77)
     project = open_project(lions, Colours())
     project.encoder.fingerprint = "c011"
-    with pytest.raises(
-        ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` encodes"
-    ):
+    with pytest.raises(ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` encodes"):
         project.match(new)
     monkeypatch.setattr(projects, "encoder_named", lambda name: project.encoder)
     discover(lions, "--encoder", project.settings["encoder"])

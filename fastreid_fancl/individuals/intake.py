@@ -59,7 +59,7 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
         what = "that is a file" if root.exists() else "there is no such folder"
         raise UserError(f"Expected a folder of photographs, got {visible(root)}: {what}.")
     if _is_project(root):
-        raise UserError(f"Expected a folder of photographs, got {visible(root)}: that is a project of `fancl discover`.")
+        raise UserError(f"Expected a folder of photographs, got {visible(root)}: it is a project of `fancl discover`.")
     root, intake = Path(os.path.abspath(root)), Intake()
     with ThreadPoolExecutor(4) as pool:
         facts = dict(zip(paths := _files(root, intake), pool.map(_facts, [root / path for path in paths]), strict=True))

@@ -131,8 +131,8 @@ class Project:
             name = self.settings["encoder"]
             option = f"--run {name.removeprefix('run:')}" if name.startswith("run:") else f"--encoder {name}"
             raise UserError(
-                f"The weights of {visible(name)} have changed since the known photographs were encoded: `fancl discover "
-                f"{visible(self.folder)} {visible(option)}` encodes them again."
+                f"The weights of {visible(name)} have changed since the known photographs were encoded: `fancl "
+                f"discover {visible(self.folder)} {visible(option)}` encodes them again."
             )
         return self.encoder.encode(crops)
 
