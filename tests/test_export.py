@@ -442,6 +442,30 @@ def test_a_table_of_image_ids_names_a_photograph_once(project, tmp_path):
         FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=tmp_path / "ids.csv")
 
 
+def test_photographs_of_two_cards_with_one_path_stay_two(project, stations, tmp_path):
+    """Two cards of one season, whose cameras count alike."""
+    one, other = (
+        photograph(tmp_path / card, "N/IMG_1.JPG", grey, "Pool_1", "2024-06-01T23:30:00", status="unsure")
+        for card, grey in (("a", 70), ("b", 80))
+    )
+    project.photographs = [one, other]
+    names = [f"N/IMG_1-{row.hash[:16]}.JPG" for row in project.photographs]
+    for files in ("copy", "link"):
+        camtrapdp(project, tmp_path / files, stations, files=files)
+        paths = {row["mediaID"]: row["filePath"] for row in read(tmp_path / files / "media.csv")}
+        assert [paths[row.key] for row in (one, other)] == [f"media/{name}" for name in names]
+        for row in (one, other):
+            assert (tmp_path / files / paths[row.key]).read_bytes() == row.file.read_bytes()
+    FORMATS["animalclef"](project, tmp_path / "ids.csv")
+    assert {row["image_id"] for row in read(tmp_path / "ids.csv")} == set(names)
+    FORMATS["coco"](project, tmp_path / "coco.json")
+    files = {Path(image["file_name"]) for image in json.loads((tmp_path / "coco.json").read_text())["images"]}
+    assert files == {one.file, other.file}
+    (tmp_path / "given.csv").write_text("image_id,path\n1,N/IMG_1.JPG\n")
+    with pytest.raises(UserError, match="Several photographs have the path N/IMG_1.JPG, which --image-ids cannot"):
+        FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=tmp_path / "given.csv")
+
+
 def test_all_that_is_missing_is_asked_for_by_its_flag_before_anything_is_written(project, tmp_path):
     project.decisions = []
     with pytest.raises(ValueError) as error:

@@ -14,7 +14,7 @@ from ... import __version__
 from ...errors import UserError
 from ...escape import visible
 from ..rows import Photograph
-from .contents import Contents, dated, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
+from .contents import Contents, dated, distinct, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
 from .requirements import names_of_contributors
 from .stations import Station
 
@@ -96,14 +96,20 @@ class Package:
         return value.replace(tzinfo=self.contents.zone).isoformat(timespec="seconds")
 
     def path(self, row: Photograph) -> str:
-        """Where a photograph lies below the package."""
-        path = f"{row.season}/{row.path}" if len(self.contents.seasons) > 1 and row.season else row.path
-        path = f"media/{path}" if self.contents.options.files else path
+        """Where a photograph lies below the package; without --files, where it lay below the folder of its season."""
+        path = f"media/{self._places[row.hash]}" if self.contents.options.files else self._below_season(row)
         if not LEGAL_PATH.match(path):
             raise UserError(
                 f"Camtrap DP allows no path such as {visible(path)}: take out '..', or a leading '.' or '~'."
             )
         return path
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        return distinct({content: self._below_season(row) for content, row in self.by_file.items()})
+
+    def _below_season(self, row: Photograph) -> str:
+        return f"{row.season}/{row.path}" if len(self.contents.seasons) > 1 and row.season else row.path
 
     def deployments(self) -> Iterator[dict[str, Any]]:
         """A row for each camera at a station in a season, and for each station of the table without photographs."""

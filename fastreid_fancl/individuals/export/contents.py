@@ -5,12 +5,13 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -148,6 +149,20 @@ def file_of(row: Photograph) -> Path:
             "it was deleted on purpose, take its rows out of photographs.csv."
         )
     return path
+
+
+def distinct(paths: Mapping[str, str]) -> dict[str, str]:
+    """Paths by the hashes of their photographs, of which none is that of another one.
+
+    Where several are equal, as those of two memory cards or of two seasons, the hash is added to each of their names.
+    """
+    taken = Counter(path.lower() for path in paths.values())  # some file systems do not tell A.jpg from a.jpg
+    return {content: path if taken[path.lower()] == 1 else _with_hash(path, content) for content, path in paths.items()}
+
+
+def _with_hash(path: str, content: str) -> str:
+    name = PurePosixPath(path)
+    return os.fspath(name.with_name(f"{name.stem}-{content[:16]}{name.suffix}"))
 
 
 def place_file(row: Photograph, target: Path, how: str = "copy") -> None:
