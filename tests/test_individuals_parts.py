@@ -203,15 +203,16 @@ def test_camtrap_dp_gives_deployments_times_and_blanks(tmp_path):
     (tmp_path / "deployments.csv").write_text("deploymentID,locationID\nd1,North\n")
     (tmp_path / "media.csv").write_text(
         "mediaID,deploymentID,timestamp,filePath\nm1,d1,2024-06-03T00:30:00+03:00,media/st1/a.jpg\n"
-        "m2,d1,2024-06-03T00:30:05+03:00,media/st1/b.jpg\n"
+        "m2,d1,2024-06-03T00:30:05+03:00,media/st1/b.jpg\nm3,d1,2024-06-03T00:40:00+03:00,media/st2/a.jpg\n"
     )
     (tmp_path / "observations.csv").write_text(
         "observationID,mediaID,eventID,observationType,bboxX,bboxY,bboxWidth,bboxHeight\n"
-        "o1,m1,e1,animal,0.1,0.2,0.3,0.4\no2,m2,e1,blank,,,,\n"
+        "o1,m1,e1,animal,0.1,0.2,0.3,0.4\no2,m2,e1,blank,,,,\no3,m3,e2,unclassified,,,,\n"
     )
     found, _ = with_camtrapdp(ROWS, tmp_path)
     assert (found[0].station, found[0].date_time, found[0].sequence) == ("North", "2024-06-03T00:30:00", "e1")
-    assert found[0].box == (0.1, 0.2, 0.3, 0.4) and found[1].status == "not_animal" and found[2] == ROWS[2]
+    assert found[0].box == (0.1, 0.2, 0.3, 0.4) and found[1].status == "not_animal"
+    assert (found[2].sequence, found[2].status) == ("e2", "unsure"), "nobody has looked at it yet"
 
 
 def test_boxes_come_from_one_source(tmp_path):

@@ -31,6 +31,7 @@ CAMTRAPDP = {
     "media": ("mediaID", "deploymentID", "timestamp", "filePath"),
     "observations": ("mediaID", "observationType"),
 }
+NOT_ANIMALS = {"blank", "human", "vehicle"}  # of observationType; "unknown" and "unclassified" say nothing yet
 DETECTIONS = fields(
     {"images": list_of(fields({"file": word}, detections=optional(list_of(fields({})))))},
     detection_categories=dict_of(word),
@@ -253,7 +254,7 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
             moment = datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).replace(tzinfo=None, microsecond=0)
             row = replace(row, station=station, camera=one["deploymentID"], sequence=events.get(row.path, ""))
             row = replace(row, date_time=moment.isoformat(), date_time_source="table")
-        if shown[row.path] and "animal" not in shown[row.path]:
+        if shown[row.path] and shown[row.path] <= NOT_ANIMALS:
             result += boxed(row, [])
         else:
             result += boxed(row, boxes[row.path]) if boxes[row.path] else [row]
