@@ -153,7 +153,7 @@ def test_the_table_does_not_depend_on_the_names_and_the_order_of_files(lions, fi
     for n, path in enumerate(np.random.default_rng(0).permutation(paths)):
         (shuffled / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, shuffled / path.parent.name / f"{n:04d}_{path.name}")
-    again = discover(tmp_path / "again" / "lions", "--photos", shuffled, "--stations", "1")
+    again = discover(tmp_path / "again" / "lions", "--photos", shuffled, "--stations", "1", "--season", "lions_2024")
     wanted = ("key", "individual", "status", "score", "second", "second_score", "sequence")
     assert sorted([row[name] for name in wanted] for row in again) == sorted(
         [row[name] for name in wanted] for row in table(lions)
@@ -499,7 +499,7 @@ def test_what_a_project_lacked_can_be_given_later(tmp_path):
     sources = ["--table", tmp_path / "table.csv", "--boxes", tmp_path / "boxes.json"]
     first, *rest = discover(project, "--photos", photos, *sources)
     assert (first["station"], first["camera"], first["date_time"]) == ("Ridge", "Ridge", "2024-01-02T03:04:05")
-    assert (first["date_time_source"], first["sequence"]) == ("table", "Ridge 2024-01-02T03:04:05")
+    assert (first["date_time_source"], first["sequence"]) == ("table", "season Ridge 2024-01-02T03:04:05")
     assert first["box"] == "0 0 1 0.9" and {row["box"] for row in rest} == {""}
     assert individual_of([first, *rest]) == individual_of(before)
     assert "0 new, 0 at another place than before, 1 completed by" in (project / "summary.txt").read_text()

@@ -234,6 +234,14 @@ def test_sequences_end_at_the_gap_and_at_the_camera():
     assert len({one.sequence for one in with_sequences(rows, gap=61)}) == 2
 
 
+def test_sequences_of_two_seasons_never_have_one_name():
+    """A clock that falls back at each change of batteries, and a table that counts from 1."""
+    reset = {"station": "s", "camera": "s", "date_time": "2019-01-01T00:00:10"}
+    names = [with_sequences([row("a.jpg", season=season, **reset)])[0].sequence for season in ("2023", "2024")]
+    assert names == ["2023 s 2019-01-01T00:00:10", "2024 s 2019-01-01T00:00:10"]
+    assert with_sequences([row("a.jpg", season="2024", sequence="1")])[0].sequence == "2024 1"
+
+
 def test_folders_of_animals_are_not_stations():
     cameras = [row(f"{station}/IMG_{n:04d}.jpg") for station in "ab" for n in range(9)]
     animals = [

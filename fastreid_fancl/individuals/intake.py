@@ -223,9 +223,10 @@ def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:
 
 
 def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list[Photograph]:
-    """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart. Named ones keep theirs.
+    """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart.
 
-    A sequence is named by its season, its camera and its first moment, so that no order of files matters.
+    A sequence is named by its season, its camera and its first moment, so that no order of files matters. One that has
+    a name keeps it, behind its season: clocks that are reset, and tables that count from 1, give names again.
     """
     rows, taken = list(rows), defaultdict(list)
     for n, row in enumerate(rows):
@@ -239,4 +240,7 @@ def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list
             if before is None or (moment - before).total_seconds() > gap:
                 name = f"{station if station == camera or not camera else f'{station} {camera}'.strip()} {text}".strip()
             names[n], before = name, moment
-    return [replace(row, sequence=names.get(n, row.sequence)) for n, row in enumerate(rows)]
+    return [
+        replace(row, sequence=f"{row.season} {name}".strip() if (name := names.get(n, row.sequence)) else "")
+        for n, row in enumerate(rows)
+    ]
