@@ -19,6 +19,7 @@ from fastreid_fancl.individuals.export.contents import parse_zone
 from fastreid_fancl.individuals.export.stations import read_stations
 from fastreid_fancl.individuals.review.page import applied
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, table_text
+from fastreid_fancl.individuals.sources import NO_ANIMAL
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end
@@ -146,6 +147,23 @@ def test_camtrapdp_has_the_expected_rows(project, stations, tmp_path):
         "deploymentStart": "2024-06-01T12:00:00+03:00",
         "deploymentEnd": "2024-06-04T00:00:00+03:00",
     }
+
+
+def test_camtrapdp_names_only_people_whose_decisions_hold(project, stations, tmp_path):
+    """An undone confirmation, and a photograph that a detector found empty."""
+    blank = project.photographs[-1]
+    project.photographs[-1] = replace(blank, note=NO_ANIMAL)
+    project.decisions += [
+        Decision("2024-07-02T10:00:00Z", "Ann", "confirm", "LION-001"),
+        Decision("2024-07-02T11:00:00Z", "Ann", "undo", "2024-07-02T10:00:00Z"),
+    ]
+    camtrapdp(project, tmp_path / "out", stations)
+    first, *_, last = read(tmp_path / "out/observations.csv")
+    assert (first["classifiedBy"], first["classificationTimestamp"]) == ("Kim", "2024-07-01T10:00:00Z")
+    assert (last["observationType"], last["classificationMethod"], last["classifiedBy"]) == ("blank", "", "")
+    project.decisions.append(Decision("2024-07-03T10:00:00Z", "Ann", "not_animal", blank.key))
+    camtrapdp(project, tmp_path / "again", stations)
+    assert read(tmp_path / "again/observations.csv")[-1]["classifiedBy"] == "Ann"
 
 
 def seasons(project):
