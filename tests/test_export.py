@@ -262,6 +262,42 @@ def test_secr_has_one_line_for_an_animal_a_detector_and_an_occasion(project, sta
     assert "Pool-1 252000.5 9831000 110" in (tmp_path / "two/traps.txt").read_text().splitlines()
 
 
+def two_seasons(project, stations):
+    """2024 as it is and 2025, in which nobody identified the animal; only North ridge has a row of its own for 2024."""
+    project.photographs = [row for row in seasons(project).photographs if row.status != "not_animal"]
+    project.photographs[-1] = replace(project.photographs[-1], station="Pool_1")
+    stations.write_text(
+        "station,season,x,y,start,end\n"
+        "North ridge,,1,1,2023-01-01,2025-12-31\nNorth ridge,2024,250000,9834000,2024-06-01,2024-06-04\n"
+        "Pool_1,,252000,9831000,,\n"
+    )
+
+
+def test_secr_takes_the_seasons_row_of_a_station_and_names_what_it_does_without(project, stations, tmp_path, caplog):
+    two_seasons(project, stations)
+    FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+    assert (tmp_path / "out/traps.txt").read_text().splitlines() == [
+        "# Detector X Y Usage",
+        "North-ridge 250000 9834000 1111",
+        "Pool-1 252000 9831000 1111",
+    ]
+    assert "No animal is identified in 2025: secr gets no session of it" in caplog.text
+    assert "no start or end of Pool_1: the first or the last day of the season stands in for it" in caplog.text
+
+
+def test_camtrapr_has_a_session_where_the_stations_have_seasons(project, stations, tmp_path):
+    two_seasons(project, stations)
+    FORMATS["camtrapr"](project, tmp_path / "out", species="Panthera leo", stations_table=stations)
+    assert (tmp_path / "out/station_table.csv").read_text().splitlines() == [
+        "Station,X,Y,Setup_date,Retrieval_date,Session",
+        "North ridge,250000.0,9834000.0,2024-06-01,2024-06-04,2024",
+        "Pool_1,252000.0,9831000.0,2024-06-03,2024-06-04,2024",
+        "North ridge,1.0,1.0,2023-01-01,2025-12-31,2025",
+        "Pool_1,252000.0,9831000.0,2025-01-02,2025-01-02,2025",
+    ]
+    assert {row["Session"] for row in read(tmp_path / "out/record_table.csv")} == {"2024"}
+
+
 def test_secr_refuses_a_photograph_of_a_day_without_usage(project, stations, tmp_path):
     stations.write_text(STATIONS.replace("2024-06-04", "2024-06-02"))
     with pytest.raises(

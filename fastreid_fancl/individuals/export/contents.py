@@ -113,15 +113,20 @@ def dated(rows: Sequence[Photograph]) -> list[Photograph]:
     return found
 
 
-def warn_of_effort(stations: Iterable[Station]) -> None:
-    """Say which stations have no time of setup or retrieval, so that those of photographs stand in for it."""
+PHOTOGRAPHS_STAND_IN = (
+    "their first and last photographs stand in for them, so days without a photograph before and after do not count as "
+    "effort"
+)
+
+
+def warn_of_effort(stations: Iterable[Station], instead: str = PHOTOGRAPHS_STAND_IN) -> None:
+    """Say which stations have no time of setup or retrieval, and what is taken instead."""
     names = sorted({visible(station.station) for station in stations if not (station.start and station.end)})
     if names:
         log_once(
             logger,
             logging.WARNING,
-            f"--stations-table has no start or end of {', '.join(names)}: their first and last photographs stand in "
-            "for it, so days without a photograph before and after do not count as effort.",
+            f"--stations-table has no start or end of {', '.join(names)}: {instead}.",
         )
 
 
@@ -132,8 +137,13 @@ def moment(row: Photograph) -> datetime | None:
 
 def station_of(stations: Iterable[Station], row: Photograph) -> Station | None:
     """The row of a station for a photograph's season, else its row without a season."""
-    found = {station.season: station for station in stations if station.station == row.station}
-    return found.get(row.season) or found.get("")
+    return next((station for station in in_season(stations, row.season) if station.station == row.station), None)
+
+
+def in_season(stations: Iterable[Station], season: str) -> list[Station]:
+    """One row for each station: that of a season, else the one without a season."""
+    found = {station.station: station for station in stations if not station.season}
+    return list((found | {station.station: station for station in stations if station.season == season}).values())
 
 
 def file_of(row: Photograph) -> Path:
