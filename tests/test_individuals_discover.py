@@ -456,6 +456,10 @@ def test_a_discovery_that_comes_to_nothing_leaves_nothing(tmp_path):
         (["discover", "lions", "--table", "no.csv"], "--table: name the photographs by --photos FOLDER, too."),
         (["discover", "lions", "--stations", "1", "--gap", "5"], "--stations, --gap: name the photographs by"),
         (["discover", "lions", "--photos", "notes.txt"], "got notes.txt: that is a file."),
+        (
+            ["discover", "lions", "--photos", "season", "--decisions", "d.csv"],
+            "discover the photographs first, without",
+        ),
         (["discover", "lions", "--photos", "nothing"], "got nothing: there is no such folder."),
     ],
 )
@@ -693,7 +697,7 @@ def test_a_decision_is_on_record_only_once_it_is_applied(lions, monkeypatch):
         replaced(source, target)
 
     monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="stopped: give the same command again: features and keypoints found so far"):
         decide(lions, ("not_animal", key))
     monkeypatch.setattr(os, "replace", replaced)
     assert table(lions) == before and not table(lions, "decisions.csv")

@@ -50,11 +50,11 @@ def command_line(argv: list[str] | None = None) -> None:
     COMMANDS[argv[0]](argv[1:])
 
 
-def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace, kept: str = "") -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for name in ("individuals", "local", "progress"):
         logging.getLogger(f"fastreid_fancl.{name}").setLevel(logging.INFO)
-    with exit_with_message():
+    with exit_with_message(f"give the same command again{kept}"):
         run(args)
 
 
@@ -67,7 +67,7 @@ def discover(argv: Sequence[str] | None = None) -> None:
     describe = [name for name in OF_PHOTOGRAPHS if getattr(args, name) != parser.get_default(name)]
     if describe and args.photos is None:
         parser.error(f"{', '.join(f'--{name}' for name in describe)}: name the photographs by --photos FOLDER, too.")
-    _guarded(_discover, args)
+    _guarded(_discover, args, ": features and keypoints found so far are kept")
 
 
 def discover_parser() -> argparse.ArgumentParser:
@@ -131,6 +131,10 @@ def opened(args: argparse.Namespace) -> Project:
             project.change_encoder(name)
     elif args.photos is None:
         raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
+    elif args.decisions is not None:
+        raise UserError(
+            f"There is no project in {visible(args.project)} yet: discover the photographs first, without --decisions."
+        )
     else:
         project = new_project(args.project, name or START)
     for key in ("species", "timezone", "seed"):
