@@ -14,8 +14,8 @@ from PIL import Image
 
 from fastreid_fancl import __version__
 from fastreid_fancl.errors import UserError
-from fastreid_fancl.individuals.export import FORMATS, requirements
-from fastreid_fancl.individuals.export.contents import parse_zone
+from fastreid_fancl.individuals.export import FORMATS
+from fastreid_fancl.individuals.export.contents import Contents, Options, parse_zone
 from fastreid_fancl.individuals.export.stations import read_stations
 from fastreid_fancl.individuals.review.page import applied
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, table_text
@@ -520,12 +520,16 @@ def test_photographs_of_two_cards_with_one_path_stay_two(project, stations, tmp_
         FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=tmp_path / "given.csv")
 
 
+def lacks(project, name, **options):
+    return FORMATS[name].requirements(Contents(project, Options(**options)))
+
+
 def test_all_that_is_missing_is_asked_for_by_its_flag_before_anything_is_written(project, tmp_path):
     project.decisions = []
     with pytest.raises(ValueError) as error:
         FORMATS["camtrapdp"](project, tmp_path / "out")
     assert str(error.value).splitlines() == [
-        "camtrapdp needs, and the project does not have:",
+        "For camtrapdp the project lacks:",
         '  the species, as genus and epithet: --species "Panthera leo"',
         "  the time zone of the cameras' clocks: --timezone +03:00 (or Africa/Nairobi)",
         '  who contributes the data: --contributor "Ada Lovelace"',
@@ -533,14 +537,14 @@ def test_all_that_is_missing_is_asked_for_by_its_flag_before_anything_is_written
         "longitude in decimal degrees",
     ]
     assert not (tmp_path / "out").exists()
-    assert requirements(project, "folders") == []
-    assert requirements(project, "wildbook", species="Panthera leo") == []
+    assert lacks(project, "folders") == []
+    assert lacks(project, "wildbook", species="Panthera leo") == []
 
 
 def test_a_project_without_stations_dates_or_animals_says_what_to_discover(project, stations, tmp_path):
     bare = [replace(row, station="", date_time="", individual="", status="unsure") for row in project.photographs]
     project.photographs = bare
-    missing = requirements(project, "secr", stations_table=stations)
+    missing = lacks(project, "secr", stations_table=stations)
     assert missing == [
         "photographs with an animal: discover finds none in this project",
         "dates of photographs: discover --photos FOLDER --table metadata.csv with a column date_time",
