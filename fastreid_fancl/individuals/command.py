@@ -96,7 +96,7 @@ def discover_parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--run", type=Path, metavar="FOLDER", help="folder of a trained run, whose weights become the encoder"
     )
-    text = "weight of local matches (spots, stripes); 0 leaves them out; default 0.2 with faiss, for at most 10,000 photographs"
+    text = "weight of local matches (spots, stripes); 0: none; default 0.2 with faiss and at most 10,000 photographs"
     add("--local", type=float, metavar="WEIGHT", help=text)
     _add_encoder_options(parser)
     add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
