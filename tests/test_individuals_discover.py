@@ -21,7 +21,7 @@ from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
-from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
+from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
 from fastreid_fancl.individuals.sources import boxed
 from fastreid_fancl.individuals.summary import summary
 from fastreid_fancl.methods import LinkedFANCL
@@ -82,7 +82,7 @@ def discover(project: Path, *arguments) -> list[dict[str, str]]:
 def decide(project: Path, *decisions: tuple, start: int = 0) -> list[dict[str, str]]:
     """Give decisions (kind, a, b, value) by the command line, as the page saves them."""
     rows = [Decision(f"2025-01-01T00:{start + n:02d}:00Z", "tester", *one) for n, one in enumerate(decisions)]
-    write_table(project.parent / "decisions.csv", rows, Decision)
+    (project.parent / "decisions.csv").write_text(table_text(rows, Decision), encoding="utf-8")
     return discover(project, "--decisions", project.parent / "decisions.csv")
 
 
@@ -682,7 +682,7 @@ def test_an_unreadable_photograph_is_tried_again(tmp_path):
     broken = [
         replace(row, status="unreadable", individual="", note="broken") if n == 0 else row for n, row in enumerate(rows)
     ]
-    write_table(project / "photographs.csv", broken, Photograph)
+    (project / "photographs.csv").write_text(table_text(broken, Photograph), encoding="utf-8")
     assert all(row["status"] != "unreadable" for row in discover(project, "--photos", tmp_path / "in"))
 
 

@@ -14,7 +14,7 @@ from fastreid_fancl.individuals.checks import follows
 from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
 from fastreid_fancl.individuals.opening import prefix_of
-from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
+from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
 from fastreid_fancl.individuals.sources import boxed, with_boxes, with_camtrapdp, with_table
 
 
@@ -262,7 +262,7 @@ def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):
         row("=1+1.jpg", box=(0.1, 0.2, 0.3, 0.4), score=0.5, individual="LION-001", status="single"),
         row("-x/ä.jpg", note="@n"),
     ]
-    write_table(tmp_path / "t.csv", rows, Photograph)
+    (tmp_path / "t.csv").write_text(table_text(rows, Photograph), encoding="utf-8")
     assert read_table(tmp_path / "t.csv", Photograph) == rows
     assert "'=1+1.jpg" in (tmp_path / "t.csv").read_text()
     (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace("single", "married"))

@@ -177,7 +177,6 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
             season = args.season or args.photos.resolve().name
             intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
         take_in(project, intake, report)
-        project.settings["seasons"] = {**project.settings["seasons"], season: os.path.abspath(args.photos)}
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
     if args.train and train(project, report, args.k1, k2):

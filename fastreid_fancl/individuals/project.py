@@ -46,7 +46,7 @@ class Project:
 
     Attributes:
         folder: where all of it lies.
-        settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, seasons, levels,
+        settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, levels,
             local (weight of local matches), ...
         encoder_options: of `encode.encoder_named`, for this command only.
         photographs, animals, decisions, changes: the rows of the tables.
