@@ -14,10 +14,11 @@ from PIL import Image
 
 from fastreid_fancl import __version__
 from fastreid_fancl.errors import UserError
-from fastreid_fancl.individuals.export import FORMATS, requirements
-from fastreid_fancl.individuals.export.contents import parse_zone
+from fastreid_fancl.individuals.export import FORMATS
+from fastreid_fancl.individuals.export.contents import Contents, Options, parse_zone
 from fastreid_fancl.individuals.export.stations import read_stations
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
+from fastreid_fancl.individuals.sources import NO_ANIMAL
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end
@@ -147,6 +148,23 @@ def test_camtrapdp_has_the_expected_rows(project, stations, tmp_path):
     }
 
 
+def test_camtrapdp_names_only_people_whose_decisions_hold(project, stations, tmp_path):
+    """An undone confirmation, and a photograph that a detector found empty."""
+    blank = project.photographs[-1]
+    project.photographs[-1] = replace(blank, note=NO_ANIMAL)
+    project.decisions += [
+        Decision("2024-07-02T10:00:00Z", "Ann", "confirm", "LION-001"),
+        Decision("2024-07-02T11:00:00Z", "Ann", "undo", "2024-07-02T10:00:00Z"),
+    ]
+    camtrapdp(project, tmp_path / "out", stations)
+    first, *_, last = read(tmp_path / "out/observations.csv")
+    assert (first["classifiedBy"], first["classificationTimestamp"]) == ("Kim", "2024-07-01T10:00:00Z")
+    assert (last["observationType"], last["classificationMethod"], last["classifiedBy"]) == ("blank", "", "")
+    project.decisions.append(Decision("2024-07-03T10:00:00Z", "Ann", "not_animal", blank.key))
+    camtrapdp(project, tmp_path / "again", stations)
+    assert read(tmp_path / "again/observations.csv")[-1]["classifiedBy"] == "Ann"
+
+
 def seasons(project):
     """The same photographs in two seasons, with two cameras at Pool_1."""
     rows = [replace(row, season="2024", camera=row.path[-5]) for row in project.photographs]
@@ -241,6 +259,42 @@ def test_secr_has_one_line_for_an_animal_a_detector_and_an_occasion(project, sta
     assert "1 LION-001 2 Pool-1" in (tmp_path / "two/captures.txt").read_text().splitlines()
     # 1 and 2 June, 3 and 4 June, 5 June
     assert "Pool-1 252000.5 9831000 110" in (tmp_path / "two/traps.txt").read_text().splitlines()
+
+
+def two_seasons(project, stations):
+    """2024 as it is and 2025, in which nobody identified the animal; only North ridge has a row of its own for 2024."""
+    project.photographs = [row for row in seasons(project).photographs if row.status != "not_animal"]
+    project.photographs[-1] = replace(project.photographs[-1], station="Pool_1")
+    stations.write_text(
+        "station,season,x,y,start,end\n"
+        "North ridge,,1,1,2023-01-01,2025-12-31\nNorth ridge,2024,250000,9834000,2024-06-01,2024-06-04\n"
+        "Pool_1,,252000,9831000,,\n"
+    )
+
+
+def test_secr_takes_the_seasons_row_of_a_station_and_names_what_it_does_without(project, stations, tmp_path, caplog):
+    two_seasons(project, stations)
+    FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+    assert (tmp_path / "out/traps.txt").read_text().splitlines() == [
+        "# Detector X Y Usage",
+        "North-ridge 250000 9834000 1111",
+        "Pool-1 252000 9831000 1111",
+    ]
+    assert "No animal is identified in 2025: secr gets no session of it" in caplog.text
+    assert "no start or end of Pool_1: the first or the last day of the season stands in for it" in caplog.text
+
+
+def test_camtrapr_has_a_session_where_the_stations_have_seasons(project, stations, tmp_path):
+    two_seasons(project, stations)
+    FORMATS["camtrapr"](project, tmp_path / "out", species="Panthera leo", stations_table=stations)
+    assert (tmp_path / "out/station_table.csv").read_text().splitlines() == [
+        "Station,X,Y,Setup_date,Retrieval_date,Session",
+        "North ridge,250000.0,9834000.0,2024-06-01,2024-06-04,2024",
+        "Pool_1,252000.0,9831000.0,2024-06-03,2024-06-04,2024",
+        "North ridge,1.0,1.0,2023-01-01,2025-12-31,2025",
+        "Pool_1,252000.0,9831000.0,2025-01-02,2025-01-02,2025",
+    ]
+    assert {row["Session"] for row in read(tmp_path / "out/record_table.csv")} == {"2024"}
 
 
 def test_secr_refuses_a_photograph_of_a_day_without_usage(project, stations, tmp_path):
@@ -441,12 +495,40 @@ def test_a_table_of_image_ids_names_a_photograph_once(project, tmp_path):
         FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=tmp_path / "ids.csv")
 
 
+def test_photographs_of_two_cards_with_one_path_stay_two(project, stations, tmp_path):
+    """Two cards of one season, whose cameras count alike."""
+    one, other = (
+        photograph(tmp_path / card, "N/IMG_1.JPG", grey, "Pool_1", "2024-06-01T23:30:00", status="unsure")
+        for card, grey in (("a", 70), ("b", 80))
+    )
+    project.photographs = [one, other]
+    names = [f"N/IMG_1-{row.hash[:16]}.JPG" for row in project.photographs]
+    for files in ("copy", "link"):
+        camtrapdp(project, tmp_path / files, stations, files=files)
+        paths = {row["mediaID"]: row["filePath"] for row in read(tmp_path / files / "media.csv")}
+        assert [paths[row.key] for row in (one, other)] == [f"media/{name}" for name in names]
+        for row in (one, other):
+            assert (tmp_path / files / paths[row.key]).read_bytes() == row.file.read_bytes()
+    FORMATS["animalclef"](project, tmp_path / "ids.csv")
+    assert {row["image_id"] for row in read(tmp_path / "ids.csv")} == set(names)
+    FORMATS["coco"](project, tmp_path / "coco.json")
+    files = {Path(image["file_name"]) for image in json.loads((tmp_path / "coco.json").read_text())["images"]}
+    assert files == {one.file, other.file}
+    (tmp_path / "given.csv").write_text("image_id,path\n1,N/IMG_1.JPG\n")
+    with pytest.raises(UserError, match="Several photographs have the path N/IMG_1.JPG, which --image-ids cannot"):
+        FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=tmp_path / "given.csv")
+
+
+def lacks(project, name, **options):
+    return FORMATS[name].requirements(Contents(project, Options(**options)))
+
+
 def test_all_that_is_missing_is_asked_for_by_its_flag_before_anything_is_written(project, tmp_path):
     project.decisions = []
     with pytest.raises(ValueError) as error:
         FORMATS["camtrapdp"](project, tmp_path / "out")
     assert str(error.value).splitlines() == [
-        "camtrapdp needs, and the project does not have:",
+        "For camtrapdp the project lacks:",
         '  the species, as genus and epithet: --species "Panthera leo"',
         "  the time zone of the cameras' clocks: --timezone +03:00 (or Africa/Nairobi)",
         '  who contributes the data: --contributor "Ada Lovelace"',
@@ -454,18 +536,18 @@ def test_all_that_is_missing_is_asked_for_by_its_flag_before_anything_is_written
         "longitude in decimal degrees",
     ]
     assert not (tmp_path / "out").exists()
-    assert requirements(project, "folders") == []
-    assert requirements(project, "wildbook", species="Panthera leo") == []
+    assert lacks(project, "folders") == []
+    assert lacks(project, "wildbook", species="Panthera leo") == []
 
 
 def test_a_project_without_stations_dates_or_animals_says_what_to_discover(project, stations, tmp_path):
     bare = [replace(row, station="", date_time="", individual="", status="unsure") for row in project.photographs]
     project.photographs = bare
-    missing = requirements(project, "secr", stations_table=stations)
+    missing = lacks(project, "secr", stations_table=stations)
     assert missing == [
         "photographs with an animal: discover finds none in this project",
-        "dates of photographs: discover --table metadata.csv with a column date_time",
-        "the station of 6 photographs, such as N/IMG_1.JPG: discover --stations 1",
+        "dates of photographs: discover --photos FOLDER --table metadata.csv with a column date_time",
+        "the station of 6 photographs, such as N/IMG_1.JPG: discover --photos FOLDER --stations 1",
     ]
 
 

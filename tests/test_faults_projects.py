@@ -185,7 +185,6 @@ SETTINGS = [
     ("levels", {"accept": "a", "reject": 0}),
     ("levels", []),
     ("seed", "0"),
-    ("seasons", [1]),
     ("fingerprint", None),
     ("encoder", 7),
     ("version", "1"),

@@ -14,15 +14,17 @@ from PIL import Image
 
 import fastreid_fancl
 from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals import train as training
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
-from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, write_table
+from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
 from fastreid_fancl.individuals.sources import boxed
 from fastreid_fancl.individuals.summary import summary
+from fastreid_fancl.methods import LinkedFANCL
 
 
 class Colours:
@@ -80,7 +82,7 @@ def discover(project: Path, *arguments) -> list[dict[str, str]]:
 def decide(project: Path, *decisions: tuple, start: int = 0) -> list[dict[str, str]]:
     """Give decisions (kind, a, b, value) by the command line, as the page saves them."""
     rows = [Decision(f"2025-01-01T00:{start + n:02d}:00Z", "tester", *one) for n, one in enumerate(decisions)]
-    write_table(project.parent / "decisions.csv", rows, Decision)
+    (project.parent / "decisions.csv").write_text(table_text(rows, Decision), encoding="utf-8")
     return discover(project, "--decisions", project.parent / "decisions.csv")
 
 
@@ -151,11 +153,23 @@ def test_the_table_does_not_depend_on_the_names_and_the_order_of_files(lions, fi
     for n, path in enumerate(np.random.default_rng(0).permutation(paths)):
         (shuffled / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, shuffled / path.parent.name / f"{n:04d}_{path.name}")
-    again = discover(tmp_path / "again" / "lions", "--photos", shuffled, "--stations", "1")
+    again = discover(tmp_path / "again" / "lions", "--photos", shuffled, "--stations", "1", "--season", "lions_2024")
     wanted = ("key", "individual", "status", "score", "second", "second_score", "sequence")
     assert sorted([row[name] for name in wanted] for row in again) == sorted(
         [row[name] for name in wanted] for row in table(lions)
     )
+
+
+def test_pictures_of_a_project_are_no_photographs(tmp_path, monkeypatch):
+    """The project may lie in the folder of photographs: `fancl discover lions --photos .`."""
+    photos = season(tmp_path / "photos", {0: range(3), 1: range(3)})
+    monkeypatch.chdir(photos)
+    before = discover(Path("lions"), "--photos", ".")
+    photograph(Path("lions/thumbnails/a.png"), 3, 0)
+    assert discover(Path("lions"), "--photos", ".") == before
+    assert "The folder lions is a project and is left out." in Path("lions/summary.txt").read_text()
+    with pytest.raises(SystemExit, match="got lions: it is a project of `fancl discover`"):
+        discover(Path("lions"), "--photos", "lions")
 
 
 def test_unreadable_photographs_and_copies_are_named_and_stop_nothing(first_season, tmp_path):
@@ -230,6 +244,18 @@ def test_a_known_animal_is_matched_and_a_stranger_is_new(lions, tmp_path, capsys
     assert [one.individual for one in opened.individuals()] == [f"LION-{n:03d}" for n in range(1, 8)]
     command_line(["match", os.fspath(lions), os.fspath(known), "--top", "2"])
     assert f"  {best[0]['score']:.3f}  {home}  st" in capsys.readouterr().out
+
+
+def test_features_of_other_weights_are_not_compared(lions, tmp_path, monkeypatch):
+    """A run that is the encoder was trained further."""
+    new = photograph(tmp_path / "a.png", 2, 77)
+    project = open_project(lions, Colours())
+    project.encoder.fingerprint = "c011"
+    with pytest.raises(ValueError, match=r"have changed .*: `fancl discover .*lions --encoder tf_eff\w*` encodes"):
+        project.match(new)
+    monkeypatch.setattr(projects, "encoder_named", lambda name: project.encoder)
+    discover(lions, "--encoder", project.settings["encoder"])
+    assert open_project(lions).match(new)[0]["verdict"] == "proposed"
 
 
 def individual_of(rows: list[dict[str, str]]) -> dict[str, str]:
@@ -502,7 +528,13 @@ def test_a_discovery_that_comes_to_nothing_leaves_nothing(tmp_path):
     [
         (["match", "lions", "new.jpg", "--top", "0"], "Expected --top to be 1 or more, got 0."),
         (["discover", "lions", "--photos", "season", "--timezone", "Berlin"], "Expected --timezone such as +03:00"),
+        (["discover", "lions", "--table", "no.csv"], "--table: name the photographs by --photos FOLDER, too."),
+        (["discover", "lions", "--stations", "1", "--gap", "5"], "--stations, --gap: name the photographs by"),
         (["discover", "lions", "--photos", "notes.txt"], "got notes.txt: that is a file."),
+        (
+            ["discover", "lions", "--photos", "season", "--decisions", "d.csv"],
+            "discover the photographs first, without",
+        ),
         (["discover", "lions", "--photos", "nothing"], "got nothing: there is no such folder."),
     ],
 )
@@ -546,16 +578,16 @@ def test_what_a_project_lacked_can_be_given_later(tmp_path):
     sources = ["--table", tmp_path / "table.csv", "--boxes", tmp_path / "boxes.json"]
     first, *rest = discover(project, "--photos", photos, *sources)
     assert (first["station"], first["camera"], first["date_time"]) == ("Ridge", "Ridge", "2024-01-02T03:04:05")
-    assert (first["date_time_source"], first["sequence"]) == ("table", "Ridge 2024-01-02T03:04:05")
+    assert (first["date_time_source"], first["sequence"]) == ("table", "season Ridge 2024-01-02T03:04:05")
     assert first["box"] == "0 0 1 0.9" and {row["box"] for row in rest} == {""}
     assert individual_of([first, *rest]) == individual_of(before)
     assert "0 new, 0 at another place than before, 1 completed by" in (project / "summary.txt").read_text()
 
 
-def taken_in(*later: Photograph, before: Photograph) -> tuple[list[Photograph], Report]:
+def taken_in(*later: Photograph, before: Photograph | list[Photograph]) -> tuple[list[Photograph], Report]:
     """What a project with one photograph has once it comes in again."""
     project, report = new_project("lions", "none"), Report()
-    project.photographs = [before]
+    project.photographs = [before] if isinstance(before, Photograph) else before
     take_in(project, Intake(list(later)), report)
     return project.photographs, report
 
@@ -576,7 +608,32 @@ def test_of_several_boxes_none_takes_the_place_of_a_whole_photograph():
     boxes = [replace(ONE, key=ONE.key + end, box=box) for end, box in zip(("", "-2"), HALVES, strict=True)]
     found, report = taken_in(*boxes, before=ONE)
     assert found == [ONE]
-    assert "with several boxes now: 1, such as a.jpg. They stay whole" in report.problems[0]
+    assert "with other boxes now: 1, such as a.jpg. They keep the boxes" in report.problems[0]
+
+
+def test_a_box_that_was_found_later_gives_no_animal_the_crop_of_another():
+    """B, which lies further left, takes the key of A; A would come in again as a new row."""
+    before = [replace(ONE, box=HALVES[1])]
+    later = boxed(replace(ONE, individual="", status="unsure"), HALVES)
+    assert [(row.key == ONE.key, row.box) for row in later] == [(True, HALVES[0]), (False, HALVES[1])]
+    found, report = taken_in(*later, before=before)
+    assert found == before and "with other boxes now: 1, such as a.jpg" in report.problems[0]
+    found, report = taken_in(later[0], before=[replace(one, status="proposed", individual="LION-001") for one in later])
+    assert len(found) == 2 and "with other boxes now" in report.problems[0], "nor is one of two lost"
+
+
+def test_all_boxes_of_a_photograph_move_with_it():
+    """A folder that is given again without --boxes has one row for each photograph."""
+    before = boxed(ONE, HALVES)
+    found, report = taken_in(replace(ONE, root="/new", path="b/a.jpg"), before=before)
+    assert found == [replace(row, root="/new", path="b/a.jpg") for row in before]
+    assert (report.moved, report.completed, report.problems) == (1, 0, [])
+
+
+def test_boxes_of_an_unreadable_photograph_outlast_a_reading_without_boxes():
+    before = [replace(row, status="unreadable", individual="") for row in boxed(ONE, HALVES)]
+    found, _ = taken_in(replace(ONE, individual="", status="unsure"), before=before)
+    assert [(row.box, row.status) for row in found] == [(box, "unsure") for box in HALVES]
 
 
 def test_a_photograph_with_several_boxes_is_counted_once():
@@ -668,6 +725,29 @@ def test_photographs_whose_disk_is_away_keep_their_animals(lions, first_season, 
     }
 
 
+def test_training_takes_the_crops_of_today_and_leaves_out_what_is_away(tmp_path, monkeypatch):
+    project, photos = tmp_path / "lions", season(tmp_path / "photos", {animal: range(5) for animal in range(4)})
+    discover(project, "--photos", photos)
+    lions, away = open_project(project), photos / "st0" / "IMG_0001.png"
+    away.rename(tmp_path / "away.png")
+
+    class Trained(Colours):
+        fingerprint = "c011"
+
+    monkeypatch.setattr(training, "encoder_named", lambda name: Trained())
+    monkeypatch.setattr(training, "_run", lambda folder, options: None)
+    monkeypatch.setattr(LinkedFANCL, "constraints", LinkedFANCL.constraints)
+    report = Report()
+    assert training.train(lions, report, 6, 2)
+    assert len(list((project / "training" / "photographs").iterdir())) == 19
+    assert report.problems[0].startswith("st0/IMG_0001.png is not trained on: ")
+    boxed_later = next(row for row in lions.photographs if row.path != "st0/IMG_0001.png")
+    lions.photographs = [replace(row, box=HALVES[0]) if row is boxed_later else row for row in lions.photographs]
+    training.write_crops(project / "training" / "photographs", lions.photographs, Report())
+    with Image.open(project / "training" / "photographs" / f"{boxed_later.key}.jpg") as crop:
+        assert crop.size == (8, 16), "half of 16 by 16 pixels"
+
+
 def test_an_unreadable_photograph_is_tried_again(tmp_path):
     for number in range(6):
         photograph(tmp_path / "in" / f"{number}.png", number // 3, number)
@@ -677,7 +757,7 @@ def test_an_unreadable_photograph_is_tried_again(tmp_path):
     broken = [
         replace(row, status="unreadable", individual="", note="broken") if n == 0 else row for n, row in enumerate(rows)
     ]
-    write_table(project / "photographs.csv", broken, Photograph)
+    (project / "photographs.csv").write_text(table_text(broken, Photograph), encoding="utf-8")
     assert all(row["status"] != "unreadable" for row in discover(project, "--photos", tmp_path / "in"))
 
 
@@ -692,7 +772,7 @@ def test_a_decision_is_on_record_only_once_it_is_applied(lions, monkeypatch):
         replaced(source, target)
 
     monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="stopped: give the same command again: features and keypoints found so far"):
         decide(lions, ("not_animal", key))
     monkeypatch.setattr(os, "replace", replaced)
     assert table(lions) == before and not table(lions, "decisions.csv")

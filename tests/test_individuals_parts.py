@@ -16,8 +16,8 @@ from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
 from fastreid_fancl.individuals.opening import new_project, prefix_of
-from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, write_table
-from fastreid_fancl.individuals.sources import with_boxes, with_camtrapdp, with_table
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
+from fastreid_fancl.individuals.sources import boxed, with_boxes, with_camtrapdp, with_table
 
 
 def distance(*pairs: tuple[int, int, float], rows: int = 6) -> csr_matrix:
@@ -214,15 +214,26 @@ def test_camtrap_dp_gives_deployments_times_and_blanks(tmp_path):
     (tmp_path / "deployments.csv").write_text("deploymentID,locationID\nd1,North\n")
     (tmp_path / "media.csv").write_text(
         "mediaID,deploymentID,timestamp,filePath\nm1,d1,2024-06-03T00:30:00+03:00,media/st1/a.jpg\n"
-        "m2,d1,2024-06-03T00:30:05+03:00,media/st1/b.jpg\n"
+        "m2,d1,2024-06-03T00:30:05+03:00,media/st1/b.jpg\nm3,d1,2024-06-03T00:40:00+03:00,media/st2/a.jpg\n"
     )
     (tmp_path / "observations.csv").write_text(
         "observationID,mediaID,eventID,observationType,bboxX,bboxY,bboxWidth,bboxHeight\n"
-        "o1,m1,e1,animal,0.1,0.2,0.3,0.4\no2,m2,e1,blank,,,,\n"
+        "o1,m1,e1,animal,0.1,0.2,0.3,0.4\no2,m2,e1,blank,,,,\no3,m3,e2,unclassified,,,,\n"
     )
     found, _ = with_camtrapdp(ROWS, tmp_path)
     assert (found[0].station, found[0].date_time, found[0].sequence) == ("North", "2024-06-03T00:30:00", "e1")
-    assert found[0].box == (0.1, 0.2, 0.3, 0.4) and found[1].status == "not_animal" and found[2] == ROWS[2]
+    assert found[0].box == (0.1, 0.2, 0.3, 0.4) and found[1].status == "not_animal"
+    assert (found[2].sequence, found[2].status) == ("e2", "unsure"), "nobody has looked at it yet"
+
+
+def test_boxes_come_from_one_source(tmp_path):
+    """A row of each source would give keys such as K-2-2, with which a project cannot be opened again."""
+    box = {"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 0.9]}
+    (tmp_path / "md.json").write_text(json.dumps({"images": [{"file": "st1/a.jpg", "detections": [box]}]}))
+    with pytest.raises(ValueError, match="--camtrapdp gives boxes, and so does --boxes: leave out --boxes"):
+        with_boxes(boxed(ROWS[0], [(0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)]), tmp_path / "md.json")
+    blank = boxed(ROWS[0], [])
+    assert with_boxes(blank, tmp_path / "md.json")[0] == blank, "what Camtrap DP calls blank stays so"
 
 
 def test_sequences_end_at_the_gap_and_at_the_camera():
@@ -232,6 +243,14 @@ def test_sequences_end_at_the_gap_and_at_the_camera():
     names = [one.sequence for one in with_sequences(rows)]
     assert names[0] == names[1] and len(set(names)) == 3
     assert len({one.sequence for one in with_sequences(rows, gap=61)}) == 2
+
+
+def test_sequences_of_two_seasons_never_have_one_name():
+    """A clock that falls back at each change of batteries, and a table that counts from 1."""
+    reset = {"station": "s", "camera": "s", "date_time": "2019-01-01T00:00:10"}
+    names = [with_sequences([row("a.jpg", season=season, **reset)])[0].sequence for season in ("2023", "2024")]
+    assert names == ["2023 s 2019-01-01T00:00:10", "2024 s 2019-01-01T00:00:10"]
+    assert with_sequences([row("a.jpg", season="2024", sequence="1")])[0].sequence == "2024 1"
 
 
 def test_folders_of_animals_are_not_stations():
@@ -324,7 +343,7 @@ def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):
         row("=1+1.jpg", box=(0.1, 0.2, 0.3, 0.4), score=0.5, individual="LION-001", status="single"),
         row("-x/ä.jpg", note="@n"),
     ]
-    write_table(tmp_path / "t.csv", rows, Photograph)
+    (tmp_path / "t.csv").write_text(table_text(rows, Photograph), encoding="utf-8")
     assert read_table(tmp_path / "t.csv", Photograph) == rows
     assert "'=1+1.jpg" in (tmp_path / "t.csv").read_text()
     (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace("single", "married"))

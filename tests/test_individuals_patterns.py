@@ -18,6 +18,7 @@ from test_local import SIZE, coat
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals import verify
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.patterns import COUNTS, Patterns
@@ -92,7 +93,7 @@ def test_spots_find_the_animals_that_the_encoder_misses(lynx, herd, tmp_path):
     with open(lynx / "photographs.csv", encoding="utf-8", newline="") as file:
         rows = {row["hash"]: row for row in csv.DictReader(file)}
     assert rand_index(rows, truth) == 1
-    assert open_project(lynx).settings["local"] == 0.2
+    assert "local" not in open_project(lynx).settings, "nobody chose it, so it ends with 10,000 photographs"
     assert "Local matches (spots, stripes): weight 0.2, " in (lynx / "summary.txt").read_text()
 
     without = discover(tmp_path / "without", "--photos", folder, "--local", "0")
@@ -113,6 +114,12 @@ def test_a_weight_of_0_is_the_path_without_faiss(herd, tmp_path, monkeypatch):
     assert "local" not in open_project(projects_without[1]).settings
     zero, no_faiss = ((one / "photographs.csv").read_bytes() for one in projects_without)
     assert zero == no_faiss and b"LYNX-001" in zero
+
+
+def test_a_project_that_grows_beyond_the_limit_leaves_out_what_nobody_chose(lynx, herd, monkeypatch, caplog):
+    monkeypatch.setattr(verify, "MOST", 5)
+    discover(lynx, "--photos", herd[0])
+    assert open_project(lynx).patterns is None and "photographs would take hours" in caplog.text
 
 
 def test_the_weight_is_kept_and_can_be_changed(lynx, herd):

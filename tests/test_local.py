@@ -195,6 +195,16 @@ def test_a_known_content_is_not_read_and_a_missing_photograph_has_no_keypoints(t
         store.local_features([missing], folder=folder, contents=["b"])
 
 
+def test_points_of_a_missing_photograph_name_it(tmp_path):
+    Image.fromarray(coat(0)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"cannot read the photograph .*missing.png: there is no such file"):
+        local.points(tmp_path / "missing.png", tmp_path / "a.png", folder=tmp_path / "cache")
+    problems: dict[int, str] = {}
+    paths = [os.fspath(tmp_path / name) for name in ("missing.png", "a.png", "lost.png")]
+    store.local_features(paths, folder=tmp_path / "cache", problems=problems)
+    assert problems == {0: "there is no such file", 2: "there is no such file"}
+
+
 def test_points_are_shares_of_both_photographs(tmp_path):
     Image.fromarray(coat(0)).save(tmp_path / "a.png")
     Image.fromarray(turned(coat(0))).save(tmp_path / "b.png")

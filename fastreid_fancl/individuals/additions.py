@@ -1,7 +1,7 @@
 """Photographs that come into a project, and what is learned of those that it has."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,28 +16,42 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
     """Add photographs to a project.
 
     Those that it has keep what is known of them, take their new place, and get what they lacked. What differs is
-    reported. A photograph that is in the project whole stays so if it has several boxes now, as nobody said which of
-    them is its animal.
+    reported. One that comes in with other boxes keeps those of the project, as nobody said which of them shows its
+    animals.
     """
-    known, report.intake = project.by_key, intake
-    boxes = Counter(row.hash for row in intake.photographs)
-    whole = {row.hash for row in known.values() if row.usable and row.box is None}
-    others, several = [], set()
-    for row in intake.photographs:
-        old, first = known.get(row.key), "-" not in row.key  # of its boxes, so that photographs are counted
-        if boxes[row.hash] > 1 and row.hash in whole:
-            several.add(row.path)
-        elif old is None or _tried_again(old, row):
-            report.added += first and old is None
-            known[row.key] = row
+    known, report.intake = _by_content(project.photographs), intake
+    others, boxes = [], []
+    for content, came in _by_content(intake.photographs).items():
+        had, first = known.get(content, []), came[0]
+        if _as_if_new(had, first):
+            report.added += not had
+            known[content] = came
             continue
-        if old is not None:
-            known[row.key] = completed = _completed(old, row, boxes[row.hash] == 1)
-            report.moved += first and (old.root, old.path) != (row.root, row.path)
-            report.completed += first and replace(completed, root=old.root, path=old.path) != old
-            others += [row.path] if _differs(old, row) else []
-    project.photographs = list(known.values())
-    report.problems += _kept(sorted(several), others)
+        if _other_boxes(had, came):
+            boxes.append(first.path)
+            came = [replace(first, box=None)]
+        of_box = {row.box: row for row in came}
+        pairs = [(old, of_box.get(old.box, came[0])) for old in had]
+        known[content] = [_completed(old, row) for old, row in pairs]
+        placed = [replace(old, root=first.root, path=first.path) for old in had]
+        report.moved += placed != had  # once for a photograph, however many boxes it has
+        report.completed += placed != known[content]
+        others += [first.path] if any(_differs(*pair) for pair in pairs) else []
+    project.photographs = [row for rows in known.values() for row in rows]
+    report.problems += _kept(boxes, others)
+
+
+def _by_content(rows: Iterable[Photograph]) -> dict[str, list[Photograph]]:
+    """The rows of each photograph, by its hash."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row.hash].append(row)
+    return dict(found)
+
+
+def _as_if_new(had: Sequence[Photograph], first: Photograph) -> bool:
+    """Whether nothing is known of a photograph that has to be kept, neither an animal nor a box."""
+    return all(_tried_again(old, first) and (old.box is None or first.box is not None) for old in had)
 
 
 def _tried_again(old: Photograph, row: Photograph) -> bool:
@@ -45,8 +59,16 @@ def _tried_again(old: Photograph, row: Photograph) -> bool:
     return old.status == "unreadable" or (old.note == NO_ANIMAL and not old.usable and row.usable)
 
 
-def _completed(old: Photograph, row: Photograph, one_box: bool) -> Photograph:
+def _other_boxes(had: Sequence[Photograph], came: Sequence[Photograph]) -> bool:
+    """Whether the boxes of a photograph are not those that the project has, and are several before or now."""
+    before, now = ({row.box for row in rows if row.box} for rows in (had, came))
+    return bool(now) and before != now and max(len(before), len(now)) > 1
+
+
+def _completed(old: Photograph, row: Photograph) -> Photograph:
     """A photograph of the project at its new place, with what it lacked."""
+    if _tried_again(old, row):
+        return replace(row, key=old.key, box=old.box or row.box)
     changes: dict[str, Any] = {"root": row.root, "path": row.path}
     if row.station and not old.station:
         changes |= {"station": row.station, "camera": row.camera}
@@ -56,7 +78,7 @@ def _completed(old: Photograph, row: Photograph, one_box: bool) -> Photograph:
         changes["sequence"] = row.sequence
     if old.side == "unknown":
         changes["side"] = row.side
-    if old.box is None and one_box:
+    if old.box is None:
         changes["box"] = row.box
     return replace(old, **changes)
 
@@ -66,13 +88,13 @@ def _differs(old: Photograph, row: Photograph) -> bool:
     return any(before and after and before != after for before, after in pairs)
 
 
-def _kept(several: Sequence[str], others: Sequence[str]) -> list[str]:
+def _kept(boxes: Sequence[str], others: Sequence[str]) -> list[str]:
     """What was not taken over from photographs that the project has, in sentences."""
     problems = []
-    if several:
+    if boxes:
         problems.append(
-            f"Photographs of the project with several boxes now: {len(several)}, such as {several[0]}. They stay "
-            "whole; a new project takes each box for an animal."
+            f"Photographs of the project with other boxes now: {len(boxes)}, such as {boxes[0]}. They keep the boxes "
+            "that they have, or stay whole; a new project takes each new box for an animal."
         )
     if others:
         problems.append(

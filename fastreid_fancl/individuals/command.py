@@ -36,6 +36,8 @@ from .verify import checked_weight, with_points
 
 logger = logging.getLogger(__name__)
 
+OF_PHOTOGRAPHS = ("season", "stations", "gap", "boxes", "confidence", "camtrapdp", "table")  # options beside --photos
+
 
 def command_line(argv: list[str] | None = None) -> None:
     """Run one of the commands; wrong input ends in its message without a traceback."""
@@ -48,11 +50,11 @@ def command_line(argv: list[str] | None = None) -> None:
     COMMANDS[argv[0]](argv[1:])
 
 
-def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace, kept: str = "") -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for name in ("individuals", "local", "progress"):
         logging.getLogger(f"fastreid_fancl.{name}").setLevel(logging.INFO)
-    with exit_with_message():
+    with exit_with_message(f"give the same command again{kept}"):
         run(args)
 
 
@@ -62,7 +64,10 @@ def discover(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.train and args.runtime == "openvino":
         parser.error("--train trains and encodes by torch: leave out --runtime openvino, or --train.")
-    _guarded(_discover, args)
+    describe = [name for name in OF_PHOTOGRAPHS if getattr(args, name) != parser.get_default(name)]
+    if describe and args.photos is None:
+        parser.error(f"{', '.join(f'--{name}' for name in describe)}: name the photographs by --photos FOLDER, too.")
+    _guarded(_discover, args, ": features and keypoints found so far are kept")
 
 
 def discover_parser() -> argparse.ArgumentParser:
@@ -75,23 +80,31 @@ def discover_parser() -> argparse.ArgumentParser:
     add("--stations", type=int, metavar="LEVEL", help="folders that are stations: 1 for those that lie in --photos")
     add("--gap", type=float, default=GAP_SECONDS, help="seconds between photographs of one sequence, default 60")
     add("--boxes", type=Path, metavar="FILE", help="MegaDetector's JSON file")
-    add("--confidence", type=float, default=CONFIDENCE, help="of its boxes, from 0 to 1; default 0.2")
+    add(
+        "--confidence",
+        type=float,
+        default=CONFIDENCE,
+        help="least confidence of MegaDetector's boxes, from 0 to 1; default 0.2",
+    )
     add("--camtrapdp", type=Path, metavar="FOLDER", help="Camtrap DP tables of the photographs")
     add("--table", type=Path, metavar="FILE", help="CSV: path, station, camera, date_time, sequence, side")
-    add("--decisions", type=Path, metavar="FILE", help="decisions.csv that the review page saved")
-    add("--timezone", help="of the cameras' clocks, such as +03:00; some exports need it")
+    add("--decisions", type=Path, metavar="FILE", help="file of decisions that the review page saved")
+    add("--timezone", help="time zone of the cameras' clocks, such as +03:00; some exports need it")
     add("--species", help='such as "Panthera leo"; some exports need it')
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--encoder", metavar="NAME", help=f"a timm model; default {START}, without training")
-    source.add_argument("--run", type=Path, metavar="FOLDER", help="of a trained run")
-    add(
-        "--local", type=float, metavar="WEIGHT", help="of local matches, which see spots and stripes; 0 leaves them out"
+    source.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="folder of a trained run, whose weights become the encoder"
     )
+    text = "weight of local matches (spots, stripes); 0: none; default 0.2 with faiss and at most 10,000 photographs"
+    add("--local", type=float, metavar="WEIGHT", help=text)
     _add_encoder_options(parser)
     add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
-    add("--augment", type=int, default=0, choices=(0, 1, 2), help="changed copies of each photograph in the draws")
-    add("--k1", type=int, default=15, help="neighbours; about the photographs per animal")
-    add("--seed", type=int, help="of all random choices; default 0")
+    text = "closer (1) and darker (2) copies of each photograph that the test of stability uses, too; default 0"
+    add("--augment", type=int, default=0, choices=(0, 1, 2), help=text)
+    text = "nearest photographs that each one is compared with: about as many as an animal has; default 15"
+    add("--k1", type=int, default=15, help=text)
+    add("--seed", type=int, help="seed of all random choices; default: the project's, 0 for a new one")
     add("--no-page", action="store_true", help="do not write review.html")
     return parser
 
@@ -126,6 +139,10 @@ def opened(args: argparse.Namespace) -> Project:
             project.change_encoder(name)
     elif args.photos is None:
         raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
+    elif args.decisions is not None:
+        raise UserError(
+            f"There is no project in {visible(args.project)} yet: discover the photographs first, without --decisions."
+        )
     else:
         project = new_project(args.project, name or START)
     for key in ("species", "timezone", "seed"):
@@ -139,7 +156,7 @@ def opened(args: argparse.Namespace) -> Project:
 
 def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """--runtime, and the flag that the message of `config.load.check_imports` names, as for tools/visualize.py."""
-    text = "of the IMPORTS of a run that is the encoder, which is code"
+    text = "a file of the IMPORTS of the encoder's run that may run; IMPORTS are code"
     parser.add_argument("--allow-imports", action="append", default=[], metavar="FILE", help=text)
     text = "what computes features on a CPU; openvino is faster for many photographs"
     parser.add_argument("--runtime", choices=("torch", "openvino"), help=text)
@@ -160,7 +177,6 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
             season = args.season or args.photos.resolve().name
             intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
         take_in(project, intake, report)
-        project.settings["seasons"] = {**project.settings["seasons"], season: os.path.abspath(args.photos)}
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
     if args.train and train(project, report, args.k1, k2):
@@ -204,8 +220,8 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
 def match(argv: Sequence[str] | None = None) -> None:
     """`fancl match PROJECT PHOTO ...`: the known animals that photographs are most alike."""
     parser = argparse.ArgumentParser("fancl match", description="Match photographs against known individuals.")
-    parser.add_argument("project", type=Path)
-    parser.add_argument("photographs", type=Path, nargs="+", metavar="PHOTO")
+    parser.add_argument("project", type=Path, help="folder of the project")
+    parser.add_argument("photographs", type=Path, nargs="+", metavar="PHOTO", help="photographs to match, taken whole")
     parser.add_argument("--top", type=int, default=5, help="candidates, default 5")
     parser.add_argument("--json", action="store_true", help="print JSON")
     _add_encoder_options(parser)
@@ -246,9 +262,9 @@ def export(argv: Sequence[str] | None = None) -> None:
     from .export import FORMATS, add_options
 
     parser = argparse.ArgumentParser("fancl export", description="Export individuals for other programs.")
-    parser.add_argument("project", type=Path)
-    parser.add_argument("--to", required=True, choices=sorted(FORMATS))
-    parser.add_argument("output", type=Path)
+    parser.add_argument("project", type=Path, help="folder of the project")
+    parser.add_argument("--to", required=True, choices=sorted(FORMATS), help="what to write")
+    parser.add_argument("output", type=Path, help="file or folder to write; it must not exist yet")
     add_options(parser)
     args = parser.parse_args(argv)
     options = {

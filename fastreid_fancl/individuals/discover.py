@@ -194,7 +194,6 @@ def write_certainty(project: Project, rows: Sequence[Photograph], grouping: Grou
         certainty=grouping.certainty.astype(np.float32),
         pairs=grouping.pairs.astype(np.int32),
         together=grouping.together.astype(np.float16),
-        interval=np.array(grouping.interval),
     )
 
 

@@ -25,7 +25,7 @@ def owners_of(rows: Sequence[Photograph]) -> list[str]:
 def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, grouping: Grouping) -> None:
     """Give open photographs the IDs of their groups; those that have an animal stay with it.
 
-    A group that holds a known animal proposes it to its open photographs: a burst as one, by its best score. At or
+    A group that holds a known animal proposes it to its open photographs: a burst as one, by its mean score. At or
     above the accept level they are proposed, down to the reject level unsure, below they are new. A group without a
     known animal is a new one, unless it is as similar to a known one as the accept level: then it is unsure. No
     photograph is proposed for an animal that a person said it is not.

@@ -53,11 +53,13 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
         gap: seconds between successive photographs of one sequence.
 
     Raises:
-        ValueError: if there is no such folder, no photograph in it, or no such level.
+        ValueError: if there is no such folder, it is a project, has no photograph, or has no such level.
     """
     if not root.is_dir():
         what = "that is a file" if root.exists() else "there is no such folder"
         raise UserError(f"Expected a folder of photographs, got {visible(root)}: {what}.")
+    if _is_project(root):
+        raise UserError(f"Expected a folder of photographs, got {visible(root)}: it is a project of `fancl discover`.")
     root, intake = Path(os.path.abspath(root)), Intake()
     with ThreadPoolExecutor(4) as pool:
         facts = dict(zip(paths := _files(root, intake), pool.map(_facts, [root / path for path in paths]), strict=True))
@@ -81,6 +83,10 @@ def _files(root: Path, intake: Intake) -> list[str]:
     paths: list[str] = []
     others: Counter[str] = Counter()
     for here, folders, names in os.walk(root, onerror=lambda error: _unreadable(error, root, intake)):
+        if _is_project(Path(here)):
+            intake.notes.append(f"The folder {visible(os.path.relpath(here, root))} is a project and is left out.")
+            folders[:] = []
+            continue
         folders[:] = sorted(name for name in folders if not _hidden(name))
         for name in sorted(name for name in names if not _hidden(name)):
             path = os.path.relpath(os.path.join(here, name), root).replace(os.sep, "/")
@@ -96,6 +102,11 @@ def _files(root: Path, intake: Intake) -> list[str]:
     return sorted(paths)
 
 
+def _is_project(folder: Path) -> bool:
+    """Whether a folder is a project, whose pictures and crops are no photographs to add."""
+    return all((folder / name).exists() for name in ("project.json", "photographs.csv"))
+
+
 def _unreadable(error: OSError, root: Path, intake: Intake) -> None:
     intake.left_out[os.path.relpath(error.filename, root)] = f"the folder cannot be read ({error.strerror})"
 
@@ -108,7 +119,7 @@ def _facts(file: Path) -> Photograph | str:
     """What a file says of itself, or why it cannot be read."""
     try:
         with open_regular(file) as opened:
-            digest = hashlib.file_digest(opened, "sha256") if hasattr(hashlib, "file_digest") else _digest(opened)
+            digest = _digest(opened)
             opened.seek(0)
             moment, camera = _exif(opened)
     except OSError as error:
@@ -212,9 +223,10 @@ def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:
 
 
 def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list[Photograph]:
-    """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart. Named ones keep theirs.
+    """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart.
 
-    A sequence is named by its season, its camera and its first moment, so that no order of files matters.
+    A sequence is named by its season, its camera and its first moment, so that no order of files matters. One that has
+    a name keeps it, behind its season: clocks that are reset, and tables that count from 1, give names again.
     """
     rows, taken = list(rows), defaultdict(list)
     for n, row in enumerate(rows):
@@ -228,4 +240,7 @@ def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list
             if before is None or (moment - before).total_seconds() > gap:
                 name = f"{station if station == camera or not camera else f'{station} {camera}'.strip()} {text}".strip()
             names[n], before = name, moment
-    return [replace(row, sequence=names.get(n, row.sequence)) for n, row in enumerate(rows)]
+    return [
+        replace(row, sequence=f"{row.season} {name}".strip() if (name := names.get(n, row.sequence)) else "")
+        for n, row in enumerate(rows)
+    ]

@@ -18,7 +18,6 @@ SETTINGS = fields(
     {
         **dict.fromkeys(("name", "prefix", "encoder", "fingerprint", "species", "timezone"), word),
         "seed": whole,
-        "seasons": dict_of(word),
         "levels": lambda value: (
             fields({"accept": finite, "reject": finite})(value) if value else dict_of(finite)(value)
         ),
@@ -84,7 +83,6 @@ def new_project(folder: str | os.PathLike, encoder: str, **settings: Any) -> Pro
         "species": "",
         "timezone": "",
         "seed": 0,
-        "seasons": {},
         "levels": {},
     }
     return Project(path, {**defaults, **settings})

@@ -46,7 +46,7 @@ class Project:
 
     Attributes:
         folder: where all of it lies.
-        settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, seasons, levels,
+        settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, levels,
             local (weight of local matches), ...
         encoder_options: of `encode.encoder_named`, for this command only.
         photographs, animals, decisions, changes: the rows of the tables.
@@ -122,11 +122,18 @@ class Project:
         """Encode a photograph, taken whole: (D,) at unit length. Several give (N, D).
 
         Raises:
-            ValueError: if one is unreadable, or the encoder is another than that of the stored features.
+            UserError: if one is unreadable, or the encoder's weights are others than those of the stored features.
         """
         if isinstance(path, str | os.PathLike):
             return self.features([path])[0]
         crops = [crop_of(one) for one in path]  # first, as building the encoder takes seconds
+        if self.encoder.fingerprint != self.settings["fingerprint"]:
+            name = self.settings["encoder"]
+            option = f"--run {name.removeprefix('run:')}" if name.startswith("run:") else f"--encoder {name}"
+            raise UserError(
+                f"The weights of {visible(name)} have changed since the known photographs were encoded: `fancl "
+                f"discover {visible(self.folder)} {visible(option)}` encodes them again."
+            )
         return self.encoder.encode(crops)
 
     def match(self, path: str | os.PathLike, top: int = 5) -> list[dict[str, Any]]:

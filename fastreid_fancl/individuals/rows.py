@@ -13,7 +13,6 @@ from typing import Any
 from ..data.datasets.metadata import table_rows
 from ..errors import UserError
 from ..escape import csv_cell
-from ..files import replacing
 from ..runs.checked import DamagedError, finite
 
 STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
@@ -127,12 +126,6 @@ class Change:
     reason: str
 
 
-def write_table(path: Path, rows: Sequence[Any], kind: type) -> None:
-    """Write rows of one kind as CSV, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(table_text(rows, kind))
-
-
 def table_text(rows: Sequence[Any], kind: type) -> str:
     """The rows of one kind as CSV."""
     text, names = io.StringIO(newline=""), [field.name for field in fields(kind)]
@@ -165,7 +158,7 @@ def read_table(path: Path, kind: type, optional: Collection[str] = ()) -> list[A
         optional: columns that may be missing, in all rows or at the end of one.
 
     Raises:
-        DamagedError: (a ValueError) if a column or a row is not as `write_table` writes it.
+        DamagedError: (a ValueError) if a column or a row is not as `table_text` writes it.
     """
     if not path.exists():
         return []

@@ -31,6 +31,7 @@ CAMTRAPDP = {
     "media": ("mediaID", "deploymentID", "timestamp", "filePath"),
     "observations": ("mediaID", "observationType"),
 }
+NOT_ANIMALS = {"blank", "human", "vehicle"}  # of observationType; "unknown" and "unclassified" say nothing yet
 DETECTIONS = fields(
     {"images": list_of(fields({"file": word}, detections=optional(list_of(fields({})))))},
     detection_categories=dict_of(word),
@@ -72,8 +73,10 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
 
     Raises:
         DamagedError: (a ValueError) if the file is no such file.
-        ValueError: if it names none of the photographs.
+        ValueError: if it names none of the photographs, or these have boxes already.
     """
+    if any(row.box for row in rows):
+        raise UserError("--camtrapdp gives boxes, and so does --boxes: leave out --boxes, as only one can be right.")
     if not path.is_file():
         raise UserError(f"Expected MegaDetector's JSON file by --boxes, got {visible(path)}: there is no such file.")
     content, places = read_json(path, DETECTIONS, "Run the detector again"), Places(rows)
@@ -92,7 +95,9 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
             f"{visible(path)} names none of the photographs (such as {visible(rows[0].path)}): run the detector on the "
             "folder that --photos names."
         )
-    result = [row for one in rows for row in (boxed(one, boxes[one.path]) if one.path in boxes else [one])]
+    result = [
+        row for one in rows for row in (boxed(one, boxes[one.path]) if one.path in boxes and one.usable else [one])
+    ]
     blank = sum(not found for found in boxes.values())
     several = sum(len(found) > 1 for found in boxes.values())
     whole = len(rows) - len(boxes)
@@ -249,7 +254,7 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
             moment = datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).replace(tzinfo=None, microsecond=0)
             row = replace(row, station=station, camera=one["deploymentID"], sequence=events.get(row.path, ""))
             row = replace(row, date_time=moment.isoformat(), date_time_source="table")
-        if shown[row.path] and "animal" not in shown[row.path]:
+        if shown[row.path] and shown[row.path] <= NOT_ANIMALS:
             result += boxed(row, [])
         else:
             result += boxed(row, boxes[row.path]) if boxes[row.path] else [row]

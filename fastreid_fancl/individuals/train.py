@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config.load import load_config
+from ..data.images import UnreadableImage
 from ..engine.run import train as run_training
 from ..errors import UserError
 from ..files import replacing
@@ -18,8 +19,8 @@ from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
 from . import certainty
 from .crops import crop_of
-from .discover import Report
-from .encode import Features, encode_all, encoder_named
+from .discover import Report, encoded
+from .encode import encode_all, encoder_named
 from .links import active, constraints_of
 from .project import TRAINING, Project
 from .rows import Decision, Photograph
@@ -62,19 +63,21 @@ class Worth(NamedTuple):
 def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     """Train on the project's photographs, and make the result its encoder if the groups do not get worse by it.
 
+    Photographs that cannot be read are not trained on and named in the report: their disk may be away for today.
+
     Returns:
         Whether it was kept.
 
     Raises:
         ValueError: with too few photographs.
     """
+    folder = project.folder / TRAINING
     rows = sorted((row for row in project.photographs if row.usable), key=lambda row: f"{row.key}.jpg")
+    rows = write_crops(folder / "photographs", rows, report)
     if len(rows) < FEWEST:
         raise UserError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
     decisions = active(project.decisions)
     LinkedFANCL.constraints = constraints_of(rows, decisions)
-    folder = project.folder / TRAINING
-    write_crops(folder / "photographs", rows)
     output = run_folder(folder, project.settings["encoder"])
     options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)
     _say_how_long(project, rows, options)
@@ -83,8 +86,8 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
         encoder = encoder_named(f"run:{output}")
     with report.step("features"):
         features, _ = encode_all(project.folder, encoder, rows)
-    before = worth(rows, project.known_features, decisions, k1, k2, project.settings["seed"])
-    after = worth(rows, features, decisions, k1, k2, project.settings["seed"])
+    rows, both = encoded(project, project.known_features, features)
+    before, after = (worth(rows, values, decisions, k1, k2, project.settings["seed"]) for values in both)
     kept = after.keeps(before)
     report.problems.append(
         f"The trained encoder is {'kept' if kept else 'not kept'}. Before: {before}; after: {after}."
@@ -94,18 +97,22 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     return kept
 
 
-def write_crops(folder: Path, rows: Sequence[Photograph]) -> None:
-    """The animals as files of a data set; those of earlier trainings that are not wanted any more go."""
+def write_crops(folder: Path, rows: Sequence[Photograph], report: Report) -> list[Photograph]:
+    """Write the animals as files of a data set, in the place of those of earlier trainings; the rows that are in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {f"{row.key}.jpg" for row in rows}
     for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()
+        path.unlink()  # its box may be another one now
+    written = []
     for row in rows:
-        path = folder / f"{row.key}.jpg"
-        if not path.exists():
-            with replacing(path) as temporary:
-                crop_of(row.file, row.box).save(temporary, "JPEG", quality=95)
+        try:
+            crop = crop_of(row.file, row.box)
+        except UnreadableImage as error:
+            report.problems.append(f"{row.path} is not trained on: {error.problem or error}")
+            continue
+        with replacing(folder / f"{row.key}.jpg") as temporary:
+            crop.save(temporary, "JPEG", quality=95)
+        written.append(row)
+    return written
 
 
 def run_folder(folder: Path, encoder: str) -> str:
@@ -158,10 +165,9 @@ def _run(folder: Path, options: list[str]) -> None:
 
 
 def worth(
-    rows: Sequence[Photograph], features: Features, decisions: Sequence[Decision], k1: int, k2: int, seed: int
+    rows: Sequence[Photograph], values: np.ndarray, decisions: Sequence[Decision], k1: int, k2: int, seed: int
 ) -> Worth:
-    """How good the groups by features are: without the decisions, so that these can judge them."""
-    _, values = features.of(rows)
+    """How good the groups by features (N, D) are: without the decisions, so that these can judge them."""
     found = certainty.group(values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed)
     number = {row.key: n for n, row in enumerate(rows)}
     right = [

@@ -88,7 +88,6 @@ def compare(project: Project, rows: Sequence[Photograph], features: np.ndarray, 
     if weight and len(rows) > 1:
         after, problems = _compared(project, rows, features, k1, weight, before)
         after.write(project.folder)
-        project.settings["local"] = weight
     else:
         Patterns.remove(project.folder)
     if _other_scores(before, after):

@@ -1,8 +1,8 @@
 """What a number of inliers says, learned from pairs that are known without labels.
 
 Positives: burst-mates, and photographs with changed copies of themselves. Negatives: photographs of different stations
-at one moment, which cannot show one animal, and different boxes of one photograph. A mirrored copy is no positive: it
-shows what the animal's other flank does not.
+at one moment, which cannot show one animal. Boxes of one photograph are none, as they may overlap and share spots. A
+mirrored copy is no positive: it shows what the animal's other flank does not.
 """
 
 import itertools

@@ -82,10 +82,14 @@ def digest_of(path: str | os.PathLike, box: Box | None, settings: Settings, cont
     A hash of the content takes the place of the bytes, where it is known.
     """
     if content is None:
-        with open_regular(path) as file:
-            digest = hashlib.blake2b(file.read(), digest_size=16)
+        try:
+            with open_regular(path) as file:
+                known = file.read()
+        except OSError:
+            known = os.fsencode(path)  # nothing is kept under it: whoever reads the photograph says what is wrong
     else:
-        digest = hashlib.blake2b(content.encode(), digest_size=16)
+        known = content.encode()
+    digest = hashlib.blake2b(known, digest_size=16)
     digest.update(repr((box, settings, READER_VERSION)).encode())
     return digest.hexdigest()
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import UserError
 from ...escape import visible
-from . import animalclef, camtrapdp, camtrapr, coco, features, folders, secr, wildbook
-from . import requirements as demands
+from . import animalclef, camtrapdp, camtrapr, coco, features, folders, requirements, secr, wildbook
 from .contents import Contents, Options, check_output
 
 if TYPE_CHECKING:
@@ -24,14 +23,14 @@ class Format:
     Attributes:
         name: as in --to.
         write: writes the output, whole or not at all.
-        needs: what it demands.
+        needs: what it requirements.
         uses: options that it knows.
         folder: whether the output is a folder.
     """
 
     name: str
     write: Callable[[Contents, Path], None]
-    needs: tuple[demands.Check, ...] = ()
+    needs: tuple[requirements.Check, ...] = ()
     uses: tuple[str, ...] = ()
     folder: bool = True
 
@@ -50,7 +49,7 @@ class Format:
         missing = self.requirements(contents)
         if missing:
             listed = "".join(f"\n  {each}" for each in missing)
-            raise UserError(f"{self.name} needs, and the project does not have:{listed}")
+            raise UserError(f"For {self.name} the project lacks:{listed}")
         if Path(output).is_dir() and not self.folder:
             raise UserError(
                 f"{self.name} is written to a file, and {visible(output)} is a folder: give the name of a file in it."
@@ -75,25 +74,38 @@ FORMATS: dict[str, Format] = {
         Format(
             "camtrapdp",
             camtrapdp.write,
-            (demands.species, demands.timezone, demands.contributor, demands.dates, demands.stations, demands.degrees),
+            (
+                requirements.species,
+                requirements.timezone,
+                requirements.contributor,
+                requirements.dates,
+                requirements.stations,
+                requirements.degrees,
+            ),
             ("species", "timezone", "contributor", "stations_table", "files"),
         ),
         Format(
             "camtrapr",
             camtrapr.write,
-            (demands.animals, demands.species, demands.dates, demands.stations, demands.metres),
+            (
+                requirements.animals,
+                requirements.species,
+                requirements.dates,
+                requirements.stations,
+                requirements.metres,
+            ),
             ("species", "stations_table"),
         ),
         Format(
             "secr",
             secr.write,
-            (demands.animals, demands.dates, demands.stations, demands.metres),
+            (requirements.animals, requirements.dates, requirements.stations, requirements.metres),
             ("stations_table", "occasion_days"),
         ),
         Format(
             "wildbook",
             wildbook.write,
-            (demands.species, demands.dates, demands.stations),
+            (requirements.species, requirements.dates, requirements.stations),
             ("species", "stations_table"),
         ),
         Format("coco", coco.write, (), ("species",), folder=False),
@@ -104,17 +116,12 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def requirements(project: "Project", name: str, **options) -> list[str]:
-    """What the format `name` demands and the project lacks, each with the flag to give."""
-    return FORMATS[name].requirements(Contents(project, Options(**options)))
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The flags of all formats."""
     add = parser.add_argument
-    add("--timezone", help="of the cameras' clocks: +03:00 or Africa/Nairobi (camtrapdp)")
+    add("--timezone", help="time zone of the cameras' clocks: +03:00 or Africa/Nairobi (camtrapdp)")
     add("--species", help='such as "Panthera leo" (camtrapdp, camtrapr, wildbook, coco)')
-    add("--stations-table", type=Path, metavar="FILE", help="station, latitude, longitude, x, y, start, end")
+    add("--stations-table", type=Path, metavar="FILE", help="station, season, latitude, longitude, x, y, start, end")
     add("--contributor", metavar="NAME", help="who stands for the data (camtrapdp)")
     add("--files", choices=("copy", "link"), help="bring photographs along (camtrapdp, folders: copy by default)")
     add("--occasion-days", type=int, metavar="DAYS", help="length of an occasion, 1 by default (secr)")

@@ -1,5 +1,6 @@
 """AnimalCLEF's submission: `image_id,cluster`, one row for every photograph."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from ...files import replacing
 from ..rows import Photograph
 from ..sources import Places
 from ..tables import lower, open_table
-from .contents import Contents, write_csv
+from .contents import Contents, distinct, write_csv
 
 
 def write(contents: Contents, output: Path) -> None:
@@ -26,7 +27,7 @@ def write(contents: Contents, output: Path) -> None:
         if row.hash not in rows or (row.counts and not rows[row.hash].counts):
             rows[row.hash] = row
     ids = _image_ids(contents, rows.values())
-    table = sorted((ids[row.path], _cluster(row)) for row in rows.values())
+    table = sorted((ids[row.hash], _cluster(row)) for row in rows.values())
     with replacing(output) as temporary:
         write_csv(Path(temporary), ("image_id", "cluster"), table)
 
@@ -36,10 +37,10 @@ def _cluster(row: Photograph) -> str:
 
 
 def _image_ids(contents: Contents, rows: Iterable[Photograph]) -> dict[str, str]:
-    """The image_id of each photograph by its path: that of --image-ids, else the path."""
+    """The image_id of each photograph by its hash: that of --image-ids, else the path."""
     rows, path = list(rows), contents.options.image_ids
     if path is None:
-        return {row.path: row.path for row in rows}
+        return distinct({row.hash: row.path for row in rows})
     columns, lines = open_table(Path(path), lower)
     if not {"image_id", "path"} <= set(columns):
         raise UserError(f"--image-ids {visible(path)}: expected the columns image_id and path.")
@@ -51,4 +52,6 @@ def _image_ids(contents: Contents, rows: Iterable[Photograph]) -> dict[str, str]
             raise UserError(f"--image-ids {visible(path)} line {line}: {visible(name)} is there twice. Leave one row.")
     if without := [row.path for row in rows if not ids.get(row.path)]:
         raise UserError(f"--image-ids does not name {visible(without[0])}.")
-    return ids
+    if twice := next((name for name, number in Counter(row.path for row in rows).items() if number > 1), ""):
+        raise UserError(f"Several photographs have the path {visible(twice)}, which --image-ids cannot tell apart.")
+    return {row.hash: ids[row.path] for row in rows}

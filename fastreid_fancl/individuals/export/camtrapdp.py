@@ -13,8 +13,10 @@ from typing import Any
 from ... import __version__
 from ...errors import UserError
 from ...escape import visible
+from ..links import active
 from ..rows import Photograph
-from .contents import Contents, dated, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
+from ..sources import NO_ANIMAL
+from .contents import Contents, dated, distinct, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
 from .requirements import names_of_contributors
 from .stations import Station
 
@@ -96,14 +98,20 @@ class Package:
         return value.replace(tzinfo=self.contents.zone).isoformat(timespec="seconds")
 
     def path(self, row: Photograph) -> str:
-        """Where a photograph lies below the package."""
-        path = f"{row.season}/{row.path}" if len(self.contents.seasons) > 1 and row.season else row.path
-        path = f"media/{path}" if self.contents.options.files else path
+        """Where a photograph lies below the package; without --files, where it lay below the folder of its season."""
+        path = f"media/{self._places[row.hash]}" if self.contents.options.files else self._below_season(row)
         if not LEGAL_PATH.match(path):
             raise UserError(
                 f"Camtrap DP allows no path such as {visible(path)}: take out '..', or a leading '.' or '~'."
             )
         return path
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        return distinct({content: self._below_season(row) for content, row in self.by_file.items()})
+
+    def _below_season(self, row: Photograph) -> str:
+        return f"{row.season}/{row.path}" if len(self.contents.seasons) > 1 and row.season else row.path
 
     def deployments(self) -> Iterator[dict[str, Any]]:
         """A row for each camera at a station in a season, and for each station of the table without photographs."""
@@ -148,7 +156,7 @@ class Package:
             }
 
     def observations(self) -> Iterator[dict[str, Any]]:
-        """A row for each animal on a photograph; `blank` for one that a person found to show none."""
+        """A row for each animal on a photograph; `blank` for one that shows none."""
         events = self._events()
         for row in self.rows:
             start, end = events[row.season, row.sequence or row.key]
@@ -179,19 +187,22 @@ class Package:
         return {event: (min(found), max(found)) for event, found in times.items()}
 
     def _classification(self, row: Photograph) -> dict[str, str]:
+        decided = self._decided.get(row.key) or self._decided.get(row.individual)
+        if row.note == NO_ANIMAL and not (row.usable or decided):
+            return {}  # a detector said so, or who made the Camtrap DP that came in; which one is not on record
         if row.status not in ("confirmed", "not_animal"):
             encoder = self.contents.project.settings["encoder"]
             return {"classificationMethod": "machine", "classifiedBy": f"fastreid_fancl {__version__}, {encoder}"}
-        who, when = self._decided.get(row.key) or self._decided.get(row.individual) or ("", "")
+        who, when = decided or ("", "")
         return {"classificationMethod": "human", "classifiedBy": who, "classificationTimestamp": when}
 
     @cached_property
     def _decided(self) -> dict[str, tuple[str, str]]:
         """Who decided last on a photograph or an animal, and when (UTC, whole seconds)."""
         found = {}
-        for decision in self.contents.project.decisions:
+        for decision in active(self.contents.project.decisions):
             concerned = (decision.a, decision.b) if decision.kind in ("same", "different") else (decision.a,)
-            if decision.kind not in ("undo", "name", "sex", "unsure", "side"):
+            if decision.kind not in ("name", "sex", "unsure", "side"):
                 time = datetime.fromisoformat(decision.when.replace("Z", "+00:00"))
                 when = time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
                 found.update(dict.fromkeys(concerned, (decision.who, when)))

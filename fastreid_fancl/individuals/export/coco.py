@@ -1,6 +1,8 @@
 """COCO's JSON: images, boxes in pixels, and the individual of each box."""
 
 import json
+import os
+from collections import Counter
 from pathlib import Path
 
 from ...data.images import open_header, open_regular
@@ -15,12 +17,17 @@ ORIENTATION = 274
 
 
 def write(contents: Contents, output: Path) -> None:
-    """Write the file; boxes are those of upright photographs, the whole photograph where there is none."""
+    """Write the file; boxes are those of upright photographs, the whole photograph where there is none.
+
+    Names are relative to the folder of --photos; where two folders have one name, they are whole paths.
+    """
     images: dict[str, dict] = {}
     annotations = []
+    files = {row.hash: row.path for row in contents.photographs}
+    shared = Counter(files.values())
     for row in contents.photographs:
         if row.hash not in images:
-            images[row.hash] = _image(row, len(images) + 1)
+            images[row.hash] = _image(row, len(images) + 1, shared[row.path] > 1)
         if row.usable:
             annotations.append(_annotation(row, images[row.hash], len(annotations) + 1))
     name = contents.species or "animal"
@@ -33,11 +40,11 @@ def write(contents: Contents, output: Path) -> None:
     write_text(output, json.dumps(text, indent=1, ensure_ascii=False) + "\n")
 
 
-def _image(row: Photograph, number: int) -> dict:
+def _image(row: Photograph, number: int, shares_path: bool) -> dict:
     width, height = size_of(row)
     return {
         "id": number,
-        "file_name": row.path,
+        "file_name": os.fspath(row.file) if shares_path else row.path,
         "width": width,
         "height": height,
         "date_captured": row.date_time.replace("T", " "),

@@ -5,12 +5,13 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -112,15 +113,20 @@ def dated(rows: Sequence[Photograph]) -> list[Photograph]:
     return found
 
 
-def warn_of_effort(stations: Iterable[Station]) -> None:
-    """Say which stations have no time of setup or retrieval, so that those of photographs stand in for them."""
+PHOTOGRAPHS_STAND_IN = (
+    "their first and last photographs stand in for them, so days without a photograph before and after do not count as "
+    "effort"
+)
+
+
+def warn_of_effort(stations: Iterable[Station], instead: str = PHOTOGRAPHS_STAND_IN) -> None:
+    """Say which stations have no time of setup or retrieval, and what is taken instead."""
     names = sorted({visible(station.station) for station in stations if not (station.start and station.end)})
     if names:
         log_once(
             logger,
             logging.WARNING,
-            f"--stations-table has no start or end of {', '.join(names)}: their first and last photographs stand in "
-            "for them, so days without a photograph before and after do not count as effort.",
+            f"--stations-table has no start or end of {', '.join(names)}: {instead}.",
         )
 
 
@@ -131,8 +137,13 @@ def moment(row: Photograph) -> datetime | None:
 
 def station_of(stations: Iterable[Station], row: Photograph) -> Station | None:
     """The row of a station for a photograph's season, else its row without a season."""
-    found = {station.season: station for station in stations if station.station == row.station}
-    return found.get(row.season) or found.get("")
+    return next((station for station in in_season(stations, row.season) if station.station == row.station), None)
+
+
+def in_season(stations: Iterable[Station], season: str) -> list[Station]:
+    """One row for each station: that of a season, else the one without a season."""
+    found = {station.station: station for station in stations if not station.season}
+    return list((found | {station.station: station for station in stations if station.season == season}).values())
 
 
 def file_of(row: Photograph) -> Path:
@@ -148,6 +159,20 @@ def file_of(row: Photograph) -> Path:
             "it was deleted on purpose, take its rows out of photographs.csv."
         )
     return path
+
+
+def distinct(paths: Mapping[str, str]) -> dict[str, str]:
+    """Paths by the hashes of their photographs, of which none is that of another one.
+
+    Where several are equal, as those of two memory cards or of two seasons, the hash is added to each of their names.
+    """
+    taken = Counter(path.lower() for path in paths.values())  # some file systems do not tell A.jpg from a.jpg
+    return {content: path if taken[path.lower()] == 1 else _with_hash(path, content) for content, path in paths.items()}
+
+
+def _with_hash(path: str, content: str) -> str:
+    name = PurePosixPath(path)
+    return os.fspath(name.with_name(f"{name.stem}-{content[:16]}{name.suffix}"))
 
 
 def place_file(row: Photograph, target: Path, how: str = "copy") -> None:

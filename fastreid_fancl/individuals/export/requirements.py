@@ -35,7 +35,7 @@ def dates(contents: Contents) -> str:
     """A date for one photograph at least; those without are left out by the formats that need one."""
     if any(row.date_time for row in contents.photographs):
         return ""
-    return "dates of photographs: discover --table metadata.csv with a column date_time"
+    return "dates of photographs: discover --photos FOLDER --table metadata.csv with a column date_time"
 
 
 def stations(contents: Contents) -> str:
@@ -43,7 +43,8 @@ def stations(contents: Contents) -> str:
     without = [row.path for row in contents.photographs if not row.station]
     if not without:
         return ""
-    return f"the station of {len(without)} photographs, such as {visible(without[0])}: discover --stations 1"
+    shown = visible(without[0])
+    return f"the station of {len(without)} photographs, such as {shown}: discover --photos FOLDER --stations 1"
 
 
 def degrees(contents: Contents) -> str:

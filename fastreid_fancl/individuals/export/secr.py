@@ -1,14 +1,18 @@
 """secr 5: captures and traps of `proximity` detectors, a session for each season."""
 
+import logging
 import re
+from collections.abc import Collection
 from datetime import date, timedelta
 from pathlib import Path
 
 from ...errors import UserError
 from ...escape import visible
 from ..rows import Photograph
-from .contents import Contents, dated, moment, new_folder, station_of
+from .contents import Contents, dated, in_season, moment, new_folder, station_of, warn_of_effort
 from .stations import Station
+
+logger = logging.getLogger(__name__)
 
 
 def write(contents: Contents, output: Path) -> None:
@@ -25,6 +29,8 @@ def write(contents: Contents, output: Path) -> None:
         raise UserError(f"Expected --occasion-days to be 1 or more, got {contents.options.occasion_days}.")
     detectors = legal_names([station.station for station in contents.stations])
     sessions = legal_names(sorted({row.season for row in dated(contents.identified)}))
+    warn_of_effort(contents.stations, "the first or the last day of the season stands in for it")
+    _warn_of_seasons(contents, sessions)
     captures = ["# Session ID Occasion Detector"]
     with new_folder(output) as folder:
         for season, session in sessions.items():
@@ -32,6 +38,15 @@ def write(contents: Contents, output: Path) -> None:
             name = "traps.txt" if len(sessions) == 1 else f"traps_{session}.txt"
             (folder / name).write_text("\n".join(_traps(contents, season, detectors)) + "\n", encoding="utf-8")
         (folder / "captures.txt").write_text("\n".join(captures) + "\n", encoding="utf-8")
+
+
+def _warn_of_seasons(contents: Contents, sessions: Collection[str]) -> None:
+    without = sorted(set(contents.seasons) - set(sessions))
+    if without:
+        logger.warning(
+            "No animal is identified in %s: secr gets no session of it and does not know of its effort.",
+            ", ".join(visible(season) or "the season without a name" for season in without),
+        )
 
 
 def legal_names(names: list[str]) -> dict[str, str]:
@@ -47,19 +62,15 @@ def legal_names(names: list[str]) -> dict[str, str]:
 
 
 def _first_day(contents: Contents, season: str) -> date:
-    starts = [station.start for station in _of_season(contents, season) if station.start]
+    starts = [station.start for station in in_season(contents.stations, season) if station.start]
     times = [moment(row) for row in contents.photographs if row.season == season and row.date_time]
     return min([*starts, *times]).date()
 
 
 def _last_day(contents: Contents, season: str) -> date:
-    ends = [station.end for station in _of_season(contents, season) if station.end]
+    ends = [station.end for station in in_season(contents.stations, season) if station.end]
     times = [moment(row) for row in contents.photographs if row.season == season and row.date_time]
     return max([*ends, *times]).date()
-
-
-def _of_season(contents: Contents, season: str) -> list[Station]:
-    return [station for station in contents.stations if station.season in ("", season)]
 
 
 def _captures(contents: Contents, season: str, session: str, detectors: dict[str, str]) -> list[str]:
@@ -82,12 +93,13 @@ def _check_day(contents: Contents, row: Photograph) -> None:
 
 
 def _traps(contents: Contents, season: str, detectors: dict[str, str]) -> list[str]:
-    """One line for each detector; its usage, 1 or 0 for each occasion, where the table has start and end."""
-    stations = _of_season(contents, season)
-    lines = ["# Detector X Y" + " Usage" * any(station.start and station.end for station in stations)]
+    """One line for each detector; its usage, 1 or 0 for each occasion, where the table has a start or an end."""
+    stations = in_season(contents.stations, season)
+    usage = any(station.start or station.end for station in stations)
+    lines = ["# Detector X Y" + " Usage" * usage]
     for station in stations:
         words = [detectors[station.station], f"{station.x:.10g}", f"{station.y:.10g}"]
-        if len(lines[0].split()) == 5:
+        if usage:
             words.append(_usage(contents, season, station))
         lines.append(" ".join(words))
     return lines

@@ -62,7 +62,7 @@ def _encounter(contents: Contents, stations: Sequence[Station], rows: list[Photo
         "Encounter.verbatimLocality": first.station,
         "Encounter.decimalLatitude": "" if station is None or station.latitude is None else station.latitude,
         "Encounter.decimalLongitude": "" if station is None or station.longitude is None else station.longitude,
-        "Encounter.sightingID": re.sub(r"[^A-Za-z0-9_-]+", "-", f"{first.season}-{first.sequence}").strip("-"),
+        "Encounter.sightingID": re.sub(r"[^A-Za-z0-9_-]+", "-", first.sequence).strip("-"),
         "MarkedIndividual.individualID": first.individual if first.counts else "",
     }
 
