@@ -108,9 +108,9 @@ class Network(nn.Module):
 def library():
     """Import OpenVINO without its telemetry, which would report each use over the network; its module and its core.
 
-    One core serves all models for as long as the process lives. Each has a stack of its own for signals: of two that
-    end, the second would set that of the first again, which is gone by then, and the next signal (Ctrl-C, the end of a
-    worker) would be a segmentation fault.
+    All models share one core, which lives as long as the process. A core installs its own stack for signal handlers and
+    restores the previous one when it is destroyed. A second core would restore the stack of the first, freed by then,
+    and the next signal (Ctrl-C, a worker that exits) would crash the process.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # OpenVINO then takes its own stand-in
     import openvino

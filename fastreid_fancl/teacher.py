@@ -1,4 +1,4 @@
-"""A mean teacher: a second encoder whose weights are the running mean of the first one's."""
+"""A mean teacher: a second encoder whose weights are the exponential moving average (EMA) of the first one's."""
 
 import copy
 

@@ -8,6 +8,7 @@ from support import oracles
 from fastreid_fancl.clustering import jaccard_distance, knn
 from fastreid_fancl.clustering.jaccard import distance as distance_module
 from fastreid_fancl.clustering.jaccard.device import DeviceSteps
+from fastreid_fancl.logs import log_once
 
 
 def dense(distance):
@@ -166,6 +167,7 @@ def test_neighbours_that_are_known_are_not_searched():
 
 
 def test_lists_as_long_as_the_data_set_are_warned_about(caplog):
+    log_once.cache_clear()
     features, _ = oracles.hard_features(20, 16)
     with caplog.at_level(logging.WARNING):
         jaccard_distance(features, 30, 6)

@@ -174,7 +174,7 @@ def test_values_that_would_stop_the_first_clustering_are_refused(options):
 
 
 def test_a_flag_behind_the_options_is_told():
-    with pytest.raises(ValueError, match="--resume stands behind"):
+    with pytest.raises(ValueError, match="--resume comes after"):
         load_config(opts=["SEED", 1, "--resume"])
 
 

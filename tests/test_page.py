@@ -149,7 +149,7 @@ def test_another_baseline_changes_the_differences_and_their_plot(opened):
     find(opened, '#baseline option[value="fancl"]').click()
     assert differences("fancl") == ["baseline", "baseline", "–"]
     assert differences("cluster_contrast")[0].startswith("▼ −15.0 [−")
-    assert find(opened, "#forest-caption").text == "Difference in mAP to fancl, with its 95% interval"
+    assert find(opened, "#forest-caption").text == "Difference in mAP from fancl, with its 95% interval"
     means = opened.execute_script("return document.querySelector('#forest').data.map((each) => [each.name, each.x[0]])")
     assert dict(means)["cluster_contrast"] == pytest.approx(-15)
     assert differences("spcl") == ["–", "–", "–"]
@@ -294,7 +294,7 @@ def test_a_plot_is_saved_opaque_under_its_title(opened):
         "return [...document.querySelectorAll('.js-plotly-plot')]"
         ".map((each) => [each._context.toImageButtonOptions, each.layout.paper_bgcolor])"
     )
-    names = ["Difference_in_mAP_to_cluster_contrast_with_its_95_interval", "mAP", "Clusters", "Adjusted_Rand_index"]
+    names = ["Difference_in_mAP_from_cluster_contrast_with_its_95_interval", "mAP", "Clusters", "Adjusted_Rand_index"]
     assert [options for options, _ in found] == [{"filename": name, "scale": 2} for name in names]
     assert {colour for _, colour in found} == {"rgb(255, 255, 255)"}
 
@@ -402,7 +402,7 @@ def test_a_baseline_is_one_of_the_systems_and_has_results(systems, tmp_path, cap
 def test_without_plotly_the_tables_are_written_and_the_cure_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     run = write_queried_run(tmp_path / "fancl", [0.5, 0.7])
-    with pytest.raises(SystemExit, match="plotly, which is not installed: pip install plotly"):
+    with pytest.raises(SystemExit, match="plotly, which is not installed: pip install .fastreid_fancl.report"):
         command_line([], ["--runs", os.fspath(run), "--output", os.fspath(tmp_path / "out")])
     assert (tmp_path / "out/comparison.md").exists() and not (tmp_path / "out/report.html").exists()
 

@@ -109,7 +109,7 @@ def test_systems_that_cannot_be_paired_say_why(compare, theirs, seed, said):
 
 
 def test_one_query_has_no_interval(compare):
-    with pytest.raises(ValueError, match="one query alone"):
+    with pytest.raises(ValueError, match="only one query has a match"):
         compare({0: [0.5]}, {0: [0.4]})
 
 

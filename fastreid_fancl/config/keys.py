@@ -97,7 +97,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "train",
             "BatchNorm of the backbones in training. `train` normalises by the statistics of the batch, as usual; "
             "`eval` by the running statistics that came with the weights, and still trains scale and shift; `frozen` "
-            "keeps these two as well",
+            "does not train these two either",
             OneOf(*MODES),
         ),
         Key(

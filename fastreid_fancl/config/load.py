@@ -48,7 +48,7 @@ def load_config(
     opts = opts or []
     flags = [word for word in opts if str(word).startswith("--")]
     if flags:
-        raise UserError(f"{flags[0]} stands behind KEY VALUE options: give it before them.")
+        raise UserError(f"{flags[0]} comes after KEY VALUE options: put it before them.")
     if len(opts) % 2:
         raise UserError(
             f"Expected options as KEY VALUE KEY VALUE ..., got {len(opts)} words: {' '.join(map(str, opts))}."

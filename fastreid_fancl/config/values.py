@@ -79,6 +79,6 @@ def _wrong_names(cfg: CfgNode) -> Iterator[str]:
     for key in NAMES:
         names = value_of(cfg, key)
         if not all(isinstance(name, str) and name.strip() for name in names):
-            yield f"{key} {tuple(names)}: expected names, each of one letter or more"
+            yield f"{key} {tuple(names)}: expected names that are not empty"
         elif key in EACH_ONCE and len({posixpath.normpath(name) for name in names}) < len(names):
             yield f"{key} {tuple(names)}: expected each name once"

@@ -114,7 +114,7 @@ def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray |
     """Cluster test photographs as PSEUDO_LABELS says and score the groups; {} with a warning if no groups form.
 
     The oracle's groups would be the truth, so its runs use DBSCAN here. A method's own selection among clusters belongs
-    to its training and is left out, so that the groups of all encoders are made in the same way.
+    to its training and is left out, as local matches are, so that the groups of all encoders are made in the same way.
 
     Args:
         features: (N, D) at test time, of any length.

@@ -208,8 +208,8 @@ def cluster(distance: csr_matrix, options, seed: int, keys: np.ndarray | None = 
         reason = clustering.degenerate(labels)
         if reason:
             raise clustering.NoClustersError(
-                f"HDBSCAN's clustering is degenerate: {reason}. Go on by --resume with PSEUDO_LABELS.ALGORITHM dbscan, "
-                "whose radius moves to where it is not, or start from better weights.",
+                f"HDBSCAN's clustering is degenerate: {reason}. Resume with PSEUDO_LABELS.ALGORITHM dbscan, "
+                "which moves its radius until the clusters are usable, or start from better weights.",
                 reason,
             )
         return Labels(labels)

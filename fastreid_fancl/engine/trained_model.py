@@ -77,9 +77,15 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     """The options by which `configuration_of` finds trained weights."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config-file", metavar="FILE", help="with MODEL.WEIGHTS FILE among the options")
-    source.add_argument("--run", type=Path, metavar="FOLDER", help="of a run: its config.yaml and last checkpoint")
+    source.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="a run's folder: its config.yaml and last checkpoint"
+    )
     parser.add_argument(
-        "--allow-imports", action="append", default=[], metavar="FILE", help="of the run's IMPORTS, which is code"
+        "--allow-imports",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="code of the run's IMPORTS that may run",
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, as for train_net.py")
 

@@ -103,5 +103,5 @@ def read_index(path: Path) -> list[dict]:
         return read_json(path, list_of(ENTRY)) if path.exists() else []
     except ValueError as error:
         raise UserError(
-            f"{path} cannot be read ({error}): remove it; the pictures are drawn again by their commands."
+            f"{path} cannot be read ({error}): remove it, then draw the pictures again by `fancl visualize`."
         ) from error

@@ -52,7 +52,7 @@ def difference(system: System, baseline: System, score: str = "mAP") -> Differen
     if any(table.keys() != queries for own in tables for table in own):
         raise UserError("tested on other queries")
     if len(queries) < 2:
-        raise UserError("one query alone")
+        raise UserError("only one query has a match")
     ours, theirs = (np.array([[table[query] for query in queries] for table in own]) for own in tables)
     return Difference((ours - theirs).mean(), *interval(ours - theirs), len(queries), seeds)
 

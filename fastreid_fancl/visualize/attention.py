@@ -57,7 +57,10 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     subject = load_trained_model(cfg)
     search = search_tests(cfg, subject.model)
     if search.ranking is None:
-        raise UserError(f"Attention needs the identities of {cfg.DATASETS.TESTS[0]}, the score that it explains does.")
+        raise UserError(
+            f"Attention explains a score that needs identities, and those of {cfg.DATASETS.TESTS[0]} are not known: "
+            "name a test whose animals are known."
+        )
     shown = choose(search, number, cfg.SEED)
     items = [search.queries[query] for query in shown]
     images = inputs(cfg, items)

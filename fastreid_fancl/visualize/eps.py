@@ -20,7 +20,7 @@ def draw(cfg, number: int) -> Picture:
     """Plot score, clusters and images left out by radius, a line for each of some epochs; rings mark the radius used.
 
     Raises:
-        UserError: if the run chose no eps by data.
+        UserError: if the run had no EPS auto.
     """
     folder = Path(cfg.OUTPUT_DIR)
     epochs = read_sweeps(folder / SWEEP)
@@ -46,7 +46,7 @@ def draw(cfg, number: int) -> Picture:
     )  # fmt: skip
     chosen = [row["eps"] for rows in epochs.values() for row in rows if row["used"]]
     text = (
-        f"eps by data of {where}, in {len(picked)} of {len(epochs)} epochs: score of each radius (the "
+        f"EPS auto of {where}, in {len(picked)} of {len(epochs)} epochs: score of each radius (the "
         "clusters' modularity, times the fourth root of their stability: how much of them a part of the pairs finds "
         f"again), clusters, share of images left out. Rings: the radius used, over all epochs {min(chosen):.3g} to "
         f"{max(chosen):.3g}."

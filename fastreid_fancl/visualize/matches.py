@@ -49,9 +49,9 @@ def draw(cfg, number: int) -> Picture:
     counts = [len(pair.places[0]) for pair in found]
     text = (
         f"Local matches of {len(found)} of the {len(items)} training images of {' and '.join(cfg.DATASETS.NAMES)}, "
-        "chosen by the seed, each beside the photograph that has most of them among the candidates of its descriptors. "
-        f"A line joins two keypoints that match and agree with the others on one affine map; up to {MOST} of a pair's "
-        "are drawn. No encoder and no label takes part in them."
+        "chosen by the seed, each beside the photograph with the most matches among those that its descriptors "
+        "propose. A line joins two keypoints that match and agree with the others on one affine map; up to "
+        f"{MOST} of a pair's are drawn. No encoder and no label takes part in them."
     )
     if any(pair.mark is not NEUTRAL for pair in found):
         text += " Solid green: one identity; dashed red: two."

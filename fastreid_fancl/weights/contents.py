@@ -1,6 +1,7 @@
 """Find the weights in the content of a file: under which keys they are, and which of several encoders to take.
 
-If a file holds several encoders, a trained one is preferred to its running mean, which is recognised by its name.
+If a file holds several encoders, a trained one is preferred to its moving average (EMA), which is recognised by its
+name.
 """
 
 import logging
@@ -15,12 +16,12 @@ from .formats import read_file
 
 logger = logging.getLogger(__name__)
 
-# Names of encoders that are the running mean of another encoder.
+# Names of encoders that are the moving average of another encoder.
 MEAN = re.compile(r"(^|[._])(ema|teacher|encoder_k|key_encoder|target|momentum|mean|averaged?)([._]|$|\d)", re.I)
 
 
 def is_mean(name: str) -> bool:
-    """Whether a key or prefix names a running mean of weights."""
+    """Whether a key or prefix names a moving average of weights."""
     return bool(MEAN.search(name))
 
 
@@ -37,7 +38,7 @@ def as_checkpoint(content: object, path: str) -> dict:
     """Bring the content of a file into fast-reid's form {"model": weights, ...}.
 
     The weights are those under "model", if there are any, or else the largest mapping of names to tensors anywhere in
-    the content. A trained encoder is preferred to its running mean if both are of about the same size.
+    the content. A trained encoder is preferred to its moving average if both are of about the same size.
 
     Raises:
         ValueError: if the file holds no weights.
@@ -52,7 +53,7 @@ def as_checkpoint(content: object, path: str) -> dict:
     if others:
         logger.info(
             "%s holds several sets of weights: those under %r are used, not those under %s. A trained encoder is "
-            "preferred to its running mean, then the larger one.",
+            "preferred to its moving average, then the larger one.",
             path,
             ".".join(chosen),
             ", ".join(map(repr, others)),

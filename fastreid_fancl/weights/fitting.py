@@ -44,7 +44,9 @@ class Fit:
     def __str__(self) -> str:
         what = f"its names {self.removed or '(without a prefix)'}* as {self.added or '(without a prefix)'}*"
         if self.rivals:
-            what += f" ({', '.join(self.rivals)} would fit as well: a trained encoder is preferred to its running mean)"
+            what += (
+                f" ({', '.join(self.rivals)} would fit as well: a trained encoder is preferred to its moving average)"
+            )
         return what
 
 
@@ -52,7 +54,7 @@ def fit(weights: dict[str, Tensor], state: dict[str, Tensor]) -> Fit:
     """Rename the weights by exchanging one prefix, so that as many as possible fit a model's `state`.
 
     A prefix is empty or consists of whole parts between dots. The best pair of prefixes has the most filters and
-    matrices of equal name and shape, then the most weights; then a trained encoder is preferred to its running mean,
+    matrices of equal name and shape, then the most weights; then a trained encoder is preferred to its moving average,
     then the shortest prefix wins. If fewer than half of the filters fit, names alone decide, which distinguishes a
     network of another depth from an unrelated one. If the names do not fit either, the weights keep their names.
     """
@@ -259,7 +261,7 @@ def _filtered(backbone: nn.Module, weights: dict, unfiltered: Fit, key_filter: C
 
 
 def _large_prefixes(weights: dict) -> list[str]:
-    """Return the prefixes of at least half of the names: longer ones first, those of a running mean last."""
+    """Return the prefixes of at least half of the names: longer ones first, those of a moving average last."""
     leading = ("".join(f"{part}." for part in key.split(".")[:n]) for key in weights for n in range(key.count(".") + 1))
     prefixes = Counter(leading)
     large = [prefix for prefix, count in prefixes.items() if 2 * count >= len(weights)]

@@ -26,6 +26,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from ...errors import UserError
+from ...logs import log_once
 from ..neighbors.device import BLOCK_BYTES
 from ..neighbors.operands import squared_norms
 from ..neighbors.search import as_features, knn
@@ -81,12 +82,8 @@ def jaccard_distance(
         )
     features = as_features(features)
     if k1 >= len(features):
-        logger.warning(
-            "k1 = %d makes all %d images neighbours of each other: set PSEUDO_LABELS.K1 near the number of images of "
-            "one animal",
-            k1,
-            len(features),
-        )
+        text = f"k1 = {k1} makes all {len(features)} images neighbours of each other"
+        log_once(logger, logging.WARNING, f"{text}: set PSEUDO_LABELS.K1 near the number of images of one animal.")
     squared, index = neighbors or knn(features, k1, backend, block_bytes)
     if index.shape != (len(features), min(k1, len(features))):
         raise UserError(

@@ -209,7 +209,7 @@ all(".sortable th button").forEach((button) => button.addEventListener("click", 
 baseline.addEventListener("change", () => {
   showDifferences();
   drawForest();
-  said.textContent = `Differences are to ${baseline.value}.`;
+  said.textContent = `Differences are from ${baseline.value}.`;
 });
 find("#legend").addEventListener("change", toggle);
 find("#theme").addEventListener("click", () => {
