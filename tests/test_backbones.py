@@ -18,7 +18,7 @@ SIZES = ["INPUT.SIZE_TRAIN", "[64,96]", "INPUT.SIZE_TEST", "[64,96]", "MODEL.DEV
 
 
 def configured(*options, model="densenet121.tv_in1k"):
-    return load_config("", [*NAMES, model, *SIZES, *options])
+    return load_config("", [*NAMES, model, *SIZES, "MODEL.PRECISION", "float32", *options])
 
 
 def densenet(*options):

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,14 +139,17 @@ class AMPTrainer(train_loop.AMPTrainer):
 
 class DataParallel(DistributedDataParallel):
     """Symptom: ``ValueError: DistributedDataParallel device_ids ... only work with ... GPU modules`` on the CPU; a step
-    on several GPUs waits for the one before.
+    on several GPUs waits for the one before; PyTorch 2.15 warns of `broadcast_buffers`.
 
-    Cause: engine/defaults.py:211 always names a GPU, to which PyTorch then copies each batch and waits for it.
-    Mend: no GPU is named; `compat.model.own_batch` copies the batch without waiting.
+    Cause: engine/defaults.py:211 always names a GPU, to which PyTorch then copies each batch and waits for it, and sets
+    `broadcast_buffers`, which has another name now and this one in the PyTorch of before.
+    Mend: no GPU is named; `compat.model.own_batch` copies the batch without waiting; the warning is left out.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs):
-        super().__init__(module, **kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*broadcast_buffers. is deprecated", FutureWarning)
+            super().__init__(module, **kwargs)
 
 
 defaults.DistributedDataParallel = DataParallel
