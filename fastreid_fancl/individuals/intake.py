@@ -98,7 +98,7 @@ def _files(root: Path, intake: Intake) -> list[str]:
                 paths.append(path)
     if others:
         kinds = ", ".join(f"{kind} ({number})" for kind, number in others.most_common(10))
-        intake.notes.append(f"{others.total()} files of other types are not used: {kinds}.")
+        intake.notes.append(f"Not used are files of other types: {kinds}.")
     return sorted(paths)
 
 

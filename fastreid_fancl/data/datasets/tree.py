@@ -111,7 +111,7 @@ def _walk(folder: str) -> Iterator[tuple[str, ...]]:
                 skipped[os.path.splitext(name)[1].lower() or name] += 1
     if skipped:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common(10))
-        log_once(logger, logging.WARNING, f"{folder}: {skipped.total()} files of other types are not used: {kinds}")
+        log_once(logger, logging.WARNING, f"{folder}: files of other types are not used: {kinds}")
 
 
 def _raise_unreadable(error: OSError) -> None:
