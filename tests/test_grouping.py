@@ -58,7 +58,7 @@ def test_the_oracle_groups_by_identity(run):
 
 
 def test_wrong_input_ends_in_a_message(run, tmp_path):
-    with pytest.raises(SystemExit, match=r"error: .*no checkpoint"):
+    with pytest.raises(SystemExit, match=r"error: There are no trained weights"):
         command_line(["--config-file", os.fspath(run / "config.yaml"), "MODEL.WEIGHTS", ""])
     with pytest.raises(
         SystemExit, match="error: Expected a method that clusters, got MODEL.META_ARCHITECTURE Baseline"

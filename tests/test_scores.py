@@ -138,7 +138,7 @@ def test_photographs_are_grouped_by_the_frozen_start_and_scored(datasets, tmp_pa
 def test_a_run_without_checkpoint_is_not_taken_for_its_start(datasets, tmp_path, start):
     command_line(arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1, **start))
     (tmp_path / "run/last_checkpoint").unlink()
-    with pytest.raises(SystemExit, match="no checkpoint"):
+    with pytest.raises(SystemExit, match="There are no trained weights"):
         group(["--run", os.fspath(tmp_path / "run")])
 
 
