@@ -1,6 +1,5 @@
 """The jobs of a comparison: which runs it needs, which are finished, and how long the others will take."""
 
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ..engine.estimate import estimate_run
 from ..errors import UserError
 from ..escape import visible
 from ..report.systems import SEED_FOLDER, check_datasets
-from ..runs.read import datasets, last_checkpoint, read_config, read_epochs, read_run
+from ..runs.read import datasets, epochs_kept, last_checkpoint, read_config, read_epochs, read_run
 from ..runs.settings import differences, explain_differences
 from .study import Study
 
@@ -168,15 +167,6 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             f"about {seconds / 60:.1f} minutes by {source}"
         )
     yield f"All: about {total / parallel / 60:.1f} minutes, {parallel} at a time."
-
-
-def epochs_kept(folder: Path) -> int:
-    """The epochs that a run need not train again: those of its last checkpoint."""
-    checkpoint = last_checkpoint(folder)
-    if checkpoint is None:
-        return 0
-    number = re.fullmatch(r"model_(\d+)\.pth", checkpoint.name)
-    return int(number[1]) + 1 if number else len(read_epochs(folder))
 
 
 def seconds_per_epoch(job: Job, threads: int) -> tuple[float, str]:

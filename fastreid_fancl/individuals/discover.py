@@ -140,7 +140,6 @@ def regroup(
         assign(ledger, rows, values, report.grouping)
         score_all(ledger, rows, values)
         ledger.close()
-    project.settings["radius"] = report.grouping.radius
     write_certainty(project, rows, report.grouping)
 
 

@@ -273,6 +273,15 @@ def last_checkpoint(folder: Path) -> Path | None:
     return path if path.exists() else None
 
 
+def epochs_kept(folder: Path) -> int:
+    """The epochs that a run need not train again: those of its last checkpoint."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return 0
+    number = re.fullmatch(r"model_(\d+)\.pth", checkpoint.name)
+    return int(number[1]) + 1 if number else len(read_epochs(folder))
+
+
 def read_epochs(folder: Path) -> tuple[Epoch, ...]:
     """The finished epochs of a run; an epoch's last line has the seconds of training."""
     epochs: list[Epoch] = []

@@ -23,7 +23,7 @@ class Format:
     Attributes:
         name: as in --to.
         write: writes the output, whole or not at all.
-        needs: what it requirements.
+        needs: what it demands.
         uses: options that it knows.
         folder: whether the output is a folder.
     """
