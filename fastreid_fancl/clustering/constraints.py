@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-ONE_SIDED = ("left", "right")
+SHOWN = {"left": {"left"}, "right": {"right"}, "both": {"left", "right"}}
 RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
 
 
@@ -42,7 +42,8 @@ class Constraints:
     Attributes:
         must: pairs of one animal, the more certain ones first.
         cannot: pairs of two animals.
-        sides: (N,) side of each photograph. A group with left sides only and one with right sides only stay apart.
+        sides: (N,) side of each photograph. A group with left sides only and one with right sides only stay apart;
+            "both" counts as left and right.
         owners: (N,) animal that a photograph stays with, "" for none; photographs of two animals stay apart.
     """
 
@@ -65,7 +66,7 @@ class Groups:
     @classmethod
     def start(cls, rows: int, constraints: Constraints) -> "Groups":
         """Each photograph alone."""
-        sides = [{side} & set(ONE_SIDED) for side in constraints.sides] or [set() for _ in range(rows)]
+        sides = [SHOWN.get(side, set()) for side in constraints.sides] or [set() for _ in range(rows)]
         owner = list(constraints.owners) or [""] * rows
         return cls([[n] for n in range(rows)], list(range(rows)), owner, sides, [{} for _ in range(rows)])
 
