@@ -24,12 +24,21 @@ from .decisions import add_decisions
 from .discover import Report
 from .encode import START
 from .export.contents import parse_zone
-from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
+from .intake import (
+    GAP_SECONDS,
+    Intake,
+    long_sequences,
+    read_folder,
+    stations_note,
+    with_sequences,
+    write_left_out,
+)
+from .ledger import contradictions
 from .opening import new_project, open_project
 from .project import Project
 from .queue import review_queue
 from .review.page import write_page
-from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table
+from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
 from .summary import summary
 from .train import train
 from .verify import checked_weight, with_points
@@ -114,9 +123,10 @@ def _discover(args: argparse.Namespace) -> None:
         project = opened(args)  # again: another command may have changed it until the lock was there
         report, event = Report(), steps.now()
         if args.decisions is not None:
+            earlier = len(project.changes)
             with report.step("decisions"):
                 new, problems = add_decisions(project, read_decisions(args.decisions))
-            report.problems += problems
+            report.problems += problems + contradictions(project.animals, project.changes[earlier:])
             print(f"{plural(new, 'new decision')}{'' if new else ': the project has all of this file'}.")
         if args.photos or args.encoder or args.run or args.train or args.local is not None:
             _group(project, args, report, event)
@@ -175,7 +185,7 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
     if args.photos:
         with report.step("reading"):
             season = args.season or args.photos.resolve().name
-            intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
+            intake = understood(read_folder(args.photos, season, args.stations, args.gap), args, project)
         take_in(project, intake, report)
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
@@ -184,10 +194,14 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
     steps.regroup(project, features, views, report, event, args.k1, k2)
 
 
-def understood(intake: Intake, args: argparse.Namespace) -> Intake:
-    """What came in, with what other programs know of it."""
+def understood(intake: Intake, args: argparse.Namespace, project: Project) -> Intake:
+    """What came in, with what other programs know of it; a time zone that all of their times have is the project's."""
+    settings = project.settings
+    if args.camtrapdp is not None:
+        settings["timezone"] = settings["timezone"] or common_offset(args.camtrapdp)
+    zone, species = parse_zone(settings["timezone"]), settings["species"]
     sources = (
-        (args.camtrapdp, with_camtrapdp),
+        (args.camtrapdp, lambda rows, path: with_camtrapdp(rows, path, zone, species)),
         (args.table, with_table),
         (args.boxes, lambda rows, path: with_boxes(rows, path, args.confidence)),
     )
@@ -198,6 +212,7 @@ def understood(intake: Intake, args: argparse.Namespace) -> Intake:
                 rows, note = source(rows, file)
                 intake.notes.append(note)
         intake.photographs = with_sequences(rows, args.gap)
+    intake.notes += [stations_note(intake), *long_sequences(intake.photographs)]
     return intake
 
 
@@ -210,6 +225,8 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     text = summary(project, report, checks)
     project.write()
     write_text(project.folder / "summary.txt", text)
+    if report.intake is not None:
+        write_left_out(project.folder, report.intake)
     print(text, end="")
     if page:
         queue = with_points(project, review_queue(project))

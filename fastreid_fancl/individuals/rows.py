@@ -22,6 +22,7 @@ KINDS = ("same", "different", "unsure", "is", "is_not", "new", "not_animal", "si
 KINDS_OF_INDIVIDUALS = ("merge", "name", "sex", "confirm")
 NUMBERS = ("score", "second_score")
 COUNTS = ("photographs", "sequences", "stations")
+LATER = {"station_source"}  # columns that the tables of older projects lack
 EVENTS = ("new", "joins", "moved", "split", "merged", "status", "side", "name", "sex")
 CURE = "Correct it there, or restore the file from a copy"
 QUOTED = re.compile(r"'*\s*[=+\-@＝＋－＠]")  # what spreadsheets take for a formula, and the same behind apostrophes
@@ -36,6 +37,8 @@ class Photograph:
         key: first 16 hexadecimal digits of the content's SHA-256, and `-2`, `-3` for further boxes in reading order.
         hash: SHA-256 of the file's content.
         path: relative to `root`, with forward slashes.
+        station_source: found (in the folders, by the program), named (by --stations), table (or Camtrap DP); empty if
+            that is not known, as in older projects.
         date_time: local, `2024-06-03T00:30:00`, or empty; `date_time_source` is exif, table, file name or none.
         box: x, y, width, height as shares of the photograph, from its upper left corner; None for all of it.
         individual: its animal. Of an unsure photograph the likeliest one, which does not count it.
@@ -48,6 +51,7 @@ class Photograph:
     root: str = ""
     season: str = ""
     station: str = ""
+    station_source: str = ""
     camera: str = ""
     date_time: str = ""
     date_time_source: str = "none"
@@ -162,6 +166,7 @@ def read_table(path: Path, kind: type, optional: Collection[str] = ()) -> list[A
     """
     if not path.exists():
         return []
+    optional = LATER.union(optional)
     table = table_rows(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     _check_header(path, header, [field.name for field in fields(kind)], optional)
@@ -259,12 +264,14 @@ def _check_photograph(row: Photograph) -> None:
         raise UserError(f"expected a hash of 64 hexadecimal digits that begins as the key {row.key}, got {row.hash!r}")
     if row.counts and not row.individual:
         raise UserError(f"expected an individual for the status {row.status}, got none")
-    _check_time("date_time", row.date_time or "2024-06-03", "2024-06-03T00:30:00")
+    moment = _check_time("date_time", row.date_time or "2024-06-03", "2024-06-03T00:30:00")
+    if moment.tzinfo is not None:
+        raise UserError(f"expected date_time as 2024-06-03T00:30:00, local and without a zone, got {row.date_time!r}")
 
 
-def _check_time(name: str, text: str, example: str) -> None:
+def _check_time(name: str, text: str, example: str) -> datetime:
     try:
-        datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise UserError(f"expected {name} as {example}, got {text!r}: spreadsheets change times on opening") from None
 

@@ -8,6 +8,7 @@ from ..escape import visible
 from .certainty import FEWEST
 from .checks import Follows
 from .discover import Report
+from .intake import LEFT_OUT
 from .project import Project
 
 WHOLE_FRAMES = (
@@ -29,6 +30,7 @@ def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) ->
     if report.intake is not None and report.intake.left_out:
         left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
         lines += [f"Files left out ({len(left)}):", shorten(left, 20)]
+        lines += [f"All of them are in {LEFT_OUT}."] * (len(left) > 20)
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
     return "\n".join([*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]) + "\n"
 
