@@ -2,7 +2,7 @@
 
 photographs.csv, individuals.csv, decisions.csv, changes.csv, project.json
 features/<fingerprint of the encoder>.npz, features/local/     can be computed again, as can all that follows
-patterns.npz, certainty.npz, summary.txt, review.html, thumbnails/, large/, training/
+patterns.npz, certainty.npz, summary.txt, left_out.csv, review.html, thumbnails/, large/, training/
 """
 
 import json
@@ -145,9 +145,14 @@ class Project:
             they were not compared). Local matches are compared with the NEAREST known photographs by the features.
 
         Raises:
-            UserError: if the project has no animals yet, or the photograph is unreadable.
+            UserError: if the project has no animals or no features yet, or the photograph is unreadable.
         """
         if not len(self.gallery.names):
+            if any(row.counts for row in self.photographs):
+                raise UserError(
+                    f"{visible(self.folder)} lacks the features of its photographs: `fancl discover "
+                    f"{visible(self.folder)} --photos FOLDER` computes them again."
+                )
             raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)

@@ -15,7 +15,7 @@ from ...errors import UserError
 from ...escape import visible
 from ..links import active
 from ..rows import Photograph
-from ..sources import NO_ANIMAL
+from ..sources import NO_ANIMAL, NOT_OURS
 from .contents import Contents, dated, distinct, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
 from .requirements import names_of_contributors
 from .stations import Station
@@ -156,9 +156,12 @@ class Package:
             }
 
     def observations(self) -> Iterator[dict[str, Any]]:
-        """A row for each animal on a photograph; `blank` for one that shows none."""
+        """A row for each animal on a photograph; one `blank` for a photograph that shows none.
+
+        A photograph that shows people, vehicles or other species alone has none: it is not blank.
+        """
         events = self._events()
-        for row in self.rows:
+        for row in self._observed():
             start, end = events[row.season, row.sequence or row.key]
             found = {
                 "observationID": row.key,
@@ -176,9 +179,18 @@ class Package:
             if row.counts and row.individual:
                 sex = self.sexes.get(row.individual, "")
                 found |= {"individualID": row.individual, "sex": sex if sex in ("female", "male") else ""}
-            if row.box:
+            if row.box and row.usable:
                 found |= dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), row.box, strict=True))
             yield found
+
+    def _observed(self) -> Iterator[Photograph]:
+        """The rows that are observations: those of animals, and the first one of a photograph without any."""
+        seen = {row.hash for row in self.rows if row.usable}
+        for row in self.rows:
+            blank = row.hash not in seen and row.note != NOT_OURS
+            if row.usable or blank:
+                seen.add(row.hash)
+                yield row
 
     def _events(self) -> dict[tuple[str, str], tuple[datetime, datetime]]:
         times: dict[tuple[str, str], list[datetime]] = defaultdict(list)
