@@ -22,6 +22,7 @@ from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import CERTAINTY, Certainty
 from fastreid_fancl.individuals.encode import Features, features_file
+from fastreid_fancl.individuals.export import FORMATS
 from fastreid_fancl.individuals.ledger import Ledger
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.project import Project
@@ -121,6 +122,10 @@ HAND = {  # table, column, value, what is said
     "a renamed animal": ("photographs", "individual", "Simba", "names Simba, which individuals.csv does not have"),
     "an unknown next one": ("photographs", "second", "LION-9", "names LION-9, which individuals.csv"),
     "a date of a spreadsheet": ("photographs", "date_time", "03.06.2024 00:30", "expected date_time as 2024-06-03T"),
+    "a time with a zone": (
+        *("photographs", "date_time", "2024-06-01T10:00:00+03:00"),
+        "row 2: expected date_time as 2024-06-03T00:30:00, local and without a zone, got '2024-06-01T10:00:00.03:00'",
+    ),
     "a decimal comma": ("photographs", "score", "0,8123", "row 2: could not convert"),
     "no number": ("photographs", "score", "nan", "expected a finite number"),
     "a box in pixels": ("photographs", "box", "10 20 300 400", "expected a box"),
@@ -171,6 +176,28 @@ def test_missing_and_further_columns_are_named(tmp_path, name, drop, add, said):
     path.write_text("\n".join(map(",".join, rows)))
     with pytest.raises(UserError, match=rf"{name}\.csv is damaged: expected the columns .*{said}"):
         open_project(tmp_path / "lions")
+
+
+def test_a_project_of_before_stations_had_a_source_opens(tmp_path):
+    path = project_in(tmp_path).folder / "photographs.csv"
+    table = list(csv.reader(io.StringIO(path.read_text())))
+    column = table[0].index("station_source")
+    path.write_text("\n".join(",".join(row[:column] + row[column + 1 :]) for row in table))
+    project = open_project(tmp_path / "lions")
+    assert sorted(row.key for row in project.photographs) == sorted(row.key for row in ROWS)
+    assert {row.station_source for row in project.photographs} == {""}
+
+
+def test_features_that_are_gone_are_named_with_their_cure(tmp_path):
+    project = project_in(tmp_path)
+    cure = rf"fancl discover {re.escape(str(project.folder))} --photos FOLDER"
+    with pytest.raises(UserError, match=f"lacks the features of its photographs: `{cure}` computes them again"):
+        project.match(tmp_path / "new.jpg")
+    with pytest.raises(UserError, match=f"For features the project lacks:\n  features of its photographs: {cure}"):
+        FORMATS["features"](project, tmp_path / "out")
+    project.photographs = []
+    with pytest.raises(UserError, match="has no animals yet"):
+        project.match(tmp_path / "new.jpg")
 
 
 def test_two_rows_of_one_key_are_refused(tmp_path):
