@@ -13,10 +13,12 @@ from test_individuals_discover import Colours, discover, photograph
 
 from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labels_at, tree
 from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
 from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate, group
 from fastreid_fancl.individuals.checks import follows
 from fastreid_fancl.individuals.decisions import add_decisions
+from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.export.contents import parse_zone
 from fastreid_fancl.individuals.intake import (
     Intake,
@@ -294,7 +296,7 @@ def test_other_species_of_a_camtrap_dp_are_no_animals_of_the_project(tmp_path):
         ("not_animal", None, NOT_OURS),
         ("unsure", None, ""),  # nobody has named it yet
     ]
-    assert "Observations of other species than --species show no animal of this project: Panthera pardus (2)." in note
+    assert "of other species than Panthera leo show no animal of this project: Panthera pardus (2)." in note
     everything, note = with_camtrapdp(ROWS, tmp_path)
     assert [one.status for one in everything] == ["unsure"] * 4 and "other species" not in note
     assert len(with_camtrapdp(ROWS, tmp_path, species="Panthera")[0]) == 4, "a genus takes all of its species"
@@ -554,6 +556,29 @@ def test_a_station_that_was_found_is_corrected_by_a_level_or_a_table(tmp_path, c
     assert stations_of(rows)[paths[0]] == ("sta", "named"), "what was said first stays"
     assert (rows[0]["date_time"], rows[0]["date_time_source"]) == ("2024-07-02T03:04:05", "table")
     assert "with another station, time or box now: 1" in capsys.readouterr().out
+
+
+FOUND = "2024 a 2024-06-01T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "source", "expected"),
+    [
+        (FOUND, "2024 sta 2024-06-01T00:00:00", "named", "2024 sta 2024-06-01T00:00:00"),  # follows from the station
+        (FOUND, "2024 a 7", "found", "2024 a 7"),  # given now
+        ("2024 a 7", FOUND, "found", "2024 a 7"),  # given before
+        ("2024 a 7", "2024 sta 2024-06-01T00:00:00", "named", "2024 a 7"),
+        ("2024 a 7", "2024 a 8", "found", "2024 a 7"),
+        ("2024 a 7", "2024 sta 7", "named", "2024 sta 7"),  # which starts again at each station
+        ("", FOUND, "found", FOUND),
+    ],
+)
+def test_sequences_follow_from_stations_unless_a_table_gives_them(before, now, source, expected):
+    old = row("a/sta/1.jpg", station="a", station_source="found", camera="a", sequence=before)
+    station = "sta" if source == "named" else "a"
+    project = project_of([old], *TWO)
+    take_in(project, Intake([replace(old, station=station, station_source=source, sequence=now)]), Report())
+    assert project.photographs[0].sequence == expected
 
 
 def test_sources_that_give_stations_are_in_the_note_on_them(tmp_path, colours, capsys):

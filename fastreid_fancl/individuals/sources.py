@@ -280,11 +280,11 @@ def _with_camtrapdp(
         else:
             result += boxed(row, seen.boxes) if seen.boxes else [row]
     note = f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."
+    note += _zones([_time(one["timestamp"]) for one in media.values()], zone) + _of_others(others, species)
     lost = len(tables["media"]) - len(media)
     whole = sum(not one["mediaID"] for one in tables["observations"])
     events_only = f" {whole} observations name an event and no photograph; they are not used." if whole else ""
-    zones = _zones([_time(one["timestamp"]) for one in media.values()], zone)
-    return result, note + _not_here(folder / "media.csv", lost, "rows") + events_only + zones + _of_others(others)
+    return result, note + _not_here(folder / "media.csv", lost, "rows") + events_only
 
 
 def _media(rows: Sequence[Photograph], folder: Path, table: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
@@ -342,13 +342,13 @@ def _is_of(name: str, species: str) -> bool:
     return not name or f"{name} ".lower().startswith(f"{species} ".lower().lstrip())
 
 
-def _of_others(others: Counter[str]) -> str:
+def _of_others(others: Counter[str], species: str) -> str:
     """A sentence on observations of other species; "" without any."""
     if not others:
         return ""
     names = ", ".join(f"{visible(name)} ({number})" for name, number in others.most_common(5))
     more = f" and {len(others) - 5} more" * (len(others) > 5)
-    return f" Observations of other species than --species show no animal of this project: {names}{more}."
+    return f" Observations of other species than {visible(species)} show no animal of this project: {names}{more}."
 
 
 def _local(time: datetime, zone: tzinfo | None) -> str:
@@ -366,7 +366,7 @@ def _zones(times: Sequence[datetime], zone: tzinfo | None) -> str:
         return f" Their times are converted to the time zone {zone}."
     return (
         f" Their times are taken as they are written, in {', '.join(offsets)}, as the project has no time zone: if the "
-        "cameras' clocks had another one, begin again with --timezone."
+        "cameras' clocks had another one, begin a new project with --timezone."
     )
 
 
