@@ -587,6 +587,8 @@ def test_sources_that_give_stations_are_in_the_note_on_them(tmp_path, colours, c
     discover(tmp_path / "lions", "--photos", tmp_path / "season", "--table", tmp_path / "t.csv")
     printed = capsys.readouterr().out
     assert "1 station: by what a table or Camtrap DP says: Ridge." in printed and "No stations" not in printed
+    (again,) = discover(tmp_path / "lions", "--photos", tmp_path / "season")
+    assert again["station"] == "Ridge" and "No stations this time: photographs keep those" in capsys.readouterr().out
 
 
 def test_all_files_that_are_left_out_are_in_a_table(tmp_path, colours, capsys):

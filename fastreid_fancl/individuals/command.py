@@ -212,7 +212,7 @@ def understood(intake: Intake, args: argparse.Namespace, project: Project) -> In
                 rows, note = source(rows, file)
                 intake.notes.append(note)
         intake.photographs = with_sequences(rows, args.gap)
-    intake.notes += [stations_note(intake), *long_sequences(intake.photographs)]
+    intake.notes += [stations_note(intake, project.photographs), *long_sequences(intake.photographs)]
     return intake
 
 

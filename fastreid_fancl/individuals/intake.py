@@ -247,10 +247,12 @@ def _with_stations(rows: list[Photograph], level: int, named: bool) -> list[Phot
     return found
 
 
-def stations_note(intake: Intake) -> str:
-    """Which stations there are and who says so, once all sources are read."""
+def stations_note(intake: Intake, project: Iterable[Photograph] = ()) -> str:
+    """Which stations there are and who says so, once all sources are read; `project` is what was known before."""
     rows = [row for row in intake.photographs if row.station]
     if not rows:
+        if {row.hash for row in intake.photographs} & {row.hash for row in project if row.station}:
+            return "No stations this time: photographs keep those that they have."
         return "No stations: name the level of their folders by --stations if there are some."
     names, sources = sorted({visible(row.station) for row in rows}), {row.station_source for row in rows}
     how = " and ".join(text.format(level=intake.level) for source, text in STATIONS_BY.items() if source in sources)
