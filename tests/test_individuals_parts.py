@@ -118,6 +118,7 @@ def test_calibration_needs_enough_decisions_and_rises():
     probability = calibrate(scores.tolist(), (scores > 0.5).tolist())
     assert probability(0.2) == 0 and probability(0.8) == 1
     assert calibrate(scores.tolist(), [True] * ENOUGH) is None
+    assert calibrate([*scores, 0.1], [True] * ENOUGH + [False]) is None, "one of a kind says little"
 
 
 def test_candidates_name_each_animal_once_without_burst_mates():
@@ -134,6 +135,9 @@ def test_levels_accept_strangers_and_reject_known_ones_rarely():
     found = levels(own, others)
     assert found["accept"] == pytest.approx(0.76) and found["reject"] == pytest.approx(0.62)
     assert levels([], [0.5])["reject"] <= levels([], [0.5])["accept"]
+    # Animals well apart: 5% of the known ones are below 0.91, 5% of the others above 0.285.
+    apart = levels(np.linspace(0.9, 1.1, 101), np.linspace(0, 0.3, 101))
+    assert apart["accept"] == pytest.approx(0.91) and apart["reject"] == pytest.approx(0.285)
 
 
 def test_groups_that_are_stations_warn_and_random_ones_do_not():

@@ -70,6 +70,8 @@ def _undo(ledger: Ledger, decision: Decision) -> str:
     known = {one.when for one in ledger.project.decisions} | {change.event for change in ledger.earlier}
     if decision.a not in known:
         return "nothing to undo"
+    if not ledger.earlier + ledger.changes:
+        return "changes.csv is missing, so that nothing says what it changed"
     stay = ledger.undo(decision.a, f"undone on {decision.when}")
     return f"what was changed again since then stays: {len(stay)}, such as {stay[0]}" if stay else ""
 
@@ -199,11 +201,21 @@ def _different(ledger: Ledger, decision: Decision) -> str:
     if objection:
         return objection
     parts = split(ledger.project, rows, one.key, other.key)
+    held = _held_with(ledger.project, rows, (one.key, other.key))
     for part in parts[1:]:
         name = ledger.new_animal(said)
         for key in part:
-            ledger.move([key], name, ledger.rows[key].status, "split", said)
+            # What likeness alone moves is a proposal, even if it was confirmed for the animal that it leaves.
+            status = ledger.rows[key].status if key in held else "proposed"
+            ledger.move([key], name, status, "split", said)
     return ""
+
+
+def _held_with(project: Project, rows: Sequence[Photograph], keys: Iterable[str]) -> set[str]:
+    """The photographs of an animal that decisions or bursts hold together with some of them, these included."""
+    groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
+    number = {row.key: n for n, row in enumerate(rows)}
+    return {rows[n].key for key in keys for n in groups.members[groups.root[number[key]]]}
 
 
 def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: str, other: str) -> str:
