@@ -19,6 +19,7 @@ from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate,
 from fastreid_fancl.individuals.checks import follows
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import Report
+from fastreid_fancl.individuals.encode import Features, cache_key
 from fastreid_fancl.individuals.export.contents import parse_zone
 from fastreid_fancl.individuals.intake import (
     Intake,
@@ -137,6 +138,7 @@ def test_calibration_needs_enough_decisions_and_rises():
     probability = calibrate(scores.tolist(), (scores > 0.5).tolist())
     assert probability(0.2) == 0 and probability(0.8) == 1
     assert calibrate(scores.tolist(), [True] * ENOUGH) is None
+    assert calibrate([*scores, 0.1], [True] * ENOUGH + [False]) is None, "one of a kind says little"
 
 
 def test_candidates_name_each_animal_once_without_burst_mates():
@@ -153,6 +155,9 @@ def test_levels_accept_strangers_and_reject_known_ones_rarely():
     found = levels(own, others)
     assert found["accept"] == pytest.approx(0.76) and found["reject"] == pytest.approx(0.62)
     assert levels([], [0.5])["reject"] <= levels([], [0.5])["accept"]
+    # Animals well apart: 5% of the known ones are below 0.91, 5% of the others above 0.285.
+    apart = levels(np.linspace(0.9, 1.1, 101), np.linspace(0, 0.3, 101))
+    assert apart["accept"] == pytest.approx(0.91) and apart["reject"] == pytest.approx(0.285)
 
 
 def test_groups_that_are_stations_warn_and_random_ones_do_not():
@@ -386,9 +391,14 @@ def test_an_undoing_can_be_undone():
     assert active([same, undo, Decision("3", "", "undo", "2")]) == [same]
 
 
-def decided(rows: list[Photograph], *decisions: tuple) -> tuple[list[str], list[str]]:
+def decided(
+    rows: list[Photograph], *decisions: tuple, features: np.ndarray | None = None
+) -> tuple[list[str], list[str]]:
     """Animal and status of each photograph after decisions (kind, a, b) on them, and what was not followed."""
     project = new_project("lions", "none")
+    if features is not None:
+        places = {cache_key(one): n for n, one in enumerate(rows)}
+        project.known_features = Features(features, np.zeros((len(rows), 12), np.float32), places)
     project.photographs = rows
     project.animals = [Individual(name) for name in ("LION-001", "LION-002", "LION-003")]
     _, problems = add_decisions(project, [Decision(f"t{n}", "", *one) for n, one in enumerate(decisions)])
@@ -648,6 +658,20 @@ def test_contradicting_names_of_merged_animals_are_reported(tmp_path, colours, c
     (tmp_path / "d.csv").write_text(table_text(rows, Decision))
     discover(tmp_path / "lions", "--decisions", tmp_path / "d.csv")
     assert "LION-001, of name Simba, was merged into LION-002, of name Nala, which keeps" in capsys.readouterr().out
+
+
+def test_different_gives_each_photograph_to_the_one_it_is_more_like():
+    """Unit vectors at these angles; cosines of 10, 25, 40 degrees: 0.985, 0.906, 0.766.
+
+    c is 10 degrees from a and 40 from b, so it stays with a. d is 25 from both; it is of a burst with e, which is 40
+    from a and 10 from b. Their means are 0.836 with a and 0.946 with b, so both go with b.
+    """
+    angles = {"a": 0, "b": 50, "c": 10, "d": 25, "e": 40}
+    rows = [row(path, individual="LION-001", status="proposed", sequence="s" * (path in "de")) for path in angles]
+    vectors = np.array([[np.cos(np.radians(x)), np.sin(np.radians(x))] for x in angles.values()], dtype=np.float32)
+    found, problems = decided(rows, ("different", rows[0].key, rows[1].key), features=vectors)
+    assert not problems and len({found[n] for n in (1, 3, 4)}) == 1
+    assert found[2] == found[0] != found[1]
 
 
 def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):

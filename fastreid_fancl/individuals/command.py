@@ -34,12 +34,13 @@ from .intake import (
     write_left_out,
 )
 from .ledger import contradictions
-from .opening import new_project, open_project
-from .project import Project
+from .opening import new_project, open_project, restored_project
+from .project import TABLES, Project
 from .queue import review_queue
 from .review.page import write_page
+from .rows import Box
 from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
-from .summary import summary
+from .summary import describe_photographs, summary
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -109,6 +110,7 @@ def discover_parser() -> argparse.ArgumentParser:
     add("--local", type=float, metavar="WEIGHT", help=text)
     _add_encoder_options(parser)
     add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
+    add("--regroup", action="store_true", help="group all photographs that nobody confirmed again")
     text = "closer (1) and darker (2) copies of each photograph that the test of stability uses, too; default 0"
     add("--augment", type=int, default=0, choices=(0, 1, 2), help=text)
     text = "nearest photographs that each one is compared with: about as many as an animal has; default 15"
@@ -128,7 +130,7 @@ def _discover(args: argparse.Namespace) -> None:
                 new, problems = add_decisions(project, read_decisions(args.decisions))
             report.problems += problems + contradictions(project.animals, project.changes[earlier:])
             print(f"{plural(new, 'new decision')}{'' if new else ': the project has all of this file'}.")
-        if args.photos or args.encoder or args.run or args.train or args.local is not None:
+        if args.photos or args.encoder or args.run or args.train or args.regroup or args.local is not None:
             _group(project, args, report, event)
         else:
             steps.rescore(project, report)
@@ -147,6 +149,8 @@ def opened(args: argparse.Namespace) -> Project:
         project = open_project(args.project)
         if name and name != project.settings["encoder"]:
             project.change_encoder(name)
+    elif any((args.project / table).exists() for table in TABLES):
+        project = restored_project(args.project, name or START)
     elif args.photos is None:
         raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
     elif args.decisions is not None:
@@ -180,6 +184,7 @@ def _set_encoder_options(project: Project, args: argparse.Namespace) -> None:
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
     """Photographs come in, all are encoded and grouped, perhaps after a training."""
+    before = {row.key: row.box for row in project.photographs}, project.settings["fingerprint"]
     with report.step("encoder"):  # first: the reading of many photographs takes long, and its name may be wrong
         logger.info("Encoder: %s.", project.encoder.name)
     if args.photos:
@@ -187,11 +192,23 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
             season = args.season or args.photos.resolve().name
             intake = understood(read_folder(args.photos, season, args.stations, args.gap), args, project)
         take_in(project, intake, report)
+        print("\n".join(describe_photographs(project, report)), flush=True)
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
     if args.train and train(project, report, args.k1, k2):
         features, views = steps.encode(project, report, args.augment)
-    steps.regroup(project, features, views, report, event, args.k1, k2)
+    steps.regroup(project, features, views, report, event, args.k1, k2, args.regroup)
+    if not args.regroup and _seen_anew(project, *before):
+        report.problems.append(
+            "Animals stay as they were grouped before the new boxes or the new encoder; --regroup groups all "
+            "photographs again that nobody confirmed."
+        )
+
+
+def _seen_anew(project: Project, boxes: dict[str, Box | None], fingerprint: str) -> bool:
+    """Whether photographs that the project had have another box or another encoder now."""
+    moved = any(row.key in boxes and row.box != boxes[row.key] for row in project.photographs)
+    return bool(boxes) and (moved or fingerprint != project.settings["fingerprint"])
 
 
 def understood(intake: Intake, args: argparse.Namespace, project: Project) -> Intake:
@@ -222,12 +239,12 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     keys, _ = project.known_features.of(usable)
     known = project.by_key
     checks = check_groups([known[key] for key in keys], project.known_features.borders_of([known[key] for key in keys]))
-    text = summary(project, report, checks)
+    photographs, found = describe_photographs(project, report), summary(project, report, checks)
     project.write()
-    write_text(project.folder / "summary.txt", text)
+    write_text(project.folder / "summary.txt", "\n".join([*photographs, *found]) + "\n")
     if report.intake is not None:
         write_left_out(project.folder, report.intake)
-    print(text, end="")
+    print("\n".join(found if report.intake else [*photographs, *found]))  # those that came in are described already
     if page:
         queue = with_points(project, review_queue(project))
         write_page(project.folder, queue, lambda key: crop_of(known[key].file, known[key].box))

@@ -238,6 +238,8 @@ class Project:
         found = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
         self.decisions, self.animals = found["decisions.csv"], found["individuals.csv"]
         self.photographs, self.changes = found["photographs.csv"], found["changes.csv"]
+        if not (self.folder / "individuals.csv").exists():
+            self.animals = rows.restored_animals(self.photographs, self.decisions, self.changes)
         self._check()
 
     def _check(self) -> None:

@@ -5,7 +5,7 @@ import io
 import os
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,31 @@ class Change:
     before: str
     after: str
     reason: str
+
+
+def restored_animals(
+    photographs: Sequence[Photograph], decisions: Sequence[Decision], changes: Sequence[Change]
+) -> list[Individual]:
+    """The animals that a project's other tables name, if its individuals.csv is lost; their numbers are counted later.
+
+    Names, sexes and merges are the last ones on record. Without changes.csv nothing says what was merged.
+    """
+    named = {name for row in photographs for name in (row.individual, row.second)}
+    named |= {name for one in decisions if one.kind in KINDS_OF_INDIVIDUALS for name in (one.a, one.b)}
+    named |= {one.b for one in decisions if one.kind in ("is", "is_not")}
+    named |= {one.item for one in changes if one.kind == "new"}
+    found = {name: Individual(name) for name in sorted(named - {""})}
+    for decision in decisions:
+        if decision.kind in ("name", "sex"):
+            change: dict[str, Any] = {decision.kind: decision.value}
+            found[decision.a] = replace(found[decision.a], **change)
+    for one in changes:
+        if one.item in found and one.kind in ("name", "sex"):
+            change = {one.kind: one.after}
+            found[one.item] = replace(found[one.item], **change)
+        elif one.item in found and one.kind == "merged":
+            found[one.item] = replace(found[one.item], merged_into=one.after if one.after != one.item else "")
+    return list(found.values())
 
 
 def table_text(rows: Sequence[Any], kind: type) -> str:

@@ -16,23 +16,15 @@ WHOLE_FRAMES = (
 )
 
 
-def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) -> str:
-    """The summary of a discovery, line by line."""
-    lines = [
-        f"{project.settings['name']}: {_counts(project)}",
-        *_photographs(project, report),
-        *_animals(project, report),
-        _local(project),
-    ]
+def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) -> list[str]:
+    """What a command found or changed, line by line; `describe_photographs` says what it was found on."""
+    lines = [f"{project.settings['name']}: {_counts(project)}", *_animals(project, report), _local(project)]
+    lines += [report.training] if report.training else []
     lines += [str(check) for check in checks]
     if report.problems:
         lines += [f"Please check ({len(report.problems)}):", shorten([visible(one) for one in report.problems], 20)]
-    if report.intake is not None and report.intake.left_out:
-        left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
-        lines += [f"Files left out ({len(left)}):", shorten(left, 20)]
-        lines += [f"All of them are in {LEFT_OUT}."] * (len(left) > 20)
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
-    return "\n".join([*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]) + "\n"
+    return [*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]
 
 
 def _counts(project: Project) -> str:
@@ -42,7 +34,8 @@ def _counts(project: Project) -> str:
     return f"{plural(animals, 'animal')} on {plural(len(project.photographs), 'photograph')} ({', '.join(parts)})."
 
 
-def _photographs(project: Project, report: Report) -> list[str]:
+def describe_photographs(project: Project, report: Report) -> list[str]:
+    """What is known of the photographs before anything is computed, line by line."""
     rows = project.photographs
     lines = []
     if report.intake is not None:
@@ -72,6 +65,10 @@ def _photographs(project: Project, report: Report) -> list[str]:
     usable = [row for row in rows if row.usable]
     if usable and not any(row.box for row in usable):
         lines.append(WHOLE_FRAMES)
+    if report.intake is not None and report.intake.left_out:
+        left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
+        lines += [f"Files left out ({len(left)}):", shorten(left, 20)]
+        lines += [f"All of them are in {LEFT_OUT}."] * (len(left) > 20)
     return lines
 
 
@@ -92,13 +89,12 @@ def _animals(project: Project, report: Report) -> list[str]:
     grouping = report.grouping
     if grouping is None:
         return []
-    number = len(set(grouping.labels.tolist()))
     if len(grouping.labels) < FEWEST:
-        return [f"Number of animals by the grouping: {number}. An interval needs {FEWEST} photographs."]
+        return [f"Number of animals by the grouping: {grouping.groups}. An interval needs {FEWEST} photographs."]
     low, high = grouping.interval
     lines = [
-        f"Number of animals by the grouping: {number}; {low} to {high} when parts of the features are grouped. "
-        f"Stability {grouping.stability:.2f} (agreement with these; it says nothing of accuracy)."
+        f"Number of animals by the grouping: {grouping.groups}; {low} to {high} when parts of the features are "
+        f"grouped. Stability {grouping.stability:.2f} (agreement with these; it says nothing of accuracy)."
     ]
     if grouping.near_ties:
         others = ", ".join(f"{groups} groups at {radius:g}" for radius, groups in grouping.near_ties)

@@ -21,7 +21,8 @@ from . import certainty
 from .crops import crop_of
 from .discover import Report, encoded
 from .encode import encode_all, encoder_named
-from .links import active, constraints_of
+from .identify import owners_of
+from .links import active, constraints_of, rejections
 from .project import TRAINING, Project
 from .rows import Decision, Photograph
 
@@ -77,7 +78,10 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     if len(rows) < FEWEST:
         raise UserError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
     decisions = active(project.decisions)
-    LinkedFANCL.constraints = constraints_of(rows, decisions)
+    animals = {animal.individual: animal for animal in project.animals}
+    LinkedFANCL.constraints = constraints_of(
+        rows, decisions, owners_of(rows, afresh=True), rejections(decisions, animals)
+    )
     output = run_folder(folder, project.settings["encoder"])
     options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)
     _say_how_long(project, rows, options)
@@ -89,9 +93,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     rows, both = encoded(project, project.known_features, features)
     before, after = (worth(rows, values, decisions, k1, k2, project.settings["seed"]) for values in both)
     kept = after.keeps(before)
-    report.problems.append(
-        f"The trained encoder is {'kept' if kept else 'not kept'}. Before: {before}; after: {after}."
-    )
+    report.training = f"The trained encoder is {'kept' if kept else 'not kept'}. Before: {before}; after: {after}."
     if kept:
         project.change_encoder(encoder.name, encoder)
     return kept
