@@ -30,7 +30,7 @@ from .project import Project
 from .queue import review_queue
 from .review.page import write_page
 from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table
-from .summary import summary
+from .summary import changed, summary
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -114,10 +114,12 @@ def _discover(args: argparse.Namespace) -> None:
         project = opened(args)  # again: another command may have changed it until the lock was there
         report, event = Report(), steps.now()
         if args.decisions is not None:
+            before = len(project.changes)
             with report.step("decisions"):
                 new, problems = add_decisions(project, read_decisions(args.decisions))
             report.problems += problems
-            print(f"{plural(new, 'new decision')}{'' if new else ': the project has all of this file'}.")
+            what = changed(project, project.changes[before:]) if new else "the project has all of this file"
+            print(f"{plural(new, 'new decision')}: {what}.")
         if args.photos or args.encoder or args.run or args.train or args.local is not None:
             _group(project, args, report, event)
         else:
