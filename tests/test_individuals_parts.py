@@ -375,8 +375,8 @@ def test_different_against_a_chain_of_same_is_reported_and_not_followed():
     found, problems = decided(rows, *chain, ("different", a.key, b.key))
     assert found == ["LION-001 confirmed"] * 3
     assert problems == [
-        'The decision "different" of t2 is not followed: you said on t1 that c and b are the same: undo that first, then '
-        "decide again."
+        'The decision "different" of t2 is not followed: you said on t1 that c and b are the same: undo that first, '
+        "then decide again."
     ]
     undone = decided(rows, *chain, ("undo", "t1"), ("different", a.key, b.key))
     assert (undone[0][0][:8], undone[0][1][:8], undone[1]) == ("LION-001", "LION-004", [])
