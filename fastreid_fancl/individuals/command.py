@@ -40,7 +40,7 @@ from .queue import review_queue
 from .review.page import write_page
 from .rows import Box
 from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
-from .summary import describe_photographs, summary
+from .summary import changed, describe_photographs, summary
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -128,8 +128,10 @@ def _discover(args: argparse.Namespace) -> None:
             earlier = len(project.changes)
             with report.step("decisions"):
                 new, problems = add_decisions(project, read_decisions(args.decisions))
-            report.problems += problems + contradictions(project.animals, project.changes[earlier:])
-            print(f"{plural(new, 'new decision')}{'' if new else ': the project has all of this file'}.")
+            changes = project.changes[earlier:]
+            report.problems += problems + contradictions(project.animals, changes)
+            what = changed(project, changes) if new else "the project has all of this file"
+            print(f"{plural(new, 'new decision')}: {what}.")
         if args.photos or args.encoder or args.run or args.train or args.regroup or args.local is not None:
             _group(project, args, report, event)
         else:

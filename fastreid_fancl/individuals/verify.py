@@ -162,7 +162,7 @@ def _unchanged(before: Patterns, after: Patterns) -> tuple[np.ndarray, np.ndarra
 
 def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that are known to show one animal, and to show two, each (P, 2): by bursts, stations and decisions."""
-    several, number = several_animals(rows), {row.key: n for n, row in enumerate(rows)}
+    several, number = several_animals(rows, decisions), {row.key: n for n, row in enumerate(rows)}
     sequences = [row.sequence if row.sequence and row.sequence not in several else None for row in rows]
     moments = [_moment(row) for row in rows]
     decided = {
