@@ -231,8 +231,8 @@ class Trainer(DefaultTrainer):
         stock = super().build_hooks()
         evaluation = next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
         if scores_groups(self.cfg):
-            test, signs = stock[evaluation]._func, GroupSigns(self.cfg, batches)
-            stock[evaluation]._func = lambda: {**test(), **signs()}
+            self._last_eval_results = {}  # which `train` returns: signs are no evaluation
+            stock[evaluation] = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, GroupSigns(self.cfg, batches))
         begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())
         stock[evaluation + 1 : evaluation + 1] = [
             PhaseSeconds("evaluation", after=training),
