@@ -8,6 +8,5 @@ names the symptom, the cause in fast-reid's source (file:line of the wheel) and 
 from . import imports  # noqa: F401  (first: the others import fast-reid)
 from . import config, registry, data, samplers, pretrained, model, evaluation, checkpoint, hooks, logs, engine, launch  # noqa: F401
 from .engine import stateful
-from .launch import choose_backend, torchrun_processes
 
-__all__ = ["choose_backend", "stateful", "torchrun_processes"]
+__all__ = ["stateful"]
