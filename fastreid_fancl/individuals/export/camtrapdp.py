@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
 from ...errors import UserError
 from ...escape import visible
+from ...version import __version__
 from ..links import active
 from ..rows import Photograph
 from ..sources import NO_ANIMAL
