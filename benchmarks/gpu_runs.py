@@ -14,8 +14,9 @@ import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+from clocks import timed
 from fastreid.utils import comm
-from gpu_items import ROOT, configuration, keys_of, opts, speed_up, timed
+from gpu_items import ROOT, configuration, keys_of, opts, speed_up
 from gpu_plan import Report, Setting
 from plan import planned as read_plan
 

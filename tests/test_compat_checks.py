@@ -6,9 +6,9 @@ import pytest
 import torch
 from bag_of_tricks import stock_cfg
 
+from fastreid_fancl.config.access import value_of
 from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.config.ranges import OF_FAST_REID, Range, out_of_range
-from fastreid_fancl.config.values import value_of
 
 
 def test_the_bag_of_tricks_is_in_order():

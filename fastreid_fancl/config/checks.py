@@ -5,13 +5,13 @@ import os
 import torch
 from fastreid.layers import any_softmax, pooling
 
-from ..clustering.neighbors.faiss import INSTALL, has_faiss
 from ..errors import UserError
 from ..files import looked_for
 from ..openvino import obstacle
+from ..packages import INSTALL_FAISS, has_faiss
+from .access import value_of
 from .encoder import FEATURE_DIMENSIONS
 from .ranges import out_of_range
-from .values import value_of
 
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -156,9 +156,9 @@ def _neighbours(cfg, world_size):
         return
     options = cfg.PSEUDO_LABELS
     if options.NEIGHBOURS.startswith("faiss") and not has_faiss():
-        yield f"PSEUDO_LABELS.NEIGHBOURS {options.NEIGHBOURS}: faiss is not installed; {INSTALL}, or use auto"
+        yield f"PSEUDO_LABELS.NEIGHBOURS {options.NEIGHBOURS}: faiss is not installed; {INSTALL_FAISS}, or use auto"
     if options.LOCAL > 0 and not has_faiss():
-        yield f"PSEUDO_LABELS.LOCAL {options.LOCAL:g}: faiss is not installed; {INSTALL}, or set 0"
+        yield f"PSEUDO_LABELS.LOCAL {options.LOCAL:g}: faiss is not installed; {INSTALL_FAISS}, or set 0"
     if options.LOCAL_LINKS and not options.LOCAL:
         yield f"PSEUDO_LABELS.LOCAL_LINKS {options.LOCAL_LINKS}: needs local matches; set PSEUDO_LABELS.LOCAL to 0.2"
 

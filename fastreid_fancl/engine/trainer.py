@@ -15,7 +15,7 @@ from fastreid.utils import comm
 from torch import nn
 
 from ..batchnorm import hold_statistics, virtual_groups
-from ..config.values import value_of
+from ..config.access import value_of
 from ..data.cache import image_reader
 from ..data.check import check_items, preflight, require_identities
 from ..data.datasets import load

@@ -115,7 +115,7 @@ def several_animals(rows: Iterable[Photograph]) -> set[str]:
     return {row.sequence for row in rows if boxes[row.hash] > 1}
 
 
-def in_words(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
+def in_file_names(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
     """A contradiction by the names of its files."""
     link, against = contradiction
     a, b = (f"{row.path}{' ' + row.key if row.box else ''}" for row in (rows[link.a], rows[link.b]))

@@ -67,6 +67,11 @@ class Photograph:
         return Path(self.root, self.path)
 
     @property
+    def moment(self) -> datetime | None:
+        """When it was taken, in local time; None if it is not known."""
+        return iso_time(self.date_time).replace(tzinfo=None) if self.date_time else None
+
+    @property
     def counts(self) -> bool:
         """Whether it is evidence of its animal: in exports, numbers of photographs and matches."""
         return self.status in ("confirmed", "proposed", "single")
@@ -225,6 +230,15 @@ def box_of(numbers: Sequence[float]) -> Box:
     raise UserError(f"expected a box of four numbers from 0 to 1 (x y width height), got {list(numbers)}")
 
 
+def iso_time(text: str) -> datetime:
+    """The time of ISO 8601, in which "Z" is UTC: Python 3.10 does not know it.
+
+    Raises:
+        ValueError: if it is no such time.
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def checked(row: Any) -> Any:
     """The row itself.
 
@@ -241,7 +255,7 @@ def checked(row: Any) -> Any:
     elif isinstance(row, Decision):
         choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
         _check_filled(row, "when", "a")
-        _check_time("when", row.when.replace("Z", "+00:00"), "2024-06-03T10:00:00Z")
+        _check_time("when", row.when, "2024-06-03T10:00:00Z")
         if row.kind == "side":
             choices["value"] = SIDES
     elif isinstance(row, Change):
@@ -264,7 +278,7 @@ def _check_photograph(row: Photograph) -> None:
 
 def _check_time(name: str, text: str, example: str) -> None:
     try:
-        datetime.fromisoformat(text)
+        iso_time(text)
     except ValueError:
         raise UserError(f"expected {name} as {example}, got {text!r}: spreadsheets change times on opening") from None
 

@@ -5,7 +5,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
-from .rows import SIDES, Box, Photograph, box_of
+from .rows import SIDES, Box, Photograph, box_of, iso_time
 from .tables import lower, open_table
 
 logger = logging.getLogger(__name__)
@@ -251,7 +250,7 @@ def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Phot
         if row.path in media:
             one = media[row.path]
             station = stations.get(one["deploymentID"], one["deploymentID"])
-            moment = datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).replace(tzinfo=None, microsecond=0)
+            moment = iso_time(one["timestamp"]).replace(tzinfo=None, microsecond=0)
             row = replace(row, station=station, camera=one["deploymentID"], sequence=events.get(row.path, ""))
             row = replace(row, date_time=moment.isoformat(), date_time_source="table")
         if shown[row.path] and shown[row.path] <= NOT_ANIMALS:
