@@ -8,9 +8,8 @@ from datetime import datetime
 import pytest
 from PIL import Image
 
-from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.review.page import page, write_page
-from fastreid_fancl.individuals.rows import Decision, table_text
+from fastreid_fancl.individuals.rows import Decision, read_decisions, table_text
 
 SCRIPT = "</script><script>window.hacked = 1</script>"
 HOSTILE = f"{SCRIPT}<img src=x onerror=window.hacked=1>\"'\u202egpj.{'long' * 60}.jpg"

@@ -35,9 +35,6 @@ class PlainDataLoader(DataLoader):
             kwargs.setdefault("multiprocessing_context", worker_context())
         super().__init__(**kwargs)
 
-    def shutdown(self) -> None:
-        """Nothing to stop; the stock loader's users may call it."""
-
 
 @replace(build.fast_batch_collator)
 def fast_batch_collator(batch: list):

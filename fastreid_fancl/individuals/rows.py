@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data.datasets.metadata import table_rows
 from ..errors import UserError
-from ..escape import csv_cell
+from ..escape import csv_cell, visible
 from ..runs.checked import DamagedError, finite
 
 STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
@@ -171,6 +171,19 @@ def read_table(path: Path, kind: type, optional: Collection[str] = ()) -> list[A
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     _check_header(path, header, [field.name for field in fields(kind)], optional)
     return [_row(path, (line, last), kind, header, cells, optional) for line, last, cells in table]
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """The decisions of a file, such as the review page writes.
+
+    Raises:
+        ValueError: if it is no such table.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"Expected the file of decisions that the review page saved, got {visible(path)}: there is no such file."
+        )
+    return read_table(path, Decision, optional=("b", "value"))
 
 
 def _check_header(path: Path, header: list[str], names: list[str], optional: Collection[str]) -> None:
