@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastreid_fancl import compat  # before any test imports fastreid
+from fastreid_fancl.processes import choose_backend  # before any test imports fastreid
 
 # isort: split
 from fastreid.engine import launch
@@ -95,7 +95,7 @@ def on_two_ranks(work: Callable[[int], object], folder: Path) -> list:
 
     They are forks of this process: a spawned one takes seconds to load PyTorch.
     """
-    compat.choose_backend("cpu")
+    choose_backend("cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             torch.multiprocessing, "spawn", partial(torch.multiprocessing.start_processes, start_method="fork")

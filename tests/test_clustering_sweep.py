@@ -27,18 +27,6 @@ def groups(sizes, within=0.1, between=1.0):
     return csr_matrix((full[tuple(near.T)], tuple(near.T)), shape=full.shape)
 
 
-HARD = {
-    "easy": {"rows": 600, "identities": 20, "spread": 0.6},
-    "middling": {"rows": 600, "identities": 20, "spread": 1.0},
-    "hard": {"rows": 600, "identities": 20, "spread": 1.3},
-    "very uneven": {"rows": 600, "identities": 20, "spread": 0.9, "unevenness": 1.4},
-    "strong cameras": {"rows": 600, "identities": 20, "spread": 0.8, "shift": 0.9},
-    "steep spectrum": {"rows": 600, "identities": 20, "spread": 0.7, "decay": 0.8},
-    "many identities": {"rows": 900, "identities": 80, "spread": 0.9},
-    "few identities": {"rows": 300, "identities": 5, "spread": 1.0},
-}
-
-
 SEEDS = (0, 1, 2, 3)
 
 
@@ -55,7 +43,7 @@ def agreements():
         ]
         return fixed, fixed[CANDIDATES.index(choose_eps(distance).eps)]
 
-    results = {name: [of(options, seed) for seed in SEEDS] for name, options in HARD.items()}
+    results = {name: [of(options, seed) for seed in SEEDS] for name, options in oracles.HARD.items()}
     return {name: tuple(map(np.array, zip(*pairs, strict=True))) for name, pairs in results.items()}
 
 

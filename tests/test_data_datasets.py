@@ -106,7 +106,6 @@ def test_the_real_nyalas_load_by_their_name(monkeypatch):
     data = resolve("nyala")()
     assert (len(data.train), len(data.query), len(data.gallery)) == (1213, 106, 623)
     assert data.get_num_pids(data.train) == 179 and len(data.test_identities) == 58
-    assert {photo.orientation for photo in data.photos} == {"left", "right"}
     data.show_train(), data.show_test()
 
 

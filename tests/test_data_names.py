@@ -81,9 +81,9 @@ def test_a_test_photograph_of_a_missing_identity_is_refused(root, spelling):
         wild(root, "path,identity,split", f"a.png,{spelling},query", "b.png,1,gallery", "c.png,2,train")
 
 
-def test_missing_values_of_splits_and_orientations_are_empty_fields_too(root):
+def test_missing_values_of_splits_are_empty_fields_too(root):
     data = wild(root, "path,identity,split,orientation", "a.png,1,NA,NULL", "b.png,2,null,-")
-    assert [(photo.split, photo.orientation) for photo in data.photos] == [("train", None)] * 2
+    assert [photo.split for photo in data.photos] == ["train"] * 2
 
 
 @pytest.mark.parametrize("folder", ["NA", "None", "nan"])

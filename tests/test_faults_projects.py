@@ -18,7 +18,6 @@ from test_report_runs import write_run
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import command
-from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import CERTAINTY, Certainty
 from fastreid_fancl.individuals.encode import Features, features_file
@@ -33,6 +32,7 @@ from fastreid_fancl.individuals.rows import (
     Decision,
     Individual,
     Photograph,
+    read_decisions,
     read_table,
     table_text,
 )

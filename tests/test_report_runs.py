@@ -8,9 +8,9 @@ import pytest
 import yaml
 from support.runs import TINY, arguments
 
-from fastreid_fancl.compat.evaluation import each_query, evaluate_rank
 from fastreid_fancl.engine.record import commit, write_queries
 from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.ranking import market1501
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.runs.read import Query, read_epochs, read_run
 from fastreid_fancl.runs.settings import differences
@@ -132,12 +132,11 @@ def test_differences_are_named_by_key_without_those_that_every_seed_has():
 
 def test_queries_are_written_with_what_was_found_for_each(tmp_path):
     # Query a: the stranger (identity 2) is nearer than its match, rank 2 and AP 1/2. Query b: no identity 9.
-    with each_query() as found:
-        evaluate_rank(
-            np.array([[0.2, 0.1], [0.1, 0.2]]), np.array([1, 9]), np.array([1, 2]), np.array([0, 0]), np.array([1, 1])
-        )
+    found = market1501(
+        np.array([[0.2, 0.1], [0.1, 0.2]]), np.array([1, 9]), np.array([1, 2]), np.array([0, 0]), np.array([1, 1])
+    )
     folder = write_run(tmp_path / "run", scores=((50.0, 0.0),))
-    write_queries(folder / "queries.csv", [("a.png", 0, 0), ("b.png", 1, 0)], ["Ann", "9"], found[0])
+    write_queries(folder / "queries.csv", [("a.png", 0, 0), ("b.png", 1, 0)], ["Ann", "9"], found)
     assert read_run(folder).queries == (Query("a.png", "Ann", 0.5, 2), Query("b.png", "9", None, None))
 
 

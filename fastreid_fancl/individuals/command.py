@@ -19,7 +19,6 @@ from . import discover as steps
 from .additions import take_in
 from .checks import check_groups
 from .crops import crop_of
-from .decision_table import read_decisions
 from .decisions import add_decisions
 from .discover import Report
 from .encode import START
@@ -38,7 +37,7 @@ from .opening import new_project, open_project, restored_project
 from .project import TABLES, Project
 from .queue import review_queue
 from .review.page import write_page
-from .rows import Box
+from .rows import Box, read_decisions
 from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
 from .summary import changed, describe_photographs, summary
 from .train import train

@@ -170,7 +170,7 @@ def _animals(rows: Iterable[Photograph]) -> dict[str, set[str]]:
     return found
 
 
-def in_words(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
+def in_file_names(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
     """A contradiction by the names of its files."""
     link, against = contradiction
     a, b = (f"{row.path}{' ' + row.key if row.box else ''}" for row in (rows[link.a], rows[link.b]))
