@@ -3,6 +3,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 from support import oracles
+from support.distances import groups
 
 from fastreid_fancl.clustering import (
     choose_eps,
@@ -14,18 +15,6 @@ from fastreid_fancl.clustering import (
 )
 from fastreid_fancl.clustering.eps import _draws, modularities, rand_index
 from fastreid_fancl.clustering.guard import CANDIDATES
-
-
-def groups(sizes, within=0.1, between=1.0):
-    """A sparse distance of groups of images: `within` a group, `between` consecutive groups where that is below 1."""
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    full = np.ones((len(group), len(group)), dtype=np.float32)
-    full[group[:, None] == group] = within
-    full[abs(group[:, None] - group) == 1] = between
-    np.fill_diagonal(full, 0)
-    near = np.argwhere(full < 1)
-    return csr_matrix((full[tuple(near.T)], tuple(near.T)), shape=full.shape)
-
 
 SEEDS = (0, 1, 2, 3)
 

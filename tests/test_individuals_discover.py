@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.projects import table
 
 import fastreid_fancl
 from fastreid_fancl.individuals import project as projects
@@ -69,11 +70,6 @@ def season(folder: Path, animals: dict[int, range], stations: int = 2) -> Path:
             moment = f"2024:06:{1 + number:02d} {animal % 24:02d}:{number % 60:02d}:00"
             photograph(folder / f"st{station}" / f"IMG_{counts[station]:04d}.png", animal, number, moment)
     return folder
-
-
-def table(project: Path, name: str = "photographs.csv") -> list[dict[str, str]]:
-    with open(project / name, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def discover(project: Path, *arguments) -> list[dict[str, str]]:

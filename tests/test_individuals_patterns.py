@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
-from test_local import SIZE, coat
+from support.coats import SIZE, coat
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import project as projects

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.coats import SIZE, coat
 
 from fastreid_fancl import local
 from fastreid_fancl.errors import UserError
@@ -18,20 +19,7 @@ from fastreid_fancl.local.calibrate import Calibration, apart, burst_mates, cali
 from fastreid_fancl.local.match import fit_affine, is_plausible
 from fastreid_fancl.local.pairs import pair_keys, pairs_of, unique_pairs, unordered_pairs
 
-SIZE = (200, 150)  # width, height
 TURN = cv2.getRotationMatrix2D((100, 75), 20, 0.85)  # 20 degrees, to 0.85 of the size
-
-
-def coat(animal: int) -> np.ndarray:
-    """(H, W) uint8: spots of an animal, with some noise so that every place has a texture."""
-    rng = np.random.default_rng(animal)
-    picture = np.full(SIZE[::-1], 200, dtype=np.uint8)
-    for _ in range(70):
-        centre = [int(rng.integers(length)) for length in SIZE]
-        axes = [int(length) for length in rng.integers(3, 12, 2)]
-        cv2.ellipse(picture, centre, axes, int(rng.integers(180)), 0, 360, int(rng.integers(0, 150)), -1)
-    noise = cv2.GaussianBlur(rng.normal(0, 40, picture.shape), (0, 0), 1)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
 def turned(picture: np.ndarray) -> np.ndarray:
