@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
+from fastreid_fancl import load_config  # noqa: E402, I001 (fixes fast-reid before it is imported)
 from fastreid_fancl.config.load import has_bfloat16  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.trained_model import load_model  # noqa: E402

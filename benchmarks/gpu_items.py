@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: F401 (fixes fast-reid before it is imported)
 
 # isort: split
 import numpy as np

@@ -28,7 +28,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
+from fastreid_fancl import load_config  # noqa: E402, I001 (fixes fast-reid before it is imported)
 from fastreid.utils.events import EventStorage  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.data.samplers import cluster_batches  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastreid_fancl.data import UNLABELLED  # first: importing the package mends fast-reid
+from fastreid_fancl.data import UNLABELLED  # first: importing the package fixes fast-reid
 from fastreid_fancl.data.images import UnreadableImage
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader, seeded, train_loader, worker_context
 from fastreid_fancl.data.samplers import shuffled_batches

@@ -14,7 +14,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
-import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: E402, F401, I001 (fixes fast-reid before it is imported)
 from fastreid.engine import default_argument_parser  # noqa: E402
 from fastreid_fancl.engine.run import train  # noqa: E402
 from fastreid_fancl.errors import exit_with_message  # noqa: E402

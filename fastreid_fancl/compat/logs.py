@@ -34,11 +34,11 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
     """Symptom: with two trainers in one process every line appears twice, and in the first one's log file too.
 
     Cause: utils/logger.py:34 adds handlers for each new output and removes none.
-    Mend: the handlers of the previous call are removed first.
+    Fix: the handlers of the previous call are removed first.
 
     Symptom: the few lines that matter are lost among hundreds of settings; names of files can move the cursor.
     Cause: utils/logger.py:50 sends everything to the console, unescaped.
-    Mend: `for_a_person` decides, and the rest comes as `coloured`, beside the bars of `progress`.
+    Fix: `for_a_person` decides, and the rest comes as `coloured`, beside the bars of `progress`.
     """
     log = logging.getLogger(name)
     for handler in log.handlers[:]:

@@ -38,7 +38,7 @@ class BalancedIdentitySampler(triplet_sampler.BalancedIdentitySampler):
 
     Cause: data/samplers/triplet_sampler.py:84 and :117 yield only full batches. They retry for ever if there are too
     few identities to fill one, or if NUM_INSTANCE does not divide it.
-    Mend: a UserError before training.
+    Fix: a UserError before training.
     """
 
     def __init__(self, data_source, mini_batch_size, num_instances, seed=None):
@@ -48,7 +48,7 @@ class BalancedIdentitySampler(triplet_sampler.BalancedIdentitySampler):
 
 @replace(triplet_sampler.NaiveIdentitySampler)
 class NaiveIdentitySampler(triplet_sampler.NaiveIdentitySampler):
-    """Symptom and mend: see BalancedIdentitySampler. Cause: data/samplers/triplet_sampler.py:241 and :258."""
+    """Symptom and fix: see BalancedIdentitySampler. Cause: data/samplers/triplet_sampler.py:241 and :258."""
 
     def __init__(self, data_source, mini_batch_size, num_instances, seed=None):
         check_identity_batches(data_source, mini_batch_size, num_instances)
@@ -60,7 +60,7 @@ class SetReWeightSampler(triplet_sampler.SetReWeightSampler):
     """Symptom: a TypeError or KeyError at the first batch, always.
 
     Cause: data/samplers/triplet_sampler.py:191 adds an array to a list, and :183 numbers cameras that have names.
-    Mend: a UserError that names the samplers that work.
+    Fix: a UserError that names the samplers that work.
     """
 
     def __init__(self, *args, **kwargs):
