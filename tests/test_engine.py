@@ -41,7 +41,7 @@ from fastreid_fancl.engine.trainer import Trainer, check_data, is_unsupervised
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.methods import ClusterContrast
 from fastreid_fancl.runs.folder import sole_writer
-from fastreid_fancl.runs.tables import cluster_tables, write_clusters, write_sweep
+from fastreid_fancl.runs.tables import cluster_tables, read_sweeps, write_clusters, write_sweep
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -336,6 +336,18 @@ def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):
         write_sweep(path, epoch, 0.5, (row._replace(score=score),))
     with open(path, newline="") as file:
         assert [(row["epoch"], row["score"]) for row in csv.DictReader(file)] == [("0", "0.1"), ("1", "0.4")]
+
+
+def test_a_sweep_of_an_older_version_is_read_and_continued(tmp_path):
+    path = tmp_path / "eps_sweep.csv"
+    path.write_text(
+        "epoch,eps,clusters,left_out,largest,robustness,modularity,score,used\n0,0.5,4,0.1,0.3,0.9,0.8,0.6,1\n"
+    )
+    assert read_sweeps(path)[0][0]["score"] == 0.6
+    write_sweep(os.fspath(path), 1, 0.5, (SweepRow(0.5, 4, 0.1, 0.3, 0.7, 0.8, 0.5),))
+    with open(path, newline="") as file:
+        assert [row["stability"] for row in csv.DictReader(file)] == ["0.9", "0.7"]
+    assert list(read_sweeps(path)) == [0, 1]
 
 
 def test_an_epoch_that_is_run_again_takes_the_place_of_its_clusters_and_of_later_ones(tmp_path):

@@ -29,10 +29,10 @@ from ..runs.read import is_transductive
 from .console import EpochLine, TrainingProgress, describe_test, describe_training
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, identity_batches
+from .label_free_score import LabelFreeScore
 from .loader import EpochLoader
 from .pseudo_labels import PseudoLabels
 from .record import RunRecord
-from .signs import GroupSigns
 from .starts import start_of, warning_of_start
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
@@ -231,8 +231,8 @@ class Trainer(DefaultTrainer):
         stock = super().build_hooks()
         evaluation = next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
         if scores_groups(self.cfg):
-            test, signs = stock[evaluation]._func, GroupSigns(self.cfg, batches)
-            stock[evaluation]._func = lambda: {**test(), **signs()}
+            test, score = stock[evaluation]._func, LabelFreeScore(self.cfg, batches)
+            stock[evaluation]._func = lambda: {**test(), **score()}
         begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())
         stock[evaluation + 1 : evaluation + 1] = [
             PhaseSeconds("evaluation", after=training),
