@@ -306,7 +306,7 @@ def test_bases_lie_relative_to_the_file_that_names_them(tmp_path, monkeypatch):
         ({"own": "_BASE_: [gone.yml]\n"}, r"There is no configuration file .*gone\.yml.*_BASE_ of .*own\.yml"),
         ({"own": "_BASE_: 3\n"}, r"_BASE_ of .*own\.yml to be a path or a list of paths, got 3"),
         ({"own": "_BASE_: [a.yml, 3]\n", "a": ""}, "a path or a list of paths"),
-        ({"own": "_BASE_: [a.yml, b.yml]\n", "a": "SEED: 1\n", "b": ""}, r"b\.yml is no configuration file"),
+        ({"own": "_BASE_: [a.yml, b.yml]\n", "a": "SEED: 1\n", "b": ""}, r"b\.yml is not a configuration file"),
         ({"own": "_BASE_: [a.yml, b.yml]\n", "a": "SEED: 1\n", "b": "SEED: 1\nSEED: 2\n"}, r"b\.yml has keys twice"),
         (
             {"own": "_BASE_: [a.yml, b.yml]\n", "a": "FANA: 1\n", "b": "FANA: {RATIO: 1}\n"},

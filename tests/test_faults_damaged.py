@@ -61,7 +61,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, name):
     run = write_run(tmp_path / "fancl")
     (run / name).unlink(missing_ok=True)
     os.mkfifo(run / name)
-    with pytest.raises(ValueError, match=f"{name} is damaged: it is no regular file"):
+    with pytest.raises(ValueError, match=f"{name} is damaged: it is not a regular file"):
         read_run(run)
 
 

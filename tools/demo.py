@@ -2,7 +2,7 @@
 """FANCL on the small SyntheticPandas, from nothing to a table: `demo.py [--seeds 0 1 2] [--output DIR]`.
 
 Pre-trains on SyntheticSource (kept and reused), then compares the unseen animals' retrieval by the untrained encoder,
-the pre-trained start, FANCL, and the same training with the true labels, the upper bound. What was interrupted goes on.
+the pre-trained start, FANCL, and the same training with the true labels, the upper bound. An interrupted run continues.
 """
 
 import argparse
@@ -79,5 +79,5 @@ def report(table: dict[str, list[dict]], seeds: list[int], output: Path, minutes
 
 
 if __name__ == "__main__":
-    with exit_with_message("the same command goes on from the last checkpoint"):
+    with exit_with_message("run the same command again to continue from the last checkpoint"):
         main()

@@ -44,7 +44,7 @@ def load_yaml_with_base(filename: str, allow_unsafe: bool = False, above: tuple[
 
     Cause: config/config.py:71 takes one base, and follows it without looking back.
     Fix: bases merge in their order, later ones win, the file itself wins over all. A circle, a missing base and a file
-    that is no configuration are ValueErrors that name the files. `above` has the files that led to this one.
+    that is not a configuration are ValueErrors that name the files. `above` has the files that led to this one.
     """
     place = os.path.realpath(filename)
     if place in above:
@@ -54,7 +54,7 @@ def load_yaml_with_base(filename: str, allow_unsafe: bool = False, above: tuple[
     merged: dict = {}
     for base in bases_of(content, filename):
         if os.path.exists(base) and not os.path.isfile(base):  # a pipe would be waited for, and /dev/zero never ends
-            raise UserError(f"{base} is no regular file: correct the _BASE_ of {filename}.")
+            raise UserError(f"{base} is not a regular file: correct the _BASE_ of {filename}.")
         try:
             below = load_yaml_with_base(base, allow_unsafe, (*above, place))
         except FileNotFoundError as error:
@@ -91,7 +91,7 @@ def _read(filename: str, allow_unsafe: bool) -> dict:
             raise
         content = yaml.unsafe_load(text)
     if not isinstance(content, dict):
-        raise UserError(f"{filename} is no configuration file: expected lines of KEY: value, got {content!r:.40}.")
+        raise UserError(f"{filename} is not a configuration file: expected lines of KEY: value, got {content!r:.40}.")
     return content
 
 

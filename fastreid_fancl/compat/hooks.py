@@ -247,7 +247,7 @@ def _iteration(line: str) -> float:
 @replace(hooks.PeriodicCheckpointer)
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """Symptom: a resumed run may replace model_best by a worse model; so may an epoch that was not evaluated, with an
-    earlier one's metric; the best epoch is not kept if it is none of CHECKPOINT_PERIOD; CHECKPOINT_PERIOD 0:
+    earlier one's metric; the best epoch is not kept if CHECKPOINT_PERIOD does not save it; CHECKPOINT_PERIOD 0:
     ZeroDivisionError; an IndexError with no test set.
 
     Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of no

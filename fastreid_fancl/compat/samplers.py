@@ -66,5 +66,5 @@ class SetReWeightSampler(triplet_sampler.SetReWeightSampler):
     def __init__(self, *args, **kwargs):
         raise UserError(
             "DATALOADER.SAMPLER_TRAIN SetReWeightSampler cannot work in fast-reid 1.4: use BalancedIdentitySampler, "
-            "NaiveIdentitySampler, ImbalancedDatasetSampler or TrainingSampler."
+            "NaiveIdentitySampler or TrainingSampler."
         )

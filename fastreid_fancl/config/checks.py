@@ -45,7 +45,8 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
     Args:
         cfg: the configuration.
         world_size: processes in all.
-        resume: whether training goes on from OUTPUT_DIR's last checkpoint, if there is one: MODEL.WEIGHTS is not read.
+        resume: whether training continues from OUTPUT_DIR's last checkpoint, if there is one.
+            Then MODEL.WEIGHTS is not read.
 
     Raises:
         ValueError: with every setting that cannot work, its value and the cure.

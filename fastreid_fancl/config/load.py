@@ -71,7 +71,7 @@ def load_config(
     except (KeyError, AssertionError) as error:
         raise UserError(_explain_key(cfg, str(error))) from error
     except (yaml.YAMLError, TypeError, AttributeError, OSError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{config_file} or one of its _BASE_ is no configuration file: {error}.") from error
+        raise UserError(f"{config_file} or one of its _BASE_ is not a configuration file: {error}.") from error
     except ValueError as error:  # of yacs, on a value of another type, and of PyYAML, on a date that is none
         raise UserError(str(error)) from error
     if cfg.MODEL.DEVICE == "auto":

@@ -11,7 +11,7 @@ def read_decisions(path: Path) -> list[Decision]:
     """The decisions of a file, such as the review page writes.
 
     Raises:
-        ValueError: if it is no such table.
+        ValueError: if it is not a table of decisions.
     """
     if not path.is_file():
         raise UserError(

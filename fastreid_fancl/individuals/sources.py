@@ -72,7 +72,7 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
         The rows, and a sentence for the summary.
 
     Raises:
-        DamagedError: (a ValueError) if the file is no such file.
+        DamagedError: (a ValueError) if the file is not MegaDetector's.
         ValueError: if it names none of the photographs, or these have boxes already.
     """
     if any(row.box for row in rows):
@@ -202,7 +202,7 @@ def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
     if side in SIDES:
         changes["side"] = side
     elif side:
-        changes["note"] = f"the table's side {side!r} is none of {', '.join(SIDES)}"
+        changes["note"] = f"the table's side {side!r} is not one of {', '.join(SIDES)}"
     return replace(row, **changes)
 
 

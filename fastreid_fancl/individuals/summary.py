@@ -60,7 +60,7 @@ def _photographs(project: Project, report: Report) -> list[str]:
         lines.append("No dates are known: give the column date_time by --table if you have them.")
     sequences = Counter(row.sequence for row in rows if row.sequence)
     longer = sum(number > 1 for number in sequences.values())
-    lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each counts as one animal's.")
+    lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each is assumed to show one animal.")
     several = sum(number > 1 for number in Counter(row.hash for row in rows).values())
     sides = Counter(row.side for row in rows if row.side != "unknown")
     if several:
@@ -100,7 +100,7 @@ def _animals(project: Project, report: Report) -> list[str]:
     ]
     if grouping.near_ties:
         others = ", ".join(f"{groups} groups at {radius:g}" for radius, groups in grouping.near_ties)
-        lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score as well.")
+        lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score almost the same.")
     unsure = sum(value < 0.5 for value in grouping.certainty)
     if unsure:
         lines.append(f"Photographs that change their group in most draws: {unsure}. Look at these first.")
