@@ -291,7 +291,7 @@ def drawn(rng: np.random.Generator) -> local.LocalFeatures:
 
 
 def jittered(features: local.LocalFeatures, number: int, rng: np.random.Generator) -> local.LocalFeatures:
-    """A copy whose descriptors are those of another photograph: shuffled numbers, but for some that stay."""
+    """A copy whose descriptors are those of another photograph: shuffled numbers, except for some that stay."""
     descriptors = features.descriptors.copy()
     rows = rng.random(len(descriptors)) < 0.8
     descriptors[rows] = rng.permuted(descriptors[rows], axis=1)

@@ -150,7 +150,7 @@ def test_no_number_of_fast_reid_is_infinite_or_a_word(key, value):
 @pytest.mark.parametrize("key", [key for key in OF_FAST_REID if OF_FAST_REID[key].high == 1])
 def test_the_bounds_of_a_share_are_in_it(key):
     expected = OF_FAST_REID[key]
-    ends = [1.0] if expected.open else [0.0, 1.0]
+    ends = [1.0] if expected.open_low else [0.0, 1.0]
     assert all(expected.holds([end] * expected.length if expected.length else end) for end in ends)
 
 
@@ -161,6 +161,6 @@ def test_an_infinite_norm_of_gradients_is_the_largest_one_and_allowed():
 def test_a_range_is_written_as_it_holds():
     # 0.2 is in all of them, 0 in none that is open, 2 in none up to 1.
     for low_open in (False, True):
-        expected = Range(0, 1, open=low_open)
+        expected = Range(0, 1, open_low=low_open)
         assert expected.holds(0.2) and expected.holds(0) != low_open and not expected.holds(2)
         assert not expected.holds(True) and not expected.holds("0.2") and not expected.holds([0.2])

@@ -7,7 +7,7 @@ from fastreid_fancl import add_fancl_config, load_config
 from fastreid_fancl.compare.study import read_study
 from fastreid_fancl.config import load, page
 from fastreid_fancl.config.keys import KEYS
-from fastreid_fancl.config.ranges import OneOf, Range, Text, WordOr
+from fastreid_fancl.config.ranges import OneOf, Range, Text, WordOrRange
 from fastreid_fancl.config.values import value_of
 
 from fastreid.config import get_cfg  # isort: skip
@@ -365,9 +365,9 @@ def test_defaults_of_two_configurations_are_not_shared():
     ("rule", "right", "wrong", "words"),
     [
         (Range(0, 0.05, open_high=True), [0, 0.02], [0.05, -1, "0"], "at least 0, below 0.05"),
-        (Range(0, 1, open=True, open_high=True), [0.5], [0, 1], "above 0, below 1"),
+        (Range(0, 1, open_low=True, open_high=True), [0.5], [0, 1], "above 0, below 1"),
         (OneOf("a", "b", "c"), ["a", "c"], ["d", ["a"]], "a, b or c"),
-        (WordOr("auto", Range(1)), ["auto", 1], ["other", 0], "auto or at least 1"),
+        (WordOrRange("auto", Range(1)), ["auto", 1], ["other", 0], "auto or at least 1"),
         (Text("a name"), ["x", ()], [1, None], "a name"),
     ],
     ids=str,

@@ -66,7 +66,7 @@ def test_an_unsupervised_run_logs_its_clusters(datasets, tmp_path):
     expected = {"clusters", "left_out", "mean_cluster_size", "ari", "nmi", "purity", "eps"}
     expected |= {"seconds_features", "seconds_clustering", "seconds_memory", "loss_consistency", "loss_cluster_fused"}
     assert expected <= logged.keys()
-    assert len(logged["clusters"]) == 2, "once an epoch"
+    assert len(logged["clusters"]) == 2, "once per epoch"
     tables = [gzip.decompress(path.read_bytes()) for path in cluster_tables(tmp_path).values()]
     for table, clusters in zip(tables, logged["clusters"], strict=True):
         rows = list(csv.DictReader(table.decode().splitlines()))
@@ -252,7 +252,7 @@ def test_spcl_does_not_train_on_hdbscan(datasets, tmp_path):
         command_line(arguments("spcl", tmp_path, PSEUDO_LABELS__ALGORITHM="hdbscan"))
 
 
-def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
+def test_iterations_per_epoch_can_be_set(datasets, tmp_path):
     command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5, **TINY))
     assert metrics(tmp_path)[-1]["iteration"] == 9
 

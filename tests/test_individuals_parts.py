@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labels_at, tree
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
 from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate, group
-from fastreid_fancl.individuals.checks import follows
+from fastreid_fancl.individuals.checks import association
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.intake import station_level, with_sequences
 from fastreid_fancl.individuals.links import active, constraints_of
@@ -137,10 +137,10 @@ def test_levels_accept_strangers_and_reject_known_ones_rarely():
 
 def test_groups_that_are_stations_warn_and_random_ones_do_not():
     stations = np.repeat(np.arange(5), 12)
-    assert follows(stations, stations, "stations").warns
-    assert follows(stations, stations, "stations").share == pytest.approx(1)
+    assert association(stations, stations, "stations").warns
+    assert association(stations, stations, "stations").share == pytest.approx(1)
     groups = np.random.default_rng(0).permutation(stations)
-    assert not follows(groups, stations, "stations").warns
+    assert not association(groups, stations, "stations").warns
 
 
 def row(path: str, **values) -> Photograph:

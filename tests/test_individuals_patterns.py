@@ -243,7 +243,7 @@ def patterns(pairs: list, inliers: list) -> Patterns:
 
 
 def test_matches_add_to_cosines_on_paper():
-    """Of a, b and c, a has cosine 0.8 with b and 0 with c, and 19 inliers with c: 0.3 log(20) = 0.899.
+    """Photograph a has cosine 0.8 with b and 0 with c, and 19 inliers with c: 0.3 log(20) = 0.899.
 
     Squared distances are 2 - 2 x 0.899 = 0.203 and 2 - 2 x 0.8 = 0.4.
     """

@@ -30,7 +30,7 @@ CLUSTERED = {"clusters": 7.0, "left_out": 3.0, "identities": 6.0, "ari": 0.5, "n
 
 
 def write_run(folder, seed=0, scores=((30.0, 50.0), (40.0, 60.0)), clustered=True, config=None, finished=True):
-    """A run of 5 iterations an epoch with (mAP, Rank-1) of each epoch; without `finished` the last epoch is not."""
+    """A run of 5 iterations per epoch with (mAP, Rank-1) of each epoch; `finished` tells if the last one is."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config or settings(seed, len(scores))))
     lines = []

@@ -46,7 +46,7 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
     # Without its cache, so that a second call with the same output adds its handlers again.
     log = stock.__wrapped__(output, distributed_rank, color=color, name=name, abbrev_name=abbrev_name)
     for handler in log.handlers:
-        handler.setFormatter(Safe(handler.formatter))
+        handler.setFormatter(EscapingFormatter(handler.formatter))
         if getattr(handler, "stream", None) is sys.stdout:
             handler.addFilter(for_a_person)
             handler.emit = functools.partial(emit_beside_bars, handler.emit)
@@ -67,7 +67,7 @@ def emit_beside_bars(emit: Callable[[logging.LogRecord], None], record: logging.
         emit(record)
 
 
-class Safe(logging.Formatter):
+class EscapingFormatter(logging.Formatter):
     """Formats as another formatter does, and escapes the lines by `coloured`."""
 
     def __init__(self, stock: logging.Formatter):
@@ -81,13 +81,13 @@ class Safe(logging.Formatter):
 class LogFile(logging.FileHandler):
     """A log file that `begin` opens; it then gets the earlier lines, too. Without `begin` no file is written.
 
-    On a full disk the log loses lines, but the run goes on.
+    On a full disk the log loses lines, but the run continues.
     """
 
     def __init__(self, path: Path):
         super().__init__(path, encoding="utf-8", delay=True)
         self.held: list[logging.LogRecord] | None = []
-        self.setFormatter(Safe(logging.Formatter(FORMAT, datefmt="%m/%d %H:%M:%S")))
+        self.setFormatter(EscapingFormatter(logging.Formatter(FORMAT, datefmt="%m/%d %H:%M:%S")))
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.held is None:

@@ -8,7 +8,7 @@ from fastreid.layers import any_softmax, pooling
 from ..clustering.neighbors.faiss import INSTALL, has_faiss
 from ..errors import UserError
 from ..files import looked_for
-from ..openvino import obstacle
+from ..openvino import why_unusable
 from .encoder import FEATURE_DIMENSIONS
 from .ranges import out_of_range
 from .values import value_of
@@ -166,7 +166,7 @@ def _neighbours(cfg, world_size):
 
 def _runtime(cfg, world_size):
     if "RUNTIME" in cfg.TEST and cfg.TEST.RUNTIME == "openvino":
-        reason = obstacle(cfg.MODEL.DEVICE)
+        reason = why_unusable(cfg.MODEL.DEVICE)
         if reason:
             yield reason
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..batchnorm import MODES
 from ..clustering.neighbors.search import SEARCHES
 from ..compat.config import NUMBER_OR_WORD
-from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, SWITCH, OneOf, Range, Rule, Text, WordOr
+from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, SWITCH, OneOf, Range, Rule, Text, WordOrRange
 
 SMOOTHING = "share of a target that is spread over all clusters"
 
@@ -144,7 +144,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "PSEUDO_LABELS.EPS",
             0.5,
             "eps: DBSCAN's radius as a Jaccard distance, or `auto`, chosen from the data before each epoch",
-            WordOr("auto", Range(0, 1, open=True, open_high=True, words="between 0 and 1")),
+            WordOrRange("auto", Range(0, 1, open_low=True, open_high=True, words="between 0 and 1")),
         ),
         Key(
             "PSEUDO_LABELS.MIN_SAMPLES",
@@ -280,4 +280,4 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
 
 KEYS: tuple[Key, ...] = tuple(key for keys in SECTIONS.values() for key in keys)
 
-NUMBER_OR_WORD.update(key.name for key in KEYS if isinstance(key.valid, WordOr))
+NUMBER_OR_WORD.update(key.name for key in KEYS if isinstance(key.valid, WordOrRange))

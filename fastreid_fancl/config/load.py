@@ -19,7 +19,7 @@ from ..errors import UserError, did_you_mean
 from ..files import looked_for
 from ..shipped import find_config
 from .defaults import add_fancl_config
-from .encoder import describe_encoder, forget_encoder
+from .encoder import clear_encoder_defaults, describe_encoder
 from .repeated_keys import refuse_repeated_keys_with_bases
 from .values import all_keys, check_values, value_of
 
@@ -55,7 +55,7 @@ def load_config(
         )
     cfg = get_cfg()
     add_fancl_config(cfg)
-    forget_encoder(cfg)
+    clear_encoder_defaults(cfg)
     try:
         if config_file:
             config_file = find_config(config_file)

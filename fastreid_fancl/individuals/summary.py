@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..data import plural, shorten
 from ..escape import visible
 from .certainty import FEWEST
-from .checks import Follows
+from .checks import Association
 from .discover import Report
 from .project import Project
 
@@ -15,7 +15,7 @@ WHOLE_FRAMES = (
 )
 
 
-def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) -> str:
+def summary(project: Project, report: Report, checks: Sequence[Association] = ()) -> str:
     """The summary of a discovery, line by line."""
     lines = [
         f"{project.settings['name']}: {_counts(project)}",

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHT = 0.2  # w of a project that names none
 MOST = 10_000  # photographs of such a project: twice as many take more than two hours
-SAID = 500  # photographs from which the time is said beforehand
+ANNOUNCED = 500  # photographs from which the estimated time is announced
 POINTS = 60  # that the review page draws of a pair
 
 
@@ -140,7 +140,7 @@ def _without_pairs(
 def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) -> None:
     known = set() if before is None else before.number.keys()
     new = [file for row in rows if row.key not in known and os.path.exists(file := file_of(row.file))]
-    if len(new) >= SAID:
+    if len(new) >= ANNOUNCED:
         cost = local_cost(new, len(rows), max(k1, NEAREST))
         minutes = max(1, round((cost.keypoints + cost.matches) / 60))
         logger.info(
