@@ -84,7 +84,7 @@ def ratio_matches(a: np.ndarray, b: np.ndarray, ratio: float = RATIO) -> Matches
 def fit_affine(
     a: np.ndarray, b: np.ndarray, max_error: float, estimator: str = "magsac"
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """The affine map (2, 3) that most places (M, 2) agree with, up to `max_error` pixels, and which of them agree, (M,).
+    """The affine map (2, 3) that most places (M, 2) agree with, up to `max_error` pixels, and which do, (M,).
 
     The map is None, and none agree, if the places allow no map.
     """
