@@ -234,7 +234,7 @@ def test_every_test_that_needs_a_gpu_has_the_mark():
     assert not found, "mark them `cuda`, by which benchmarks/gpu.py finds them"
 
 
-def test_the_rule_says_which_way_goes():
+def test_the_rule_says_whether_to_keep_or_remove_a_way():
     sent = []
     for gpus, without in ((1, 1.04), (1, 1.02), (0, 1.04)):  # 1.04 times as fast, then below 1.03
         setting = Setting(False, gpus, 60, "")

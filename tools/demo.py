@@ -71,8 +71,8 @@ def report(table: dict[str, list[dict]], seeds: list[int], output: Path, minutes
     for seed in seeds:
         folder = output / f"fancl_{seed}"
         epochs = [epoch.clustering for epoch in read_epochs(folder)]
-        found = ", ".join(f"{epoch['clusters']:.0f} (ARI {epoch['ari']:.2f})" for epoch in epochs)
-        print(f"\nSeed {seed}: {epochs[-1]['identities']:.0f} animals; clusters found, epoch by epoch: {found}")
+        clusters = ", ".join(f"{epoch['clusters']:.0f} (ARI {epoch['ari']:.2f})" for epoch in epochs)
+        print(f"\nSeed {seed}: {epochs[-1]['identities']:.0f} animals; clusters found, epoch by epoch: {clusters}")
         print(f"  log {folder}/log.txt, metrics {folder}/metrics.json, checkpoint {folder}/model_final.pth")
         print(f"  which photographs belong together: {folder}/clusters.csv")
     print(f"\n{minutes:.1f} minutes.")

@@ -43,10 +43,10 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
 
 def _by_content(rows: Iterable[Photograph]) -> dict[str, list[Photograph]]:
     """The rows of each photograph, by its hash."""
-    found = defaultdict(list)
+    by_hash = defaultdict(list)
     for row in rows:
-        found[row.hash].append(row)
-    return dict(found)
+        by_hash[row.hash].append(row)
+    return dict(by_hash)
 
 
 def _as_if_new(had: Sequence[Photograph], first: Photograph) -> bool:

@@ -87,7 +87,7 @@ def check_groups(rows: Sequence[Photograph], borders: np.ndarray, seed: int = 0)
     chosen = sorted(first.values())
     sizes = Counter(rows[n].individual for n in chosen)
     chosen = [n for n in chosen if sizes[rows[n].individual] > 1]
-    found = []
+    associations = []
     for what, labels in (
         ("stations", [rows[n].station for n in chosen]),
         ("days", [rows[n].date_time[:10] for n in chosen]),
@@ -96,8 +96,8 @@ def check_groups(rows: Sequence[Photograph], borders: np.ndarray, seed: int = 0)
         known = [n for n, label in enumerate(labels) if label != ""]
         if len(known) >= 10 and len({labels[n] for n in known}) > 1:
             groups = [rows[chosen[n]].individual for n in known]
-            found.append(association(groups, [labels[n] for n in known], what, seed))
-    return found
+            associations.append(association(groups, [labels[n] for n in known], what, seed))
+    return associations
 
 
 def _kinds(borders: np.ndarray, seed: int) -> list[str]:

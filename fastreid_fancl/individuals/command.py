@@ -236,22 +236,22 @@ def match(argv: Sequence[str] | None = None) -> None:
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     _set_encoder_options(project, args)
-    found, problems = {}, []
+    matches, problems = {}, []
     for path in args.photographs:
         try:
-            found[os.fspath(path)] = project.match(path, args.top)
+            matches[os.fspath(path)] = project.match(path, args.top)
         except UnreadableImage as error:
             problems.append(str(error))
     if args.json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print(json.dumps(matches, ensure_ascii=False, indent=1))
     else:
-        _print_matches(found)
+        _print_matches(matches)
     if problems:  # at the end, as one of many must not cost the matches of the others
         raise UserError("\n".join(problems))
 
 
-def _print_matches(found: dict[str, list[dict[str, Any]]]) -> None:
-    for path, candidates in found.items():
+def _print_matches(matches: dict[str, list[dict[str, Any]]]) -> None:
+    for path, candidates in matches.items():
         print(f"{visible(path)}: {candidates[0]['verdict']}")
         for one in candidates:
             name = f" {one['name']}" if one["name"] else ""

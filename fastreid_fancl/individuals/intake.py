@@ -199,18 +199,18 @@ def _with_stations(rows: list[Photograph], level: int, intake: Intake, named: bo
     depth = max(row.path.count("/") for row in rows)
     if level > depth or level < 0:
         raise UserError(f"Expected --stations to be a level of folders, 0 to {depth}, got {level}.")
-    found = []
+    photographs = []
     for row in rows:
         folders = row.path.split("/")[:-1]
         station = folders[level - 1] if 0 < level <= len(folders) else ""
-        found.append(replace(row, station=station, camera=row.camera or station or "/".join(folders)))
+        photographs.append(replace(row, station=station, camera=row.camera or station or "/".join(folders)))
     if level:
         how = "as named" if named else "found, as running numbers or times cross its folders"
-        stations = len({row.station for row in found} - {""})
+        stations = len({row.station for row in photographs} - {""})
         intake.notes.append(f"{stations} stations: folders of level {level} ({how}). They are never taken for animals.")
     else:
         intake.notes.append("No stations: name the level of their folders by --stations if there are some.")
-    return found
+    return photographs
 
 
 def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:

@@ -230,9 +230,9 @@ class Project:
         Raises:
             DamagedError: (a ValueError) if one is not what `write` wrote.
         """
-        found = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
-        self.decisions, self.animals = found["decisions.csv"], found["individuals.csv"]
-        self.photographs, self.changes = found["photographs.csv"], found["changes.csv"]
+        tables = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
+        self.decisions, self.animals = tables["decisions.csv"], tables["individuals.csv"]
+        self.photographs, self.changes = tables["photographs.csv"], tables["changes.csv"]
         self._check()
 
     def _check(self) -> None:

@@ -40,13 +40,13 @@ def _photograph(view: View, row: Photograph) -> dict[str, Any]:
 def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     """Each animal with its photographs, those that are least like the others first."""
     names = {animal.individual: animal for animal in view.project.animals}
-    found = []
+    entries = []
     for individual, members in sorted(view.animals.items()):
         features = view.features[members]
         others = max(1, len(members) - 1)
         outlier = 1 - (features @ features.sum(axis=0) - 1) / others if len(members) > 1 else np.zeros(1)
         order = sorted(range(len(members)), key=lambda n: (-round(float(outlier[n]), 6), view.rows[members[n]].key))
-        found.append(
+        entries.append(
             {
                 "id": individual,
                 "name": names[individual].name,
@@ -56,7 +56,7 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
                 "outlier": [round(float(outlier[n]), 4) for n in order],
             }
         )
-    return found
+    return entries
 
 
 def _candidate(view: View, row: Photograph, one: Candidate) -> dict[str, Any]:

@@ -116,16 +116,16 @@ def _not_here(path: Path, number: int, what: str) -> str:
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
     """The boxes of animals of an image, in reading order."""
-    found: list[Box] = []
+    boxes: list[Box] = []
     for detection in image.get("detections") or []:
         try:
             score, box = finite(detection["conf"]), [finite(part) for part in detection["bbox"]]
             if str(detection["category"]) in animal and score >= confidence:
-                found.append(_inside(box))
+                boxes.append(_inside(box))
         except (KeyError, TypeError, ValueError) as error:
             problem = f"a detection of {image['file']}: {error if isinstance(error, ValueError) else repr(error)}"
             raise DamagedError(path, problem, "Run the detector again") from error
-    return found
+    return boxes
 
 
 def _inside(box: Sequence[float]) -> Box:

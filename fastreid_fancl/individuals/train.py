@@ -168,11 +168,11 @@ def group_quality(
     rows: Sequence[Photograph], values: np.ndarray, decisions: Sequence[Decision], k1: int, k2: int, seed: int
 ) -> GroupQuality:
     """How good the groups by features (N, D) are: without the decisions, so that these can judge them."""
-    found = certainty.group(values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed)
+    grouping = certainty.group(values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed)
     number = {row.key: n for n, row in enumerate(rows)}
     right = [
-        (found.labels[number[one.a]] == found.labels[number[one.b]]) == (one.kind == "same")
+        (grouping.labels[number[one.a]] == grouping.labels[number[one.b]]) == (one.kind == "same")
         for one in decisions
         if one.kind in ("same", "different") and {one.a, one.b} <= number.keys()
     ]
-    return GroupQuality(found.stability, float(np.mean(right)) if right else None, len(right))
+    return GroupQuality(grouping.stability, float(np.mean(right)) if right else None, len(right))

@@ -112,10 +112,12 @@ def _compared(
 ) -> tuple[Patterns, list[str]]:
     _say_how_long(rows, before, k1)
     problems: dict[int, str] = {}
-    found = keypoints(project.folder, rows, problems)
-    chosen = local.foreground(found, [row.station or None for row in rows], [row.sequence or None for row in rows])
-    after = _without_pairs(rows, found, chosen, weight)
-    compared = local.LocalPairs([one.keep(kept) for one, kept in zip(found, chosen, strict=True)])
+    local_features = keypoints(project.folder, rows, problems)
+    chosen = local.foreground(
+        local_features, [row.station or None for row in rows], [row.sequence or None for row in rows]
+    )
+    after = _without_pairs(rows, local_features, chosen, weight)
+    compared = local.LocalPairs([one.keep(kept) for one, kept in zip(local_features, chosen, strict=True)])
     if before is not None:
         compared.remember(*_unchanged(before, after))
     _, near = knn(np.ascontiguousarray(features), max(k1, NEAREST) + local.EXTRA)
@@ -127,13 +129,13 @@ def _compared(
 
 
 def _without_pairs(
-    rows: Sequence[Photograph], found: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
+    rows: Sequence[Photograph], features: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
 ) -> Patterns:
     """Patterns of photographs by their keypoints, and those that are not of the background; nothing is compared yet."""
     kept = np.zeros((len(rows), COUNTS), dtype=bool)
     for n, part in enumerate(chosen):
         kept[n, : len(part)] = part
-    keys, digests = [row.key for row in rows], [one.digest for one in found]
+    keys, digests = [row.key for row in rows], [one.digest for one in features]
     return Patterns(keys, digests, np.empty((0, 2), np.int64), np.empty(0, np.int64), np.empty(0), weight, kept)
 
 
