@@ -25,7 +25,7 @@ stock = sys.modules["fastreid.engine.launch"]
 BACKEND = "FASTREID_FANCL_BACKEND"
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=3)
 SHARED_STORE = (
-    "Processes that torchrun restarts may wait for ever for those that died: start torchrun with "
+    "Processes that torchrun restarts may wait forever for those that died: start torchrun with "
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment and --rdzv-backend c10d."
 )
 

@@ -1,4 +1,4 @@
-"""fast-reid's identity samplers loop for ever on batches that cannot be made; here they raise an error."""
+"""fast-reid's identity samplers loop forever on batches that cannot be made; here they raise an error."""
 
 from fastreid.data.samplers import triplet_sampler
 from fastreid.utils import comm
@@ -36,7 +36,7 @@ def check_identity_batches(data_source: list, mini_batch_size: int, num_instance
 class BalancedIdentitySampler(triplet_sampler.BalancedIdentitySampler):
     """Symptom: training hangs at 100% CPU without a message, or divides by zero.
 
-    Cause: data/samplers/triplet_sampler.py:84 and :117 yield only full batches. They retry for ever if there are too
+    Cause: data/samplers/triplet_sampler.py:84 and :117 yield only full batches. They retry forever if there are too
     few identities to fill one, or if NUM_INSTANCE does not divide it.
     Fix: a UserError before training.
     """

@@ -1,4 +1,4 @@
-"""What a configuration takes from its backbone where nobody sets it: the width of the feature, mean and deviation."""
+"""Settings that come from the backbone unless the user sets them: the width of the feature, mean and deviation."""
 
 from fastreid.config import CfgNode, get_cfg
 

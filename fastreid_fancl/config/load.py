@@ -100,7 +100,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def check_imports(config_file: str, names: Collection[str]) -> None:
-    """Raise ValueError if there are names: IMPORTS of somebody else's file that nobody has allowed to run."""
+    """Raise ValueError if there are names: IMPORTS of another person's file that the user has not allowed to run."""
     if names:
         flags = " ".join(f"--allow-imports={shlex.quote(str(name))}" for name in names)
         raise UserError(

@@ -16,7 +16,7 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
     """Add photographs to a project.
 
     Those that it has keep what is known of them, take their new place, and get what they lacked. What differs is
-    reported. One that comes in with other boxes keeps those of the project, as nobody said which of them shows its
+    reported. One that comes in with other boxes keeps those of the project, as it is not known which of them shows its
     animals.
     """
     known, report.intake = _by_content(project.photographs), intake
