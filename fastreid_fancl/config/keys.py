@@ -163,8 +163,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.LOCAL_LINKS",
             0,
-            "two images with at least this many local matches share a cluster, whatever their features are; 0 for none. "
-            "It needs PSEUDO_LABELS.LOCAL; begin with 20, see docs/local.md",
+            "two images with at least this many local matches share a cluster, whatever their features are; 0 for "
+            "none. It needs PSEUDO_LABELS.LOCAL; begin with 20, see docs/local.md",
             NOT_NEGATIVE,
         ),
         Key(
@@ -185,8 +185,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.BLOCK_GIB",
             1.0,
-            "GiB of GPU memory per step of the neighbour search and the distances, in addition to the features, the lists "
-            "of neighbours and the result",
+            "GiB of GPU memory per step of the neighbour search and the distances, in addition to the features, the "
+            "lists of neighbours and the result",
             Range(2**-20, 2**20, words="at least a KiB (2**-20), at most 2**20"),
         ),
     ),
