@@ -191,7 +191,7 @@ class Project:
                 stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
             except BlockingIOError as error:
                 raise UserError(
-                    f"Another command is changing {visible(self.folder)}: wait until it ends, then give this one again."
+                    f"Another command is changing {visible(self.folder)}: wait until it ends, then run this one again."
                 ) from error
             try:
                 yield

@@ -219,7 +219,7 @@ def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photo
     except (KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{visible(folder)} is no Camtrap DP folder as expected: {visible(error)}.") from error
+        raise UserError(f"{visible(folder)} is not a Camtrap DP folder as expected: {visible(error)}.") from error
 
 
 def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:

@@ -49,8 +49,7 @@ def weight_of(project: Project, photographs: int) -> float:
         logger.info("Local matches are left out, because faiss is not installed: pip install 'fastreid_fancl[cpu]'.")
     if photographs > MOST:
         logger.info(
-            "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them all the "
-            "same.",
+            "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them anyway.",
             photographs,
         )
     return WEIGHT if there and photographs <= MOST else 0.0
@@ -146,7 +145,7 @@ def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) 
         cost = local_cost(new, len(rows), max(k1, NEAREST))
         minutes = max(1, round((cost.keypoints + cost.matches) / 60))
         logger.info(
-            "Local matches of %d photographs: at most about %d minutes; --local 0 does without.", len(rows), minutes
+            "Local matches of %d photographs: at most about %d minutes; --local 0 skips them.", len(rows), minutes
         )
 
 

@@ -44,7 +44,7 @@ def _warn_of_seasons(contents: Contents, sessions: Collection[str]) -> None:
     without = sorted(set(contents.seasons) - set(sessions))
     if without:
         logger.warning(
-            "No animal is identified in %s: secr gets no session of it and does not know of its effort.",
+            "No animal is identified in %s: the export has no session for it, so secr does not know its effort.",
             ", ".join(visible(season) or "the season without a name" for season in without),
         )
 
