@@ -50,7 +50,7 @@ def test_the_bag_of_tricks_is_in_order():
         ({"INPUT__SIZE_TEST": [0, 16]}, "INPUT.SIZE_TEST .0, 16.: expected two whole numbers"),
         ({"MODEL__HEADS__POOL_LAYER": "Average"}, "POOL_LAYER 'Average': expected one of Identity, .*GlobalAvgPool"),
         ({"MODEL__HEADS__CLS_LAYER": "Arc"}, "CLS_LAYER 'Arc': expected one of Linear, ArcSoftmax"),
-        ({"DATALOADER__NUM_INSTANCE": 3}, "NUM_INSTANCE 3: expected a divisor of 16 images a process"),
+        ({"DATALOADER__NUM_INSTANCE": 3}, "NUM_INSTANCE 3: expected a divisor of 16 images per process"),
         ({"DATALOADER__NUM_INSTANCE": 32}, "NUM_INSTANCE 32: expected a divisor of 16"),
         ({"SOLVER__MAX_EPOCH": 0}, "SOLVER.MAX_EPOCH 0: expected at least 1"),
         ({"MODEL__WEIGHTS": "gone.pth"}, "MODEL.WEIGHTS gone.pth: there is no such file"),

@@ -127,7 +127,7 @@ def test_the_weight_is_kept_and_can_be_changed(lynx, herd):
     discover(lynx, "--local", "0")
     assert open_project(lynx).patterns is None
     discover(lynx, "--photos", folder)
-    assert open_project(lynx).settings["local"] == 0, "a project that was told 0 stays at 0"
+    assert open_project(lynx).settings["local"] == 0, "a project that was set to 0 stays at 0"
     discover(lynx, "--local", "0.1")
     project = open_project(lynx)
     assert project.patterns.weight == project.settings["local"] == 0.1

@@ -124,7 +124,7 @@ def _batches(cfg, world_size):
         instances = cfg.DATALOADER.NUM_INSTANCE
         if instances < 1 or (batch // world_size) % instances or batch // world_size < instances:
             yield (
-                f"DATALOADER.NUM_INSTANCE {instances}: expected a divisor of {batch // world_size} images a process "
+                f"DATALOADER.NUM_INSTANCE {instances}: expected a divisor of {batch // world_size} images per process "
                 f"(SOLVER.IMS_PER_BATCH {batch} over {world_size})"
             )
     if cfg.MODEL.META_ARCHITECTURE == "MoCo" and cfg.MODEL.QUEUE_SIZE % solver.IMS_PER_BATCH:
