@@ -21,7 +21,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: E402, F401, I001 (fixes fast-reid before it is imported)
 from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_as_singletons  # noqa: E402
 from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
 from fastreid_fancl.clustering.guard import CANDIDATES  # noqa: E402

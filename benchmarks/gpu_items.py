@@ -8,7 +8,7 @@ import platform
 from collections import OrderedDict
 from pathlib import Path
 
-import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: F401 (fixes fast-reid before it is imported)
 
 # isort: split
 import numpy as np
@@ -183,12 +183,12 @@ def search_by_faiss(report: Report, features: np.ndarray, device: torch.device) 
 
 
 def speed_up(report: Report, setting: Setting, what: str, seconds: float, without: float) -> None:
-    """Report the speed-up that a way of doing things brings, and by LEAST whether it stays or goes.
+    """Report the speed-up that a way of doing things brings, and by LEAST whether to keep or remove it.
 
     A CPU does not decide that.
     """
     times = without / seconds
-    decision = "needs CUDA" if not setting.gpus else "it stays" if times >= LEAST else f"below {LEAST}: it goes"
+    decision = "needs CUDA" if not setting.gpus else "keep it" if times >= LEAST else f"below {LEAST}: remove it"
     report(what, times, "times as fast", f"{1000 * seconds:.4g} ms, without {1000 * without:.4g} ms: {decision}")
 
 

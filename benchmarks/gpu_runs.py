@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: F401 (fixes fast-reid before it is imported)
 
 # isort: split
 import numpy as np

@@ -20,8 +20,8 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 LARGEST_ERROR = 0.1  # relative; in float32 it is below 1e-4, in bfloat16 near 1e-2
 
 
-def obstacle(device: str) -> str:
-    """Why OpenVINO cannot serve a model on this device, with the cure; empty if it can."""
+def why_unusable(device: str) -> str:
+    """Why OpenVINO cannot run a model on this device, with the cure; empty if it can."""
     if not device.startswith("cpu"):
         return (
             f"TEST.RUNTIME openvino: it runs on the CPU, and MODEL.DEVICE is {device}; use torch, or MODEL.DEVICE cpu"

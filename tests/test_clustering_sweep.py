@@ -55,7 +55,7 @@ def test_the_sweep_holds_the_numbers_of_each_candidate():
     assert [row.clusters for row in choice.sweep] == [0, 2, 2, 2, 1]
     assert [row.left_out for row in choice.sweep] == pytest.approx([1, *[1 / 101] * 4])
     assert [row.largest for row in choice.sweep] == pytest.approx([0, 0.6, 0.6, 0.6, 1])
-    assert [row.robustness for row in choice.sweep] == pytest.approx([1] * 5)
+    assert [row.stability for row in choice.sweep] == pytest.approx([1] * 5)
     assert [row.modularity for row in choice.sweep] == pytest.approx([-0.01018785, *[0.30516950] * 3, 0], abs=1e-7)
     assert [row.score for row in choice.sweep] == pytest.approx([0, *[0.30516950] * 3, 0], abs=1e-7)
     assert choice.eps == 0.3
@@ -81,7 +81,7 @@ def test_identities_bridged_by_one_pair_are_kept_apart():
     distance[0, 40] = distance[40, 0] = 0.3
     choice = choose_eps(distance.tocsr(), candidates=[0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45])
     assert [row.clusters for row in choice.sweep] == [3, 3, 3, 2, 2, 2, 2]
-    assert all((row.robustness == 1) == (row.eps < 0.3) for row in choice.sweep)
+    assert all((row.stability == 1) == (row.eps < 0.3) for row in choice.sweep)
     assert choice.eps == 0.2
 
 

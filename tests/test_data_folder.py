@@ -119,7 +119,7 @@ def test_all_bad_rows_are_named_in_one_error_with_line_and_cure(root):
         "line 3: no file",
         "line 4: no file",
         "(there is a.png: letter case matters)",
-        "line 6: split 'val' is none of train, query, gallery, test",
+        "line 6: split 'val' is not one of train, query, gallery, test",
         "line 7: gallery photographs need an identity",
         "line 8: the path is empty",
         "line 9: 2 fields, but the header has 3",
@@ -137,7 +137,7 @@ def test_a_thousand_bad_rows_give_ten_and_their_number(root):
 
 def test_rows_where_only_some_have_a_split_are_named(root):
     table(root, "path,identity,split", "a.png,1,train", "b.png,1,")
-    with rejected("line 3: split '' is none of"):
+    with rejected("line 3: split '' is not one of"):
         wild()
 
 

@@ -218,7 +218,7 @@ def test_every_orientation_but_the_first_has_a_turn():
 
 
 def special(path, kind):
-    """Something at `path` that is no regular file."""
+    """Something at `path` that is not a regular file."""
     if kind == "FIFO":
         os.mkfifo(path)
     elif kind == "link to a FIFO":

@@ -297,7 +297,7 @@ def test_secr_takes_the_seasons_row_of_a_station_and_names_what_it_does_without(
         "North-ridge 250000 9834000 1111",
         "Pool-1 252000 9831000 1111",
     ]
-    assert "No animal is identified in 2025: secr gets no session of it" in caplog.text
+    assert "No animal is identified in 2025: the export has no session for it" in caplog.text
     assert "no start or end of Pool_1: the first or the last day of the season stands in for it" in caplog.text
 
 

@@ -434,7 +434,10 @@ CAMTRAPDP = {
     "no column": ({"media": "mediaID,filePath\nm1,st1/a.jpg\n"}, "media.csv lacks the columns deploymentID, timestamp"),
     "a short row": ({"media": MEDIA + "m2,d1\n"}, "media.csv line 3: 2 cells, but the header has 4"),
     "twice": ({"media": MEDIA + "m2,d1,2024-06-03T00:31:00Z,x/st1/a.jpg\n"}, "names st1/a.jpg twice"),
-    "no time": ({"media": MEDIA.replace("2024-06-03T00:30:00Z", "June")}, "no Camtrap DP folder as expected: .*June"),
+    "no time": (
+        {"media": MEDIA.replace("2024-06-03T00:30:00Z", "June")},
+        "not a Camtrap DP folder as expected: .*June",
+    ),
     "other photographs": ({"media": MEDIA.replace("st1/a", "st9/z")}, "names none of the photographs"),
     "an empty table": ({"observations": ""}, "observations.csv lacks the columns"),
 }

@@ -868,7 +868,7 @@ def test_a_decision_is_on_record_only_once_it_is_applied(lions, monkeypatch):
         replaced(source, target)
 
     monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(SystemExit, match="stopped: give the same command again: features and keypoints found so far"):
+    with pytest.raises(SystemExit, match="stopped: run the same command again: features and keypoints found so far"):
         decide(lions, ("not_animal", key))
     monkeypatch.setattr(os, "replace", replaced)
     assert table(lions) == before and not table(lions, "decisions.csv")

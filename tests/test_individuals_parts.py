@@ -16,7 +16,7 @@ from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
 from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate, group
-from fastreid_fancl.individuals.checks import follows
+from fastreid_fancl.individuals.checks import association
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.encode import Features, cache_key
@@ -162,10 +162,10 @@ def test_levels_accept_strangers_and_reject_known_ones_rarely():
 
 def test_groups_that_are_stations_warn_and_random_ones_do_not():
     stations = np.repeat(np.arange(5), 12)
-    assert follows(stations, stations, "stations").warns
-    assert follows(stations, stations, "stations").share == pytest.approx(1)
+    assert association(stations, stations, "stations").warns
+    assert association(stations, stations, "stations").share == pytest.approx(1)
     groups = np.random.default_rng(0).permutation(stations)
-    assert not follows(groups, stations, "stations").warns
+    assert not association(groups, stations, "stations").warns
 
 
 def row(path: str, **values) -> Photograph:

@@ -123,7 +123,7 @@ def test_the_weight_is_kept_and_can_be_changed(lynx, herd):
     discover(lynx, "--local", "0")
     assert open_project(lynx).patterns is None
     discover(lynx, "--photos", folder)
-    assert open_project(lynx).settings["local"] == 0, "a project that was told 0 stays at 0"
+    assert open_project(lynx).settings["local"] == 0, "a project that was set to 0 stays at 0"
     discover(lynx, "--local", "0.1")
     project = open_project(lynx)
     assert project.patterns.weight == project.settings["local"] == 0.1
@@ -239,7 +239,7 @@ def patterns(pairs: list, inliers: list) -> Patterns:
 
 
 def test_matches_add_to_cosines_on_paper():
-    """Of a, b and c, a has cosine 0.8 with b and 0 with c, and 19 inliers with c: 0.3 log(20) = 0.899.
+    """Photograph a has cosine 0.8 with b and 0 with c, and 19 inliers with c: 0.3 log(20) = 0.899.
 
     Squared distances are 2 - 2 x 0.899 = 0.203 and 2 - 2 x 0.8 = 0.4.
     """

@@ -162,8 +162,8 @@ def test_keypoints_are_stored_once_by_content_and_settings(tmp_path, monkeypatch
     file = next(folder.rglob(f"{first.digest}.npz"))
     file.write_bytes(b"PK damaged")
     with caplog.at_level(logging.WARNING):
-        mended = store.local_features([os.fspath(tmp_path / "copy.png")], folder=folder)[0]
-    assert np.array_equal(mended.descriptors, first.descriptors) and "is damaged" in caplog.text
+        repaired = store.local_features([os.fspath(tmp_path / "copy.png")], folder=folder)[0]
+    assert np.array_equal(repaired.descriptors, first.descriptors) and "is damaged" in caplog.text
 
 
 def test_a_known_content_is_not_read_and_a_missing_photograph_has_no_keypoints(tmp_path):

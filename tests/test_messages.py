@@ -61,7 +61,7 @@ def test_a_relative_path_that_is_not_there_says_relative_to_what(tmp_path, monke
 
 def test_the_start_of_a_training_is_said():
     assert start_of(stock_cfg(), 0) == "starts from random weights"
-    assert start_of(stock_cfg(), 3) == "goes on from its checkpoint after 3 epochs"
+    assert start_of(stock_cfg(), 3) == "continues from its checkpoint after 3 epochs"
     assert start_of(stock_cfg(MODEL__WEIGHTS="a.pth"), 0) == "starts from MODEL.WEIGHTS a.pth"
     assert "ImageNet" in start_of(stock_cfg(MODEL__BACKBONE__PRETRAIN=True), 0)
 

@@ -71,7 +71,7 @@ def test_a_study_trains_its_variants_and_ends_in_a_table_and_a_plot(datasets, tm
         ("VARIANTS: {a b: {FANA.RATIO: 0.1}}", "names of letters"),
         ("VARIANTS: {a: {}}", "VARIANTS"),
         ("- a", "VARIANTS"),
-        ("VARIANTS: {a: [", "no YAML file"),
+        ("VARIANTS: {a: [", "not a YAML file"),
         (AREA.replace("X: FANA.RATIO", "X: FANA.LAYER"), "X a number in each of them"),
         (AREA.replace("FANA.RATIO: 0.0", "FANA.RATIO: auto"), "X a number in each of them"),
         (AREA.replace("X: FANA.RATIO", "X: MODEL.DEVICE"), "keys in VARIANTS"),

@@ -1,7 +1,7 @@
 """Makes the unmodified fast-reid 1.4.0 wheel work on today's Python, PyTorch and NumPy, with or without a GPU.
 
-Importing this package mends fast-reid, so import it before fast-reid. Each mend is one function or class; its docstring
-names the symptom, the cause in fast-reid's source (file:line of the wheel) and the mend.
+Importing this package fixes fast-reid, so import it before fast-reid. Each fix is one function or class; its docstring
+names the symptom, the cause in fast-reid's source (file:line of the wheel) and the fix.
 """
 
 # isort: off

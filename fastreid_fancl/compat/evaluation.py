@@ -14,7 +14,7 @@ def skip_compilation(self) -> None:
     """Symptom: ``SystemExit 1`` or ``FileNotFoundError: 'make'`` at the first evaluation; files in site-packages.
 
     Cause: evaluation/reid_evaluation.py:138 compiles rank_cylib with whatever `make` and `python3` it finds.
-    Mend: nothing is compiled; `evaluate_rank` below is as fast.
+    Fix: nothing is compiled; `evaluate_rank` below is as fast.
     """
 
 
@@ -29,7 +29,7 @@ def evaluate_rank(
     numbers left from the query before) with fewer than 50, an AssertionError without advice where no query matches.
 
     Cause: evaluation/reid_evaluation.py:112, evaluation/rank.py:138-156, rank_cylib/rank_cy.pyx.
-    Mend: `ranking.checked_market1501` gives the same numbers; ranks beyond the gallery count as matched; errors name
+    Fix: `ranking.checked_market1501` gives the same numbers; ranks beyond the gallery count as matched; errors name
     the cure.
     """
     if use_metric_cuhk03:
@@ -64,7 +64,7 @@ def compute_jaccard_distance(stock, features: Tensor, k1=20, k2=6, search_option
 
     Cause: utils/compute_dist.py:56 asks for the GPU search; :99 needs faiss; with k1 > N faiss answers -1, which
     then means the last image.
-    Mend: exact search on the CPU, by faiss or by PyTorch, and at most N neighbours.
+    Fix: exact search on the CPU, by faiss or by PyTorch, and at most N neighbours.
     """
     return stock(features.cpu(), k1=min(k1, len(features)), k2=min(k2, len(features)), search_option=3, fp16=fp16)
 
@@ -74,7 +74,7 @@ def aqe(stock, query_feat: Tensor, gallery_feat: Tensor, qe_times=1, qe_k=10, al
     """Symptom: TEST.AQE on: ``ValueError: kth(=6) out of bounds`` with fewer images than TEST.AQE.QE_K.
 
     Cause: evaluation/query_expansion.py:33.
-    Mend: at most as many neighbours as there are other images.
+    Fix: at most as many neighbours as there are other images.
     """
     return stock(query_feat, gallery_feat, qe_times, min(qe_k, len(query_feat) + len(gallery_feat) - 1), alpha)
 
@@ -85,7 +85,7 @@ def compute_euclidean_distance(features: Tensor, others: Tensor) -> np.ndarray:
     """Symptom: TEST.METRIC euclidean warns of a deprecated overload of addmm_.
 
     Cause: utils/compute_dist.py:183.
-    Mend: the same squared distances, (Q, D) and (G, D) -> (Q, G), in today's call.
+    Fix: the same squared distances, (Q, D) and (G, D) -> (Q, G), in today's call.
     """
     squares = features.square().sum(1, keepdim=True) + others.square().sum(1)
     return squares.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()

@@ -6,7 +6,7 @@ import sys
 
 from fastreid.utils import logger as fastreid_logger
 
-from ..runs.log import Safe, emit_beside_bars, for_a_person
+from ..runs.log import EscapingFormatter, emit_beside_bars, for_a_person
 from .imports import wrap
 
 
@@ -15,11 +15,11 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
     """Symptom: with two trainers in one process every line appears twice, and in the first one's log file too.
 
     Cause: utils/logger.py:34 adds handlers for each new output and removes none.
-    Mend: the handlers of the previous call are removed first.
+    Fix: the handlers of the previous call are removed first.
 
     Symptom: the few lines that matter are lost among hundreds of settings; names of files can move the cursor.
     Cause: utils/logger.py:50 sends everything to the console, unescaped.
-    Mend: `runs.log.for_a_person` decides, and the rest comes as `coloured`, beside the bars of `progress`.
+    Fix: `runs.log.for_a_person` decides, and the rest comes as `coloured`, beside the bars of `progress`.
     """
     log = logging.getLogger(name)
     for handler in log.handlers[:]:
@@ -27,7 +27,7 @@ def setup_logger(stock, output=None, distributed_rank=0, *, color=True, name="fa
     # Without its cache, so that a second call with the same output adds its handlers again.
     log = stock.__wrapped__(output, distributed_rank, color=color, name=name, abbrev_name=abbrev_name)
     for handler in log.handlers:
-        handler.setFormatter(Safe(handler.formatter))
+        handler.setFormatter(EscapingFormatter(handler.formatter))
         if getattr(handler, "stream", None) is sys.stdout:
             handler.addFilter(for_a_person)
             handler.emit = functools.partial(emit_beside_bars, handler.emit)

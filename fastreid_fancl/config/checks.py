@@ -7,7 +7,7 @@ from fastreid.layers import any_softmax, pooling
 
 from ..errors import UserError
 from ..files import looked_for
-from ..openvino import obstacle
+from ..openvino import why_unusable
 from ..packages import INSTALL_FAISS, has_faiss
 from .access import value_of
 from .encoder import FEATURE_DIMENSIONS
@@ -48,7 +48,8 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
     Args:
         cfg: the configuration.
         world_size: processes in all.
-        resume: whether training goes on from OUTPUT_DIR's last checkpoint, if there is one: MODEL.WEIGHTS is not read.
+        resume: whether training continues from OUTPUT_DIR's last checkpoint, if there is one.
+            Then MODEL.WEIGHTS is not read.
 
     Raises:
         ValueError: with every setting that cannot work, its value and the cure.
@@ -126,7 +127,7 @@ def _batches(cfg, world_size):
         instances = cfg.DATALOADER.NUM_INSTANCE
         if instances < 1 or (batch // world_size) % instances or batch // world_size < instances:
             yield (
-                f"DATALOADER.NUM_INSTANCE {instances}: expected a divisor of {batch // world_size} images a process "
+                f"DATALOADER.NUM_INSTANCE {instances}: expected a divisor of {batch // world_size} images per process "
                 f"(SOLVER.IMS_PER_BATCH {batch} over {world_size})"
             )
     if cfg.MODEL.META_ARCHITECTURE == "MoCo" and cfg.MODEL.QUEUE_SIZE % solver.IMS_PER_BATCH:
@@ -163,7 +164,7 @@ def _neighbours(cfg, world_size):
 
 def _runtime(cfg, world_size):
     if "RUNTIME" in cfg.TEST and cfg.TEST.RUNTIME == "openvino":
-        reason = obstacle(cfg.MODEL.DEVICE)
+        reason = why_unusable(cfg.MODEL.DEVICE)
         if reason:
             yield reason
 

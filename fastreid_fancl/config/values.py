@@ -25,8 +25,8 @@ def check_values(cfg: CfgNode) -> None:
     if empty:
         raise UserError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
     _refuse([*_endless_numbers(cfg), *_wrong_names(cfg)])
-    alone = {key.name: key.valid for key in KEYS if not key.valid.holds(value_of(cfg, key.name))}
-    wrong = [*alone.items(), *(pair for pair in _wrong_together(cfg) if pair[0] not in alone)]
+    wrong_by_itself = {key.name: key.valid for key in KEYS if not key.valid.holds(value_of(cfg, key.name))}
+    wrong = [*wrong_by_itself.items(), *(pair for pair in _wrong_together(cfg) if pair[0] not in wrong_by_itself)]
     _refuse(f"{key} {value_of(cfg, key)!r}: expected {expected}" for key, expected in wrong)
 
 

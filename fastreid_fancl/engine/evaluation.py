@@ -193,7 +193,7 @@ def log_groups(labels: np.ndarray, identities: np.ndarray, what: str) -> dict[st
     """Score groups against known identities, and log the scores."""
     scores = clustering.grouping_scores(labels, identities)
     logger.info(
-        "Groups of %d %s, each image left out a group of its own: %s",
+        "Groups of %d %s, counting each ungrouped image as its own group: %s",
         *(len(labels), what, in_words(scores)),
         extra=FILE_ONLY,
     )

@@ -5,8 +5,8 @@ and have the same images under FASTREID_DATASETS; on each of them, with its own 
 
     python tools/train_net.py --num-machines 2 --machine-rank 0 --num-gpus 4 --dist-url tcp://FIRST-MACHINE:29500 ...
 
-or use torchrun, which restarts all processes when one is lost. `--resume` then goes on from the last checkpoint, and
-the final weights equal those of a run that was never stopped (bit for bit on CPUs; GPUs may add in another order):
+or use torchrun, which restarts all processes when one is lost. `--resume` then continues from the last checkpoint,
+and the final weights equal those of a run that was never stopped (bit for bit on CPUs; GPUs may add in another order):
 
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 \
         --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 tools/train_net.py --resume ...
@@ -43,7 +43,7 @@ from .trained_model import load_model
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
-GO_ON = "the same command with --resume goes on from the last checkpoint"
+CONTINUE = "run the same command with --resume to continue from the last checkpoint"
 # Set by `compare.command` for its runs.
 ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
 # PyTorch's words for a worker process that a signal ended, or that is gone.
@@ -57,7 +57,7 @@ def command_line(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if os.environ.get(ENDS_WITH_INPUT):
         threading.Thread(target=end_with_input, daemon=True).start()
-    with exit_with_message(GO_ON):
+    with exit_with_message(CONTINUE):
         cfg = load_config(args.config_file, args.opts)
         processes = torchrun_processes() or args.num_gpus * args.num_machines
         check_config(cfg, processes, resume=args.resume and not args.eval_only)
@@ -80,7 +80,7 @@ def exit_with_process() -> Iterator[None]:
         out_of_memory = ", as the system does when memory runs out" if error.signal_name == "SIGKILL" else ""
         raise UserError(
             f"process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
-            f"{out_of_memory}: {GO_ON}."
+            f"{out_of_memory}: {CONTINUE}."
         ) from error
 
 
@@ -120,7 +120,7 @@ def explain_lost_worker() -> Iterator[None]:
             raise
         raise UserError(
             f"process {comm.get_rank()} lost a worker that reads photographs ({error}). If memory ran out, lower "
-            f"DATALOADER.NUM_WORKERS. {GO_ON[0].upper()}{GO_ON[1:]}.",
+            f"DATALOADER.NUM_WORKERS. {CONTINUE[0].upper()}{CONTINUE[1:]}.",
             one_rank=True,
         ) from error
 
@@ -183,11 +183,11 @@ def check_resumed(cfg) -> None:
     kept = {key: values for key, values in changed.items() if key.startswith(FIXED_BY_CHECKPOINT)}
     if kept:
         raise UserError(
-            f"The run in {folder} has other settings (there, and now): {explain_differences(kept)}. Its checkpoint "
-            "would keep them: give those of the run, or start again without --resume."
+            f"The run in {folder} was started with other settings (before, now): {explain_differences(kept)}. The "
+            "checkpoint fixes them: use the original settings, or start again without --resume."
         )
     if changed:
-        logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(changed))
+        logger.warning("Continuing with changed settings (before, now): %s", explain_differences(changed))
 
 
 def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:

@@ -21,7 +21,7 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
 
     Those that it has keep what is known of them, take their new place, and get what they lacked. A station and a time
     that the user gives take the place of those that the program found. What differs else is reported. One that comes in
-    with other boxes keeps those of the project, as nobody said which of them shows its animals.
+    with other boxes keeps those of the project, as it is not known which of them shows its animals.
     """
     intake.notes += _further_of_season(project.photographs, intake.photographs)
     known, report.intake = _by_content(project.photographs), intake
@@ -49,10 +49,10 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
 
 def _by_content(rows: Iterable[Photograph]) -> dict[str, list[Photograph]]:
     """The rows of each photograph, by its hash."""
-    found = defaultdict(list)
+    by_hash = defaultdict(list)
     for row in rows:
-        found[row.hash].append(row)
-    return dict(found)
+        by_hash[row.hash].append(row)
+    return dict(by_hash)
 
 
 def _as_if_new(had: Sequence[Photograph], first: Photograph) -> bool:

@@ -63,7 +63,7 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for name in ("individuals", "local", "progress"):
         logging.getLogger(f"fastreid_fancl.{name}").setLevel(logging.INFO)
-    with exit_with_message(f"give the same command again{kept}"):
+    with exit_with_message(f"run the same command again{kept}"):
         run(args)
 
 
@@ -85,15 +85,16 @@ def discover_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("project", type=Path, help="folder of the project; its name gives the IDs: lions/ -> LION-001")
     add("--photos", type=Path, metavar="FOLDER", help="photographs to add: the first ones, or a further season's")
-    add("--season", help="name of what is added; default: the folder's name")
-    add("--stations", type=int, metavar="LEVEL", help="folders that are stations: 1 for those that lie in --photos")
+    add("--season", help="season of the added photographs; default: the folder's name")
+    text = "level of the folders that are stations: 1 for those directly in --photos"
+    add("--stations", type=int, metavar="LEVEL", help=text)
     add("--gap", type=float, default=GAP_SECONDS, help="seconds between photographs of one sequence, default 60")
     add("--boxes", type=Path, metavar="FILE", help="MegaDetector's JSON file")
     add(
         "--confidence",
         type=float,
         default=CONFIDENCE,
-        help="least confidence of MegaDetector's boxes, from 0 to 1; default 0.2",
+        help="minimum confidence of MegaDetector's boxes, from 0 to 1; default 0.2",
     )
     add("--camtrapdp", type=Path, metavar="FOLDER", help="Camtrap DP tables of the photographs")
     add("--table", type=Path, metavar="FILE", help="CSV: path, station, camera, date_time, sequence, side")
@@ -108,11 +109,12 @@ def discover_parser() -> argparse.ArgumentParser:
     text = "weight of local matches (spots, stripes); 0: none; default 0.2 with faiss and at most 10,000 photographs"
     add("--local", type=float, metavar="WEIGHT", help=text)
     _add_encoder_options(parser)
-    add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
-    add("--regroup", action="store_true", help="group all photographs that nobody confirmed again")
-    text = "closer (1) and darker (2) copies of each photograph that the test of stability uses, too; default 0"
+    text = "train on the project's photographs; keep the result if the groups improve"
+    add("--train", action="store_true", help=text)
+    add("--regroup", action="store_true", help="group all photographs again, except for confirmed ones")
+    text = "test stability also on closer (1), or closer and darker (2), copies of each photograph; default 0"
     add("--augment", type=int, default=0, choices=(0, 1, 2), help=text)
-    text = "nearest photographs that each one is compared with: about as many as an animal has; default 15"
+    text = "nearest photographs to compare each one with: about as many as an animal has; default 15"
     add("--k1", type=int, default=15, help=text)
     add("--seed", type=int, help="seed of all random choices; default: the project's, 0 for a new one")
     add("--no-page", action="store_true", help="do not write review.html")
@@ -171,7 +173,7 @@ def opened(args: argparse.Namespace) -> Project:
 
 def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """--runtime, and the flag that the message of `config.load.check_imports` names, as for tools/visualize.py."""
-    text = "a file of the IMPORTS of the encoder's run that may run; IMPORTS are code"
+    text = "a file named in the run's IMPORTS that you allow to execute"
     parser.add_argument("--allow-imports", action="append", default=[], metavar="FILE", help=text)
     text = "what computes features on a CPU; openvino is faster for many photographs"
     parser.add_argument("--runtime", choices=("torch", "openvino"), help=text)
@@ -269,22 +271,22 @@ def match(argv: Sequence[str] | None = None) -> None:
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     _set_encoder_options(project, args)
-    found, problems = {}, []
+    matches, problems = {}, []
     for path in args.photographs:
         try:
-            found[os.fspath(path)] = project.match(path, args.top)
+            matches[os.fspath(path)] = project.match(path, args.top)
         except UnreadableImage as error:
             problems.append(str(error))
     if args.json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print(json.dumps(matches, ensure_ascii=False, indent=1))
     else:
-        _print_matches(found)
+        _print_matches(matches)
     if problems:  # at the end, as one of many must not cost the matches of the others
         raise UserError("\n".join(problems))
 
 
-def _print_matches(found: dict[str, list[dict[str, Any]]]) -> None:
-    for path, candidates in found.items():
+def _print_matches(matches: dict[str, list[dict[str, Any]]]) -> None:
+    for path, candidates in matches.items():
         print(f"{visible(path)}: {candidates[0]['verdict']}")
         for one in candidates:
             name = f" {one['name']}" if one["name"] else ""

@@ -235,13 +235,13 @@ def _with_stations(rows: list[Photograph], level: int, named: bool) -> list[Phot
     depth = max(row.path.count("/") for row in rows)
     if level > depth or level < 0:
         raise UserError(f"Expected --stations to be a level of folders, 0 to {depth}, got {level}.")
-    found = []
+    photographs = []
     for row in rows:
         folders = row.path.split("/")[:-1]
         station = folders[level - 1] if 0 < level <= len(folders) else ""
         source, camera = "named" if named else "found" if station else "", row.camera or station or "/".join(folders)
-        found.append(replace(row, station=station, station_source=source, camera=camera))
-    return found
+        photographs.append(replace(row, station=station, station_source=source, camera=camera))
+    return photographs
 
 
 def stations_note(intake: Intake, project: Iterable[Photograph] = ()) -> str:

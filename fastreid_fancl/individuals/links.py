@@ -36,13 +36,13 @@ def rejections(decisions: Iterable[Decision], animals: Mapping[str, Individual])
         decisions: those that hold, of `active`.
         animals: of the project, by ID.
     """
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    rejected: dict[str, dict[str, str]] = defaultdict(dict)
     for decision in decisions:
         if decision.kind == "is_not":
-            found[decision.a][heir(decision.b, animals)] = decision.when
+            rejected[decision.a][heir(decision.b, animals)] = decision.when
         elif decision.kind == "is":
-            found[decision.a].pop(heir(decision.b, animals), None)
-    return found
+            rejected[decision.a].pop(heir(decision.b, animals), None)
+    return rejected
 
 
 def set_apart(decisions: Iterable[Decision]) -> set[str]:

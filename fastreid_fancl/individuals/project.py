@@ -196,7 +196,7 @@ class Project:
                 stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
             except BlockingIOError as error:
                 raise UserError(
-                    f"Another command is changing {visible(self.folder)}: wait until it ends, then give this one again."
+                    f"Another command is changing {visible(self.folder)}: wait until it ends, then run this one again."
                 ) from error
             try:
                 yield
@@ -235,9 +235,9 @@ class Project:
         Raises:
             DamagedError: (a ValueError) if one is not what `write` wrote.
         """
-        found = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
-        self.decisions, self.animals = found["decisions.csv"], found["individuals.csv"]
-        self.photographs, self.changes = found["photographs.csv"], found["changes.csv"]
+        tables = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
+        self.decisions, self.animals = tables["decisions.csv"], tables["individuals.csv"]
+        self.photographs, self.changes = tables["photographs.csv"], tables["changes.csv"]
         if not (self.folder / "individuals.csv").exists():
             self.animals = rows.restored_animals(self.photographs, self.decisions, self.changes)
         self._check()

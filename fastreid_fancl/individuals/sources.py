@@ -75,7 +75,7 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
         The rows, and a sentence for the summary.
 
     Raises:
-        DamagedError: (a ValueError) if the file is no such file.
+        DamagedError: (a ValueError) if the file is not MegaDetector's.
         ValueError: if it names none of the photographs, or these have boxes already.
     """
     if any(row.box for row in rows):
@@ -119,16 +119,16 @@ def _not_here(path: Path, number: int, what: str) -> str:
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
     """The boxes of animals of an image, in reading order."""
-    found: list[Box] = []
+    boxes: list[Box] = []
     for detection in image.get("detections") or []:
         try:
             score, box = finite(detection["conf"]), [finite(part) for part in detection["bbox"]]
             if str(detection["category"]) in animal and score >= confidence:
-                found.append(_inside(box))
+                boxes.append(_inside(box))
         except (KeyError, TypeError, ValueError) as error:
             problem = f"a detection of {image['file']}: {error if isinstance(error, ValueError) else repr(error)}"
             raise DamagedError(path, problem, "Run the detector again") from error
-    return found
+    return boxes
 
 
 def _inside(box: Sequence[float]) -> Box:
@@ -205,7 +205,7 @@ def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
     if side in SIDES:
         changes["side"] = side
     elif side:
-        changes["note"] = f"the table's side {side!r} is none of {', '.join(SIDES)}"
+        changes["note"] = f"the table's side {side!r} is not one of {', '.join(SIDES)}"
     return replace(row, **changes)
 
 
@@ -244,7 +244,7 @@ def with_camtrapdp(
     except (KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{visible(folder)} is no Camtrap DP folder as expected: {visible(error)}.") from error
+        raise UserError(f"{visible(folder)} is not a Camtrap DP folder as expected: {visible(error)}.") from error
 
 
 def _with_camtrapdp(

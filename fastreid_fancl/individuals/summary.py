@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..data import plural, shorten
 from ..escape import visible
 from .certainty import FEWEST
-from .checks import Follows
+from .checks import Association
 from .discover import Report
 from .intake import LEFT_OUT
 from .project import Project
@@ -17,7 +17,7 @@ WHOLE_FRAMES = (
 )
 
 
-def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) -> list[str]:
+def summary(project: Project, report: Report, checks: Sequence[Association] = ()) -> list[str]:
     """What a command found or changed, line by line; `describe_photographs` says what it was found on."""
     lines = [f"{project.settings['name']}: {_counts(project)}", *_animals(project, report), _local(project)]
     lines += [report.training] if report.training else []
@@ -56,7 +56,7 @@ def describe_photographs(project: Project, report: Report) -> list[str]:
         lines.append("No dates are known: give the column date_time by --table if you have them.")
     sequences = Counter(row.sequence for row in rows if row.sequence)
     longer = sum(number > 1 for number in sequences.values())
-    lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each counts as one animal's.")
+    lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each is assumed to show one animal.")
     several = sum(number > 1 for number in Counter(row.hash for row in rows).values())
     sides = Counter(row.side for row in rows if row.side != "unknown")
     if several:
@@ -99,7 +99,7 @@ def _animals(project: Project, report: Report) -> list[str]:
     ]
     if grouping.near_ties:
         others = ", ".join(f"{groups} groups at {radius:g}" for radius, groups in grouping.near_ties)
-        lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score as well.")
+        lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score almost the same.")
     unsure = sum(value < 0.5 for value in grouping.certainty)
     if unsure:
         lines.append(f"Photographs that change their group in most draws: {unsure}. Look at these first.")

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHT = 0.2  # w of a project that names none
 MOST = 10_000  # photographs of such a project: twice as many take more than two hours
-SAID = 500  # photographs from which the time is said beforehand
+ANNOUNCED = 500  # photographs from which the estimated time is announced
 POINTS = 60  # that the review page draws of a pair
 
 
@@ -48,8 +48,7 @@ def weight_of(project: Project, photographs: int) -> float:
         logger.info("Local matches are left out, because faiss is not installed: %s.", INSTALL_FAISS)
     if photographs > MOST:
         logger.info(
-            "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them all the "
-            "same.",
+            "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them anyway.",
             photographs,
         )
     return WEIGHT if there and photographs <= MOST else 0.0
@@ -111,10 +110,12 @@ def _compared(
 ) -> tuple[Patterns, list[str]]:
     _say_how_long(rows, before, k1)
     problems: dict[int, str] = {}
-    found = keypoints(project.folder, rows, problems)
-    chosen = local.foreground(found, [row.station or None for row in rows], [row.sequence or None for row in rows])
-    after = _without_pairs(rows, found, chosen, weight)
-    compared = local.LocalPairs([one.keep(kept) for one, kept in zip(found, chosen, strict=True)])
+    local_features = keypoints(project.folder, rows, problems)
+    chosen = local.foreground(
+        local_features, [row.station or None for row in rows], [row.sequence or None for row in rows]
+    )
+    after = _without_pairs(rows, local_features, chosen, weight)
+    compared = local.LocalPairs([one.keep(kept) for one, kept in zip(local_features, chosen, strict=True)])
     if before is not None:
         compared.remember(*_unchanged(before, after))
     _, near = knn(np.ascontiguousarray(features), max(k1, NEAREST) + local.EXTRA)
@@ -126,24 +127,24 @@ def _compared(
 
 
 def _without_pairs(
-    rows: Sequence[Photograph], found: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
+    rows: Sequence[Photograph], features: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
 ) -> Patterns:
     """Patterns of photographs by their keypoints, and those that are not of the background; nothing is compared yet."""
     kept = np.zeros((len(rows), COUNTS), dtype=bool)
     for n, part in enumerate(chosen):
         kept[n, : len(part)] = part
-    keys, digests = [row.key for row in rows], [one.digest for one in found]
+    keys, digests = [row.key for row in rows], [one.digest for one in features]
     return Patterns(keys, digests, np.empty((0, 2), np.int64), np.empty(0, np.int64), np.empty(0), weight, kept)
 
 
 def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) -> None:
     known = set() if before is None else before.number.keys()
     new = [file for row in rows if row.key not in known and os.path.exists(file := file_of(row.file))]
-    if len(new) >= SAID:
+    if len(new) >= ANNOUNCED:
         cost = local_cost(new, len(rows), max(k1, NEAREST))
         minutes = max(1, round((cost.keypoints + cost.matches) / 60))
         logger.info(
-            "Local matches of %d photographs: at most about %d minutes; --local 0 does without.", len(rows), minutes
+            "Local matches of %d photographs: at most about %d minutes; --local 0 skips them.", len(rows), minutes
         )
 
 

@@ -39,7 +39,7 @@ def emit_beside_bars(emit: Callable[[logging.LogRecord], None], record: logging.
         emit(record)
 
 
-class Safe(logging.Formatter):
+class EscapingFormatter(logging.Formatter):
     """Formats as another formatter does, and escapes the lines by `coloured`."""
 
     def __init__(self, stock: logging.Formatter):
@@ -59,7 +59,7 @@ class LogFile(logging.FileHandler):
     def __init__(self, path: Path):
         super().__init__(path, encoding="utf-8", delay=True)
         self.held: list[logging.LogRecord] | None = []
-        self.setFormatter(Safe(logging.Formatter(FORMAT, datefmt="%m/%d %H:%M:%S")))
+        self.setFormatter(EscapingFormatter(logging.Formatter(FORMAT, datefmt="%m/%d %H:%M:%S")))
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.held is None:

@@ -206,7 +206,7 @@ def _problems(photos: list[Photo]) -> list[str]:
     problems = []
     for photo in photos:
         if has_splits and photo.split not in SPLITS:
-            problems.append(f"{photo.where}: split {photo.split or ''!r} is none of {', '.join(SPLITS)}")
+            problems.append(f"{photo.where}: split {photo.split or ''!r} is not one of {', '.join(SPLITS)}")
         elif photo.split in SPLITS[1:] and photo.identity is None:
             needs = "need an identity; without one they can only be for training"
             problems.append(f"{photo.where}: {photo.split} photographs {needs}")

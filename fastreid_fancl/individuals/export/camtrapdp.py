@@ -82,10 +82,10 @@ class Package:
     @cached_property
     def cameras(self) -> dict[str, set[str]]:
         """The cameras of each station."""
-        found: dict[str, set[str]] = defaultdict(set)
+        by_station: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
-            found[row.station].add(row.camera)
-        return found
+            by_station[row.station].add(row.camera)
+        return by_station
 
     def deployment(self, row: Photograph) -> str:
         """The deployment that a photograph belongs to."""
@@ -163,7 +163,7 @@ class Package:
         events = self._events()
         for row in self._observed():
             start, end = events[row.season, row.sequence or row.key]
-            found = {
+            observation = {
                 "observationID": row.key,
                 "deploymentID": self.deployment(row),
                 "mediaID": row.hash[:16],
@@ -175,13 +175,13 @@ class Package:
                 **self._classification(row),
             }
             if row.usable:
-                found |= {"scientificName": self.contents.species, "count": 1}
+                observation |= {"scientificName": self.contents.species, "count": 1}
             if row.counts and row.individual:
                 sex = self.sexes.get(row.individual, "")
-                found |= {"individualID": row.individual, "sex": sex if sex in ("female", "male") else ""}
+                observation |= {"individualID": row.individual, "sex": sex if sex in ("female", "male") else ""}
             if row.box and row.usable:
-                found |= dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), row.box, strict=True))
-            yield found
+                observation |= dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), row.box, strict=True))
+            yield observation
 
     def _observed(self) -> Iterator[Photograph]:
         """The rows that are observations: those of animals, and the first one of a photograph without any."""
@@ -211,13 +211,13 @@ class Package:
     @cached_property
     def _decided(self) -> dict[str, tuple[str, str]]:
         """Who decided last on a photograph or an animal, and when (UTC, whole seconds)."""
-        found = {}
+        classified = {}
         for decision in active(self.contents.project.decisions):
             concerned = (decision.a, decision.b) if decision.kind in ("same", "different") else (decision.a,)
             if decision.kind not in ("name", "sex", "unsure", "side"):
                 when = iso_time(decision.when).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-                found.update(dict.fromkeys(concerned, (decision.who, when)))
-        return found
+                classified.update(dict.fromkeys(concerned, (decision.who, when)))
+        return classified
 
     def description(self) -> dict[str, Any]:
         """The content of datapackage.json."""

@@ -106,11 +106,11 @@ def parse_zone(text: str) -> tzinfo | None:
 
 def dated(rows: Sequence[Photograph]) -> list[Photograph]:
     """The rows that have a date; a warning gives the number of the others."""
-    found = [row for row in rows if row.date_time]
-    if len(found) < len(rows):
-        left_out = f"{len(rows) - len(found)} photographs have no date: the export is without them."
+    with_date = [row for row in rows if row.date_time]
+    if len(with_date) < len(rows):
+        left_out = f"{len(rows) - len(with_date)} photographs have no date: the export is without them."
         log_once(logger, logging.WARNING, left_out)
-    return found
+    return with_date
 
 
 PHOTOGRAPHS_STAND_IN = (
@@ -137,8 +137,8 @@ def station_of(stations: Iterable[Station], row: Photograph) -> Station | None:
 
 def in_season(stations: Iterable[Station], season: str) -> list[Station]:
     """One row for each station: that of a season, else the one without a season."""
-    found = {station.station: station for station in stations if not station.season}
-    return list((found | {station.station: station for station in stations if station.season == season}).values())
+    by_name = {station.station: station for station in stations if not station.season}
+    return list((by_name | {station.station: station for station in stations if station.season == season}).values())
 
 
 def existing_file(row: Photograph) -> Path:

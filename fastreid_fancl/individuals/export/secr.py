@@ -44,21 +44,21 @@ def _warn_of_seasons(contents: Contents, sessions: Collection[str]) -> None:
     without = sorted(set(contents.seasons) - set(sessions))
     if without:
         logger.warning(
-            "No animal is identified in %s: secr gets no session of it and does not know of its effort.",
+            "No animal is identified in %s: the export has no session for it, so secr does not know its effort.",
             ", ".join(visible(season) or "the season without a name" for season in without),
         )
 
 
 def legal_names(names: list[str]) -> dict[str, str]:
     """Names without blanks, commas, underscores, # and /, each of which becomes a dash; an empty one is 1."""
-    found = {name: re.sub(r"[\s,_#/]+", "-", name) or "1" for name in names}
+    renamed = {name: re.sub(r"[\s,_#/]+", "-", name) or "1" for name in names}
     taken: dict[str, str] = {}
-    for name, legal in found.items():
+    for name, legal in renamed.items():
         if taken.setdefault(legal, name) != name:
             raise UserError(
                 f"{visible(name)} and {visible(taken[legal])} would both be called {legal} in secr: rename one of them."
             )
-    return found
+    return renamed
 
 
 def _first_day(contents: Contents, season: str) -> date:
@@ -78,8 +78,10 @@ def _captures(contents: Contents, season: str, session: str, detectors: dict[str
     for row in rows:
         _check_day(contents, row)
     first, length = _first_day(contents, season), contents.options.occasion_days
-    found = {(row.individual, (row.moment.date() - first).days // length + 1, detectors[row.station]) for row in rows}
-    return [f"{session} {animal} {occasion} {detector}" for animal, occasion, detector in sorted(found)]
+    captures = {
+        (row.individual, (row.moment.date() - first).days // length + 1, detectors[row.station]) for row in rows
+    }
+    return [f"{session} {animal} {occasion} {detector}" for animal, occasion, detector in sorted(captures)]
 
 
 def _check_day(contents: Contents, row: Photograph) -> None:

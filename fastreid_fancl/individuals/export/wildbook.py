@@ -39,11 +39,11 @@ def legal_file(row: Photograph) -> str:
 
 
 def _encounters(contents: Contents) -> list[list[Photograph]]:
-    found: dict[tuple, list[Photograph]] = defaultdict(list)
+    encounters: dict[tuple, list[Photograph]] = defaultdict(list)
     for row in dated([row for row in contents.photographs if row.usable]):
         together = row.counts and row.individual and row.sequence
-        found[(row.season, row.sequence, row.individual) if together else (row.key,)].append(row)
-    return list(found.values())
+        encounters[(row.season, row.sequence, row.individual) if together else (row.key,)].append(row)
+    return list(encounters.values())
 
 
 def _encounter(contents: Contents, stations: Sequence[Station], rows: list[Photograph]) -> Encounter:
