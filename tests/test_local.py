@@ -231,7 +231,7 @@ def test_few_photographs_have_few_candidates(herd, tmp_path):
 
 def test_without_faiss_the_cure_is_said(herd, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(UserError, match=r"Expected faiss for the search of shared spots .*fastreid_fancl\[cpu\]"):
+    with pytest.raises(UserError, match=r"Expected faiss for the search of shared spots .*pip install faiss-cpu"):
         local.descriptor_candidates(herd, 2)
 
 
