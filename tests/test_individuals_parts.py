@@ -28,8 +28,8 @@ from fastreid_fancl.individuals.intake import (
     stations_note,
     with_sequences,
 )
-from fastreid_fancl.individuals.ledger import MOVED, contradictions
-from fastreid_fancl.individuals.links import active, constraints_of, rejections
+from fastreid_fancl.individuals.ledger import Ledger, contradictions
+from fastreid_fancl.individuals.links import MOVED, active, constraints_of, rejections
 from fastreid_fancl.individuals.opening import new_project, prefix_of
 from fastreid_fancl.individuals.project import Project
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
@@ -564,12 +564,31 @@ def test_an_animal_whose_photographs_went_several_ways_or_are_no_animal_has_no_h
     assert [animals_of(project)[name] for name in ("LION-001", "LION-002")] == [nowhere, nowhere]
 
 
-def test_an_animal_has_no_heir_that_shows_what_it_is_not():
-    """c is not LION-001, so LION-002, which c is in, cannot be the same animal."""
+def test_an_animal_whose_photographs_were_moved_is_not_one_with_the_other():
+    """Nobody said so: c, which is not LION-001, may be LION-002, and LION-001 may come back."""
     a, b, c = rows = two_and_one()
     project = project_of(rows, *TWO)
     decide(project, ("is_not", c.key, "LION-001"), ("is", a.key, "LION-002"), ("is", b.key, "LION-002"))
-    assert animals_of(project)["LION-001"] == ("", "no photographs left")
+    assert animals_of(project)["LION-001"] == ("LION-002", MOVED)
+    assert Ledger(project, "").rejected[c.key] == {"LION-001": "t0"}
+    decide(project, ("is", a.key, "LION-001"), start=3)
+    assert project.by_key[a.key].individual == "LION-001" and animals_of(project)["LION-001"] == ("", "")
+
+
+def test_a_merge_is_not_brought_back_once_the_animal_has_further_photographs():
+    rows = two_and_one()
+    project = project_of([*rows, row("d", individual="LION-003", status="single")], *TWO, Individual("LION-003"))
+    decide(project, ("merge", "LION-001", "LION-002"), ("undo", "t0"), ("is", project.photographs[3].key, "LION-001"))
+    _, problems = add_decisions(project, [Decision("t3", "", "undo", "t1")])
+    assert animals_of(project)["LION-001"] == ("", "") and "changed again since then stays: 1, such as" in problems[0]
+
+
+def test_animals_that_take_each_other_in_are_never_merged_in_a_circle():
+    a, b, c = rows = two_and_one()
+    project = project_of(rows, *TWO)
+    decide(project, ("is", a.key, "LION-002"), ("is", b.key, "LION-002"))
+    decide(project, *(("not_animal", one.key) for one in rows), ("merge", "LION-002", "LION-001"), start=2)
+    assert animals_of(project) == {"LION-001": ("", "no photographs left"), "LION-002": ("LION-001", "")}
 
 
 def test_a_merge_carries_over_what_the_kept_animal_lacks_and_its_undo_takes_it_back():

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..escape import visible
-from .links import active, heir, rejections
+from .links import MOVED, active, heir, rejections
 from .project import Project
 from .rows import STATUSES, Change, Individual, Photograph
 
-MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge of the two
 TRAITS = ("name", "sex")
 
 
@@ -85,7 +84,7 @@ class Ledger:
         for trait in TRAITS:
             one, other = (getattr(self.animals[name], trait) for name in (kept, gone))
             self.set_field(kept, trait, one or other, reason)
-        self.animals[gone] = replace(self.animals[gone], merged_into=kept)
+        self._set_heir(gone, kept)
         self.changes.append(Change(self.event, "merged", gone, gone, kept, reason))
 
     def set_side(self, key: str, side: str, reason: str) -> None:
@@ -141,7 +140,9 @@ class Ledger:
         into = "" if change.before == change.item else change.before
         if self.current(into) == change.item:  # that one was merged into this one since
             return False
-        self.animals[change.item] = replace(self.animals[change.item], merged_into=into, note="")
+        if into and self.counted(change.item):  # this one got photographs since
+            return False
+        self._set_heir(change.item, into)
         self.changes.append(Change(self.event, "merged", change.item, change.after, change.before, reason))
         return True
 
@@ -149,9 +150,7 @@ class Ledger:
         individual, _, status = change.before.rpartition(" ")
         known = status in STATUSES and (individual in self.animals or not individual)
         if known:
-            ended = individual and self.animals[individual].note == MOVED  # by these moves: it is there again
-            home = individual if ended else self.current(individual)
-            self.move([change.item], home, status, "moved", reason)
+            self.move([change.item], self.current(individual), status, "moved", reason)
         return known
 
     def close(self) -> None:
@@ -179,23 +178,26 @@ class Ledger:
                     self.rows[row.key] = replace(row, status=status)
 
     def _end(self, individual: str, moves: Iterable[Change]) -> None:
-        """Record where an animal went whose last photographs were all moved to one other; forget it once it is back.
-
-        Nothing is recorded where a person said that a photograph of the other one is not this one.
-        """
+        """Record where an animal went whose last photographs were all moved to one other; forget it once it is back."""
         animal = self.animals[individual]
         if self.counted(individual):
-            if animal.note == MOVED:
-                self.animals[individual] = replace(animal, merged_into="", note="")
+            self._forget_heir(individual)
             return
         counted = (_place(individual, "confirmed"), _place(individual, "proposed"))
         left = [self.rows[change.item] for change in moves if change.item in self.rows and change.before in counted]
         heirs = {row.individual if row.counts else "" for row in left}
-        if animal.merged_into or len(heirs) != 1 or heirs == {""}:
-            return
-        other, rejected = heirs.pop(), self.rejected
-        if not any(individual in rejected.get(row.key, ()) for row in self.counted(other)):
-            self.animals[individual] = replace(animal, merged_into=other, note=MOVED)
+        if not animal.merged_into and len(heirs) == 1 and heirs != {""}:
+            self.animals[individual] = replace(animal, merged_into=heirs.pop(), note=MOVED)
+
+    def _set_heir(self, individual: str, into: str) -> None:
+        """Say that an animal was merged into another one, or into none; the other one is there again."""
+        self.animals[individual] = replace(self.animals[individual], merged_into=into, note="")
+        if into:
+            self._forget_heir(into)
+
+    def _forget_heir(self, individual: str) -> None:
+        if self.animals[individual].note == MOVED:
+            self.animals[individual] = replace(self.animals[individual], merged_into="", note="")
 
     def _recounted(self, animal: Individual) -> Individual:
         rows = self.counted(animal.individual)

@@ -19,9 +19,15 @@ def active(decisions: Iterable[Decision]) -> list[Decision]:
     return [decision for decision in decisions if decision.kind != "undo" and decision.when not in undone]
 
 
+MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge
+
+
 def heir(individual: str, animals: Mapping[str, Individual]) -> str:
-    """The ID that an animal has now, after all merges."""
-    while individual in animals and animals[individual].merged_into:
+    """The ID that an animal has now, after all merges.
+
+    An animal whose photographs were moved one by one is still itself: nobody said that the two are one.
+    """
+    while individual in animals and animals[individual].merged_into and animals[individual].note != MOVED:
         individual = animals[individual].merged_into
     return individual
 
