@@ -30,10 +30,9 @@ from fastreid_fancl.errors import UserError, exit_with_message  # noqa: E402
 from fastreid_fancl.individuals.grouping import encode  # noqa: E402
 from fastreid_fancl.runs.read import read_config  # noqa: E402
 from fastreid_fancl.engine.trained_model import run_config  # noqa: E402
-from support.oracles import hard_features  # noqa: E402
+from support.oracles import HARD, hard_features  # noqa: E402
 from sklearn.metrics import adjusted_rand_score  # noqa: E402
 from tables import Tables, add_output  # noqa: E402
-from test_clustering_sweep import HARD  # noqa: E402
 
 FIXED = {str(radius): radius for radius in (0.35, 0.5, 0.6)}
 

@@ -11,7 +11,6 @@ it for OpenVINO. Prints Markdown; `--output NAME` also writes NAME.md and NAME.c
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +24,7 @@ from fastreid_fancl.config.load import has_bfloat16  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.trained_model import load_model  # noqa: E402
 from fastreid_fancl.openvino import obstacle  # noqa: E402
+from clocks import timed  # noqa: E402
 from tables import Tables, add_output  # noqa: E402
 
 ENCODERS = ("tf_efficientnet_lite0", "resnet50", "vit_small_patch16_224")
@@ -69,11 +69,11 @@ def measure(encoder: str, args) -> list[dict]:
     batch = {"images": 255 * torch.rand(args.batch, 3, args.size, args.size, generator=generator)}
     models, starts, features = [], [], []
     for way in ways():
-        seconds, model = timed(clock, lambda way=way: build(encoder, args.size, *way))
+        seconds, model = timed(lambda way=way: build(encoder, args.size, *way), clock=clock)
         starts.append(seconds)
         models.append(model)
         features.append(model(batch))  # also warms up
-    turns = [[timed(clock, lambda model=model: model(batch))[0] for model in models] for _ in range(args.turns)]
+    turns = [[timed(lambda model=model: model(batch), clock=clock)[0] for model in models] for _ in range(args.turns)]
     seconds = [median(times) for times in zip(*turns, strict=True)]
     return [
         {
@@ -96,13 +96,6 @@ def build(encoder: str, size: int, runtime: str, precision: str) -> nn.Module:
     return load_model(
         load_config("Photographs/cluster_contrast", [*keys, "TEST.RUNTIME", runtime, "MODEL.PRECISION", precision])
     )
-
-
-def timed(clock: Callable[[], float], function: Callable) -> tuple[float, object]:
-    """The seconds of a call, and what it returns."""
-    began = clock()
-    result = function()
-    return clock() - began, result
 
 
 def least_cosine(features: Tensor, expected: Tensor) -> float:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
 from fastreid_fancl import clustering, load_config, local  # noqa: E402
-from fastreid_fancl.compat.evaluation import market1501  # noqa: E402
+from fastreid_fancl.ranking import market1501  # noqa: E402
 from fastreid_fancl.data.datasets import load  # noqa: E402
 from fastreid_fancl.data.datasets.protocols import Protocol  # noqa: E402
 from fastreid_fancl.data.keys import image_keys  # noqa: E402

@@ -79,11 +79,11 @@ def watch() -> dict[str, float]:
     spent: dict[str, float] = defaultdict(float)
     for part, functions in TIMED.items():
         for owner, name in functions:
-            setattr(owner, name, timed(getattr(owner, name), part, spent))
+            setattr(owner, name, adding_seconds(getattr(owner, name), part, spent))
     return spent
 
 
-def timed(function, part: str, spent: dict[str, float]):
+def adding_seconds(function, part: str, spent: dict[str, float]):
     def run(*args, **kwargs):
         began = now()
         result = function(*args, **kwargs)

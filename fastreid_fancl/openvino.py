@@ -6,12 +6,12 @@ Shapes: B images of a batch, D dimensions.
 import functools
 import importlib.util
 import logging
-import sys
 import warnings
 
 import torch
 from torch import Tensor, nn
 
+from .compat.telemetry import block_telemetry
 from .errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def library():
     restores the previous one when it is destroyed. A second core would restore the stack of the first, freed by then,
     and the next signal (Ctrl-C, a worker that exits) would crash the process.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # OpenVINO then takes its own stand-in
+    block_telemetry()
     import openvino
 
     return openvino, openvino.Core()

@@ -8,18 +8,14 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
-from support.runs import SMALL, TINY, same, weights
-from test_report_runs import write_run
+from support.comparisons import JOBS, SET, TRAIN
+from support.run_folders import write_run
+from support.runs import same, weights
 
 from fastreid_fancl.compare import command
 from fastreid_fancl.compare.command import command_line, progress, reason, start
 from fastreid_fancl.compare.jobs import list_jobs
 from fastreid_fancl.errors import UserError
-
-JOBS = ("--jobs", "2")
-TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
-KEYS = SMALL | {key.replace("__", "."): value for key, value in TINY.items()}
-SET = [str(word) for pair in KEYS.items() for word in pair]
 
 
 def write_config(folder, name, base, **keys):

@@ -22,8 +22,9 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from fastreid.utils.logger import setup_logger
 
-from fastreid_fancl.compat.launch import BACKEND, choose_backend, distributed_worker
+from fastreid_fancl.compat.launch import distributed_worker
 from fastreid_fancl.data.check import check_items
+from fastreid_fancl.processes import BACKEND, choose_backend
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import torch
 from fastreid_fancl import add_fancl_config, load_config
 from fastreid_fancl.compare.study import read_study
 from fastreid_fancl.config import load, page
+from fastreid_fancl.config.access import value_of
 from fastreid_fancl.config.keys import KEYS
 from fastreid_fancl.config.ranges import OneOf, Range, Text, WordOr
-from fastreid_fancl.config.values import value_of
 
 from fastreid.config import get_cfg  # isort: skip
 

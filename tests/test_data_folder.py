@@ -4,53 +4,13 @@ import logging
 import os
 
 import pytest
-from PIL import Image
+from support.photo_folders import names, photograph, rejected, table, tree, wild
 
 from fastreid_fancl.data import UNLABELLED
 from fastreid_fancl.data.check import drop
 from fastreid_fancl.data.datasets import FolderDataset, resolve
-from fastreid_fancl.logs import log_once
 
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, monkeypatch):
-    """FASTREID_DATASETS is an empty folder, and every message counts as new."""
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    log_once.cache_clear()
-    return tmp_path
-
-
-def photograph(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4)).save(path)
-
-
-def table(root, *rows, name="Wild", files=("a", "b", "c", "d"), encoding="utf-8"):
-    """A data set of photographs a.png ... and a metadata.csv of the given lines."""
-    for file in files:
-        photograph(root / name / f"{file}.png")
-    (root / name / "metadata.csv").write_bytes("\n".join(rows).encode(encoding))
-    return root / name
-
-
-def tree(root, *files, name="Wild"):
-    for file in files:
-        photograph(root / name / file)
-    return root / name
-
-
-def wild(name="Wild"):
-    return resolve(name)()
-
-
-def names(items):
-    """{file name: (pid, camid)}."""
-    return {os.path.basename(path): (pid, camid) for path, pid, camid in items}
-
-
-def rejected(match):
-    return pytest.raises(ValueError, match=match)
-
+pytestmark = pytest.mark.usefixtures("root")
 
 # metadata.csv
 

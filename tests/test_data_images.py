@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import socket
+import struct
 
 import numpy as np
 import pytest
@@ -144,6 +145,14 @@ def test_damaged_exif_does_not_cost_the_photograph(tmp_path, monkeypatch, caplog
     assert [record.message for record in caplog.records if "EXIF" in record.message] == [
         f"{path}: its EXIF data are damaged (not a TIFF file); read without turning it"
     ]
+
+
+def test_an_orientation_beside_damaged_exif_data_is_applied(tmp_path):
+    orientation, maker = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHIf", 0x010F, 11, 1, 0.5)
+    # the camera's maker is a number
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + maker + orientation + bytes(4)
+    path = saved(tmp_path, Image.new("RGB", (8, 4), RED), "a.jpg", exif=exif)
+    assert read_image(path).size == (4, 8)
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])

@@ -32,7 +32,7 @@ from support.runs import (
     weights,
 )
 
-from fastreid_fancl import compat, load_config
+from fastreid_fancl import load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.labels import explain_cuda_oom, oracle_labels
 from fastreid_fancl.engine.pseudo_labels import PseudoLabels
@@ -40,6 +40,7 @@ from fastreid_fancl.engine.run import command_line, evaluate, one_process, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, is_unsupervised
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.methods import ClusterContrast
+from fastreid_fancl.processes import choose_backend
 from fastreid_fancl.runs.folder import sole_writer
 from fastreid_fancl.runs.tables import cluster_tables, write_clusters, write_sweep
 
@@ -172,7 +173,7 @@ def pairs(animals, tmp_path_factory):
             arguments(method, folder / "two", "--num-gpus", "2", **frozen, **tiny(method))
             for method, folder in folders.items()
         ]
-        compat.choose_backend("cpu")
+        choose_backend("cpu")
         launch(train_each, num_gpus_per_machine=2, dist_url="auto", args=(commands,))
     yield folders
     for folder in folders.values():

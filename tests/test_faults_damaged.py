@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_report_runs import settings as config_of
-from test_report_runs import write_run
+from support.run_folders import settings as config_of
+from support.run_folders import write_run
 
 from fastreid_fancl.compare.command import command_line as compare
 from fastreid_fancl.report.systems import gather

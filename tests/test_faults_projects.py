@@ -13,12 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_faults_security import add_imports, code  # noqa: F401
-from test_report_runs import write_run
+from support.run_folders import add_imports, write_run
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import command
-from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import CERTAINTY, Certainty
 from fastreid_fancl.individuals.encode import Features, features_file
@@ -33,6 +31,7 @@ from fastreid_fancl.individuals.rows import (
     Decision,
     Individual,
     Photograph,
+    read_decisions,
     read_table,
     table_text,
 )
@@ -500,7 +499,7 @@ def test_damaged_certainties_are_named(tmp_path, content):
         Certainty(tmp_path)
 
 
-def test_code_of_a_run_that_is_somebodys_encoder_runs_with_the_printed_flag_only(code, tmp_path):  # noqa: F811
+def test_code_of_a_run_that_is_somebodys_encoder_runs_with_the_printed_flag_only(code, tmp_path):
     run = write_run(tmp_path / "run")
     add_imports(run, code)
     project = project_in(tmp_path)

@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.projects import table
 
 import fastreid_fancl
 from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals import queue as queues
 from fastreid_fancl.individuals import train as training
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.opening import new_project, open_project
+from fastreid_fancl.individuals.questions import View, questions
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
 from fastreid_fancl.individuals.sources import boxed
@@ -67,11 +70,6 @@ def season(folder: Path, animals: dict[int, range], stations: int = 2) -> Path:
             moment = f"2024:06:{1 + number:02d} {animal % 24:02d}:{number % 60:02d}:00"
             photograph(folder / f"st{station}" / f"IMG_{counts[station]:04d}.png", animal, number, moment)
     return folder
-
-
-def table(project: Path, name: str = "photographs.csv") -> list[dict[str, str]]:
-    with open(project / name, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def discover(project: Path, *arguments) -> list[dict[str, str]]:
@@ -508,6 +506,61 @@ def test_the_queue_asks_what_settles_most_and_nothing_twice(lions):
     single = next(item for item in queue["open"] if queue["photographs"][item["photograph"]]["status"] == "single")
     animals = [one["individual"] for one in single["candidates"]]
     assert len(animals) == len(set(animals)) == 5
+
+
+def test_open_photographs_that_move_together_are_one_question_and_unsure_ones_come_last(lions):
+    project = open_project(lions)
+    home = project.photographs[0].individual
+    burst = [row for row in project.photographs if row.individual == home][:3]
+    keys = {row.key for row in burst}
+    project.photographs = [
+        replace(row, sequence="s", status="unsure") if row.key in keys else row for row in project.photographs
+    ]
+
+    def asked() -> list[str]:
+        queue = review_queue(project)
+        return [queue["photographs"][item["photograph"]]["key"] for item in queue["open"]]
+
+    first, single = asked()
+    assert first in keys and single not in keys
+    project.decisions = [Decision("t0", "", "unsure", first, project.photographs[-1].key)]
+    assert asked() == [single, first]
+    project.decisions = [Decision("t0", "", "is", first, home, "alone")]
+    assert len(asked()) == 3, "what was set apart is a question of its own"
+
+
+def test_pairs_that_were_answered_unsure_come_last(lions, monkeypatch):
+    """Whatever they would settle."""
+    project = open_project(lions)
+    asked = questions(View(project))
+    monkeypatch.setattr(queues, "questions", lambda view: asked)
+    project.decisions = [Decision("t0", "", "unsure", asked[0].b, asked[0].a)]
+    queue = review_queue(project)
+    found = [tuple(queue["photographs"][pair[end]]["key"] for end in "ab") for pair in queue["pairs"]]
+    assert found == [(one.a, one.b) for one in [*asked[1:], asked[0]]]
+
+
+def test_the_page_knows_animals_without_photographs_and_where_they_went(lions):
+    rows = table(lions)
+    a, b = (individual_of(rows)[keys_of(rows, animal)[0]] for animal in (0, 1))
+    decide(lions, ("merge", a, b))
+    known = {one["id"]: one for one in review_queue(open_project(lions))["individuals"]}
+    assert len(known) == 7
+    assert (known[a]["photographs"], known[a]["status"], known[a]["merged_into"]) == ([], "merged", b)
+
+
+def test_what_decisions_changed_is_said_in_one_sentence(lions, capsys):
+    rows = table(lions)
+    homes = individual_of(rows)
+    (a, *_), (b, c, *_), (d, *_) = (keys_of(rows, animal) for animal in (0, 1, 2))
+    capsys.readouterr()
+    decide(lions, ("merge", homes[a], homes[b]), ("new", d), ("side", c, "", "left"), ("name", homes[d], "", "Ash"))
+    said = "7 photographs moved, 1 photograph confirmed, 1 animal merged, 1 new ID, 2 details (name, sex, side) set."
+    assert f"4 new decisions: {said}\n" in capsys.readouterr().out
+    decide(lions, ("different", a, b), ("merge", homes[d], homes[b]), ("undo", "2025-01-01T00:05:00Z"), start=4)
+    assert "3 new decisions: 6 photographs moved, 1 animal split, 1 new ID.\n" in capsys.readouterr().out
+    decide(lions, ("unsure", a, b), start=7)
+    assert "1 new decision: nothing changed.\n" in capsys.readouterr().out
 
 
 def test_every_score_of_the_page_is_a_probability_once_enough_is_decided(lions):

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPO, write_animals
 from PIL import Image
 from scipy.sparse import csr_matrix
-from test_individuals_discover import table
+from support.projects import table
 
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import NoClustersError

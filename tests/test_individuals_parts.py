@@ -11,7 +11,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from test_individuals_discover import Colours, discover, photograph
 
-from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labels_at, tree
+from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labels_at, linked, tree
 from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
@@ -29,7 +29,7 @@ from fastreid_fancl.individuals.intake import (
     with_sequences,
 )
 from fastreid_fancl.individuals.ledger import Ledger, contradictions
-from fastreid_fancl.individuals.links import MOVED, active, constraints_of
+from fastreid_fancl.individuals.links import MOVED, active, constraints_of, rejections
 from fastreid_fancl.individuals.opening import new_project, prefix_of
 from fastreid_fancl.individuals.project import Project
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
@@ -435,6 +435,57 @@ def test_a_burst_brings_no_second_box_of_a_photograph_into_an_animal():
     assert decided(rows, ("is", rows[0].key, "LION-002"))[0] == expected
 
 
+def test_a_photograph_that_goes_alone_leaves_its_sequence_and_later_groupings_respect_it():
+    rows = burst(*((path, "LION-001", "proposed") for path in "1234"))
+    kept = ["LION-001 proposed"] * 2
+    assert decided(rows, ("is", rows[0].key, "LION-002"))[0] == ["LION-002 confirmed"] * 4, "one decision a sequence"
+    assert decided(rows, ("is", rows[0].key, "LION-002", "alone"))[0][0] == "LION-002 confirmed"
+    parted = [("is_not", rows[n].key, "LION-001", "alone") for n in (0, 1)]
+    made = [("new", rows[0].key, "", "alone"), ("same", rows[1].key, rows[0].key, "alone")]
+    assert decided(rows, *parted)[0] == [" unsure"] * 2 + kept
+    assert decided(rows, *parted, *made) == (["LION-004 confirmed"] * 2 + kept, [])
+    # A later decision on one of the others leaves them, too.
+    found, _ = decided(rows, *parted, ("is", rows[0].key, "LION-001", "alone"), ("is", rows[2].key, "LION-003"))
+    assert found == ["LION-001 confirmed", " unsure", "LION-003 confirmed", "LION-003 confirmed"]
+
+
+@pytest.mark.parametrize("value", ["alone", ""])
+def test_what_a_person_set_apart_in_a_sequence_is_no_contradiction_at_a_later_discovery(value):
+    project = new_project("lions", "none")
+    project.photographs = burst(("1", "LION-001", "proposed"), ("2", "LION-001", "proposed"), ("3", "", "unsure"))
+    project.animals = [Individual("LION-001"), Individual("LION-002")]
+    key = project.photographs[0].key
+    if not value:  # one photograph was confirmed, and later its mate for another animal
+        project.photographs[0] = replace(project.photographs[0], status="confirmed")
+        project.photographs[1] = replace(project.photographs[1], individual="LION-002", status="confirmed")
+    add_decisions(project, [Decision("t0", "", "is_not", key, "LION-001", "alone")] if value else [])
+    refused = rejections(active(project.decisions), {})
+    owners = [row.individual if row.counts else "" for row in project.photographs]
+    constraints = constraints_of(project.photographs, active(project.decisions), owners, refused)
+    assert linked(3, constraints)[1] == [] and not constraints.must
+    undone = constraints_of(burst(("1", "", "unsure"), ("2", "", "unsure")), ())
+    assert len(undone.must) == 1
+
+
+def test_a_photograph_is_not_the_animal_of_its_burst_mate_without_a_contradiction():
+    """As a file says it that names the photograph before somebody confirms the mate."""
+    rows = burst(("1", "LION-002", "unsure"), ("2", "LION-001", "confirmed"))
+    decisions = [Decision("t0", "", "is_not", rows[0].key, "LION-001")]
+    refused = rejections(decisions, {})
+    found = constraints_of(rows, decisions, ["", "LION-001"], refused)
+    assert linked(2, found)[1] == []
+
+
+def test_confirmed_is_what_the_page_showed_and_nothing_that_came_in_since():
+    rows = [row(path, individual="LION-001", status="proposed") for path in "abc"]
+    shown = f"2 photographs: {rows[0].key} {rows[1].key}"
+    assert decided(rows, ("confirm", "LION-001", "", shown))[0] == ["LION-001 confirmed"] * 2 + ["LION-001 proposed"]
+    assert decided(rows, ("confirm", "LION-001"))[0] == ["LION-001 confirmed"] * 3, "written by hand"
+    gone = decided(rows, ("confirm", "LION-001", "", "1 photograph: 0123456789abcdef"))
+    assert gone[0] == ["LION-001 proposed"] * 3
+    assert gone[1][0].endswith("LION-001 has none of the photographs that the page showed.")
+
+
 def test_same_joins_no_two_boxes_of_one_photograph():
     rows = burst(("1", "LION-001", "proposed"), ("2", "LION-001", "proposed"), ("2", "", "unsure"))
     found, problems = decided(rows, ("same", rows[2].key, rows[0].key))
@@ -452,7 +503,8 @@ def test_different_against_a_chain_of_same_is_reported_and_not_followed():
     found, problems = decided(rows, *chain, ("different", a.key, b.key))
     assert found == ["LION-001 confirmed"] * 3
     assert problems == [
-        'The decision "different" of t2 is not followed: you said on t1 that c and b are the same: undo that first.'
+        'The decision "different" of t2 is not followed: you said on t1 that c and b are the same: undo that first, '
+        "then decide again."
     ]
     undone = decided(rows, *chain, ("undo", "t1"), ("different", a.key, b.key))
     assert (undone[0][0][:8], undone[0][1][:8], undone[1]) == ("LION-001", "LION-004", [])

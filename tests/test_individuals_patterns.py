@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
-from test_local import SIZE, coat
+from support.coats import SIZE, coat
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import project as projects
@@ -106,10 +105,7 @@ def test_a_weight_of_0_is_the_path_without_faiss(herd, tmp_path, monkeypatch):
     folder, _ = herd
     projects_without = [tmp_path / name / "lynx" for name in ("zero", "no_faiss")]
     discover(projects_without[0], "--photos", folder, "--local", "0")
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: find_spec(name, *rest) if name != "faiss" else None
-    )
+    monkeypatch.setattr(verify, "has_faiss", lambda: False)
     discover(projects_without[1], "--photos", folder)
     assert "local" not in open_project(projects_without[1]).settings
     zero, no_faiss = ((one / "photographs.csv").read_bytes() for one in projects_without)
@@ -202,7 +198,7 @@ def test_a_weight_is_chosen_by_the_photographs_and_by_what_is_installed(tmp_path
     assert (weight_of(project, 10_000), weight_of(project, 10_001)) == (0.2, 0)
     project.settings["local"] = 0.1
     assert weight_of(project, 10_001) == 0.1
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(verify, "has_faiss", lambda: False)
     with pytest.raises(UserError, match=r"Expected faiss for local matches \(weight 0.1\).*--local 0"):
         weight_of(project, 10)
     del project.settings["local"]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from bag_of_tricks import stock_cfg
-from test_data_folder import photograph, table, wild
+from support.photo_folders import photograph, table, wild
 
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import NoClustersError
@@ -13,12 +13,6 @@ from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.data.datasets import resolve
 from fastreid_fancl.engine.starts import RANDOM_START, SYNTHETIC_START, start_of, warning_of_start
 from fastreid_fancl.individuals.grouping import no_groups
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    return tmp_path
 
 
 @pytest.mark.parametrize(

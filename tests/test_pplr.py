@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from conftest import on_two_ranks
 from fastreid.solver import build as solver_build
 from support import oracles
-from test_methods import COMMON, DIM, Backbone, batch, head
+from support.models import COMMON, DIM, Backbone, batch, head
 
 from fastreid_fancl.config.load import load_config
 from fastreid_fancl.heads import PartHead

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from conftest import REPO
 from PIL import Image
-from test_compare import JOBS, SET, TRAIN
-from test_report_runs import write_run
+from support.comparisons import JOBS, SET, TRAIN
+from support.run_folders import write_run
 
 from fastreid_fancl.compare.command import command_line
 from fastreid_fancl.compare.jobs import list_jobs

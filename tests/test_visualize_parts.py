@@ -11,10 +11,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from torch import nn
 
-from fastreid_fancl.compat.evaluation import market1501
 from fastreid_fancl.data import UNLABELLED
 from fastreid_fancl.engine.trained_model import RunLabel, TrainedModel
 from fastreid_fancl.methods import FANCL
+from fastreid_fancl.ranking import market1501
 from fastreid_fancl.runs.tables import write_clusters
 from fastreid_fancl.visualize import attention, clusters, fana, retrieval
 from fastreid_fancl.visualize.drawing import IGNORED, NEUTRAL, RIGHT, WRONG, Sheet, cell_height, photograph

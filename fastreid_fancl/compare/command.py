@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import count
 from ..engine.run import ENDS_WITH_INPUT
 from ..errors import UserError, exit_with_message
 from ..escape import visible
@@ -100,13 +101,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--runs compares existing runs: leave out --seeds, --set, --jobs, --gpus and --dry-run")
     args.seeds = args.seeds or [0]
     return args
-
-
-def count(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
 
 
 def gpu_names(numbers: Sequence[str]) -> list[str]:

@@ -6,8 +6,7 @@ names the symptom, the cause in fast-reid's source (file:line of the wheel) and 
 
 # isort: off
 from . import imports  # noqa: F401  (first: the others import fast-reid)
-from . import config, registry, data, samplers, pretrained, model, evaluation, checkpoint, hooks, logs, engine, launch  # noqa: F401
+from . import config, registry, data, pretrained, model, evaluation, checkpoint, hooks, logs, engine, launch  # noqa: F401
 from .engine import stateful
-from .launch import choose_backend, torchrun_processes
 
-__all__ = ["choose_backend", "stateful", "torchrun_processes"]
+__all__ = ["stateful"]

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..files import looked_for
 
 NUMBER_OR_WORD: set[str] = set()
-"""Keys that hold a number or a word, by their full names; `config.keys` enters those of this package."""
+"""Keys that hold a number or a word, by their full names; `config.keys`, which stands above, enters its own."""
 
 URLS = ("https://", "http://")
 

@@ -1,6 +1,5 @@
 """Images, batches and loaders."""
 
-import importlib
 import os
 import types
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from fastreid.data.transforms import functional
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from ..data import images
 from ..data.check import check_items
 from ..data.loaders import worker_context
 from ..errors import UserError
@@ -34,9 +34,6 @@ class PlainDataLoader(DataLoader):
         if kwargs.get("num_workers", 0) > 0:
             kwargs.setdefault("multiprocessing_context", worker_context())
         super().__init__(**kwargs)
-
-    def shutdown(self) -> None:
-        """Nothing to stop; the stock loader's users may call it."""
 
 
 @replace(build.fast_batch_collator)
@@ -80,7 +77,7 @@ def read_image(file_name: str, format: str | None = None) -> Image.Image:
     Cause: data/common.py:40 calls data/data_utils.py:20 without a format, which then keeps the file's mode.
     Mend: this package's reader, which always gives RGB; other formats are converted from that.
     """
-    image = importlib.import_module("fastreid_fancl.data.images").read_image(file_name)
+    image = images.read_image(file_name)
     if format in (None, "RGB"):
         return image
     if format == "BGR":

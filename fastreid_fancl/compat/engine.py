@@ -3,26 +3,23 @@
 import argparse
 import logging
 import math
-import os
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from fastreid.engine import defaults, hooks, train_loop
 from fastreid.solver import build as solver_build
 from fastreid.utils import comm, events
-from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.params import ContiguousParams
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
-from ..files import make_folder, replacing
+from ..runs.folder import write_config
+from ..runs.log import begin_logs, log_into, log_setting
 from .imports import replace, wrap
-from .logs import begin_logs, log_into
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +204,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
         """Symptom: a start that fails has written over the config.yaml of the run that its folder holds.
 
         Cause: engine/defaults.py:485 writes it, straight onto its name, as soon as the identities are counted.
-        Mend: only the number is set; `write_config` writes the file.
+        Mend: only the number is set; `default_setup` below writes the file.
         """
         cfg, frozen = cfg.clone(), cfg.is_frozen()
         cfg.defrost()
@@ -225,34 +222,14 @@ def default_setup(cfg, args) -> None:
     Mend: evaluation writes config_eval.yaml; the seed is cfg.SEED, another one for each process. The log of this
     package goes where fast-reid's goes.
     """
-    write_config(cfg, evaluation=getattr(args, "eval_only", False))
-    set_up_logs(cfg, args)
-    begin_logs()
-
-
-def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lambda: None) -> None:
-    """Write the configuration into OUTPUT_DIR: config_eval.yaml for an evaluation, otherwise config.yaml.
-
-    `before` is called when the file has been written and has only its temporary name.
-    """
+    evaluation = getattr(args, "eval_only", False)
     if cfg.OUTPUT_DIR and comm.is_main_process():
-        make_folder(cfg.OUTPUT_DIR)
-        path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
-        with replacing(path) as temporary:
-            Path(temporary).write_text(cfg.dump(), encoding="utf-8")
-            before()
-
-
-def set_up_logs(cfg, args) -> None:
-    """The rest of `default_setup`: logs with their first lines, and seeds. `begin_logs` then opens the log file."""
-    rank = comm.get_rank()
-    log_into(cfg.OUTPUT_DIR)
-    logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")
-    logger.info(f"Environment info:\n{collect_env_info()}")
-    logger.info(f"Command line arguments: {args}")
-    logger.info(f"Running with full config:\n{cfg}")
-    seed_all_rng(cfg.SEED + rank if "SEED" in cfg else None)
-    if not getattr(args, "eval_only", False):
+        write_config(Path(cfg.OUTPUT_DIR), cfg.dump(), evaluation)
+    log_into(cfg.OUTPUT_DIR, comm.get_rank())
+    log_setting(comm.get_rank(), comm.get_world_size(), args, cfg)
+    begin_logs()
+    seed_all_rng(cfg.SEED + comm.get_rank() if "SEED" in cfg else None)
+    if not evaluation:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..packages import INSTALL_FAISS
+
 # All modules with a name that a mend replaces, including those that fast-reid imports late, inside functions.
 _FASTREID_MODULES = (
     "fastreid.engine",
@@ -85,7 +87,7 @@ class AbsentFaiss(types.ModuleType):
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ImportError(f"faiss.{name} is needed, but faiss is not installed: install faiss-cpu or faiss-gpu.")
+        raise ImportError(f"faiss.{name} is needed, but faiss is not installed: {INSTALL_FAISS}.")
 
 
 def stand_in_for_faiss() -> AbsentFaiss | None:

@@ -15,6 +15,7 @@ from torch.multiprocessing import ProcessRaisedException
 from ..errors import UserError
 from ..logs import log_once
 from ..machine import available_cores
+from ..processes import BACKEND, torchrun_processes
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
@@ -22,22 +23,11 @@ logger = logging.getLogger(__name__)
 # `fastreid.engine.launch` is a function; only this dictionary has the module of the same name.
 stock = sys.modules["fastreid.engine.launch"]
 
-BACKEND = "FASTREID_FANCL_BACKEND"
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=3)
 SHARED_STORE = (
     "Processes that torchrun restarts may wait for ever for those that died: start torchrun with "
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment and --rdzv-backend c10d."
 )
-
-
-def choose_backend(device: str) -> None:
-    """Choose the backend before `launch`: gloo if MODEL.DEVICE is the CPU, otherwise NCCL."""
-    os.environ[BACKEND] = "gloo" if torch.device(device).type == "cpu" else "nccl"
-
-
-def torchrun_processes() -> int:
-    """The number of processes of the torchrun job that this process belongs to; 0 outside torchrun."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
 @wrap(stock.launch)
@@ -88,9 +78,9 @@ def distributed_worker(
     """Symptom: ``AssertionError: cuda is not available`` with --num-gpus 2 on the CPU; warnings when a job ends.
 
     Cause: engine/launch.py:74-103 knows NCCL only and leaves the process group open.
-    Mend: the backend of `choose_backend` (by default NCCL if there is a GPU), an equal share of threads for each
-    process, and the group closed at the end. It is a function of a module, so that spawned processes import it, and
-    with it every other mend, before they unpickle `main_func`.
+    Mend: the backend of `processes.choose_backend` (by default NCCL if there is a GPU), an equal share of threads for
+    each process, and the group closed at the end. It is a function of a module, so that spawned processes import it,
+    and with it every other mend, before they unpickle `main_func`.
 
     Symptom: a ranking or clustering that takes the main process over ten minutes (NCCL; gloo 30) ends the others.
     Cause: they wait for it by operations with PyTorch's default timeout.

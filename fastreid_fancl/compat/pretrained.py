@@ -88,6 +88,7 @@ def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str,
 
 def _cached_weights(cfg) -> str:
     """The path of the configured backbone's ImageNet weights, which are downloaded unless they are in the cache."""
+    # torch.hub.load_state_dict_from_url has no lock and no Google Drive, and a damaged file is an error without a name.
     options = cfg.MODEL.BACKBONE
     urls = vars(sys.modules[backbones_build.BACKBONE_REGISTRY.get(options.NAME).__module__]).get("model_urls", {})
     key = URL_KEYS.get(options.NAME, "").format(

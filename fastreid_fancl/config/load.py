@@ -18,10 +18,11 @@ from ..compat.config import NUMBER_OR_WORD, holds_words
 from ..errors import UserError, did_you_mean
 from ..files import looked_for
 from ..shipped import find_config
+from .access import all_keys, value_of
 from .defaults import add_fancl_config
 from .encoder import describe_encoder, forget_encoder
 from .repeated_keys import refuse_repeated_keys_with_bases
-from .values import all_keys, check_values, value_of
+from .values import check_values
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from .access import value_of
+
 LARGEST = 2**32 - 1  # of seeds; nothing that is counted comes near it
 
 
@@ -157,9 +159,7 @@ OF_FAST_REID = {
 def out_of_range(cfg) -> Iterator[str]:
     """What is wrong with each of fast-reid's numbers that is out of its range."""
     for key, expected in OF_FAST_REID.items():
-        value = cfg
-        for part in key.split("."):
-            value = value[part]
+        value = value_of(cfg, key)
         if not expected.holds(value):
             yield f"{key} {value}: expected {expected}"
     epsilon, norm = cfg.MODEL.LOSSES.CE.EPSILON, cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE

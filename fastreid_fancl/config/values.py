@@ -6,26 +6,13 @@ from collections.abc import Iterable, Iterator
 from fastreid.config import CfgNode
 
 from ..errors import UserError
+from .access import all_keys, value_of
 from .keys import KEYS
 from .ranges import LARGEST, unbounded
 
 # Keys that hold a list of names, and those where a name twice would count twice.
 EACH_ONCE = ("DATASETS.NAMES", "DATASETS.TESTS", "MODEL.LOSSES.NAME")
 NAMES = (*EACH_ONCE, "IMPORTS", "MODEL.FREEZE_LAYERS", "KD.MODEL_CONFIG", "KD.MODEL_WEIGHTS")
-
-
-def value_of(cfg, key: str):
-    """The value at a key of several parts, such as "MODEL.HEADS.NORM"."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
-def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
-    """The full names of all keys and sections of a configuration."""
-    own = [prefix + key for key in cfg]
-    below = [all_keys(value, f"{prefix}{key}.") for key, value in cfg.items() if isinstance(value, CfgNode)]
-    return own + [key for keys in below for key in keys]
 
 
 def check_values(cfg: CfgNode) -> None:

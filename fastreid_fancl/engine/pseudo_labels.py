@@ -197,9 +197,9 @@ def digest(items: list[tuple]) -> str:
     """A fingerprint of the names of images (path, pid, camid) and their order, without the path of their folder."""
     paths = [item[0] for item in items]
     root = os.path.commonpath({os.path.dirname(path) for path in paths})
-    return fingerprint(path[len(root) :] for path in paths)
+    return fingerprint_of_names(path[len(root) :] for path in paths)
 
 
-def fingerprint(names: Iterable[str]) -> str:
+def fingerprint_of_names(names: Iterable[str]) -> str:
     """A fingerprint of names and their order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -16,8 +16,8 @@ import torch
 from fastreid.engine.hooks import HookBase
 from fastreid.utils import comm
 
-from ..compat.evaluation import Ranking
 from ..files import replacing, write_text
+from ..ranking import Ranking
 from ..runs.read import read_starts
 from ..version import __version__
 

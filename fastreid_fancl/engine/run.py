@@ -22,19 +22,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import torch
 import yaml
 from fastreid.engine import default_argument_parser, launch
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from torch.multiprocessing import ProcessExitedException
 
-from .. import compat
-from ..compat.engine import set_up_logs, write_config
-from ..compat.logs import begin_logs
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..errors import UserError, exit_with_message
-from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over
+from ..processes import choose_backend, torchrun_processes
+from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over, write_config
+from ..runs.log import begin_logs, log_into, log_setting
 from ..runs.read import last_checkpoint, read_config, read_starts
 from ..runs.settings import differences, explain_differences
 from .estimate import estimate_run
@@ -59,12 +59,12 @@ def command_line(argv: list[str] | None = None) -> None:
         threading.Thread(target=end_with_input, daemon=True).start()
     with exit_with_message(GO_ON):
         cfg = load_config(args.config_file, args.opts)
-        processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
+        processes = torchrun_processes() or args.num_gpus * args.num_machines
         check_config(cfg, processes, resume=args.resume and not args.eval_only)
         if args.plan:
             print(estimate_run(cfg, processes))
             return
-        compat.choose_backend(cfg.MODEL.DEVICE)
+        choose_backend(cfg.MODEL.DEVICE)
         with exit_with_process():
             launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
 
@@ -139,7 +139,9 @@ def train(args) -> dict:
     """
     cfg = load_config(args.config_file, args.opts)
     with sole_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
-        set_up_logs(cfg, args)
+        log_into(cfg.OUTPUT_DIR, comm.get_rank())
+        log_setting(comm.get_rank(), comm.get_world_size(), args, cfg)
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
         check_data(cfg, train=not args.eval_only)
         seed_all_rng(cfg.SEED)
         if args.eval_only:
@@ -161,7 +163,9 @@ def begin(cfg, new: bool = False, evaluation: bool = False) -> None:
     With `new` the earlier run's checkpoints can no longer be resumed from.
     """
     comm.synchronize()
-    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if new else None)
+    if comm.is_main_process():
+        folder = Path(cfg.OUTPUT_DIR)
+        write_config(folder, cfg.dump(), evaluation, before=lambda: start_over(folder) if new else None)
     begin_logs()
 
 

@@ -15,7 +15,7 @@ from fastreid.utils import comm
 from torch import nn
 
 from ..batchnorm import hold_statistics, virtual_groups
-from ..config.values import value_of
+from ..config.access import value_of
 from ..data.cache import image_reader
 from ..data.check import check_items, preflight, require_identities
 from ..data.datasets import load
@@ -231,8 +231,8 @@ class Trainer(DefaultTrainer):
         stock = super().build_hooks()
         evaluation = next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
         if scores_groups(self.cfg):
-            test, signs = stock[evaluation]._func, GroupSigns(self.cfg, batches)
-            stock[evaluation]._func = lambda: {**test(), **signs()}
+            self._last_eval_results = {}  # which `train` returns: signs are no evaluation
+            stock[evaluation] = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, GroupSigns(self.cfg, batches))
         begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())
         stock[evaluation + 1 : evaluation + 1] = [
             PhaseSeconds("evaluation", after=training),

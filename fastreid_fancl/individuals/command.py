@@ -19,7 +19,6 @@ from . import discover as steps
 from .additions import take_in
 from .checks import check_groups
 from .crops import crop_of
-from .decision_table import read_decisions
 from .decisions import add_decisions
 from .discover import Report
 from .encode import START
@@ -38,9 +37,9 @@ from .opening import new_project, open_project, restored_project
 from .project import TABLES, Project
 from .queue import review_queue
 from .review.page import write_page
-from .rows import Box
+from .rows import Box, read_decisions
 from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
-from .summary import describe_photographs, summary
+from .summary import changed, describe_photographs, summary
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -128,8 +127,10 @@ def _discover(args: argparse.Namespace) -> None:
             earlier = len(project.changes)
             with report.step("decisions"):
                 new, problems = add_decisions(project, read_decisions(args.decisions))
-            report.problems += problems + contradictions(project.animals, project.changes[earlier:])
-            print(f"{plural(new, 'new decision')}{'' if new else ': the project has all of this file'}.")
+            changes = project.changes[earlier:]
+            report.problems += problems + contradictions(project.animals, changes)
+            what = changed(project, changes) if new else "the project has all of this file"
+            print(f"{plural(new, 'new decision')}: {what}.")
         if args.photos or args.encoder or args.run or args.train or args.regroup or args.local is not None:
             _group(project, args, report, event)
         else:

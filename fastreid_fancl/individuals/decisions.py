@@ -1,6 +1,5 @@
 """What a person decided, applied to a project: each decision changes the animals that it names and no others."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -9,7 +8,7 @@ from ..clustering.constraints import Constraints, Groups, Link, linked
 from ..errors import UserError
 from ..escape import visible
 from .ledger import Ledger
-from .links import active, constraints_of
+from .links import active, apart_by, burst, constraints_of
 from .patterns import fused_similarities
 from .project import Project
 from .rows import KINDS, KINDS_OF_INDIVIDUALS, Decision, Photograph
@@ -84,10 +83,22 @@ def _of_individual(ledger: Ledger, decision: Decision) -> str:
     if decision.kind == "merge":
         return _merge(ledger, a, b, said)
     if decision.kind == "confirm":
-        ledger.move([row.key for row in ledger.counted(a)], a, "confirmed", "status", said)
-    else:
-        ledger.set_field(a, decision.kind, decision.value, said)
+        return _confirm(ledger, a, decision.value, said)
+    ledger.set_field(a, decision.kind, decision.value, said)
     return ""
+
+
+def _confirm(ledger: Ledger, individual: str, shown: str, reason: str) -> str:
+    """Confirm the photographs of an animal that the page showed: "2 photographs: KEY KEY".
+
+    The page names them, since nothing else says what a person saw: it may be days old when it is clicked, its animal
+    may hold more by a season or a "same" since, and the clocks of two computers differ, so that times do not tell.
+    Without any, as a hand writes it, all that the animal has are confirmed.
+    """
+    named = set(shown.partition(":")[2].split())
+    keys = [row.key for row in ledger.counted(individual) if row.key in named or not shown]
+    ledger.move(keys, individual, "confirmed", "status", reason)
+    return "" if keys or not shown else f"{individual} has none of the photographs that the page showed"
 
 
 def _merge(ledger: Ledger, gone: str, kept: str, reason: str) -> str:
@@ -116,7 +127,7 @@ def _objection(ledger: Ledger, one: str, other: str) -> str:
             if decision.kind == "different" and decision.a in first and decision.b in second:
                 paths = first[decision.a].path, second[decision.b].path
                 said = f"you said on {decision.when} that {paths[0]} and {paths[1]} differ"
-                return f"{one} and {other} stay apart, as {said}: undo that first"
+                return f"{one} and {other} stay apart, as {said}: undo that first, then decide again"
     rejected = ledger.rejected
     for rows, animal in ((a, other), (b, one)):
         for row in rows.values():
@@ -128,27 +139,13 @@ def _objection(ledger: Ledger, one: str, other: str) -> str:
 
 
 def _said_not(row: Photograph, individual: str, when: str) -> str:
-    return f"you said on {when} that {row.path} is not {individual}: undo that first"
+    return f"you said on {when} that {row.path} is not {individual}: undo that first, then decide again"
 
 
 def _burst(ledger: Ledger, row: Photograph) -> list[str]:
-    """Its key, and those of its sequence that are where it is, without those that a decision or a box sets apart.
-
-    Of a photograph with several boxes there nobody said which one is meant: it is left out.
-    """
-    if not row.sequence:
-        return [row.key]
-    place = row.individual, row.counts  # an unsure photograph names its likeliest animal without being in it
-    mates = [other for key in ledger.of_sequence[row.sequence] if (other := ledger.rows[key]).usable]
-    mates = [other for other in mates if (other.individual, other.counts) == place and other.hash != row.hash]
-    boxes = Counter(mate.hash for mate in mates)
-    apart = {
-        key
-        for decision in active(ledger.project.decisions)
-        if decision.kind == "different" and row.key in (decision.a, decision.b)
-        for key in (decision.a, decision.b)
-    }
-    return [row.key, *(mate.key for mate in mates if boxes[mate.hash] == 1 and mate.key not in apart)]
+    """The photographs that move with one: see `links.burst`. The decision that moves it may say that it goes alone."""
+    sequence = [ledger.rows[key] for key in ledger.of_sequence.get(row.sequence, ())]
+    return burst(row, sequence, apart_by(active(ledger.project.decisions)))
 
 
 def _join(ledger: Ledger, keys: Iterable[str], home: str, reason: str) -> None:
@@ -230,7 +227,7 @@ def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: s
     if not refused:
         return ""
     a, b, when = refused[0].link
-    return f"you said on {when} that {rows[a].path} and {rows[b].path} are the same: undo that first"
+    return f"you said on {when} that {rows[a].path} and {rows[b].path} are the same: undo that first, then decide again"
 
 
 def split(project: Project, rows: list[Photograph], one: str, other: str) -> list[list[str]]:

@@ -21,7 +21,7 @@ from .encode import AGAIN, Features, cache_key, encode_all, read_arrays
 from .identify import assign, assign_afresh, owners_of, score_all
 from .intake import Intake
 from .ledger import Ledger
-from .links import active, constraints_of, in_words
+from .links import active, constraints_of, in_file_names
 from .project import Project
 from .rows import Photograph
 from .sources import NO_ANIMAL
@@ -142,7 +142,7 @@ def regroup(
             patterns=project.patterns,
             keys=[row.key for row in rows],
         )
-    report.problems += [in_words(rows, one) for one in report.grouping.contradictions]
+    report.problems += [in_file_names(rows, one) for one in report.grouping.contradictions]
     with report.step("animals"):
         if not project.settings["levels"]:
             score_known(ledger, rows, values)

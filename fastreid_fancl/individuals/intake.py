@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..data import plural
+from ..data.datasets.names import is_hidden
 from ..data.datasets.tree import SUFFIXES
 from ..data.images import open_header, open_regular
 from ..errors import UserError
@@ -116,8 +117,8 @@ def _files(root: Path, intake: Intake) -> list[str]:
             intake.notes.append(f"The folder {visible(os.path.relpath(here, root))} is a project and is left out.")
             folders[:] = []
             continue
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        for name in sorted(name for name in names if not _hidden(name)):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(name for name in names if not is_hidden(name)):
             path = os.path.relpath(os.path.join(here, name), root).replace(os.sep, "/")
             if not name.lower().endswith(SUFFIXES):
                 others[os.path.splitext(name)[1].lower() or name] += 1
@@ -138,10 +139,6 @@ def _is_project(folder: Path) -> bool:
 
 def _unreadable(error: OSError, root: Path, intake: Intake) -> None:
     intake.left_out[os.path.relpath(error.filename, root)] = f"the folder cannot be read ({error.strerror})"
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX")) or name in ("Thumbs.db", "desktop.ini")
 
 
 def _facts(file: Path) -> Photograph | str:

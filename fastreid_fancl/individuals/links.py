@@ -1,10 +1,13 @@
 """What a project knows of pairs of its photographs: bursts, boxes of one photograph, sides, what people decided."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..clustering.constraints import Constraints, Contradiction, Link
 from .rows import Decision, Individual, Photograph
+
+MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge
+ALONE = "alone"  # value of a decision on one photograph that the rest of its sequence does not follow
 
 
 def active(decisions: Iterable[Decision]) -> list[Decision]:
@@ -15,9 +18,6 @@ def active(decisions: Iterable[Decision]) -> list[Decision]:
         if decision.kind == "undo" and decision.when not in undone:
             undone.add(decision.a)
     return [decision for decision in decisions if decision.kind != "undo" and decision.when not in undone]
-
-
-MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge
 
 
 def heir(individual: str, animals: Mapping[str, Individual]) -> str:
@@ -49,6 +49,33 @@ def rejections(decisions: Iterable[Decision], animals: Mapping[str, Individual])
     return found
 
 
+def set_apart(decisions: Iterable[Decision]) -> set[str]:
+    """Keys of photographs that a person moved without the rest of their sequences."""
+    moving = ("same", "is", "is_not", "new")
+    return {decision.a for decision in decisions if decision.kind in moving and decision.value == ALONE}
+
+
+def apart_by(decisions: Iterable[Decision]) -> Callable[[str, str], bool]:
+    """Whether decisions set two photographs of a sequence, given by their keys, apart."""
+    decisions = list(decisions)
+    alone = set_apart(decisions)
+    different = {frozenset((decision.a, decision.b)) for decision in decisions if decision.kind == "different"}
+    return lambda a, b: a in alone or b in alone or frozenset((a, b)) in different
+
+
+def burst(row: Photograph, sequence: Iterable[Photograph], apart: Callable[[str, str], bool]) -> list[str]:
+    """Its key, and those of its sequence that are where it is, without those that a decision or a box sets apart.
+
+    Of a photograph with several boxes there nobody said which one is meant: it is left out.
+    """
+    if not row.sequence:
+        return [row.key]
+    place = row.individual, row.counts  # an unsure photograph names its likeliest animal without being in it
+    mates = [one for one in sequence if one.usable and (one.individual, one.counts) == place and one.hash != row.hash]
+    boxes = Counter(mate.hash for mate in mates)
+    return [row.key, *(mate.key for mate in mates if boxes[mate.hash] == 1 and not apart(row.key, mate.key))]
+
+
 def constraints_of(
     rows: Sequence[Photograph],
     decisions: Iterable[Decision],
@@ -63,6 +90,7 @@ def constraints_of(
         owners: animal that each row stays with, "" for none.
         rejected: animals that a photograph is not, of `rejections`.
     """
+    decisions, rejected = list(decisions), rejected or {}
     number = {row.key: n for n, row in enumerate(rows)}
     of_owner = {owner: n for n, owner in reversed(list(enumerate(owners))) if owner}
     must, cannot = [], list(_boxes(rows))
@@ -76,11 +104,11 @@ def constraints_of(
             cannot.append(_apart(a, b, decision.when))
     cannot += [
         _apart(number[key], of_owner[animal], when)
-        for key, animals in (rejected or {}).items()
+        for key, animals in rejected.items()
         for animal, when in animals.items()
         if key in number and number[key] != of_owner.get(animal, number[key])
     ]
-    must += _bursts(rows, {frozenset(link[:2]) for link in cannot})
+    must += _bursts(rows, several_animals(rows, decisions, rejected))
     return Constraints(must, cannot, [row.side for row in rows], owners)
 
 
@@ -99,29 +127,54 @@ def _boxes(rows: Sequence[Photograph]) -> Iterable[Link]:
         )
 
 
-def _bursts(rows: Sequence[Photograph], apart: set[frozenset[int]]) -> list[Link]:
+def _bursts(rows: Sequence[Photograph], several: set[str]) -> list[Link]:
     """Successive photographs of a sequence show one animal, unless the sequence is known to show several."""
     sequences = defaultdict(list)
     for n, row in enumerate(rows):
-        if row.sequence:
+        if row.sequence and row.sequence not in several:
             sequences[row.sequence].append(n)
-    split = {rows[n].sequence for pair in apart for n in pair if len({rows[m].sequence for m in pair}) == 1}
     return [
         Link(a, b, f"they are of the sequence {name}")
         for name, numbers in sequences.items()
-        if name not in split
         for a, b in zip(numbers, numbers[1:], strict=False)
     ]
 
 
-def several_animals(rows: Iterable[Photograph]) -> set[str]:
-    """Sequences of which a photograph has several boxes."""
-    rows = list(rows)
+def several_animals(
+    rows: Iterable[Photograph],
+    decisions: Iterable[Decision] = (),
+    rejected: Mapping[str, Mapping[str, str]] | None = None,
+) -> set[str]:
+    """Sequences that are known to show several animals: by boxes of one photograph, or because a person said so.
+
+    The person moved a photograph without the rest, called two of them different or confirmed them for two animals, or
+    one is not the animal of another.
+
+    Args:
+        rows, decisions, rejected: as for `constraints_of`.
+    """
+    rows, decisions = [row for row in rows if row.sequence], list(decisions)
+    of = {row.key: row.sequence for row in rows}
     boxes = Counter(row.hash for row in rows)
-    return {row.sequence for row in rows if boxes[row.hash] > 1}
+    found = {row.sequence for row in rows if boxes[row.hash] > 1}
+    found |= {of[key] for key in set_apart(decisions) & of.keys()}
+    pairs = ((one.a, one.b) for one in decisions if one.kind == "different" and {one.a, one.b} <= of.keys())
+    found |= {of[a] for a, b in pairs if of[a] == of[b]}
+    confirmed = _animals(row for row in rows if row.status == "confirmed")
+    found |= {sequence for sequence, those in confirmed.items() if len(those) > 1}
+    animals = _animals(row for row in rows if row.counts)
+    return found | {of[key] for key, those in (rejected or {}).items() if key in of and animals[of[key]] & those.keys()}
 
 
-def in_words(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
+def _animals(rows: Iterable[Photograph]) -> dict[str, set[str]]:
+    """The animals of each sequence."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        found[row.sequence].add(row.individual)
+    return found
+
+
+def in_file_names(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
     """A contradiction by the names of its files."""
     link, against = contradiction
     a, b = (f"{row.path}{' ' + row.key if row.box else ''}" for row in (rows[link.a], rows[link.b]))

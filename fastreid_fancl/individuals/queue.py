@@ -1,11 +1,13 @@
 """What the review page shows and asks."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .candidates import Candidate, gallery_of
-from .links import rejections
+from .links import apart_by, burst, rejections
 from .project import Project
 from .questions import View, questions
 from .rows import Photograph
@@ -23,10 +25,7 @@ def review_queue(project: Project) -> dict[str, Any]:
         "score_is": "score" if view.calibration is None else "probability",
         "photographs": [_photograph(view, row) for row in rows],
         "individuals": _individuals(view, index),
-        "pairs": [
-            {"a": index[q.a], "b": index[q.b], "score": view.score(q.score), "settles": round(q.settles, 3)}
-            for q in questions(view)[:MOST_PAIRS]
-        ],
+        "pairs": _pairs(view, index),
         "open": _open(view, index),
     }
 
@@ -38,25 +37,39 @@ def _photograph(view: View, row: Photograph) -> dict[str, Any]:
 
 
 def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
-    """Each animal with its photographs, those that are least like the others first."""
-    names = {animal.individual: animal for animal in view.project.animals}
+    """Each animal with its photographs, those that are least like the others first.
+
+    Those without photographs are there, too, so that the page knows where earlier decisions on them lead.
+    """
     found = []
-    for individual, members in sorted(view.animals.items()):
+    for animal in sorted(view.project.animals, key=lambda animal: animal.individual):
+        members = view.animals.get(animal.individual, [])
         features = view.features[members]
         others = max(1, len(members) - 1)
         outlier = 1 - (features @ features.sum(axis=0) - 1) / others if len(members) > 1 else np.zeros(1)
         order = sorted(range(len(members)), key=lambda n: (-round(float(outlier[n]), 6), view.rows[members[n]].key))
         found.append(
             {
-                "id": individual,
-                "name": names[individual].name,
-                "sex": names[individual].sex,
-                "status": names[individual].status,
+                "id": animal.individual,
+                "name": animal.name,
+                "sex": animal.sex,
+                "status": animal.status,
+                "merged_into": animal.merged_into,
                 "photographs": [index[view.rows[members[n]].key] for n in order],
                 "outlier": [round(float(outlier[n]), 4) for n in order],
             }
         )
     return found
+
+
+def _pairs(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
+    """Pairs to ask about, by what they settle; those answered "unsure" come last."""
+    unsure = {frozenset((one.a, one.b)) for one in view.decisions if one.kind == "unsure"}
+    asked = sorted(questions(view), key=lambda question: frozenset((question.a, question.b)) in unsure)
+    return [
+        {"a": index[q.a], "b": index[q.b], "score": view.score(q.score), "settles": round(q.settles, 3)}
+        for q in asked[:MOST_PAIRS]
+    ]
 
 
 def _candidate(view: View, row: Photograph, one: Candidate) -> dict[str, Any]:
@@ -66,7 +79,10 @@ def _candidate(view: View, row: Photograph, one: Candidate) -> dict[str, Any]:
 
 
 def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
-    """Unsure photographs and animals seen once, with the likeliest animals; the most similar ones first."""
+    """Unsure photographs and animals seen once, with the likeliest animals; the most similar ones first.
+
+    Of photographs that move together, the most similar one is shown. Those answered "unsure" come last.
+    """
     chosen = [n for n, row in enumerate(view.rows) if row.status in ("unsure", "single")]
     known = gallery_of(view.rows, view.features, view.project.patterns)
     refused = rejections(view.decisions, {animal.individual: animal for animal in view.project.animals})
@@ -77,15 +93,28 @@ def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
         [row.key for row in rows],
         top=CANDIDATES + max((len(refused.get(row.key, ())) for row in rows), default=0),
     )
-    items: list[dict[str, Any]] = []
+    items: dict[str, dict[str, Any]] = {}
     for row, candidates in zip(rows, found, strict=True):
         left = [one for one in candidates if one.individual not in refused.get(row.key, ())][:CANDIDATES]
-        items.append(
-            {
-                "photograph": index[row.key],
-                "candidates": [_candidate(view, row, one) | {"photograph": index[one.key]} for one in left],
-            }
-        )
-    best = [item["candidates"][0]["score"] if item["candidates"] else -1.0 for item in items]
-    order = sorted(range(len(items)), key=lambda n: (rows[n].status != "unsure", -best[n], rows[n].key))
-    return [items[n] for n in order]
+        items[row.key] = {
+            "photograph": index[row.key],
+            "candidates": [_candidate(view, row, one) | {"photograph": index[one.key]} for one in left],
+        }
+    best = {key: item["candidates"][0]["score"] if item["candidates"] else -1.0 for key, item in items.items()}
+    order = sorted(rows, key=lambda row: (row.status != "unsure", -best[row.key], row.key))
+    bursts = _one_each(view, order)
+    unsure = {one.a for one in view.decisions if one.kind == "unsure"}
+    return [items[keys[0]] for keys in sorted(bursts, key=lambda keys: not unsure.isdisjoint(keys))]
+
+
+def _one_each(view: View, rows: Sequence[Photograph]) -> list[list[str]]:
+    """Photographs in their order, each with those that move with it and are left out themselves."""
+    sequences: dict[str, list[Photograph]] = defaultdict(list)
+    for row in view.project.photographs:
+        sequences[row.sequence].append(row)
+    apart, found, there = apart_by(view.decisions), [], set()
+    for row in rows:
+        if row.key not in there:
+            found.append(burst(row, sequences[row.sequence], apart))
+            there.update(found[-1])
+    return found

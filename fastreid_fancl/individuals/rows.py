@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data.datasets.metadata import table_rows
 from ..errors import UserError
-from ..escape import csv_cell
+from ..escape import csv_cell, visible
 from ..runs.checked import DamagedError, finite
 
 STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
@@ -69,6 +69,11 @@ class Photograph:
     def file(self) -> Path:
         """Where the photograph lies."""
         return Path(self.root, self.path)
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it was taken, in local time; None if it is not known."""
+        return iso_time(self.date_time).replace(tzinfo=None) if self.date_time else None
 
     @property
     def counts(self) -> bool:
@@ -198,6 +203,19 @@ def read_table(path: Path, kind: type, optional: Collection[str] = ()) -> list[A
     return [_row(path, (line, last), kind, header, cells, optional) for line, last, cells in table]
 
 
+def read_decisions(path: Path) -> list[Decision]:
+    """The decisions of a file, such as the review page writes.
+
+    Raises:
+        ValueError: if it is no such table.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"Expected the file of decisions that the review page saved, got {visible(path)}: there is no such file."
+        )
+    return read_table(path, Decision, optional=("b", "value"))
+
+
 def _check_header(path: Path, header: list[str], names: list[str], optional: Collection[str]) -> None:
     missing = [name for name in names if name not in header and name not in optional]
     others = [name for name in header if name and (name not in names or header.count(name) > 1)]
@@ -255,6 +273,15 @@ def box_of(numbers: Sequence[float]) -> Box:
     raise UserError(f"expected a box of four numbers from 0 to 1 (x y width height), got {list(numbers)}")
 
 
+def iso_time(text: str) -> datetime:
+    """The time of ISO 8601, in which "Z" is UTC: Python 3.10 does not know it.
+
+    Raises:
+        ValueError: if it is no such time.
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def checked(row: Any) -> Any:
     """The row itself.
 
@@ -271,7 +298,7 @@ def checked(row: Any) -> Any:
     elif isinstance(row, Decision):
         choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
         _check_filled(row, "when", "a")
-        _check_time("when", row.when.replace("Z", "+00:00"), "2024-06-03T10:00:00Z")
+        _check_time("when", row.when, "2024-06-03T10:00:00Z")
         if row.kind == "side":
             choices["value"] = SIDES
     elif isinstance(row, Change):
@@ -296,7 +323,7 @@ def _check_photograph(row: Photograph) -> None:
 
 def _check_time(name: str, text: str, example: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        return iso_time(text)
     except ValueError:
         raise UserError(f"expected {name} as {example}, got {text!r}: spreadsheets change times on opening") from None
 

@@ -16,7 +16,7 @@ from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
-from .rows import SIDES, Box, Photograph, box_of
+from .rows import SIDES, Box, Photograph, box_of, iso_time
 from .tables import lower, open_table
 
 logger = logging.getLogger(__name__)
@@ -215,15 +215,11 @@ def common_offset(folder: Path) -> str:
     It is empty if they have several or none, and for UTC itself: many programs write Z whatever the clocks showed.
     """
     try:
-        times = {_time(one["timestamp"]) for one in _records(folder / "media.csv", CAMTRAPDP["media"])}
+        times = {iso_time(one["timestamp"]) for one in _records(folder / "media.csv", CAMTRAPDP["media"])}
     except ValueError:  # `with_camtrapdp` says what is wrong
         return ""
     offsets = {time.utcoffset() for time in times}
     return min(times).isoformat()[-6:] if len(offsets) == 1 and offsets.pop() else ""
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def with_camtrapdp(
@@ -271,7 +267,7 @@ def _with_camtrapdp(
                 station=stations.get(one["deploymentID"], one["deploymentID"]),
                 station_source="table",
                 camera=one["deploymentID"],
-                date_time=_local(_time(one["timestamp"]), zone),
+                date_time=_local(iso_time(one["timestamp"]), zone),
                 date_time_source="table",
                 sequence=seen.event,
             )
@@ -280,7 +276,7 @@ def _with_camtrapdp(
         else:
             result += boxed(row, seen.boxes) if seen.boxes else [row]
     note = f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."
-    note += _zones([_time(one["timestamp"]) for one in media.values()], zone) + _of_others(others, species)
+    note += _zones([iso_time(one["timestamp"]) for one in media.values()], zone) + _of_others(others, species)
     lost = len(tables["media"]) - len(media)
     whole = sum(not one["mediaID"] for one in tables["observations"])
     events_only = f" {whole} observations name an event and no photograph; they are not used." if whole else ""

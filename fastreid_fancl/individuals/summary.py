@@ -10,6 +10,7 @@ from .checks import Follows
 from .discover import Report
 from .intake import LEFT_OUT
 from .project import Project
+from .rows import Change
 
 WHOLE_FRAMES = (
     "Whole frames are compared; crop by a detector for better groups: run MegaDetector and give its file by --boxes."
@@ -103,3 +104,33 @@ def _animals(project: Project, report: Report) -> list[str]:
     if unsure:
         lines.append(f"Photographs that change their group in most draws: {unsure}. Look at these first.")
     return lines
+
+
+def changed(project: Project, changes: Sequence[Change]) -> str:
+    """What changes came to, in words, such as "3 photographs moved, 1 new ID"; what was undone again does not count."""
+    ends: dict[tuple[str, str], tuple[str, str]] = {}
+    for change in changes:
+        field = "place" if change.item in project.by_key and change.kind != "side" else change.kind
+        before, _ = ends.get((change.item, field), (change.before, ""))
+        ends[change.item, field] = before, change.after
+    places = {item: ends[item, field] for item, field in ends if field == "place"}
+    moved = {item for item, (before, after) in places.items() if _individual(before) != _individual(after)}
+    confirmed = sum(after.endswith(" confirmed") > before.endswith(" confirmed") for before, after in places.values())
+    merged = [(before == item, after == item) for (item, field), (before, after) in ends.items() if field == "merged"]
+    split = {_individual(change.before) for change in changes if change.kind == "split" and change.item in moved}
+    told = [end for (_, field), end in ends.items() if field in ("name", "sex", "side") and end[0] != end[1]]
+    counts = (
+        (len(moved), "photograph", " moved"),
+        (confirmed, "photograph", " confirmed"),
+        (merged.count((True, False)), "animal", " merged"),
+        (merged.count((False, True)), "merge", " undone"),
+        (len(split), "animal", " split"),
+        (sum(field == "new" for _, field in ends), "new ID", ""),
+        (len(told), "detail", " (name, sex, side) set"),
+    )
+    return ", ".join(f"{plural(number, noun)}{rest}" for number, noun, rest in counts if number) or "nothing changed"
+
+
+def _individual(place: str) -> str:
+    """The animal of a photograph, in a change."""
+    return place.rpartition(" ")[0]

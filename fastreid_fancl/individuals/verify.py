@@ -1,11 +1,9 @@
 """Compare a project's photographs by their patterns: which pairs, how sure that is, and where both show the same."""
 
-import importlib.util
 import logging
 import math
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from ..errors import UserError
 from ..local.calibrate import apart, burst_mates, calibration
 from ..local.cost import local_cost
 from ..local.pairs import log_inliers, unordered_pairs
+from ..packages import INSTALL_FAISS, has_faiss
 from ..progress import Progress
 from .crops import file_of
 from .links import active, several_animals
@@ -37,16 +36,16 @@ def weight_of(project: Project, photographs: int) -> float:
     Raises:
         UserError: if the project names one and faiss is not installed.
     """
-    weight, there = project.settings.get("local"), importlib.util.find_spec("faiss") is not None
+    weight, there = project.settings.get("local"), has_faiss()
     if weight and not there:
         raise UserError(
-            f"Expected faiss for local matches (weight {weight:g}), which is not installed: pip install "
-            "'fastreid_fancl[cpu]', or leave them out by --local 0."
+            f"Expected faiss for local matches (weight {weight:g}), which is not installed: {INSTALL_FAISS}, or leave "
+            "them out by --local 0."
         )
     if weight is not None:
         return weight
     if not there:
-        logger.info("Local matches are left out, because faiss is not installed: pip install 'fastreid_fancl[cpu]'.")
+        logger.info("Local matches are left out, because faiss is not installed: %s.", INSTALL_FAISS)
     if photographs > MOST:
         logger.info(
             "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them all the "
@@ -162,9 +161,9 @@ def _unchanged(before: Patterns, after: Patterns) -> tuple[np.ndarray, np.ndarra
 
 def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that are known to show one animal, and to show two, each (P, 2): by bursts, stations and decisions."""
-    several, number = several_animals(rows), {row.key: n for n, row in enumerate(rows)}
+    several, number = several_animals(rows, decisions), {row.key: n for n, row in enumerate(rows)}
     sequences = [row.sequence if row.sequence and row.sequence not in several else None for row in rows]
-    moments = [_moment(row) for row in rows]
+    moments = [row.moment for row in rows]
     decided = {
         kind: [
             (number[one.a], number[one.b]) for one in decisions if one.kind == kind and {one.a, one.b} <= number.keys()
@@ -176,13 +175,6 @@ def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tu
         np.concatenate([burst_mates(sequences), same]),
         np.concatenate([apart([row.station or None for row in rows], moments), different]),
     )
-
-
-def _moment(row: Photograph) -> datetime | None:
-    try:
-        return datetime.fromisoformat(row.date_time).replace(tzinfo=None)
-    except ValueError:  # none, or one that a person wrote into the table
-        return None
 
 
 def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:

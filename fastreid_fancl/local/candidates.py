@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..packages import INSTALL_FAISS
 from .features import LocalFeatures
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,7 @@ def _index(descriptors: np.ndarray):
     try:
         import faiss
     except ImportError as error:
-        raise UserError(
-            f"Expected faiss for the search of shared spots ({error}): pip install 'fastreid_fancl[cpu]', or faiss-gpu."
-        ) from error
+        raise UserError(f"Expected faiss for the search of shared spots ({error}): {INSTALL_FAISS}.") from error
     faiss.omp_set_num_threads(torch.get_num_threads())
     number, width = descriptors.shape
     if number <= FLAT:

@@ -19,6 +19,7 @@ from .sequences import assign_sequences, time_of
 
 logger = logging.getLogger(__name__)
 
+# An orientation is the side of the animal, which only projects of individuals read.
 COLUMNS = ("path", "identity", "split", "camera", "orientation", "sequence")
 # Sequences follow from these columns if the table does not name them.
 MOMENTS = ("date", "time", "date_time", "station")
@@ -150,7 +151,6 @@ def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
         identity=clean_name(fields.get("identity", "")),
         split=(clean_name(fields.get("split", "")) or "").lower() or None,
         camera=clean_name(fields.get("camera", "")),
-        orientation=clean_name(fields.get("orientation", "")),
         sequence=clean_name(fields.get("sequence", "")),
         where=where,
         station=clean_name(fields.get("station", "")) or clean_name(fields.get("camera", "")),

@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
 from ...errors import UserError
 from ...escape import visible
+from ...version import __version__
 from ..links import active
-from ..rows import Photograph
+from ..rows import Photograph, iso_time
 from ..sources import NO_ANIMAL, NOT_OURS
-from .contents import Contents, dated, distinct, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
+from .contents import Contents, dated, distinct, new_folder, place_file, station_of, warn_of_effort, write_csv
 from .requirements import names_of_contributors
 from .stations import Station
 
@@ -122,7 +122,7 @@ class Package:
         seen = {station_of(stations, rows[0]) for rows in groups.values()}
         warn_of_effort(seen)
         for name, rows in sorted(groups.items()):
-            times = [moment(row) for row in rows]
+            times = [row.moment for row in rows]
             yield self._deployment(name, station_of(stations, rows[0]), times, rows[0].camera, rows[0].season)
         for station in stations:
             if station not in seen and station.start and station.end:
@@ -148,7 +148,7 @@ class Package:
             yield {
                 "mediaID": row.hash[:16],
                 "deploymentID": self.deployment(row),
-                "timestamp": self.time(moment(row)),
+                "timestamp": self.time(row.moment),
                 "filePath": self.path(row),
                 "filePublic": "false",
                 "fileName": row.file.name,
@@ -195,7 +195,7 @@ class Package:
     def _events(self) -> dict[tuple[str, str], tuple[datetime, datetime]]:
         times: dict[tuple[str, str], list[datetime]] = defaultdict(list)
         for row in self.rows:
-            times[row.season, row.sequence or row.key].append(moment(row))
+            times[row.season, row.sequence or row.key].append(row.moment)
         return {event: (min(found), max(found)) for event, found in times.items()}
 
     def _classification(self, row: Photograph) -> dict[str, str]:
@@ -215,14 +215,13 @@ class Package:
         for decision in active(self.contents.project.decisions):
             concerned = (decision.a, decision.b) if decision.kind in ("same", "different") else (decision.a,)
             if decision.kind not in ("name", "sex", "unsure", "side"):
-                time = datetime.fromisoformat(decision.when.replace("Z", "+00:00"))
-                when = time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+                when = iso_time(decision.when).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
                 found.update(dict.fromkeys(concerned, (decision.who, when)))
         return found
 
     def description(self) -> dict[str, Any]:
         """The content of datapackage.json."""
-        contents, times = self.contents, [moment(row) for row in self.rows]
+        contents, times = self.contents, [row.moment for row in self.rows]
         name = contents.project.settings["name"]
         points = [(row["longitude"], row["latitude"]) for row in self.deployments()]
         return {

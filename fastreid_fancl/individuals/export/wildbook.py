@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..rows import Photograph
-from .contents import Contents, dated, moment, new_folder, place_file, station_of, write_csv
+from .contents import Contents, dated, new_folder, place_file, station_of, write_csv
 from .stations import Station
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def _encounters(contents: Contents) -> list[list[Photograph]]:
 
 
 def _encounter(contents: Contents, stations: Sequence[Station], rows: list[Photograph]) -> Encounter:
-    first, time = rows[0], moment(rows[0])
+    first, time = rows[0], rows[0].moment
     genus, *epithet = contents.species.split()
     station = station_of(stations, first)
     return {

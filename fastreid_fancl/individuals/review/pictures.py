@@ -3,6 +3,8 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -10,11 +12,16 @@ from PIL import Image
 from ...data import shorten
 from ...escape import message, visible
 from ...files import replacing, write_text
+from ...progress import Progress
 from ...runs.checked import dict_of, read_json, word
 
 logger = logging.getLogger(__name__)
 
 SIZES = {"thumbnails": 240, "large": 1200}  # pixels of the longer side
+CROP = (
+    2400  # the same of a large picture of a box, which holds coat and little else: an animal of a fifth keeps its own
+)
+THREADS = 4
 BOXES = "boxes.json"  # in thumbnails/: the box that each picture shows
 QUALITY = 88
 SAVED_EVERY = 500  # pictures; an interrupted run draws at most so many again
@@ -29,19 +36,23 @@ def write_pictures(folder: Path, photographs: Iterable[dict], image_of: Callable
     """
     for name in SIZES:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    boxes, drawn, problems = _read_boxes(folder / "thumbnails" / BOXES), 0, []
-    for photograph in photographs:
-        key, box = photograph["key"], str(photograph.get("box", ""))
-        shown = boxes.get(key) == box and all(_picture(folder, name, key).exists() for name in SIZES)
-        if shown or photograph.get("status") == "unreadable":
-            continue
-        if problem := _draw(folder, key, image_of):
-            problems.append(f"{visible(photograph.get('path', key))}: {problem}")
-            continue
-        boxes[key] = box
-        drawn += 1
-        if drawn % SAVED_EVERY == 0:
-            _write_boxes(folder / "thumbnails" / BOXES, boxes)
+    boxes = _read_boxes(folder / "thumbnails" / BOXES)
+    missing = [photograph for photograph in photographs if _is_missing(folder, photograph, boxes)]
+    drawn, problems = 0, []
+    with Progress("Pictures", len(missing), "photographs") as progress, ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for photograph, problem in zip(missing, pool.map(partial(_draw, folder, image_of), missing), strict=True):
+                progress.advance()
+                if problem:
+                    problems.append(f"{visible(photograph.get('path', photograph['key']))}: {problem}")
+                    continue
+                boxes[photograph["key"]] = _box(photograph)
+                drawn += 1
+                if drawn % SAVED_EVERY == 0:
+                    _write_boxes(folder / "thumbnails" / BOXES, boxes)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # else a person who stops it waits for all of them
+            raise
     if drawn:
         _write_boxes(folder / "thumbnails" / BOXES, boxes)
     if problems:
@@ -49,17 +60,29 @@ def write_pictures(folder: Path, photographs: Iterable[dict], image_of: Callable
     return drawn
 
 
+def _is_missing(folder: Path, photograph: dict, boxes: dict[str, str]) -> bool:
+    key = photograph["key"]
+    shown = boxes.get(key) == _box(photograph) and all(_picture(folder, name, key).exists() for name in SIZES)
+    return not shown and photograph.get("status") != "unreadable"
+
+
+def _box(photograph: dict) -> str:
+    return str(photograph.get("box", ""))
+
+
 def _picture(folder: Path, name: str, key: str) -> Path:
     return folder / name / f"{key}.jpg"
 
 
-def _draw(folder: Path, key: str, image_of: Callable[[str], Image.Image]) -> str:
+def _draw(folder: Path, image_of: Callable[[str], Image.Image], photograph: dict) -> str:
     """Write the pictures of a photograph; why it cannot be read, or ""."""
+    key = photograph["key"]
     try:
         image = image_of(key).convert("RGB")
     except (OSError, ValueError) as error:
         return message(error)
-    for name, size in reversed(SIZES.items()):  # the small one is made from the large one
+    sizes = {**SIZES, "large": CROP} if photograph.get("box") else SIZES
+    for name, size in reversed(sizes.items()):  # the small one is made from the large one
         image.thumbnail((size, size))
         with replacing(_picture(folder, name, key)) as temporary:
             image.save(temporary, "JPEG", quality=QUALITY)

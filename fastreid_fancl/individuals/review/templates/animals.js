@@ -4,14 +4,15 @@
 
 const EVERYTHING = "*"; // all photographs, as an entry of the list
 const NONE = ""; // photographs without an animal
-const chosen = new Set();
+const chosen = new Map(); // key of each selected photograph -> of the one that was pressed, whose sequence comes with it
+let oneByOne = false; // photographs are selected without their sequences, until the selection is acted on
 
 const animals = {
   at: 0,
   other: null, // an entry of the list that is no animal of the project: new ones, NONE, EVERYTHING
   items: data.individuals.filter(({ status }) => status !== "merged"),
   name: "animal",
-  answerOf: ({ id }) => state.animals.get(id).merged ?? (state.animals.get(id).status === "confirmed" && "confirmed"),
+  answerOf: ({ id }) => state.animals.get(id).merged || (state.animals.get(id).status === "confirmed" && "confirmed"),
 };
 
 const currentAnimal = () => animals.other ?? animals.items[animals.at]?.id ?? EVERYTHING;
@@ -75,7 +76,7 @@ function selectAnimal(id) {
   if (place >= 0) animals.at = place;
   animals.other = place >= 0 ? null : id;
   if (matchMedia("(max-width: 48rem)").matches) find(".side").open = false;
-  chosen.clear();
+  clearChosen();
   render();
   find("#animal").focus({ preventScroll: true });
 }
@@ -84,7 +85,8 @@ function showAnimal() {
   const id = currentAnimal();
   const known = state.animals.get(id);
   const own = members(id);
-  for (const key of chosen) if (!own.includes(byKey.get(key))) chosen.delete(key);
+  const keys = new Set(own.map(({ key }) => key));
+  for (const key of chosen.keys()) if (!keys.has(key)) chosen.delete(key);
   find("#animal").textContent = nameOf(id);
   const stations = new Set(own.map(({ station }) => station).filter(Boolean)).size;
   const status = known?.merged ? `merged into ${nameOf(merged(id))}` : (known?.status ?? "");
@@ -106,7 +108,7 @@ function showAnimal() {
 
 function photographCard(photograph, place) {
   const toggle = make(
-    "button", { type: "button", className: "toggle", data: { key: photograph.key }, aria: { pressed: chosen.has(photograph.key) } },
+    "button", { type: "button", className: "toggle", data: { key: photograph.key }, aria: { pressed: pressedAs(photograph.key) } },
     picture(photograph, "thumbnails"),
     place < 9 ? make("kbd", { textContent: place + 1 }) : "",
   );
@@ -118,17 +120,51 @@ function photographCard(photograph, place) {
   return make("figure", { className: "card" }, toggle, zoom, make("figcaption", {}, caption(photograph, photograph.score, chip)));
 }
 
+function clearChosen() {
+  chosen.clear();
+  oneByOne = false;
+}
+
+const pressedAs = (key) => (chosen.get(key) === key ? "true" : chosen.has(key) ? "mixed" : "false");
+const pressedOnes = () => [...chosen.keys()].filter((key) => chosen.get(key) === key);
+
+// Select a photograph, with the rest of its sequence unless photographs are selected one by one; or neither any more.
 function choose(key) {
-  if (!chosen.delete(key)) chosen.add(key);
-  find(`.toggle[data-key="${key}"]`).setAttribute("aria-pressed", chosen.has(key));
+  const leader = chosen.get(key);
+  if (oneByOne) {
+    if (!chosen.delete(key)) chosen.set(key, key);
+  } else if (leader) {
+    for (const [mate, by] of chosen) if (by === leader) chosen.delete(mate);
+  } else addBurst(key);
+  showChosen();
+}
+
+function addBurst(key) {
+  chosen.set(key, key);
+  for (const mate of burst(state, key)) if (!chosen.has(mate)) chosen.set(mate, key);
+}
+
+function switchOneByOne() {
+  oneByOne = !oneByOne;
+  const pressed = pressedOnes();
+  chosen.clear();
+  for (const key of pressed) {
+    if (oneByOne) chosen.set(key, key);
+    else if (!chosen.has(key)) addBurst(key);
+  }
   showChosen();
 }
 
 function showChosen() {
+  for (const toggle of all("#grid .toggle")) toggle.setAttribute("aria-pressed", pressedAs(toggle.dataset.key));
+  const [pressed, alone] = [pressedOnes().length, moving().some(({ value }) => value)];
+  const more = chosen.size - pressed;
   const order = currentAnimal() === EVERYTHING ? "" : "The least alike come first. ";
-  find("#chosen").textContent = chosen.size
-    ? `${plural(chosen.size, "photograph")} selected.`
+  find("#chosen").textContent = pressed
+    ? `${pressed} selected${more ? `; ${more} more of ${pressed === 1 ? "its" : "their"} sequence${more === 1 ? " moves" : " move"} with it` : ""}${alone ? ", without the rest of the sequence" : ""}.`
     : `${order}Select photographs that do not belong here.`;
+  find("#one-by-one").hidden = !more && !oneByOne;
+  find("#one-by-one").setAttribute("aria-pressed", oneByOne);
 }
 
 function chooseNumber(place) {
@@ -136,50 +172,72 @@ function chooseNumber(place) {
   if (photograph) choose(photograph.key);
 }
 
-// Rows that part the chosen photographs from the animals of the project that they are in.
-function partings() {
-  const kept = [...chosen].map((key) => [key, state.where.get(key)]);
-  return kept.filter(([, id]) => byId.has(id)).map(([a, b]) => ({ kind: "is_not", a, b }));
+// The chosen photographs as rows have them: one of each sequence that is chosen as a whole, else each of them alone.
+function moving() {
+  const [found, covered] = [[], new Set()];
+  for (const a of chosen.keys()) {
+    if (covered.has(a)) continue;
+    const mates = burst(state, a);
+    const whole = mates.every((mate) => chosen.has(mate));
+    for (const mate of whole ? mates : [a]) covered.add(mate);
+    found.push({ a, value: whole ? "" : "alone" });
+  }
+  return found;
+}
+
+// Rows that part photographs from the animals of the project that they are in.
+function partings(rows) {
+  const kept = rows.map((row) => ({ ...row, kind: "is_not", b: merged(state.where.get(row.a)) }));
+  return kept.filter(({ b }) => byId.has(b));
 }
 
 function withChosen(act) {
-  if (chosen.size) act([...chosen]);
+  if (chosen.size) act(moving());
   else say("Select photographs first: click them, or press 1 to 9.");
 }
 
 function finishAnimal(text, ...rows) {
-  chosen.clear();
+  clearChosen();
   decide(text, ...rows);
   render();
 }
 
 function takeOut() {
-  withChosen((keys) => {
-    const rows = partings();
-    if (rows.length) finishAnimal(`${plural(keys.length, "photograph")} taken out of ${nameOf(currentAnimal())}.`, ...rows);
+  withChosen((moved) => {
+    const rows = partings(moved);
+    if (rows.length) finishAnimal(`${plural(chosen.size, "photograph")} taken out of ${nameOf(currentAnimal())}.`, ...rows);
     else say("These photographs belong to no animal of the project. Press Z to undo your last answer.");
   });
 }
 
 function split() {
   withChosen(([first, ...others]) => {
-    const rows = [...partings(), { kind: "new", a: first }, ...others.map((a) => ({ kind: "same", a, b: first }))];
-    finishAnimal(`${plural(others.length + 1, "photograph")} made a new animal.`, ...rows);
+    const rows = [...partings([first, ...others]), { ...first, kind: "new" }, ...others.map((row) => ({ ...row, kind: "same", b: first.a }))];
+    finishAnimal(`${plural(chosen.size, "photograph")} made a new animal.`, ...rows);
   });
 }
 
 function notAnimals() {
-  withChosen((keys) =>
-    finishAnimal(`${plural(keys.length, "photograph")} without an animal.`, ...keys.map((a) => ({ kind: "not_animal", a }))),
-  );
+  withChosen(() => {
+    const keys = pressedOnes(); // the others of a sequence may show one
+    finishAnimal(`${plural(keys.length, "photograph")} without an animal.`, ...keys.map((a) => ({ kind: "not_animal", a })));
+  });
 }
 
 function confirmAll() {
   const id = currentAnimal();
   if (!byId.has(id)) return say("Only animals of the project can be confirmed; a new one gets its ID from the next discovery.");
   if (chosen.size) return say("Take the selected photographs out first, or clear the selection.");
-  decide(`${nameOf(id)} confirmed.`, { kind: "confirm", a: id });
+  decide(`${nameOf(id)} confirmed.`, ...confirmations(id));
   goToUnanswered(animals);
+}
+
+// Rows that confirm the photographs that are shown, which they name; a cell of a spreadsheet holds no more of them.
+function confirmations(a) {
+  const keys = members(a).map(({ key }) => key);
+  const starts = keys.map((_, place) => place).filter((place) => place % 500 === 0);
+  const parts = starts.map((start) => keys.slice(start, start + 500));
+  return parts.map((part) => ({ kind: "confirm", a, value: `${plural(part.length, "photograph")}: ${part.join(" ")}` }));
 }
 
 function mergeChosen() {
@@ -209,4 +267,5 @@ find("#merge").addEventListener("focus", ({ target }) => {
   target.replaceChildren(...options);
 });
 find("#merge-now").addEventListener("click", mergeChosen);
+find("#one-by-one").addEventListener("click", switchOneByOne);
 find("#search").addEventListener("input", showList);

@@ -13,7 +13,7 @@ const applied = new Set(data.applied.map((row) => row.when));
 const bestOf = new Map(
   data.open.map(({ photograph, candidates: [best] }) => [data.photographs[photograph].key, data.photographs[best?.photograph]?.key]),
 );
-const bySequence = Map.groupBy(byKey.keys(), (key) => byKey.get(key).sequence);
+const bySequence = groupBy(byKey.keys(), (key) => byKey.get(key).sequence);
 let actions = [];
 let state; // of `derive`, which `restore` calls first
 
@@ -35,31 +35,46 @@ function recall(name) {
   }
 }
 
-// Rows that the project has taken in are dropped, and so are those of photographs and animals that it does not have.
+// Whether a row is of photographs and animals that the project has.
 function isOurs(row) {
   const photographs = { same: "ab", different: "ab", unsure: "ab", is: "a", is_not: "a", new: "a", not_animal: "a", side: "a" };
   const animals = { is: "b", is_not: "b", merge: "ab", name: "a", sex: "a", confirm: "a" };
-  return !applied.has(row.when) && KINDS.includes(row.kind) &&
+  return KINDS.includes(row.kind) && !Number.isNaN(Date.parse(row.when)) &&
     [...(photographs[row.kind] ?? "")].every((column) => byKey.has(row[column])) &&
     [...(animals[row.kind] ?? "")].every((column) => byId.has(row[column]));
+}
+
+// The rows that can be kept, without those that the project has taken in; the others are named on the page.
+function ours(rows) {
+  const left = rows.filter((row) => !applied.has(row.when));
+  const lost = left.filter((row) => !isOurs(row));
+  find("#lost").hidden = !lost.length;
+  find("#lost").textContent = lost.length
+    ? `Not kept, as the project lacks their photographs or animals: ${lost.map((row) => inWords([row])).join("; ")}.`
+    : "";
+  return left.filter(isOurs);
 }
 
 // Rows as actions, by their times.
 function grouped(rows) {
   const groups = [];
-  for (const row of rows.toSorted((a, b) => (a.when < b.when ? -1 : a.when > b.when ? 1 : 0))) {
-    const last = groups.at(-1)?.at(-1);
-    if (last && Date.parse(row.when) - Date.parse(last.when) <= 1) groups.at(-1).push(row);
+  let last;
+  for (const row of [...rows].sort((a, b) => (a.when < b.when ? -1 : a.when > b.when ? 1 : 0))) {
+    if (last && Date.parse(row.when) - Date.parse(last.when) <= 1) groups[groups.length - 1].push(row);
     else groups.push([row]);
+    last = row;
   }
   return groups;
 }
 
 function restore() {
+  actions = [];
+  state = derive(); // for the words of what is lost
   try {
-    actions = grouped(JSON.parse(recall("rows") ?? "[]").filter(isOurs));
+    actions = grouped(ours(JSON.parse(recall("rows") ?? "[]")));
   } catch {
-    actions = [];
+    find("#lost").hidden = false;
+    find("#lost").textContent = "The decisions that this browser kept cannot be read; those of downloaded files can be loaded.";
   }
   state = derive();
 }
@@ -71,8 +86,8 @@ function save() {
 
 // Add an action, and tell what it was.
 function decide(text, ...rows) {
-  const last = Date.parse(actions.at(-1)?.at(-1).when ?? "1970-01-01");
-  const start = Math.max(Date.now(), last + 2);
+  const [last] = reversed(actions.flat());
+  const start = Math.max(Date.now(), last ? Date.parse(last.when) + 2 : 0);
   const empty = { who: find("#who").value.trim(), a: "", b: "", value: "" };
   actions.push(rows.map((row, place) => ({ ...empty, ...row, when: new Date(start + place).toISOString() })));
   save();
@@ -83,16 +98,16 @@ function decide(text, ...rows) {
 function undoneRows() {
   const undone = new Set();
   const undos = [...data.applied, ...actions.flat()].filter((row) => row.kind === "undo");
-  for (const row of undos.toReversed()) if (!undone.has(row.when)) undone.add(row.a);
+  for (const row of reversed(undos)) if (!undone.has(row.when)) undone.add(row.a);
   return undone;
 }
 
-const undoing = (rows) => rows.toReversed().map((row) => ({ kind: "undo", a: row.when }));
+const undoing = (rows) => reversed(rows).map((row) => ({ kind: "undo", a: row.when }));
 
 function undo() {
   const undone = undoneRows();
   const answers = (row) => row.kind !== "undo" || applied.has(row.a); // not an undo of what the page itself holds
-  const last = actions.findLast(([row]) => answers(row) && !undone.has(row.when));
+  const last = reversed(actions).find(([row]) => answers(row) && !undone.has(row.when));
   if (!last) return say(`There is nothing to undo.${earlier.length ? " Shift Z lists what the project has taken in." : ""}`), null;
   decide("Undone.", ...undoing(last));
   return last;
@@ -103,72 +118,106 @@ function undo() {
 const pairOf = (a, b) => (a < b ? `${a} ${b}` : `${b} ${a}`);
 
 const fileOf = (key) => key.slice(0, 16); // which several boxes of a photograph share
-const byFile = Map.groupBy(byKey.keys(), fileOf);
+const byFile = groupBy(byKey.keys(), fileOf);
+const MOVING = ["same", "is", "is_not", "new"]; // kinds of which the value "alone" leaves the rest of a sequence
 
-// A photograph and the rest of its burst, if they are where it is: they move together. Other boxes of it stay, and so
-// do those of a photograph with several boxes there.
-function burst(where, key) {
-  const { sequence } = byKey.get(key);
-  const others = sequence ? bySequence.get(sequence).filter((other) => fileOf(other) !== fileOf(key)) : [];
-  const mates = others.filter((other) => where.get(other) === where.get(key));
-  return [key, ...mates.filter((mate) => mates.every((other) => other === mate || fileOf(other) !== fileOf(mate)))];
+// Where a photograph is: its animal, or its likeliest one. What is left out is alone.
+function placeOf({ where, likely, animals }, key) {
+  return where.get(key) ? resolved(animals, where.get(key)) : `? ${likely.has(key) ? resolved(animals, likely.get(key)) : key}`;
 }
 
-function move(where, key, animal) {
+// Decisions that set photographs apart: one that moved alone, or two that differ.
+function note({ alone, different }, { kind, a, b, value }) {
+  if (MOVING.includes(kind) && value === "alone") alone.add(a);
+  if (kind === "different") different.add(pairOf(a, b));
+}
+
+// A photograph and the rest of its burst, if they are where it is: they move together. Other boxes of it stay, and so
+// do those of a photograph with several boxes there, and what a decision set apart.
+function burst(found, key) {
+  const { sequence } = byKey.get(key);
+  if (!sequence || found.alone.has(key)) return [key];
+  const here = placeOf(found, key);
+  const mates = bySequence.get(sequence).filter((other) => fileOf(other) !== fileOf(key) && placeOf(found, other) === here);
+  const boxes = groupBy(mates, fileOf);
+  const apart = (mate) => found.alone.has(mate) || found.different.has(pairOf(key, mate));
+  return [key, ...mates.filter((mate) => boxes.get(fileOf(mate)).length === 1 && !apart(mate))];
+}
+
+function move(found, key, animal) {
+  const { where, likely } = found;
   const there = (mate) => animal && byFile.get(fileOf(mate)).some((box) => box !== mate && where.get(box) === animal);
-  for (const mate of burst(where, key)) if (mate === key || !there(mate)) where.set(mate, animal);
+  for (const mate of burst(found, key)) {
+    if (mate !== key && there(mate)) continue;
+    where.set(mate, animal);
+    likely.set(mate, `not ${key}`); // as one, to an animal that the page does not know
+  }
 }
 
 const EFFECTS = {
-  same: ({ where, pairs }, { a, b }) => {
-    pairs.set(pairOf(a, b), "same");
-    if (where.get(b)?.startsWith("new:")) move(where, a, where.get(b));
+  same: (found, { a, b }) => {
+    found.pairs.set(pairOf(a, b), "same");
+    if (found.where.get(b)?.startsWith("new:")) move(found, a, found.where.get(b));
   },
   different: ({ pairs }, { a, b }) => pairs.set(pairOf(a, b), "different"),
   unsure: ({ pairs, open }, { a, b }) => {
     pairs.set(pairOf(a, b), "unsure");
     if (bestOf.get(a) === b) open.set(a, "unsure");
   },
-  is: ({ where, open }, { a, b }) => {
-    move(where, a, b);
-    open.set(a, b);
+  is: (found, { a, b }) => {
+    move(found, a, b);
+    found.open.set(a, b);
   },
-  is_not: ({ where }, { a, b }) => where.get(a) === b && move(where, a, ""),
-  new: ({ where, open }, { a }) => {
-    move(where, a, `new:${a}`);
-    open.set(a, "new");
+  is_not: (found, { a, b }) => placeOf(found, a) === resolved(found.animals, b) && move(found, a, ""),
+  new: (found, { a }) => {
+    move(found, a, `new:${a}`);
+    found.open.set(a, "new");
   },
-  not_animal: ({ where, open }, { a }) => {
+  not_animal: ({ where, likely, open }, { a }) => {
     where.set(a, "");
+    likely.delete(a);
     open.set(a, "not_animal");
   },
-  merge: ({ animals }, { a, b }) => (animals.get(a).merged = b),
-  name: ({ animals }, { a, value }) => (animals.get(a).name = value),
-  sex: ({ animals }, { a, value }) => (animals.get(a).sex = value),
-  confirm: ({ animals }, { a }) => (animals.get(a).status = "confirmed"),
+  side: ({ sides }, { a, value }) => sides.set(a, value),
+  merge: ({ animals }, { a, b }) => {
+    const [gone, kept] = [resolved(animals, a), resolved(animals, b)];
+    if (gone !== kept) animals.get(gone).merged = kept;
+  },
+  name: ({ animals }, { a, value }) => (animals.get(resolved(animals, a)).name = value),
+  sex: ({ animals }, { a, value }) => (animals.get(resolved(animals, a)).sex = value),
+  confirm: ({ animals }, { a }) => (animals.get(resolved(animals, a)).status = "confirmed"),
 };
 
 function derive() {
+  const usable = data.photographs.filter(({ status }) => status === "unsure" || COUNTS.includes(status));
+  const individuals = data.individuals.map(({ id, name, sex, status, merged_into: merged }) => [id, { name: name ?? "", sex: sex ?? "", status, merged }]);
   const found = {
     where: new Map(data.photographs.map(({ key, individual, status }) => [key, COUNTS.includes(status) ? (individual ?? "") : ""])),
-    animals: new Map(data.individuals.map(({ id, name, sex, status }) => [id, { name: name ?? "", sex: sex ?? "", status }])),
+    likely: new Map(usable.map(({ key, individual }) => [key, individual])), // of those without an animal
+    animals: new Map(individuals),
+    sides: new Map(),
     pairs: new Map(),
     open: new Map(),
+    alone: new Set(),
+    different: new Set(),
   };
   const undone = undoneRows();
-  for (const row of actions.flat()) if (!undone.has(row.when)) EFFECTS[row.kind]?.(found, row);
+  for (const row of data.applied) if (!undone.has(row.when)) note(found, row);
+  for (const row of actions.flat()) {
+    if (undone.has(row.when)) continue;
+    note(found, row);
+    EFFECTS[row.kind]?.(found, row);
+  }
   return found;
 }
 
-// The animal that an animal was merged into, over several steps; a circle ends where it began.
-function merged(id) {
-  const seen = new Set();
-  while (state.animals.get(id)?.merged && !seen.has(id)) {
-    seen.add(id);
-    id = state.animals.get(id).merged;
-  }
+// The animal that an animal was merged into, over several steps.
+function resolved(known, id) {
+  while (known.get(id)?.merged) id = known.get(id).merged;
   return id;
 }
+
+const merged = (id) => resolved(state.animals, id);
 
 // The file.
 
@@ -195,12 +244,13 @@ function download() {
 
 function parse(text) {
   const rows = [[""]];
+  let row = rows[0];
   const pattern = /("(?:[^"]|"")*"?|[^,\r\n"]*)(,|\r?\n|$)/gy;
   for (const [, raw, end] of text.replace(/^\uFEFF/, "").matchAll(pattern)) {
     const value = raw.startsWith('"') ? raw.slice(1, raw.endsWith('"') ? -1 : undefined).replaceAll('""', '"') : raw;
-    rows.at(-1)[rows.at(-1).length - 1] = value.startsWith("'") && FORMULA.test(value) ? value.slice(1) : value;
-    if (end === ",") rows.at(-1).push("");
-    else if (end) rows.push([""]);
+    row[row.length - 1] = value.startsWith("'") && FORMULA.test(value) ? value.slice(1) : value;
+    if (end === ",") row.push("");
+    else if (end) rows.push((row = [""]));
     else break;
   }
   return rows.filter((row) => row.length > 1 || row[0]);
@@ -214,7 +264,7 @@ function loadText(text) {
   }
   const known = new Set(actions.flat().map((row) => row.when));
   const read = rows.map((row) => Object.fromEntries(COLUMNS.map((name) => [name, row[header.indexOf(name)] ?? ""])));
-  const added = read.filter((row) => isOurs(row) && !Number.isNaN(Date.parse(row.when)) && !known.has(row.when));
+  const added = ours(read).filter((row) => !known.has(row.when));
   actions = grouped([...actions.flat(), ...added]);
   save();
   const others = read.length - added.length;

@@ -2,12 +2,13 @@
 
 // Decisions that the project has taken in, the last first. Undoing one is a new row, which the next discovery follows.
 
-const earlier = grouped(data.applied).filter(([{ kind }]) => kind !== "undo").toReversed();
+const earlier = reversed(grouped(data.applied).filter(([{ kind }]) => kind !== "undo"));
 
 function inWords([{ kind, a, b, value }, ...others]) {
   const names = [a, b].filter(Boolean).map((item) => byKey.get(item)?.file ?? nameOf(item));
   const more = others.length ? ` and ${others.length} more` : "";
-  return `${kind.replace("_", " ")}: ${[...names, value].filter(Boolean).join(", ")}${more}`;
+  const [short] = kind === "confirm" ? value.split(":") : [value]; // without the keys of its photographs
+  return `${kind.replace("_", " ")}: ${[...names, short].filter(Boolean).join(", ")}${more}`;
 }
 
 function showEarlier() {

@@ -19,14 +19,22 @@ function showOpen() {
   zoom.addEventListener("click", () => enlarge(asked));
   find("#asked").dataset.key = asked.key;
   find("#asked").replaceChildren(zoom, make("figcaption", {}, caption(asked, asked.score)));
-  find("#candidates").replaceChildren(...item.candidates.map(candidateCard));
+  find("#candidates").replaceChildren(...candidatesOf(item).map(candidateCard));
   if (!item.candidates.length) find("#candidates").append(make("p", { className: "hint", textContent: "No known animal is similar." }));
   const answer = opened.answerOf(item);
+  const mates = answer ? 0 : burst(state, asked.key).length - 1;
   const words = { new: "New animal", unsure: "Unsure", not_animal: "Not an animal" };
   find("#answer").replaceChildren(
     make("span", { textContent: `Photograph ${opened.at + 1} of ${data.open.length}` }),
-    answer ? make("span", { className: "answer", textContent: words[answer] ?? nameOf(answer) }) : "",
+    mates ? make("span", { textContent: `stands for ${mates + 1} of its sequence` }) : "",
+    answer ? make("span", { className: "answer", textContent: words[answer] ?? nameOf(merged(answer)) }) : "",
   );
+}
+
+// The likeliest animals under the IDs that they have on the page, each once.
+function candidatesOf(item) {
+  const own = item.candidates.map((candidate) => ({ ...candidate, individual: merged(candidate.individual) }));
+  return own.filter(({ individual }, place) => own.findIndex((other) => other.individual === individual) === place);
 }
 
 function candidateCard(candidate, place) {
@@ -38,7 +46,7 @@ function candidateCard(candidate, place) {
     picture(photograph, "large"),
     make("span", { className: "candidate" }, make("kbd", { textContent: place + 1 }), make("b", { textContent: name })),
   );
-  choose.setAttribute("aria-pressed", opened.answerOf(data.open[opened.at]) === candidate.individual);
+  choose.setAttribute("aria-pressed", merged(opened.answerOf(data.open[opened.at])) === candidate.individual);
   choose.addEventListener("click", () => chooseCandidate(place));
   const zoom = make("button", { type: "button", className: "enlarge", textContent: "⤢", aria: { label: `Enlarge ${photograph.file}` } });
   zoom.addEventListener("click", () => enlarge(photograph));
@@ -49,12 +57,14 @@ function answerOpen(text, row) {
   const item = data.open[opened.at];
   if (!item) return;
   const { key, file } = data.photographs[item.photograph];
-  decide(`${file}: ${text}.`, { ...row, a: key });
+  const mates = MOVING.includes(row.kind) ? burst(state, key).length - 1 : 0;
+  decide(`${file}${mates ? ` and ${mates} more of its sequence` : ""}: ${text}.`, { ...row, a: key });
   goToUnanswered(opened);
 }
 
 function chooseCandidate(place) {
-  const candidate = data.open[opened.at]?.candidates[place];
+  const item = data.open[opened.at];
+  const candidate = item && candidatesOf(item)[place];
   if (candidate) answerOpen(nameOf(candidate.individual), { kind: "is", b: candidate.individual });
 }
 

@@ -24,7 +24,7 @@ function showPair() {
   const [a, b] = photographs;
   photographs.forEach((photograph, place) => {
     views[place].dataset.key = photograph.key;
-    views[place].ariaLabel = describe(photograph);
+    views[place].setAttribute("aria-label", describe(photograph));
     views[place].replaceChildren(picture(photograph, "large", false));
     const animal = merged(state.where.get(photograph.key));
     const chip = animal ? make("span", { className: "chip", textContent: nameOf(animal) }) : "";
@@ -33,7 +33,7 @@ function showPair() {
   view.points = pair.points ?? [];
   find("#lines-label").hidden = !view.points.length;
   resetView();
-  const opposite = [a.side, b.side].sort().join() === "left,right";
+  const opposite = [sideOf(a), sideOf(b)].sort().join() === "left,right";
   const answer = pairs.answerOf(pair);
   find("#verdict").replaceChildren(
     make("span", { textContent: `Pair ${pairs.at + 1} of ${data.pairs.length}` }),

@@ -6,7 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const find = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const byKey = new Map(data.photographs.map((photograph) => [photograph.key, photograph]));
-const byId = new Map(data.individuals.map((individual) => [individual.id, individual]));
+const byId = new Map(data.individuals.map((individual) => [individual.id, individual])); // merged ones, too
 
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -20,13 +20,27 @@ function make(tag, properties = {}, ...children) {
 
 const scoreIs = data.score_is ?? "score"; // a probability once enough is decided
 
+function groupBy(items, of) {
+  const groups = new Map();
+  for (const item of items) {
+    if (!groups.has(of(item))) groups.set(of(item), []);
+    groups.get(of(item)).push(item);
+  }
+  return groups;
+}
+
+const reversed = (items) => [...items].reverse();
+
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 const two = (value) => value.toFixed(2);
 const when = (text) => (text ?? "").replace("T", " ").slice(0, 16);
 
+const sideOf = ({ key, side }) => state.sides.get(key) ?? side ?? "unknown";
+
 // A photograph's place, date and side in words; what is not known is left out.
 function facts(photograph) {
-  const side = photograph.side && photograph.side !== "unknown" ? `${photograph.side} side` : "";
+  const words = { left: "left side", right: "right side", both: "both sides" };
+  const side = words[sideOf(photograph)] ?? "";
   return [photograph.station, when(photograph.date_time), side].filter(Boolean);
 }
 
@@ -83,13 +97,34 @@ function say(text) {
   find("#said").textContent = text;
 }
 
+// The large view of a photograph, in which its side is given.
+
+const SIDES = [["a", "Left", "left"], ["s", "Both", "both"], ["d", "Right", "right"], ["f", "Unknown", "unknown"]];
+let enlarged; // the photograph in the large view
+
 function enlarge(photograph) {
-  const dialog = find("#enlarged");
-  find("figure", dialog).replaceChildren(
-    picture(photograph, "large", false),
-    make("figcaption", {}, caption(photograph, photograph.score)),
-  );
-  dialog.showModal();
+  enlarged = photograph;
+  find("#enlarged figure").replaceChildren(picture(photograph, "large", false), make("figcaption"));
+  showSide();
+  find("#enlarged").showModal();
+}
+
+function showSide() {
+  find("#enlarged figcaption").replaceChildren(caption(enlarged, enlarged.score));
+  for (const button of all("#sides button")) button.setAttribute("aria-pressed", button.value === sideOf(enlarged));
+}
+
+function setSide(value) {
+  if (value === sideOf(enlarged)) return;
+  decide(`${enlarged.file}: ${value === "both" ? "both sides" : `${value} side`}.`, { kind: "side", a: enlarged.key, value });
+  showSide();
+  render();
+}
+
+for (const [key, text, value] of SIDES) {
+  const button = make("button", { type: "button", value }, make("kbd", { textContent: key.toUpperCase() }), ` ${text}`);
+  button.addEventListener("click", () => setSide(value));
+  find("#sides").append(button);
 }
 
 // A picture that is not there becomes an empty frame with its name.

@@ -28,8 +28,9 @@ const KEYS = {
 const FURTHER = {
   animals: [
     ["r", "Write a name", () => find("#name").focus()],
+    ["c", "Select photographs one by one, without their sequences", switchOneByOne],
     ["v", "Enlarge the selected, else the first photograph", () => {
-      const photograph = byKey.get([...chosen][0]) ?? members(currentAnimal())[0];
+      const photograph = byKey.get(pressedOnes()[0]) ?? members(currentAnimal())[0];
       if (photograph) enlarge(photograph);
     }],
   ],
@@ -64,7 +65,7 @@ function step(list, by) {
   if (!list.items.length) return;
   list.at = (list.at + by + list.items.length) % list.items.length;
   if (list === animals) animals.other = null;
-  chosen.clear();
+  clearChosen();
   say("");
   render();
   scrollTo(0, 0);
@@ -77,7 +78,7 @@ function goToUnanswered(list) {
   if (next === undefined) say(`${find("#said").textContent} All are answered: download your decisions.`);
   else list.at = next;
   if (list === animals) animals.other = null;
-  chosen.clear();
+  clearChosen();
   render();
   scrollTo(0, 0);
 }
@@ -85,13 +86,13 @@ function goToUnanswered(list) {
 function undoLast() {
   const rows = undo();
   if (!rows) return;
-  const [{ a, b }] = rows;
+  const [{ kind, a, b }] = rows;
   const places = {
     pairs: data.pairs.findIndex((pair) => pairOf(...keysOf(pair)) === pairOf(a, b)),
     open: data.open.findIndex((item) => data.photographs[item.photograph].key === a),
     animals: animals.items.findIndex(({ id }) => id === a || id === b),
   };
-  const where = [tab, "pairs", "open", "animals"].find((name) => places[name] >= 0);
+  const where = kind === "side" ? undefined : [tab, "pairs", "open", "animals"].find((name) => places[name] >= 0);
   if (where) TABS[where].at = places[where];
   if (where === "animals") animals.other = null;
   openTab(where ?? tab);
@@ -154,6 +155,7 @@ function showKeys() {
   find("#keys").replaceChildren(
     table("Everywhere", [...COMMON, ["← →", "Previous, next"]]),
     ...Object.keys(titles).map((name) => table(titles[name], [...KEYS[name], ...FURTHER[name], ...MORE[name]])),
+    table("Enlarged photograph", [...SIDES.map(([key, text]) => [key, `Side: ${text.toLowerCase()}`]), ["v", "Close"]]),
   );
 }
 
@@ -162,8 +164,20 @@ function typing({ target, key }) {
   return target.matches?.("input:not([type=checkbox]), select, textarea");
 }
 
+// Keys of the large view: the side, and what leaves it.
+function pressedEnlarged(key) {
+  if (!find("#keys-on").checked) return;
+  const side = SIDES.find(([name]) => name === key.toLowerCase());
+  if (side) return setSide(side[2]);
+  if (!["v", "V", "z"].includes(key)) return;
+  find("#enlarged").close();
+  if (key === "z") undoLast();
+}
+
 function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || find("dialog[open]") || typing(event)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event)) return;
+  const dialog = find("dialog[open]");
+  if (dialog) return dialog.id === "enlarged" ? pressedEnlarged(event.key) : undefined;
   const { key, target } = event;
   const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
   if (by && target.role === "tab") {
