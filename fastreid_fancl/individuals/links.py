@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ..clustering.constraints import Constraints, Contradiction, Link
 from .rows import Decision, Individual, Photograph
 
+MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge
 ALONE = "alone"  # value of a decision on one photograph that the rest of its sequence does not follow
 
 
@@ -17,9 +18,6 @@ def active(decisions: Iterable[Decision]) -> list[Decision]:
         if decision.kind == "undo" and decision.when not in undone:
             undone.add(decision.a)
     return [decision for decision in decisions if decision.kind != "undo" and decision.when not in undone]
-
-
-MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge
 
 
 def heir(individual: str, animals: Mapping[str, Individual]) -> str:
