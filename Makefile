@@ -31,7 +31,7 @@ COMPARE := $(RUN) tools/compare.py --config-files $(SYSTEMS:%=configs/SyntheticS
 	--output logs/SyntheticSmall/compare --set SOLVER.MAX_EPOCH 3 SOLVER.STEPS "[2]" PPLR.AALS_EPOCH 1
 PICTURES := fana attention retrieval clusters
 
-# The page is made anew with the pictures in it.
+# The page is written again, with the pictures in it.
 compare: $(STARTS:%=logs/SyntheticSmall/%/model_final.pth)
 	-$(COMPARE)
 	for kind in $(PICTURES); do \

@@ -21,7 +21,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: E402, F401, I001 (fixes fast-reid before it is imported)
 from fastreid_fancl.clustering import choose_eps, degenerate, jaccard_distance, noise_as_singletons  # noqa: E402
 from fastreid_fancl.clustering.labels import dbscan_sweep  # noqa: E402
 from fastreid_fancl.clustering.guard import CANDIDATES  # noqa: E402
@@ -30,10 +30,9 @@ from fastreid_fancl.errors import UserError, exit_with_message  # noqa: E402
 from fastreid_fancl.individuals.grouping import encode  # noqa: E402
 from fastreid_fancl.runs.read import read_config  # noqa: E402
 from fastreid_fancl.engine.trained_model import run_config  # noqa: E402
-from support.oracles import hard_features  # noqa: E402
+from support.oracles import HARD, hard_features  # noqa: E402
 from sklearn.metrics import adjusted_rand_score  # noqa: E402
 from tables import Tables, add_output  # noqa: E402
-from test_clustering_sweep import HARD  # noqa: E402
 
 FIXED = {str(radius): radius for radius in (0.35, 0.5, 0.6)}
 

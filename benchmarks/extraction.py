@@ -11,7 +11,6 @@ it for OpenVINO. Prints Markdown; `--output NAME` also writes NAME.md and NAME.c
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -20,11 +19,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
+from fastreid_fancl import load_config  # noqa: E402, I001 (fixes fast-reid before it is imported)
 from fastreid_fancl.config.load import has_bfloat16  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.trained_model import load_model  # noqa: E402
-from fastreid_fancl.openvino import obstacle  # noqa: E402
+from fastreid_fancl.openvino import why_unusable  # noqa: E402
+from clocks import timed  # noqa: E402
 from tables import Tables, add_output  # noqa: E402
 
 ENCODERS = ("tf_efficientnet_lite0", "resnet50", "vit_small_patch16_224")
@@ -43,8 +43,8 @@ def main() -> None:
     tables = Tables(args.output, setting(torch.device("cpu"))["machine"], max(args.threads))
     tables.say(f"Batches of {args.batch} images of {args.size} x {args.size} pixels,")
     tables.say(f"{args.clock} seconds, median of {args.turns} turns\n")
-    if obstacle("cpu"):
-        tables.say(f"{obstacle('cpu')}.\n")
+    if why_unusable("cpu"):
+        tables.say(f"{why_unusable('cpu')}.\n")
     names = ("encoder", "threads", "runtime", "precision", "photographs_per_s", "times_faster", "least_cosine")
     tables.begin((*names, "start_s"))
     for encoder in args.encoders:
@@ -57,7 +57,7 @@ def main() -> None:
 def ways() -> list[tuple[str, str]]:
     """Runtimes with their precisions, those that this machine has; PyTorch in float32 comes first."""
     precisions = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
-    runtimes = ("torch",) if obstacle("cpu") else ("torch", "openvino")
+    runtimes = ("torch",) if why_unusable("cpu") else ("torch", "openvino")
     return [(runtime, precision) for runtime in runtimes for precision in precisions]
 
 
@@ -69,11 +69,11 @@ def measure(encoder: str, args) -> list[dict]:
     batch = {"images": 255 * torch.rand(args.batch, 3, args.size, args.size, generator=generator)}
     models, starts, features = [], [], []
     for way in ways():
-        seconds, model = timed(clock, lambda way=way: build(encoder, args.size, *way))
+        seconds, model = timed(lambda way=way: build(encoder, args.size, *way), clock=clock)
         starts.append(seconds)
         models.append(model)
         features.append(model(batch))  # also warms up
-    turns = [[timed(clock, lambda model=model: model(batch))[0] for model in models] for _ in range(args.turns)]
+    turns = [[timed(lambda model=model: model(batch), clock=clock)[0] for model in models] for _ in range(args.turns)]
     seconds = [median(times) for times in zip(*turns, strict=True)]
     return [
         {
@@ -96,13 +96,6 @@ def build(encoder: str, size: int, runtime: str, precision: str) -> nn.Module:
     return load_model(
         load_config("Photographs/cluster_contrast", [*keys, "TEST.RUNTIME", runtime, "MODEL.PRECISION", precision])
     )
-
-
-def timed(clock: Callable[[], float], function: Callable) -> tuple[float, object]:
-    """The seconds of a call, and what it returns."""
-    began = clock()
-    result = function()
-    return clock() - began, result
 
 
 def least_cosine(features: Tensor, expected: Tensor) -> float:

@@ -5,16 +5,15 @@ A rehearsal reports the same rows, measured with tiny sizes on the CPU.
 
 import importlib.metadata
 import platform
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
-import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: F401 (fixes fast-reid before it is imported)
 
 # isort: split
 import numpy as np
 import torch
+from clocks import timed
 from clusterers import Package
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from gpu_plan import Report, Setting
@@ -23,7 +22,6 @@ from torch import nn
 
 from fastreid_fancl import load_config
 from fastreid_fancl.engine.record import processor
-from fastreid_fancl.engine.timing import wait
 from fastreid_fancl.engine.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,15 +67,6 @@ def opts(keys: dict[str, object]) -> list[str]:
 def configuration(file: str, keys: dict[str, object]):
     """Load a file of configs/ with these keys."""
     return load_config(str(ROOT / "configs" / file), opts(keys))
-
-
-def timed(function: Callable, device: torch.device) -> tuple[float, object]:
-    """Return the seconds of a call, including the device's work, and its result."""
-    wait(device)
-    began = time.perf_counter()
-    result = function()
-    wait(device)
-    return time.perf_counter() - began, result
 
 
 def machine(report: Report, setting: Setting) -> None:
@@ -194,12 +183,12 @@ def search_by_faiss(report: Report, features: np.ndarray, device: torch.device) 
 
 
 def speed_up(report: Report, setting: Setting, what: str, seconds: float, without: float) -> None:
-    """Report the speed-up that a way of doing things brings, and by LEAST whether it stays or goes.
+    """Report the speed-up that a way of doing things brings, and by LEAST whether to keep or remove it.
 
     A CPU does not decide that.
     """
     times = without / seconds
-    decision = "needs CUDA" if not setting.gpus else "it stays" if times >= LEAST else f"below {LEAST}: it goes"
+    decision = "needs CUDA" if not setting.gpus else "keep it" if times >= LEAST else f"below {LEAST}: remove it"
     report(what, times, "times as fast", f"{1000 * seconds:.4g} ms, without {1000 * without:.4g} ms: {decision}")
 
 

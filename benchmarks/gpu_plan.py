@@ -125,7 +125,7 @@ PLAN = [
     *_steps(),
     Item("resume", "gpu_runs.resume", 25, 60, "weights of a resumed run and of one without a break"),
     *_clusterings(),
-    Item("optimisations", "gpu_steps.optimisations", 40, 90, "the speed-up of each, and whether it stays"),
+    Item("optimisations", "gpu_steps.optimisations", 40, 90, "the speed-up of each, and whether to keep it"),
     Item("plan fancl", "gpu_runs.plan_and_run", 35, 75, "memory and time of --plan and of the run", ("fancl",)),
     Item("plan cluster_contrast", "gpu_runs.plan_and_run", 25, 60, "likewise", ("cluster_contrast",)),
     Item("one rank", "gpu_runs.one_rank", 10, 40, "a torchrun job of one process, with NCCL"),

@@ -8,23 +8,25 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import fastreid_fancl  # noqa: F401 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: F401 (fixes fast-reid before it is imported)
 
 # isort: split
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+from clocks import timed
 from fastreid.utils import comm
-from gpu_items import ROOT, configuration, keys_of, opts, speed_up, timed
+from gpu_items import ROOT, configuration, keys_of, opts, speed_up
 from gpu_plan import Report, Setting
 from plan import planned as read_plan
 
-from fastreid_fancl import clustering, compat
+from fastreid_fancl import clustering
 from fastreid_fancl.compat.launch import distributed_worker
 from fastreid_fancl.engine.estimate import clustered, estimate_run
 from fastreid_fancl.engine.labels import distance_options, distance_together
 from fastreid_fancl.engine.run import command_line, evaluate
 from fastreid_fancl.engine.trainer import Trainer, check_data
+from fastreid_fancl.processes import choose_backend
 from fastreid_fancl.runs.read import read_epochs
 
 PAPER_EPOCHS = 60
@@ -130,7 +132,7 @@ def free_port() -> int:
 def two_ranks(report: Report, setting: Setting) -> None:
     """Compare Jaccard distances that two processes share, with a GPU each, with those of one process."""
     rows = 500 if setting.rehearsal else 100_000
-    compat.choose_backend(setting.device)
+    choose_backend(setting.device)
     results = mp.get_context("fork").SimpleQueue()
     url, args = f"tcp://127.0.0.1:{free_port()}", (rows, 2048, setting, results)
     # This process may fork: it has not initialised CUDA.

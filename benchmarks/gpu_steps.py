@@ -8,7 +8,8 @@ from unittest.mock import patch
 import hardware
 import numpy as np
 import torch
-from gpu_items import configuration, keys_of, speed_up, timed
+from clocks import timed
+from gpu_items import configuration, keys_of, speed_up
 from gpu_plan import Report, Setting
 from training import Own, steady_step, waiting
 

@@ -18,9 +18,9 @@ PRODUCTS = 5
 
 
 def operations(step: Callable) -> int:
-    """Of the convolutions and matrix products in one call, both passes; all else is little beside them.
+    """Operations of the convolutions and matrix products in one call, both passes; the others are few.
 
-    What micro-batches compute anew in the backward pass counts, as the hardware does it.
+    What micro-batches compute again in the backward pass counts, as the hardware does it.
     """
     with FlopCounterMode(display=False) as counter:
         step()

@@ -23,9 +23,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: E402, F401, I001 (fixes fast-reid before it is imported)
 from fastreid_fancl import clustering, load_config, local  # noqa: E402
-from fastreid_fancl.compat.evaluation import market1501  # noqa: E402
+from fastreid_fancl.ranking import market1501  # noqa: E402
 from fastreid_fancl.data.datasets import load  # noqa: E402
 from fastreid_fancl.data.datasets.protocols import Protocol  # noqa: E402
 from fastreid_fancl.data.keys import image_keys  # noqa: E402
@@ -291,7 +291,7 @@ def drawn(rng: np.random.Generator) -> local.LocalFeatures:
 
 
 def jittered(features: local.LocalFeatures, number: int, rng: np.random.Generator) -> local.LocalFeatures:
-    """A copy whose descriptors are those of another photograph: shuffled numbers, but for some that stay."""
+    """A copy whose descriptors are those of another photograph: shuffled numbers, except for some that stay."""
     descriptors = features.descriptors.copy()
     rows = rng.random(len(descriptors)) < 0.8
     descriptors[rows] = rng.permuted(descriptors[rows], axis=1)

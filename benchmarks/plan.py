@@ -24,10 +24,10 @@ sys.path.insert(0, str(ROOT))
 
 from tables import Tables, add_output  # noqa: E402
 
+from fastreid_fancl.data.cache import GIB  # noqa: E402
 from fastreid_fancl.engine.record import processor  # noqa: E402
 from fastreid_fancl.runs.read import read_epochs  # noqa: E402
 
-GIB = 2**30
 PLANNED = {  # what the plan prints; phases besides
     "the run, s": r"^\| the run \| \| \| (\S+) \|",
     "resident memory, GiB": r"^Memory of a process: (\S+) GiB",

@@ -1,4 +1,4 @@
-"""Cluster Contrast as its released code trains: a plain PyTorch loop, written here anew to be measured against.
+"""Cluster Contrast as its released code trains: a plain PyTorch loop, written here again as a reference.
 
 Photographs are decoded in every pass, the memory moves sample by sample inside the backward pass, weights are stepped
 tensor by tensor, and clustering builds N x N matrices. Shapes: B images, N images in all, M clusters, D dimensions.

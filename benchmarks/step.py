@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
+from fastreid_fancl import load_config  # noqa: E402, I001 (fixes fast-reid before it is imported)
 from fastreid_fancl.fana import FANA  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
@@ -79,11 +79,11 @@ def watch() -> dict[str, float]:
     spent: dict[str, float] = defaultdict(float)
     for part, functions in TIMED.items():
         for owner, name in functions:
-            setattr(owner, name, timed(getattr(owner, name), part, spent))
+            setattr(owner, name, adding_seconds(getattr(owner, name), part, spent))
     return spent
 
 
-def timed(function, part: str, spent: dict[str, float]):
+def adding_seconds(function, part: str, spent: dict[str, float]):
     def run(*args, **kwargs):
         began = now()
         result = function(*args, **kwargs)

@@ -21,8 +21,8 @@ def add_output(parser: ArgumentParser) -> None:
 class Tables:
     """Prints text and tables as they come and keeps them in two files, where a name for these is given.
 
-    The files are written anew each time, so that a benchmark that is stopped leaves what it has found; each is there
-    whole or not at all.
+    The files are rewritten each time, so that a benchmark that is stopped leaves its results so far; each file is
+    complete or absent.
     """
 
     def __init__(self, output: Path | None, machine: str, threads: int):
@@ -99,14 +99,14 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 
 def text(value: object) -> str:
-    """Of a cell: numbers to three digits."""
+    """The text of a cell, numbers to three digits."""
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def versions() -> str:
-    """Of the packages whose speed is measured."""
+    """The versions of the packages whose speed is measured."""
     found = []
     for name in PACKAGES:
         try:

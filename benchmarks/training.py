@@ -8,7 +8,7 @@ this process, within the step; with DATALOADER.NUM_WORKERS of the command line b
 middle of an epoch. Weights are random, and the features that are clustered are made up: neither changes the time.
 
 `gflop` are the operations of a step's convolutions and matrix products, of all encoders and both passes (with
-SOLVER.MICRO_BATCHES also those computed anew); the share of peak is what a step does of them a second over what large
+SOLVER.MICRO_BATCHES also those computed again); the share of peak is how many a step does per second, over what large
 matrix products do in the same precision in the same run; the share waiting is the part of a step in which batches are
 waited for and the device does nothing. Prints Markdown; `--output NAME` also writes NAME.md and NAME.csv.
 """
@@ -28,7 +28,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fastreid_fancl import load_config  # noqa: E402, I001 (mends fast-reid before it is imported)
+from fastreid_fancl import load_config  # noqa: E402, I001 (fixes fast-reid before it is imported)
 from fastreid.utils.events import EventStorage  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.data.samplers import cluster_batches  # noqa: E402
@@ -127,9 +127,9 @@ def cluster(system, images: int, cfg, clock) -> float:
 
 
 def measure(systems: dict, args, clock) -> dict[str, dict[str, float]]:
-    """Of each system, by the median turn, the seconds of an image's `features` and of a `step`.
+    """The seconds of an image's `features` and of a `step` for each system, by the median turn.
 
-    And a step's `operations`, the `peak` of them a second, and the share of a step that is `waiting`.
+    Also a step's `operations`, their `peak` per second, and the share of a step that is `waiting`.
     """
     cfg, images = systems["FANCL"].cfg, len(systems["FANCL"].dataset)
     targets, workers = np.arange(images) // PER_CLUSTER, cfg.DATALOADER.NUM_WORKERS
@@ -172,7 +172,7 @@ def waiting(system, batches: np.ndarray, workers: int) -> float:
 
 
 def seconds(clock, device: torch.device, function: Callable, *args) -> float:
-    """Of one call, the device's work included."""
+    """Seconds of one call, including the device's work."""
     began = clock()
     function(*args)
     wait(device)

@@ -1,4 +1,4 @@
-"""Unsupervised re-identification of animals for fast-reid: importing it mends fast-reid and registers everything."""
+"""Unsupervised re-identification of animals for fast-reid: importing it fixes fast-reid and registers everything."""
 
 import importlib.util
 
@@ -7,7 +7,7 @@ if importlib.util.find_spec("fastreid") is None:
         "fastreid_fancl needs fast-reid. Install it by: pip install --no-deps fastreid==1.4.0", name="fastreid"
     )
 
-from . import compat  # first: it mends fast-reid
+from . import compat  # first: it fixes fast-reid
 
 # isort: split
 from . import backbones, heads, methods

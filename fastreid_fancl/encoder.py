@@ -131,13 +131,13 @@ def as_image(name: str, photograph: Image.Image | np.ndarray) -> Image.Image:
         except OSError as error:
             raise UserError(f"Expected {name} as an image that can be decoded, but {error}.") from error
         return upright_rgb(photograph, name)
-    found = np.asarray(photograph)
-    if found.ndim != 3 or found.shape[2] != 3 or found.dtype != np.uint8:
+    pixels = np.asarray(photograph)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(
             f"Expected {name} as a path, a PIL image or an (H, W, 3) array of uint8, got "
-            f"{type(photograph).__name__} of shape {found.shape} and type {found.dtype}."
+            f"{type(photograph).__name__} of shape {pixels.shape} and type {pixels.dtype}."
         )
-    return Image.fromarray(found)
+    return Image.fromarray(pixels)
 
 
 class Reader:

@@ -97,13 +97,13 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
         number = getattr(error, "errno", None)
         if number in NO_SPACE or left < FULL:
             raise DiskFullError(
-                f"{path} could not be written, as its disk is full ({left // 1024} KiB left): free some space and give "
+                f"{path} could not be written, as its disk is full ({left // 1024} KiB left): free some space and run "
                 "the command again, a training with --resume."
             ) from error
         if isinstance(error, FileNotFoundError | RuntimeError) and not os.path.isdir(folder):
             raise FolderGoneError(
                 f"{path} could not be written, as its folder is no longer there: it was removed or renamed while the "
-                "command ran. Leave it in place, and give the command again."
+                "command ran. Leave it in place, and run the command again."
             ) from error
         if isinstance(error, RuntimeError) and TORCH_STOPPED in str(error):
             raise CannotWriteError(
@@ -111,7 +111,9 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
                 "disk or a limit (ulimit -f) keeps files small. Choose another place, or lift the limit."
             ) from error
         if number in OUTSIDE or isinstance(error, FileExistsError):
-            raise CannotWriteError(f"{path} cannot be written ({error}): choose another place, or make way.") from error
+            raise CannotWriteError(
+                f"{path} cannot be written ({error}): choose another path, or remove what is in the way."
+            ) from error
         raise
 
 

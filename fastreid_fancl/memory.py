@@ -220,18 +220,18 @@ def gather_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
 def repeat_counts(rows: np.ndarray) -> list[int]:
     """Count how many rows occur in a batch (B,) at least once, at least twice, and so on; the counts sum to B."""
     _, counts = np.unique(rows, return_counts=True)
-    return [int((counts > turn).sum()) for turn in range(counts.max())]
+    return [int((counts > repeat).sum()) for repeat in range(counts.max())]
 
 
 def momentum_update(bank: Tensor, rows: Tensor, queries: Tensor, momentum: float, repeat_counts: Sequence[int]) -> None:
     """Update rows (B,) of a bank (M, D) in place with queries (B, D); queries of the same row apply one after another.
 
-    Eq. 9 with its normalisation depends on the order of the queries of a row, but not on other rows. So turn n applies
-    the n-th query of every row at once; there are as many turns as the most frequent row has queries.
+    Eq. 9 with its normalisation depends on the order of the queries of a row, but not on other rows. So step n applies
+    the n-th query of every row at once; there are as many steps as the most frequent row has queries.
     """
-    for turn in _by_occurrence(rows).split(list(repeat_counts)):
-        moved = momentum * bank[rows[turn]] + (1 - momentum) * queries[turn]
-        bank[rows[turn]] = F.normalize(moved, dim=1)
+    for places in _by_occurrence(rows).split(list(repeat_counts)):
+        moved = momentum * bank[rows[places]] + (1 - momentum) * queries[places]
+        bank[rows[places]] = F.normalize(moved, dim=1)
 
 
 def _members(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,12 @@ Shapes: B images of a batch, D dimensions.
 import functools
 import importlib.util
 import logging
-import sys
 import warnings
 
 import torch
 from torch import Tensor, nn
 
+from .compat.telemetry import block_telemetry
 from .errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -20,8 +20,8 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 LARGEST_ERROR = 0.1  # relative; in float32 it is below 1e-4, in bfloat16 near 1e-2
 
 
-def obstacle(device: str) -> str:
-    """Why OpenVINO cannot serve a model on this device, with the cure; empty if it can."""
+def why_unusable(device: str) -> str:
+    """Why OpenVINO cannot run a model on this device, with the cure; empty if it can."""
     if not device.startswith("cpu"):
         return (
             f"TEST.RUNTIME openvino: it runs on the CPU, and MODEL.DEVICE is {device}; use torch, or MODEL.DEVICE cpu"
@@ -112,7 +112,7 @@ def library():
     restores the previous one when it is destroyed. A second core would restore the stack of the first, freed by then,
     and the next signal (Ctrl-C, a worker that exits) would crash the process.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # OpenVINO then takes its own stand-in
+    block_telemetry()
     import openvino
 
     return openvino, openvino.Core()

@@ -1,6 +1,6 @@
 """fast-reid's own configuration and trainer on the data set of conftest, small enough for a test.
 
-Import it before anything of fastreid: it mends fast-reid first.
+Import it before anything of fastreid: it fixes fast-reid first.
 """
 
 import fastreid_fancl  # noqa: F401, I001

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 
 # Sums depend on the number of threads, and runs are compared that tests start in several ways: one in all of them.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -17,11 +18,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fastreid_fancl import compat  # before any test imports fastreid
+from fastreid_fancl.processes import choose_backend  # before any test imports fastreid
 
 # isort: split
 from fastreid.engine import launch
 from fastreid.utils import comm
+
+from fastreid_fancl.logs import log_once
 
 REPO = Path(__file__).resolve().parents[1]
 STILL = "--force-prefers-reduced-motion"  # else clicks miss what still scrolls
@@ -95,7 +98,7 @@ def on_two_ranks(work: Callable[[int], object], folder: Path) -> list:
 
     They are forks of this process: a spawned one takes seconds to load PyTorch.
     """
-    compat.choose_backend("cpu")
+    choose_backend("cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             torch.multiprocessing, "spawn", partial(torch.multiprocessing.start_processes, start_method="fork")
@@ -150,6 +153,23 @@ def finished(animals, tmp_path_factory) -> Path:
 def run(finished, datasets, tmp_path) -> Path:
     """A copy of `finished` to change."""
     return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """FASTREID_DATASETS is an empty folder, and every message counts as new."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    log_once.cache_clear()
+    return tmp_path
+
+
+@pytest.fixture
+def code(tmp_path) -> Iterator[Path]:
+    """A file of Python that leaves a trace where it runs, with a blank in its name."""
+    path = tmp_path / "their code.py"
+    path.write_text(f"open({os.fspath(tmp_path / 'it ran')!r}, 'w').close()\n")
+    yield path
+    sys.modules.pop(str(path), None)
 
 
 @pytest.fixture(scope="module")

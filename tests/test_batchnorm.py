@@ -91,7 +91,7 @@ def test_frozen_layers_stay_frozen():
 
 
 def test_a_run_with_groups_ends_where_that_of_as_many_processes_does(datasets, tmp_path):
-    # A step an epoch, each after a clustering: BatchNorm over so few pixels multiplies rounding from step to step.
+    # One step per epoch, each after a clustering: BatchNorm over so few pixels multiplies rounding from step to step.
     keys = {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 0.01, "SOLVER__ITERS_PER_EPOCH": 1}
     command_line(arguments("fancl", tmp_path / "groups", MODEL__BATCHNORM_GROUPS=2, **keys))
     command_line(arguments("fancl", tmp_path / "plain", **keys))

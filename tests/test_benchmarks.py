@@ -22,15 +22,15 @@ import plan as planned_and_actual  # noqa: E402
 import tables  # noqa: E402
 
 
-@pytest.mark.parametrize(("anew", "products"), [(False, 5), (True, 6)])
-def test_operations_are_those_of_both_passes_and_of_what_is_computed_anew(anew, products):
+@pytest.mark.parametrize(("recomputed", "products"), [(False, 5), (True, 6)])
+def test_operations_are_those_of_both_passes_and_of_what_is_computed_again(recomputed, products):
     layers, inputs = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 5)), torch.ones(3, 5)
 
     def step():
-        (checkpoint(layers, inputs, use_reentrant=False) if anew else layers(inputs)).sum().backward()
+        (checkpoint(layers, inputs, use_reentrant=False) if recomputed else layers(inputs)).sum().backward()
 
     # Products of 3 * 5 * 7 = 105 multiplications and additions: two forward, two for the gradients of weights, one for
-    # that of what is between the layers, and to compute this anew one more.
+    # that of what is between the layers, and one more to compute this again.
     assert hardware.operations(step) == products * 2 * 105
 
 

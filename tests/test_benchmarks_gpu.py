@@ -217,7 +217,7 @@ def test_a_rehearsal_says_what_needs_cuda(rehearsed):
     assert ("tests", "passed") in without
     assert ("step fancl bfloat16", "GPU idle") in without
     assert {("plan fancl", f"GPU memory, {what}") for what in ("planned", "actual")} < without
-    assert not [row for row in rehearsed if "it goes" in row["note"] or "it stays" in row["note"]]
+    assert not [row for row in rehearsed if "remove it" in row["note"] or "keep it" in row["note"]]
 
 
 def test_a_rehearsal_finds_what_is_equal_on_a_cpu(rehearsed):
@@ -234,13 +234,13 @@ def test_every_test_that_needs_a_gpu_has_the_mark():
     assert not found, "mark them `cuda`, by which benchmarks/gpu.py finds them"
 
 
-def test_the_rule_says_which_way_goes():
+def test_the_rule_says_whether_to_keep_or_remove_a_way():
     sent = []
     for gpus, without in ((1, 1.04), (1, 1.02), (0, 1.04)):  # 1.04 times as fast, then below 1.03
         setting = Setting(False, gpus, 60, "")
         gpu_items.speed_up(lambda *row: sent.append(row), setting, "a way", 1.0, without)
     assert [row[1] for row in sent] == [1.04, 1.02, 1.04]
-    assert [row[3].rpartition(": ")[2] for row in sent] == ["it stays", "it goes", "needs CUDA"]
+    assert [row[3].rpartition(": ")[2] for row in sent] == ["keep it", "remove it", "needs CUDA"]
 
 
 def test_the_largest_difference_of_weights_is_reported():

@@ -138,7 +138,7 @@ def test_an_existing_file_wins_over_a_shipped_name(tmp_path, monkeypatch):
     assert find_config("RedPanda/fancl.yml") == "RedPanda/fancl.yml"
     assert fastreid_fancl.load_config("RedPanda/fancl.yml").SEED == 7
     (tmp_path / "RedPanda/spcl").mkdir()
-    assert find_config("RedPanda/spcl") == os.fspath(configs_folder() / "RedPanda/spcl.yml"), "a folder is no file"
+    assert find_config("RedPanda/spcl") == os.fspath(configs_folder() / "RedPanda/spcl.yml"), "a folder is not a file"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 from support import oracles
-from test_clustering_sweep import groups
+from support.distances import groups
 
 from fastreid_fancl.clustering import hdbscan, jaccard_distance, noise_as_singletons
 

@@ -14,8 +14,8 @@ from fastreid_fancl.clustering.jaccard.device import DeviceSteps
 from fastreid_fancl.clustering.neighbors import ring
 from fastreid_fancl.clustering.neighbors.cost import SearchCost
 from fastreid_fancl.clustering.neighbors.device import update_nearest_on_device
-from fastreid_fancl.clustering.neighbors.faiss import has_faiss
 from fastreid_fancl.engine.labels import distance_together
+from fastreid_fancl.packages import has_faiss
 
 SHARDS = slice(0, 130), slice(130, 200)
 K = 7

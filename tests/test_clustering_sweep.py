@@ -3,6 +3,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 from support import oracles
+from support.distances import groups
 
 from fastreid_fancl.clustering import (
     choose_eps,
@@ -14,30 +15,6 @@ from fastreid_fancl.clustering import (
 )
 from fastreid_fancl.clustering.eps import _draws, modularities, rand_index
 from fastreid_fancl.clustering.guard import CANDIDATES
-
-
-def groups(sizes, within=0.1, between=1.0):
-    """A sparse distance of groups of images: `within` a group, `between` consecutive groups where that is below 1."""
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    full = np.ones((len(group), len(group)), dtype=np.float32)
-    full[group[:, None] == group] = within
-    full[abs(group[:, None] - group) == 1] = between
-    np.fill_diagonal(full, 0)
-    near = np.argwhere(full < 1)
-    return csr_matrix((full[tuple(near.T)], tuple(near.T)), shape=full.shape)
-
-
-HARD = {
-    "easy": {"rows": 600, "identities": 20, "spread": 0.6},
-    "middling": {"rows": 600, "identities": 20, "spread": 1.0},
-    "hard": {"rows": 600, "identities": 20, "spread": 1.3},
-    "very uneven": {"rows": 600, "identities": 20, "spread": 0.9, "unevenness": 1.4},
-    "strong cameras": {"rows": 600, "identities": 20, "spread": 0.8, "shift": 0.9},
-    "steep spectrum": {"rows": 600, "identities": 20, "spread": 0.7, "decay": 0.8},
-    "many identities": {"rows": 900, "identities": 80, "spread": 0.9},
-    "few identities": {"rows": 300, "identities": 5, "spread": 1.0},
-}
-
 
 SEEDS = (0, 1, 2, 3)
 
@@ -55,7 +32,7 @@ def agreements():
         ]
         return fixed, fixed[CANDIDATES.index(choose_eps(distance).eps)]
 
-    results = {name: [of(options, seed) for seed in SEEDS] for name, options in HARD.items()}
+    results = {name: [of(options, seed) for seed in SEEDS] for name, options in oracles.HARD.items()}
     return {name: tuple(map(np.array, zip(*pairs, strict=True))) for name, pairs in results.items()}
 
 
@@ -78,7 +55,7 @@ def test_the_sweep_holds_the_numbers_of_each_candidate():
     assert [row.clusters for row in choice.sweep] == [0, 2, 2, 2, 1]
     assert [row.left_out for row in choice.sweep] == pytest.approx([1, *[1 / 101] * 4])
     assert [row.largest for row in choice.sweep] == pytest.approx([0, 0.6, 0.6, 0.6, 1])
-    assert [row.robustness for row in choice.sweep] == pytest.approx([1] * 5)
+    assert [row.stability for row in choice.sweep] == pytest.approx([1] * 5)
     assert [row.modularity for row in choice.sweep] == pytest.approx([-0.01018785, *[0.30516950] * 3, 0], abs=1e-7)
     assert [row.score for row in choice.sweep] == pytest.approx([0, *[0.30516950] * 3, 0], abs=1e-7)
     assert choice.eps == 0.3
@@ -104,7 +81,7 @@ def test_identities_bridged_by_one_pair_are_kept_apart():
     distance[0, 40] = distance[40, 0] = 0.3
     choice = choose_eps(distance.tocsr(), candidates=[0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45])
     assert [row.clusters for row in choice.sweep] == [3, 3, 3, 2, 2, 2, 2]
-    assert all((row.robustness == 1) == (row.eps < 0.3) for row in choice.sweep)
+    assert all((row.stability == 1) == (row.eps < 0.3) for row in choice.sweep)
     assert choice.eps == 0.2
 
 

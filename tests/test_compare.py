@@ -8,18 +8,14 @@ from pathlib import Path
 
 import pytest
 from conftest import REPO
-from support.runs import SMALL, TINY, same, weights
-from test_report_runs import write_run
+from support.comparisons import JOBS, SET, TRAIN
+from support.run_folders import write_run
+from support.runs import same, weights
 
 from fastreid_fancl.compare import command
 from fastreid_fancl.compare.command import command_line, progress, reason, start
 from fastreid_fancl.compare.jobs import list_jobs
 from fastreid_fancl.errors import UserError
-
-JOBS = ("--jobs", "2")
-TRAIN = [sys.executable, os.fspath(REPO / "tools/train_net.py")]
-KEYS = SMALL | {key.replace("__", "."): value for key, value in TINY.items()}
-SET = [str(word) for pair in KEYS.items() for word in pair]
 
 
 def write_config(folder, name, base, **keys):
@@ -120,7 +116,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(compared, datasets, caps
     (folder / "model_final.pth").unlink()
     (folder / "last_checkpoint").write_text("model_0000.pth")
     assert compare(files[:1], output, "--dry-run") == 0
-    assert "clusters seed 1: goes on after epoch 1 of 2" in capsys.readouterr().out, "that of its checkpoint"
+    assert "clusters seed 1: continues after epoch 1 of 2" in capsys.readouterr().out, "that of its checkpoint"
     assert compare(files[:1], output, *JOBS) == 0
     assert same(whole, weights(folder))
 
@@ -196,7 +192,7 @@ def test_runs_share_the_cores_unless_the_user_set_their_threads(monkeypatch, own
 def test_a_killed_run_says_by_what(tmp_path):
     job = list_jobs([REPO / "configs/RedPanda/fancl.yml"], [0], tmp_path)[0]
     process = start(job, [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], threads=1, gpu=None)
-    assert reason(job, process.wait()).startswith("killed by SIGKILL: the same command goes on with it")
+    assert reason(job, process.wait()).startswith("killed by SIGKILL: run the same command again to continue it")
 
 
 def test_progress_is_read_from_what_a_run_has_logged(tmp_path):
@@ -220,6 +216,6 @@ def test_stopping_the_comparison_stops_its_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "start", start_and_remember)
     config = os.fspath(REPO / "configs/RedPanda/fancl.yml")
     endless = [sys.executable, "-c", "import time; time.sleep(300)"]
-    with pytest.raises(SystemExit, match="the same command goes on"):
+    with pytest.raises(SystemExit, match="run the same command again to continue"):
         command_line(endless, ["--config-files", config, "--output", os.fspath(tmp_path / "out")])
     assert [process.poll() is None for process in started] == [False]

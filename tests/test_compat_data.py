@@ -1,10 +1,8 @@
-"""Images, batches, loaders and samplers of stock fast-reid."""
+"""Images, batches and loaders of stock fast-reid."""
 
-import itertools
 import sys
 import threading
 import warnings
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,12 +11,7 @@ from bag_of_tricks import stock_cfg
 from fastreid.data import build, build_reid_test_loader, build_reid_train_loader
 from fastreid.data.common import CommDataset
 from fastreid.data.datasets.bases import ImageDataset
-from fastreid.data.samplers import (
-    BalancedIdentitySampler,
-    NaiveIdentitySampler,
-    SetReWeightSampler,
-    TrainingSampler,
-)
+from fastreid.data.samplers import TrainingSampler
 from fastreid.data.transforms import ToTensor, build_transforms
 from PIL import Image
 from torch.utils.data import BatchSampler
@@ -133,29 +126,3 @@ def test_the_data_root_is_read_when_a_loader_is_built(monkeypatch):
 def test_the_test_loader_has_the_configured_number_of_workers(datasets, workers):
     loader, num_query = build_reid_test_loader(stock_cfg(DATALOADER__NUM_WORKERS=workers), dataset_name="Stripes")
     assert loader.num_workers == workers and num_query == 3
-
-
-@pytest.mark.parametrize("sampler", [BalancedIdentitySampler, NaiveIdentitySampler])
-@pytest.mark.parametrize(
-    "batch, instances, message",
-    [
-        (16, 2, "at least 8 training identities .* got 4: lower"),
-        (10, 4, "divides, got 10 images and NUM_INSTANCE 4"),
-        (2, 4, "divides, got 2 images and NUM_INSTANCE 4"),
-        (2, 0, "divides, got 2 images and NUM_INSTANCE 0"),
-    ],
-)
-def test_identity_samplers_refuse_batches_that_would_hang(sampler, batch, instances, message):
-    with pytest.raises(ValueError, match=message):
-        sampler(ITEMS, batch, instances, seed=0)
-
-
-@pytest.mark.parametrize("sampler", [BalancedIdentitySampler, NaiveIdentitySampler])
-def test_identity_samplers_give_whole_identities(sampler):
-    batch = list(itertools.islice(sampler(ITEMS, 8, 2, seed=0), 8))
-    assert sorted(Counter(ITEMS[n][1] for n in batch).values()) == [2, 2, 2, 2]
-
-
-def test_the_reweighting_sampler_names_those_that_work():
-    with pytest.raises(ValueError, match="use BalancedIdentitySampler"):
-        SetReWeightSampler(ITEMS, 8, 2, [2, 2])

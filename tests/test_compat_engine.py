@@ -22,8 +22,9 @@ from fastreid.utils.checkpoint import Checkpointer
 from fastreid.utils.events import CommonMetricPrinter, EventStorage, JSONWriter
 from fastreid.utils.logger import setup_logger
 
-from fastreid_fancl.compat.launch import BACKEND, choose_backend, distributed_worker
+from fastreid_fancl.compat.launch import distributed_worker
 from fastreid_fancl.data.check import check_items
+from fastreid_fancl.processes import BACKEND, choose_backend
 
 
 @pytest.fixture(autouse=True)
@@ -133,21 +134,21 @@ def test_losses_come_to_the_storage_together_each_with_its_iteration():
 
 
 def losses_of_a_rank(rank: int) -> tuple[dict, list[int]]:
-    """The histories of 20 steps of one of two processes, and of how many steps it told the other at once."""
-    told, gather = [], comm.all_gather
-    comm.all_gather = lambda data: told.append(len(data)) or gather(data)
+    """The histories of 20 steps of one of two processes, and of how many steps it sent to the other at once."""
+    sent, gather = [], comm.all_gather
+    comm.all_gather = lambda data: sent.append(len(data)) or gather(data)
     with EventStorage() as storage:
         for iteration in range(20):
             put(storage, iteration, (0.25, 0.5)[(rank + iteration) % 2], loss=1.0 + 2 * rank + iteration)
-    return histories(storage), told
+    return histories(storage), sent
 
 
 def test_two_processes_put_the_mean_losses_and_the_longest_time(tmp_path):
-    (main, told), (other, _) = on_two_ranks(losses_of_a_rank, tmp_path)
+    (main, sent), (other, _) = on_two_ranks(losses_of_a_rank, tmp_path)
     # Losses 1 + i and 3 + i, times 0.25 and 0.5 in turn.
     assert main["total_loss"] == [(2 + iteration, iteration) for iteration in range(20)]
     assert main["data_time"] == [(0.5, iteration) for iteration in range(20)]
-    assert told == [20]
+    assert sent == [20]
     assert other == main
 
 

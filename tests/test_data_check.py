@@ -10,7 +10,7 @@ from PIL import Image
 
 from fastreid_fancl import progress
 from fastreid_fancl.data import UNLABELLED, check
-from fastreid_fancl.data.check import SPLITS, require_identities
+from fastreid_fancl.data.check import LOADED_SPLITS, require_identities
 from fastreid_fancl.logs import log_once
 
 
@@ -52,7 +52,7 @@ def decoded(monkeypatch):
     return seen
 
 
-def preflight(dataset, splits=SPLITS, **options):
+def preflight(dataset, splits=LOADED_SPLITS, **options):
     return check.preflight([(dataset, splits)], **options)
 
 
@@ -80,7 +80,7 @@ def test_all_bad_photographs_of_all_data_sets_are_in_one_error(wild, cache, tmp_
     spoil(wild, "t1"), spoil(other, "g0", b"text")
     os.remove(wild.folder / "q0.png")
     with pytest.raises(ValueError) as caught:
-        check.preflight([(wild, SPLITS), (other, SPLITS)], cache_dir=cache)
+        check.preflight([(wild, LOADED_SPLITS), (other, LOADED_SPLITS)], cache_dir=cache)
     message = str(caught.value)
     assert "3 photographs cannot be read" in message and "DATASETS.ON_BAD_IMAGE to skip" in message
     for part in ("t1.png: the file is empty", "q0.png: there is no such file", "g0.png: it is not an image"):

@@ -4,53 +4,13 @@ import logging
 import os
 
 import pytest
-from PIL import Image
+from support.photo_folders import names, photograph, rejected, table, tree, wild
 
 from fastreid_fancl.data import UNLABELLED
 from fastreid_fancl.data.check import drop
 from fastreid_fancl.data.datasets import FolderDataset, resolve
-from fastreid_fancl.logs import log_once
 
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, monkeypatch):
-    """FASTREID_DATASETS is an empty folder, and every message counts as new."""
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    log_once.cache_clear()
-    return tmp_path
-
-
-def photograph(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4)).save(path)
-
-
-def table(root, *rows, name="Wild", files=("a", "b", "c", "d"), encoding="utf-8"):
-    """A data set of photographs a.png ... and a metadata.csv of the given lines."""
-    for file in files:
-        photograph(root / name / f"{file}.png")
-    (root / name / "metadata.csv").write_bytes("\n".join(rows).encode(encoding))
-    return root / name
-
-
-def tree(root, *files, name="Wild"):
-    for file in files:
-        photograph(root / name / file)
-    return root / name
-
-
-def wild(name="Wild"):
-    return resolve(name)()
-
-
-def names(items):
-    """{file name: (pid, camid)}."""
-    return {os.path.basename(path): (pid, camid) for path, pid, camid in items}
-
-
-def rejected(match):
-    return pytest.raises(ValueError, match=match)
-
+pytestmark = pytest.mark.usefixtures("root")
 
 # metadata.csv
 
@@ -159,7 +119,7 @@ def test_all_bad_rows_are_named_in_one_error_with_line_and_cure(root):
         "line 3: no file",
         "line 4: no file",
         "(there is a.png: letter case matters)",
-        "line 6: split 'val' is none of train, query, gallery, test",
+        "line 6: split 'val' is not one of train, query, gallery, test",
         "line 7: gallery photographs need an identity",
         "line 8: the path is empty",
         "line 9: 2 fields, but the header has 3",
@@ -177,7 +137,7 @@ def test_a_thousand_bad_rows_give_ten_and_their_number(root):
 
 def test_rows_where_only_some_have_a_split_are_named(root):
     table(root, "path,identity,split", "a.png,1,train", "b.png,1,")
-    with rejected("line 3: split '' is none of"):
+    with rejected("line 3: split '' is not one of"):
         wild()
 
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import socket
+import struct
 
 import numpy as np
 import pytest
@@ -146,6 +147,14 @@ def test_damaged_exif_does_not_cost_the_photograph(tmp_path, monkeypatch, caplog
     ]
 
 
+def test_an_orientation_beside_damaged_exif_data_is_applied(tmp_path):
+    orientation, maker = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHIf", 0x010F, 11, 1, 0.5)
+    # the camera's maker is a number
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + maker + orientation + bytes(4)
+    path = saved(tmp_path, Image.new("RGB", (8, 4), RED), "a.jpg", exif=exif)
+    assert read_image(path).size == (4, 8)
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
 def test_the_first_frame_of_an_animation_is_read(tmp_path, name):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN)]
@@ -209,7 +218,7 @@ def test_every_orientation_but_the_first_has_a_turn():
 
 
 def special(path, kind):
-    """Something at `path` that is no regular file."""
+    """Something at `path` that is not a regular file."""
     if kind == "FIFO":
         os.mkfifo(path)
     elif kind == "link to a FIFO":

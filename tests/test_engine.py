@@ -32,7 +32,7 @@ from support.runs import (
     weights,
 )
 
-from fastreid_fancl import compat, load_config
+from fastreid_fancl import load_config
 from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.labels import explain_cuda_oom, oracle_labels
 from fastreid_fancl.engine.pseudo_labels import PseudoLabels
@@ -40,8 +40,9 @@ from fastreid_fancl.engine.run import command_line, evaluate, one_process, train
 from fastreid_fancl.engine.trainer import Trainer, check_data, is_unsupervised
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.methods import ClusterContrast
+from fastreid_fancl.processes import choose_backend
 from fastreid_fancl.runs.folder import sole_writer
-from fastreid_fancl.runs.tables import cluster_tables, write_clusters, write_sweep
+from fastreid_fancl.runs.tables import cluster_tables, read_sweeps, write_clusters, write_sweep
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -66,7 +67,7 @@ def test_an_unsupervised_run_logs_its_clusters(datasets, tmp_path):
     expected = {"clusters", "left_out", "mean_cluster_size", "ari", "nmi", "purity", "eps"}
     expected |= {"seconds_features", "seconds_clustering", "seconds_memory", "loss_consistency", "loss_cluster_fused"}
     assert expected <= logged.keys()
-    assert len(logged["clusters"]) == 2, "once an epoch"
+    assert len(logged["clusters"]) == 2, "once per epoch"
     tables = [gzip.decompress(path.read_bytes()) for path in cluster_tables(tmp_path).values()]
     for table, clusters in zip(tables, logged["clusters"], strict=True):
         rows = list(csv.DictReader(table.decode().splitlines()))
@@ -172,7 +173,7 @@ def pairs(animals, tmp_path_factory):
             arguments(method, folder / "two", "--num-gpus", "2", **frozen, **tiny(method))
             for method, folder in folders.items()
         ]
-        compat.choose_backend("cpu")
+        choose_backend("cpu")
         launch(train_each, num_gpus_per_machine=2, dist_url="auto", args=(commands,))
     yield folders
     for folder in folders.values():
@@ -252,7 +253,7 @@ def test_spcl_does_not_train_on_hdbscan(datasets, tmp_path):
         command_line(arguments("spcl", tmp_path, PSEUDO_LABELS__ALGORITHM="hdbscan"))
 
 
-def test_iterations_an_epoch_can_be_set(datasets, tmp_path):
+def test_iterations_per_epoch_can_be_set(datasets, tmp_path):
     command_line(arguments("cluster_contrast", tmp_path, SOLVER__ITERS_PER_EPOCH=5, **TINY))
     assert metrics(tmp_path)[-1]["iteration"] == 9
 
@@ -336,6 +337,18 @@ def test_an_epoch_that_is_run_again_takes_the_place_of_its_sweep(tmp_path):
         write_sweep(path, epoch, 0.5, (row._replace(score=score),))
     with open(path, newline="") as file:
         assert [(row["epoch"], row["score"]) for row in csv.DictReader(file)] == [("0", "0.1"), ("1", "0.4")]
+
+
+def test_a_sweep_of_an_older_version_is_read_and_continued(tmp_path):
+    path = tmp_path / "eps_sweep.csv"
+    path.write_text(
+        "epoch,eps,clusters,left_out,largest,robustness,modularity,score,used\n0,0.5,4,0.1,0.3,0.9,0.8,0.6,1\n"
+    )
+    assert read_sweeps(path)[0][0]["score"] == 0.6
+    write_sweep(os.fspath(path), 1, 0.5, (SweepRow(0.5, 4, 0.1, 0.3, 0.7, 0.8, 0.5),))
+    with open(path, newline="") as file:
+        assert [row["stability"] for row in csv.DictReader(file)] == ["0.9", "0.7"]
+    assert list(read_sweeps(path)) == [0, 1]
 
 
 def test_an_epoch_that_is_run_again_takes_the_place_of_its_clusters_and_of_later_ones(tmp_path):

@@ -1,4 +1,4 @@
-"""A run that stops and goes on is the run that never stopped."""
+"""A run that stops and resumes ends as the run that never stopped."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_a_checkpoint_resumes_with_rows_in_another_order_and_not_with_other_imag
     head, *rows = table.read_text().splitlines()
     table.write_text("\n".join([head, *reversed(rows)]) + "\n")
     monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "fewer"))
-    with pytest.raises(SystemExit, match="features of other training images .* or of another order"):
+    with pytest.raises(SystemExit, match="features of other training images .* or of the same images in another order"):
         command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2, **TINY))
     monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path / "turned"))
     command_line(arguments("spcl", tmp_path / "run", "--resume", SOLVER__MAX_EPOCH=2, **TINY))

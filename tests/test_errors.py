@@ -11,7 +11,7 @@ from fastreid_fancl.files import make_folder, write_text
 
 
 @pytest.mark.parametrize("error", [UserError("expected 2 of \x1b[2J, got 1"), PermissionError(13, "denied", "here")])
-def test_what_the_user_can_mend_ends_in_one_line(error):
+def test_what_the_user_can_fix_ends_in_one_line(error):
     with pytest.raises(SystemExit, match=r"^error: ") as stop, exit_with_message():
         raise error
     assert "\x1b" not in str(stop.value), "a terminal would obey it"

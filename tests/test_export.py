@@ -18,7 +18,7 @@ from fastreid_fancl.individuals.export import FORMATS
 from fastreid_fancl.individuals.export.contents import Contents, Options, parse_zone
 from fastreid_fancl.individuals.export.stations import read_stations
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
-from fastreid_fancl.individuals.sources import NO_ANIMAL
+from fastreid_fancl.individuals.sources import NO_ANIMAL, NOT_OURS
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end
@@ -146,6 +146,23 @@ def test_camtrapdp_has_the_expected_rows(project, stations, tmp_path):
         "deploymentStart": "2024-06-01T12:00:00+03:00",
         "deploymentEnd": "2024-06-04T00:00:00+03:00",
     }
+
+
+def test_camtrapdp_calls_a_photograph_blank_once_and_only_without_any_animal(project, stations, tmp_path):
+    root, pool = Path(project.photographs[0].root), "Pool_1"
+    both = photograph(root, "P/IMG_5.JPG", 60, pool, "2024-06-04T09:00:00", box=HALVES[0], status="not_animal")
+    leopard = photograph(root, "P/IMG_6.JPG", 70, pool, "2024-06-04T10:00:00", status="not_animal", note=NOT_OURS)
+    second = replace(project.photographs[3], status="not_animal", individual="")
+    project.photographs[3:4] = [second]
+    project.photographs += [both, replace(both, key=f"{both.key}-2", box=HALVES[1]), leopard]
+    camtrapdp(project, tmp_path / "out", stations)
+    rows = read(tmp_path / "out/observations.csv")
+    beside = [row["observationType"] for row in rows if row["mediaID"] == second.hash[:16]]
+    blank = [row for row in rows if row["mediaID"] == both.key]
+    assert beside == ["animal"]
+    assert [(row["observationID"], row["observationType"], row["bboxX"]) for row in blank] == [(both.key, "blank", "")]
+    assert leopard.key not in {row["mediaID"] for row in rows}, "it shows an animal, of which the project says nothing"
+    assert leopard.key in {row["mediaID"] for row in read(tmp_path / "out/media.csv")}
 
 
 def test_camtrapdp_names_only_people_whose_decisions_hold(project, stations, tmp_path):
@@ -280,7 +297,7 @@ def test_secr_takes_the_seasons_row_of_a_station_and_names_what_it_does_without(
         "North-ridge 250000 9834000 1111",
         "Pool-1 252000 9831000 1111",
     ]
-    assert "No animal is identified in 2025: secr gets no session of it" in caplog.text
+    assert "No animal is identified in 2025: the export has no session for it" in caplog.text
     assert "no start or end of Pool_1: the first or the last day of the season stands in for it" in caplog.text
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_report_runs import settings as config_of
-from test_report_runs import write_run
+from support.run_folders import settings as config_of
+from support.run_folders import write_run
 
 from fastreid_fancl.compare.command import command_line as compare
 from fastreid_fancl.report.systems import gather
@@ -57,11 +57,11 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path, name, text):
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "metrics.json", "queries.csv"])
-def test_what_is_no_file_is_not_waited_for(tmp_path, name):
+def test_what_is_not_a_file_is_not_waited_for(tmp_path, name):
     run = write_run(tmp_path / "fancl")
     (run / name).unlink(missing_ok=True)
     os.mkfifo(run / name)
-    with pytest.raises(ValueError, match=f"{name} is damaged: it is no regular file"):
+    with pytest.raises(ValueError, match=f"{name} is damaged: it is not a regular file"):
         read_run(run)
 
 

@@ -55,7 +55,7 @@ def test_a_start_that_fails_leaves_the_folder_of_another_run_as_it_was(run, tmp_
 @pytest.mark.parametrize("changes", [{"MODEL__BACKBONE__DEPTH": "34x"}, {"SOLVER__BASE_LR": 0.5}], ids=str)
 def test_a_resume_that_is_refused_leaves_the_folder_as_it_was(run, changes):
     before = content(run)
-    with pytest.raises(SystemExit, match="has other settings"):
+    with pytest.raises(SystemExit, match="was started with other settings"):
         command_line(arguments("cluster_contrast", run, "--resume", SOLVER__MAX_EPOCH=2, **changes))
     assert content(run) == before
 
@@ -133,7 +133,7 @@ def test_a_process_ended_by_a_signal_is_named_with_the_way_on(datasets, tmp_path
         raise ProcessExitedException("", error_index=1, error_pid=1, exit_code=number, signal_name=name)
 
     monkeypatch.setattr("fastreid_fancl.engine.run.launch", launch)
-    with pytest.raises(SystemExit, match=f"error: process 1 was ended by {name}.*--resume goes on"):
+    with pytest.raises(SystemExit, match=f"error: process 1 was ended by {name}.*--resume to continue"):
         command_line(arguments("cluster_contrast", tmp_path / "run"))
 
 

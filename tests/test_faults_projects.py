@@ -13,15 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_faults_security import add_imports, code  # noqa: F401
-from test_report_runs import write_run
+from support.run_folders import add_imports, write_run
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import command
-from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import CERTAINTY, Certainty
 from fastreid_fancl.individuals.encode import Features, features_file
+from fastreid_fancl.individuals.export import FORMATS
 from fastreid_fancl.individuals.ledger import Ledger
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.project import Project
@@ -32,6 +31,7 @@ from fastreid_fancl.individuals.rows import (
     Decision,
     Individual,
     Photograph,
+    read_decisions,
     read_table,
     table_text,
 )
@@ -121,6 +121,10 @@ HAND = {  # table, column, value, what is said
     "a renamed animal": ("photographs", "individual", "Simba", "names Simba, which individuals.csv does not have"),
     "an unknown next one": ("photographs", "second", "LION-9", "names LION-9, which individuals.csv"),
     "a date of a spreadsheet": ("photographs", "date_time", "03.06.2024 00:30", "expected date_time as 2024-06-03T"),
+    "a time with a zone": (
+        *("photographs", "date_time", "2024-06-01T10:00:00+03:00"),
+        "row 2: expected date_time as 2024-06-03T00:30:00, local and without a zone, got '2024-06-01T10:00:00.03:00'",
+    ),
     "a decimal comma": ("photographs", "score", "0,8123", "row 2: could not convert"),
     "no number": ("photographs", "score", "nan", "expected a finite number"),
     "a box in pixels": ("photographs", "box", "10 20 300 400", "expected a box"),
@@ -171,6 +175,28 @@ def test_missing_and_further_columns_are_named(tmp_path, name, drop, add, said):
     path.write_text("\n".join(map(",".join, rows)))
     with pytest.raises(UserError, match=rf"{name}\.csv is damaged: expected the columns .*{said}"):
         open_project(tmp_path / "lions")
+
+
+def test_a_project_of_before_stations_had_a_source_opens(tmp_path):
+    path = project_in(tmp_path).folder / "photographs.csv"
+    table = list(csv.reader(io.StringIO(path.read_text())))
+    column = table[0].index("station_source")
+    path.write_text("\n".join(",".join(row[:column] + row[column + 1 :]) for row in table))
+    project = open_project(tmp_path / "lions")
+    assert sorted(row.key for row in project.photographs) == sorted(row.key for row in ROWS)
+    assert {row.station_source for row in project.photographs} == {""}
+
+
+def test_features_that_are_gone_are_named_with_their_cure(tmp_path):
+    project = project_in(tmp_path)
+    cure = rf"fancl discover {re.escape(str(project.folder))} --photos FOLDER"
+    with pytest.raises(UserError, match=f"lacks the features of its photographs: `{cure}` computes them again"):
+        project.match(tmp_path / "new.jpg")
+    with pytest.raises(UserError, match=f"For features the project lacks:\n  features of its photographs: {cure}"):
+        FORMATS["features"](project, tmp_path / "out")
+    project.photographs = []
+    with pytest.raises(UserError, match="has no animals yet"):
+        project.match(tmp_path / "new.jpg")
 
 
 def test_two_rows_of_one_key_are_refused(tmp_path):
@@ -408,7 +434,10 @@ CAMTRAPDP = {
     "no column": ({"media": "mediaID,filePath\nm1,st1/a.jpg\n"}, "media.csv lacks the columns deploymentID, timestamp"),
     "a short row": ({"media": MEDIA + "m2,d1\n"}, "media.csv line 3: 2 cells, but the header has 4"),
     "twice": ({"media": MEDIA + "m2,d1,2024-06-03T00:31:00Z,x/st1/a.jpg\n"}, "names st1/a.jpg twice"),
-    "no time": ({"media": MEDIA.replace("2024-06-03T00:30:00Z", "June")}, "no Camtrap DP folder as expected: .*June"),
+    "no time": (
+        {"media": MEDIA.replace("2024-06-03T00:30:00Z", "June")},
+        "not a Camtrap DP folder as expected: .*June",
+    ),
     "other photographs": ({"media": MEDIA.replace("st1/a", "st9/z")}, "names none of the photographs"),
     "an empty table": ({"observations": ""}, "observations.csv lacks the columns"),
 }
@@ -473,7 +502,7 @@ def test_damaged_certainties_are_named(tmp_path, content):
         Certainty(tmp_path)
 
 
-def test_code_of_a_run_that_is_somebodys_encoder_runs_with_the_printed_flag_only(code, tmp_path):  # noqa: F811
+def test_code_of_a_run_that_is_somebodys_encoder_runs_with_the_printed_flag_only(code, tmp_path):
     run = write_run(tmp_path / "run")
     add_imports(run, code)
     project = project_in(tmp_path)

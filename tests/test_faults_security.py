@@ -6,14 +6,13 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from fastreid.utils.logger import setup_logger
 from PIL import Image
-from test_report_runs import settings, write_run
+from support.run_folders import add_imports, settings, write_run
 
 from fastreid_fancl.compare.command import command_line as compare
 from fastreid_fancl.escape import csv_cell, markdown, message, visible
@@ -26,20 +25,6 @@ COMMANDS = {
     "clusters": lambda *words: visualize(["clusters", "--run", *words]),
     "retrieval": lambda *words: visualize(["retrieval", "--run", *words]),
 }
-
-
-@pytest.fixture
-def code(tmp_path):
-    """A file of Python that leaves a trace where it runs, with a blank in its name."""
-    path = tmp_path / "their code.py"
-    path.write_text(f"open({os.fspath(tmp_path / 'it ran')!r}, 'w').close()\n")
-    yield path
-    sys.modules.pop(str(path), None)
-
-
-def add_imports(run: Path, code: Path) -> None:
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    (run / "config.yaml").write_text(yaml.safe_dump({**config, "IMPORTS": [os.fspath(code)]}))
 
 
 def add_imports_below(run: Path, code: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import oracles
-from test_memory import unit
+from support.distances import unit
 
 from fastreid_fancl.memory import HybridMemory, InstanceMemory
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import on_two_ranks
 from support import oracles
-from test_methods import COMMON, Backbone, batch, cluster_contrast, head
+from support.models import COMMON, Backbone, batch, cluster_contrast, head
 
 from fastreid_fancl.batchnorm import virtual_groups
 from fastreid_fancl.methods import ICE

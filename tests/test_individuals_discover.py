@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.projects import table
 
 import fastreid_fancl
 from fastreid_fancl.individuals import project as projects
@@ -25,7 +26,7 @@ from fastreid_fancl.individuals.questions import View, questions
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
 from fastreid_fancl.individuals.sources import boxed
-from fastreid_fancl.individuals.summary import summary
+from fastreid_fancl.individuals.summary import describe_photographs
 from fastreid_fancl.methods import LinkedFANCL
 
 
@@ -69,11 +70,6 @@ def season(folder: Path, animals: dict[int, range], stations: int = 2) -> Path:
             moment = f"2024:06:{1 + number:02d} {animal % 24:02d}:{number % 60:02d}:00"
             photograph(folder / f"st{station}" / f"IMG_{counts[station]:04d}.png", animal, number, moment)
     return folder
-
-
-def table(project: Path, name: str = "photographs.csv") -> list[dict[str, str]]:
-    with open(project / name, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def discover(project: Path, *arguments) -> list[dict[str, str]]:
@@ -356,6 +352,49 @@ def test_different_splits_what_a_wrong_same_merged_by_what_is_alike(lions):
     after = individual_of(decide(lions, ("different", zero[0], one[0]), start=1))
     assert len({after[key] for key in zero}) == len({after[key] for key in one}) == 1
     assert {after[zero[0]], after[one[0]]} == {before[zero[0]], "LION-008"}, "an ID is never used again"
+
+
+def test_confirmed_photographs_that_a_difference_moves_by_likeness_are_proposals_again(lions):
+    before = individual_of(table(lions))
+    zero, one = keys_of(table(lions), 0), keys_of(table(lions), 1)
+    decide(lions, ("merge", before[one[0]], before[zero[0]]), ("confirm", before[zero[0]]), ("same", one[0], one[1]))
+    rows = {row["key"]: row for row in decide(lions, ("different", zero[0], one[0]), start=3)}
+    assert {rows[key]["status"] for key in [*zero, *one[:2]]} == {"confirmed"}, "said by a person, or left where it was"
+    assert {(rows[key]["individual"], rows[key]["status"]) for key in one[2:]} == {("LION-008", "proposed")}
+
+
+def test_a_project_is_restored_from_its_photographs_and_decisions(lions, first_season, caplog):
+    a, b = (keys_of(table(lions), animal)[0] for animal in (0, 1))
+    before = individual_of(table(lions))
+    decide(lions, ("name", before[a], "", "Simba"), ("merge", before[b], before[a]))
+    wanted = {name: table(lions, name) for name in ("photographs.csv", "individuals.csv", "decisions.csv")}
+    for name in ("project.json", "individuals.csv", "certainty.npz"):
+        (lions / name).unlink()
+    shutil.rmtree(lions / "features")
+    discover(lions, "--photos", first_season)
+    assert {name: table(lions, name) for name in wanted} == wanted
+    assert "project.json is missing" in caplog.text
+    (lions / "changes.csv").unlink()
+    rows = decide(lions, ("undo", "2025-01-01T00:01:00Z"), start=9)
+    assert individual_of(rows)[b] == before[a]
+    assert "changes.csv is missing, so that nothing says what it changed" in (lions / "summary.txt").read_text()
+
+
+def test_regroup_groups_again_what_nobody_confirmed(lions):
+    """Half of one animal and all of a third were proposed for a second; a person confirms one photograph of it."""
+    rows, before = table(lions), individual_of(table(lions))
+    zero, one, two = (keys_of(rows, animal) for animal in (0, 1, 2))
+    moved = {**dict.fromkeys(zero[3:], before[one[0]]), **dict.fromkeys(two, before[one[0]])}
+    rows = [{**row, "individual": moved.get(row["key"], row["individual"])} for row in rows]
+    with open(lions / "photographs.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    decide(lions, ("is", zero[5], before[one[0]]))
+    after = individual_of(discover(lions, "--regroup"))
+    assert {after[key] for key in zero} == {before[one[0]]}, "a person said so"
+    assert len({after[key] for key in one}) == len({after[key] for key in two}) == 1
+    assert len({after[zero[0]], after[one[0]], after[two[0]]}) == 3
 
 
 def test_contradictions_are_reported_by_file_names_and_not_followed(lions, capsys):
@@ -700,7 +739,7 @@ def test_a_photograph_with_several_boxes_is_counted_once():
     assert project.photographs == boxes and report.added == 1
     take_in(project, Intake([replace(box, path="b/a.jpg") for box in boxes]), report)
     assert (report.added, report.moved) == (1, 1)
-    assert "Photographs: 1 read, 1 new, 1 at another place" in summary(project, report)
+    assert "Photographs: 1 read, 1 new, 1 at another place" in "\n".join(describe_photographs(project, report))
 
 
 def test_an_animal_that_a_detector_overlooked_comes_in_with_its_box_later():
@@ -829,7 +868,7 @@ def test_a_decision_is_on_record_only_once_it_is_applied(lions, monkeypatch):
         replaced(source, target)
 
     monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(SystemExit, match="stopped: give the same command again: features and keypoints found so far"):
+    with pytest.raises(SystemExit, match="stopped: run the same command again: features and keypoints found so far"):
         decide(lions, ("not_animal", key))
     monkeypatch.setattr(os, "replace", replaced)
     assert table(lions) == before and not table(lions, "decisions.csv")

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPO, write_animals
 from PIL import Image
 from scipy.sparse import csr_matrix
-from test_individuals_discover import table
+from support.projects import table
 
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import NoClustersError
@@ -22,7 +22,7 @@ from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.crops import crop_of
 from fastreid_fancl.individuals.encode import FROZEN, encode_all, encoder_named
 from fastreid_fancl.individuals.rows import Photograph
-from fastreid_fancl.individuals.train import Worth, run_folder
+from fastreid_fancl.individuals.train import GroupQuality, run_folder
 from fastreid_fancl.methods import LinkedFANCL
 
 
@@ -107,14 +107,14 @@ def test_training_respects_the_links_of_an_animal_that_most_photographs_show():
 @pytest.mark.parametrize(
     ("before", "after", "kept"),
     [
-        (Worth(0.8, None, 0), Worth(0.9, None, 0), True),
-        (Worth(0.8, None, 0), Worth(0.7, None, 0), False),
-        (Worth(0.8, 0.9, 20), Worth(0.9, 0.8, 20), False),
-        (Worth(0.8, 0.9, 20), Worth(0.8, 0.9, 20), True),
+        (GroupQuality(0.8, None, 0), GroupQuality(0.9, None, 0), True),
+        (GroupQuality(0.8, None, 0), GroupQuality(0.7, None, 0), False),
+        (GroupQuality(0.8, 0.9, 20), GroupQuality(0.9, 0.8, 20), False),
+        (GroupQuality(0.8, 0.9, 20), GroupQuality(0.8, 0.9, 20), True),
     ],
 )
 def test_a_training_is_kept_unless_stability_or_agreement_falls(before, after, kept):
-    assert after.keeps(before) is kept
+    assert after.is_as_good_as(before) is kept
 
 
 def test_a_training_never_overwrites_the_weights_that_the_project_uses(tmp_path):

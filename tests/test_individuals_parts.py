@@ -1,23 +1,39 @@
 """The parts of a discovery: constraints, certainty, sources, checks, intake."""
 
+import csv
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
+from test_individuals_discover import Colours, discover, photograph
 
 from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labels_at, linked, tree
+from fastreid_fancl.individuals import project as projects
+from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
 from fastreid_fancl.individuals.certainty import ENOUGH, best_radius, calibrate, group
-from fastreid_fancl.individuals.checks import follows
+from fastreid_fancl.individuals.checks import association
 from fastreid_fancl.individuals.decisions import add_decisions
-from fastreid_fancl.individuals.intake import station_level, with_sequences
-from fastreid_fancl.individuals.links import active, constraints_of, rejections
+from fastreid_fancl.individuals.discover import Report
+from fastreid_fancl.individuals.encode import Features, cache_key
+from fastreid_fancl.individuals.export.contents import parse_zone
+from fastreid_fancl.individuals.intake import (
+    Intake,
+    long_sequences,
+    station_level,
+    stations_note,
+    with_sequences,
+)
+from fastreid_fancl.individuals.ledger import Ledger, contradictions
+from fastreid_fancl.individuals.links import MOVED, active, constraints_of, rejections
 from fastreid_fancl.individuals.opening import new_project, prefix_of
+from fastreid_fancl.individuals.project import Project
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
-from fastreid_fancl.individuals.sources import boxed, with_boxes, with_camtrapdp, with_table
+from fastreid_fancl.individuals.sources import NOT_OURS, boxed, common_offset, with_boxes, with_camtrapdp, with_table
 
 
 def distance(*pairs: tuple[int, int, float], rows: int = 6) -> csr_matrix:
@@ -57,6 +73,11 @@ def test_left_and_right_stay_apart_until_a_two_sided_sequence_joins_them():
     sides = ["left", "left", "right", "unknown", "unknown", "unknown"]
     assert at(CHAIN, 0.9, sides=sides)[:3] == [0, 0, 1]
     assert at(CHAIN, 0.9, sides=sides, must=[Link(0, 2, "a sequence")])[:3] == [0, 0, 0]
+
+
+def test_a_photograph_of_both_sides_joins_left_and_right():
+    sides = ["left", "both", "right", "unknown", "unknown", "unknown"]
+    assert at(CHAIN, 0.9, sides=sides)[:3] == [0, 0, 0]
 
 
 def test_pairs_that_were_refused_count_once_the_reason_is_gone():
@@ -117,6 +138,7 @@ def test_calibration_needs_enough_decisions_and_rises():
     probability = calibrate(scores.tolist(), (scores > 0.5).tolist())
     assert probability(0.2) == 0 and probability(0.8) == 1
     assert calibrate(scores.tolist(), [True] * ENOUGH) is None
+    assert calibrate([*scores, 0.1], [True] * ENOUGH + [False]) is None, "one of a kind says little"
 
 
 def test_candidates_name_each_animal_once_without_burst_mates():
@@ -133,14 +155,17 @@ def test_levels_accept_strangers_and_reject_known_ones_rarely():
     found = levels(own, others)
     assert found["accept"] == pytest.approx(0.76) and found["reject"] == pytest.approx(0.62)
     assert levels([], [0.5])["reject"] <= levels([], [0.5])["accept"]
+    # Animals well apart: 5% of the known ones are below 0.91, 5% of the others above 0.285.
+    apart = levels(np.linspace(0.9, 1.1, 101), np.linspace(0, 0.3, 101))
+    assert apart["accept"] == pytest.approx(0.91) and apart["reject"] == pytest.approx(0.285)
 
 
 def test_groups_that_are_stations_warn_and_random_ones_do_not():
     stations = np.repeat(np.arange(5), 12)
-    assert follows(stations, stations, "stations").warns
-    assert follows(stations, stations, "stations").share == pytest.approx(1)
+    assert association(stations, stations, "stations").warns
+    assert association(stations, stations, "stations").share == pytest.approx(1)
     groups = np.random.default_rng(0).permutation(stations)
-    assert not follows(groups, stations, "stations").warns
+    assert not association(groups, stations, "stations").warns
 
 
 def row(path: str, **values) -> Photograph:
@@ -226,6 +251,71 @@ def test_camtrap_dp_gives_deployments_times_and_blanks(tmp_path):
     assert (found[2].sequence, found[2].status) == ("e2", "unsure"), "nobody has looked at it yet"
 
 
+def camtrapdp_of(tmp_path, times: list[str], observations: str = "") -> None:
+    """A Camtrap DP folder of ROWS with these times, and rows (mediaID, observationType, scientificName, bboxX)."""
+    media = [f"m{n},d1,{time},{one.path}" for n, (time, one) in enumerate(zip(times, ROWS, strict=False))]
+    (tmp_path / "deployments.csv").write_text("deploymentID\nd1\n")
+    (tmp_path / "media.csv").write_text("\n".join(["mediaID,deploymentID,timestamp,filePath", *media, ""]))
+    header = "mediaID,observationType,scientificName,bboxX,bboxY,bboxWidth,bboxHeight\n"
+    (tmp_path / "observations.csv").write_text(header + observations)
+
+
+UTC, EAST = "2024-06-03T22:30:00Z", "2024-06-03T22:30:00+03:00"
+
+
+@pytest.mark.parametrize(
+    ("times", "zone", "expected", "said"),
+    [
+        ([UTC], "+03:00", "2024-06-04T01:30:00", "converted to the time zone UTC+03:00."),
+        ([EAST], "Africa/Nairobi", "2024-06-03T22:30:00", "converted to the time zone Africa/Nairobi."),
+        ([UTC], "", "2024-06-03T22:30:00", "as they are written, in UTC, as the project has no time zone: if"),
+        ([EAST, UTC], "", "2024-06-03T22:30:00", "as they are written, in +03:00, UTC, as the project has no"),
+        ([EAST[:-6]], "+03:00", "2024-06-03T22:30:00", "photographs are in "),
+    ],
+)
+def test_times_of_camtrap_dp_become_those_of_the_cameras_clocks(tmp_path, times, zone, expected, said):
+    camtrapdp_of(tmp_path, times)
+    found, note = with_camtrapdp(ROWS, tmp_path, parse_zone(zone))
+    assert found[0].date_time == expected and said in note
+    assert ("Their times" in note) == times[0].endswith(("Z", "+03:00"))
+
+
+@pytest.mark.parametrize(
+    ("times", "offset"),
+    [([EAST, EAST], "+03:00"), ([EAST, UTC], ""), ([UTC], ""), ([EAST[:-6]], ""), (["June"], "")],
+)
+def test_an_offset_that_all_times_have_is_the_cameras_zone(tmp_path, times, offset):
+    camtrapdp_of(tmp_path, times)
+    assert common_offset(tmp_path) == offset
+
+
+def test_other_species_of_a_camtrap_dp_are_no_animals_of_the_project(tmp_path):
+    seen = (
+        "m0,animal,Panthera leo,0.1,0.2,0.3,0.4\nm0,animal,Panthera pardus,0.5,0.2,0.3,0.4\n"
+        "m1,animal,Panthera pardus,0,0,1,1\nm2,animal,,,,,\n"
+    )
+    camtrapdp_of(tmp_path, [UTC] * 3, seen)
+    found, note = with_camtrapdp(ROWS, tmp_path, species="Panthera leo")
+    assert [(one.status, one.box and one.box[0], one.note) for one in found] == [
+        ("unsure", 0.1, ""),
+        ("not_animal", None, NOT_OURS),
+        ("unsure", None, ""),  # nobody has named it yet
+    ]
+    assert "of other species than Panthera leo show no animal of this project: Panthera pardus (2)." in note
+    everything, note = with_camtrapdp(ROWS, tmp_path)
+    assert [one.status for one in everything] == ["unsure"] * 4 and "other species" not in note
+    assert len(with_camtrapdp(ROWS, tmp_path, species="Panthera")[0]) == 4, "a genus takes all of its species"
+
+
+def test_events_of_camtrap_dp_that_start_again_at_each_deployment_stay_apart(tmp_path):
+    (tmp_path / "deployments.csv").write_text("deploymentID,locationID\nd1,North\nd2,South\n")
+    media = "".join(f"m{n},d{n + 1},{UTC},{ROWS[2 * n].path}\n" for n in range(2))
+    (tmp_path / "media.csv").write_text("mediaID,deploymentID,timestamp,filePath\n" + media)
+    (tmp_path / "observations.csv").write_text("mediaID,observationType,eventID\nm0,animal,1\nm1,animal,1\n")
+    found = with_sequences(with_camtrapdp(ROWS, tmp_path)[0])
+    assert [found[0].sequence, found[2].sequence] == ["North d1 1", "South d2 1"]
+
+
 def test_boxes_come_from_one_source(tmp_path):
     """A row of each source would give keys such as K-2-2, with which a project cannot be opened again."""
     box = {"category": "1", "conf": 0.9, "bbox": [0, 0, 1, 0.9]}
@@ -253,6 +343,39 @@ def test_sequences_of_two_seasons_never_have_one_name():
     assert with_sequences([row("a.jpg", season="2024", sequence="1")])[0].sequence == "2024 1"
 
 
+def test_given_sequences_that_start_again_at_each_camera_stay_apart():
+    cameras = [("p1", "p1"), ("p2", "p2"), ("p2", "left")]
+    rows = [row(f"{n}{s}.jpg", season="2024", station=s, camera=c, sequence="1") for s, c in cameras for n in range(2)]
+    rows = [replace(one, key=f"{n:016x}") for n, one in enumerate(rows)]
+    names = [one.sequence for one in with_sequences(rows)]
+    assert names == ["2024 p1 1"] * 2 + ["2024 p2 1"] * 2 + ["2024 p2 left 1"] * 2
+
+
+def test_given_sequences_of_more_than_a_day_are_reported():
+    days = [row(f"{day}.jpg", sequence="1", date_time=f"2024-06-0{day}T00:00:00") for day in (1, 2, 5)]
+    assert long_sequences(days[:2]) == long_sequences([replace(one, sequence="") for one in days]) == []
+    assert long_sequences(days)[0].startswith("Given sequences that span more than a day: 1, such as 1 (4 days).")
+    found = with_sequences([replace(one, sequence="") for one in days], gap=1e6)
+    assert len({one.sequence for one in found}) == 1 and not long_sequences(found), "as the user chose --gap"
+
+
+def test_folders_of_years_hold_stations_and_are_none():
+    years = [row(f"{year}/{st}/IMG_{n:04d}.jpg") for year in ("2023", "2024_dry") for st in "ab" for n in range(9)]
+    one_camera = [row(f"{year}/100RECNX/IMG_{n:04d}.jpg") for year in ("2023", "2024") for n in range(9)]
+    numbered = [row(f"{name}/{st}/IMG_{n:04d}.jpg") for name in ("20231", "20241") for st in "ab" for n in range(9)]
+    assert (station_level(years), station_level(one_camera), station_level(numbered)) == (2, 0, 1)
+
+
+def test_stations_are_named_with_who_says_so():
+    found = [row(f"{n}.jpg", station=f"st{n:02d}", station_source="found") for n in range(12)]
+    note = stations_note(Intake(found, level=1))
+    assert note.startswith("12 stations: folders of level 1 (found, as ") and "): st00, st01, " in note
+    assert note.endswith(", st09 and 2 more. They are never taken for animals.")
+    given = [replace(found[0], station="Ridge", station_source="table"), row("x.jpg")]
+    assert stations_note(Intake(given)).startswith("1 station: by what a table or Camtrap DP says: Ridge.")
+    assert stations_note(Intake(given[1:])).startswith("No stations: name the level")
+
+
 def test_folders_of_animals_are_not_stations():
     cameras = [row(f"{station}/IMG_{n:04d}.jpg") for station in "ab" for n in range(9)]
     animals = [
@@ -268,9 +391,14 @@ def test_an_undoing_can_be_undone():
     assert active([same, undo, Decision("3", "", "undo", "2")]) == [same]
 
 
-def decided(rows: list[Photograph], *decisions: tuple) -> tuple[list[str], list[str]]:
+def decided(
+    rows: list[Photograph], *decisions: tuple, features: np.ndarray | None = None
+) -> tuple[list[str], list[str]]:
     """Animal and status of each photograph after decisions (kind, a, b) on them, and what was not followed."""
     project = new_project("lions", "none")
+    if features is not None:
+        places = {cache_key(one): n for n, one in enumerate(rows)}
+        project.known_features = Features(features, np.zeros((len(rows), 12), np.float32), places)
     project.photographs = rows
     project.animals = [Individual(name) for name in ("LION-001", "LION-002", "LION-003")]
     _, problems = add_decisions(project, [Decision(f"t{n}", "", *one) for n, one in enumerate(decisions)])
@@ -388,6 +516,233 @@ def test_different_parts_photographs_whose_features_were_removed():
     found, problems = decided(rows, ("different", rows[0].key, rows[1].key))
     assert sorted(found) == ["LION-001 proposed", "LION-001 proposed", "LION-004 single"] and not problems
     assert found[0] != found[1]
+
+
+def project_of(rows: list[Photograph], *animals: Individual) -> Project:
+    project = new_project("lions", "none")
+    project.photographs, project.animals = rows, list(animals)
+    return project
+
+
+def decide(project: Project, *decisions: tuple, start: int = 0) -> None:
+    """Apply decisions (kind, a, b, value) as `discover --decisions` does."""
+    add_decisions(project, [Decision(f"t{start + n}", "", *one) for n, one in enumerate(decisions)])
+
+
+def animals_of(project: Project) -> dict[str, tuple[str, str]]:
+    return {one.individual: (one.merged_into, one.note) for one in project.animals}
+
+
+TWO = (Individual("LION-001"), Individual("LION-002"))
+
+
+def two_and_one() -> list[Photograph]:
+    homes = [("a", "LION-001"), ("b", "LION-001"), ("c", "LION-002")]
+    return [row(path, individual=animal, status="proposed") for path, animal in homes]
+
+
+def test_an_animal_whose_photographs_were_moved_one_by_one_says_where_they_went():
+    a, b, _ = rows = two_and_one()
+    project = project_of(rows, *TWO)
+    decide(project, ("is", a.key, "LION-002"))
+    assert animals_of(project)["LION-001"] == ("", "")
+    decide(project, ("is", b.key, "LION-002"), start=1)
+    assert animals_of(project) == {"LION-001": ("LION-002", MOVED), "LION-002": ("", "")}
+    decide(project, ("undo", "t0"), start=2)
+    assert project.by_key[a.key].individual == "LION-001" and animals_of(project)["LION-001"] == ("", "")
+    decide(project, ("undo", "t2"), start=3)
+    assert project.by_key[a.key].individual == "LION-002" and animals_of(project)["LION-001"] == ("LION-002", MOVED)
+    decide(project, ("undo", "t1"), start=4)
+    assert project.by_key[b.key].individual == "LION-001" and animals_of(project)["LION-001"] == ("", "")
+
+
+def test_an_animal_whose_photographs_went_several_ways_or_are_no_animal_has_no_heir():
+    a, b, c = rows = two_and_one()
+    project = project_of([*rows, row("d", individual="LION-003", status="single")], *TWO, Individual("LION-003"))
+    decide(project, ("not_animal", c.key), ("is", a.key, "LION-003"), ("not_animal", b.key))
+    nowhere = "", "no photographs left"
+    assert [animals_of(project)[name] for name in ("LION-001", "LION-002")] == [nowhere, nowhere]
+
+
+def test_an_animal_whose_photographs_were_moved_is_not_one_with_the_other():
+    """Nobody said so: c, which is not LION-001, may be LION-002, and LION-001 may come back."""
+    a, b, c = rows = two_and_one()
+    project = project_of(rows, *TWO)
+    decide(project, ("is_not", c.key, "LION-001"), ("is", a.key, "LION-002"), ("is", b.key, "LION-002"))
+    assert animals_of(project)["LION-001"] == ("LION-002", MOVED)
+    assert Ledger(project, "").rejected[c.key] == {"LION-001": "t0"}
+    decide(project, ("is", a.key, "LION-001"), start=3)
+    assert project.by_key[a.key].individual == "LION-001" and animals_of(project)["LION-001"] == ("", "")
+
+
+def test_a_merge_is_not_brought_back_once_the_animal_has_further_photographs():
+    rows = two_and_one()
+    project = project_of([*rows, row("d", individual="LION-003", status="single")], *TWO, Individual("LION-003"))
+    decide(project, ("merge", "LION-001", "LION-002"), ("undo", "t0"), ("is", project.photographs[3].key, "LION-001"))
+    _, problems = add_decisions(project, [Decision("t3", "", "undo", "t1")])
+    assert animals_of(project)["LION-001"] == ("", "") and "changed again since then stays: 1, such as" in problems[0]
+
+
+def test_animals_that_take_each_other_in_are_never_merged_in_a_circle():
+    a, b, c = rows = two_and_one()
+    project = project_of(rows, *TWO)
+    decide(project, ("is", a.key, "LION-002"), ("is", b.key, "LION-002"))
+    decide(project, *(("not_animal", one.key) for one in rows), ("merge", "LION-002", "LION-001"), start=2)
+    assert animals_of(project) == {"LION-001": ("", "no photographs left"), "LION-002": ("LION-001", "")}
+
+
+def test_a_merge_carries_over_what_the_kept_animal_lacks_and_its_undo_takes_it_back():
+    rows = two_and_one()
+    project = project_of(rows, replace(TWO[0], name="Simba", sex="male"), replace(TWO[1], sex="female"))
+    decide(project, ("merge", "LION-001", "LION-002"))
+    kept = project.animals[1]
+    assert (kept.name, kept.sex) == ("Simba", "female")
+    assert contradictions(project.animals, project.changes) == [
+        "LION-001, of sex male, was merged into LION-002, of sex female, which keeps its own: correct it on the review "
+        "page if that is wrong."
+    ]
+    decide(project, ("undo", "t0"), start=1)
+    assert [(one.name, one.sex) for one in project.animals] == [("Simba", "male"), ("", "female")]
+    assert contradictions(project.animals, project.changes) == []
+
+
+@pytest.fixture
+def colours(monkeypatch):
+    monkeypatch.setattr(projects, "encoder_named", lambda name: Colours())
+
+
+def stations_of(rows: list[dict[str, str]]) -> dict[str, tuple[str, str]]:
+    return {one["path"]: (one["station"], one["station_source"]) for one in rows}
+
+
+def test_a_station_that_was_found_is_corrected_by_a_level_or_a_table(tmp_path, colours, capsys):
+    """Running numbers cross the folders a and b, but stations lie one level below."""
+    photos, project, numbers = tmp_path / "cards", tmp_path / "lions", range(3)
+    paths = [f"{card}/st{card}/IMG_{n:04d}.png" for card in "ab" for n in numbers]
+    for number, path in enumerate(paths):
+        photograph(photos / path, number // 3, number, f"2024:06:01 00:0{number}:00")
+    rows = discover(project, "--photos", photos)
+    assert set(stations_of(rows).values()) == {("a", "found"), ("b", "found")}
+    animals = {one["path"]: one["individual"] for one in rows}
+    rows = discover(project, "--photos", photos, "--stations", "2")
+    assert set(stations_of(rows).values()) == {("sta", "named"), ("stb", "named")}
+    assert {one["camera"] for one in rows} == {"sta", "stb"} and rows[0]["sequence"] == "cards sta 2024-06-01T00:00:00"
+    assert {one["path"]: one["individual"] for one in rows} == animals
+    printed = capsys.readouterr().out
+    assert "2 stations: folders of level 2 (as named): sta, stb." in printed and "another station" not in printed
+    discover(project, "--photos", photos)
+    assert "another station" not in capsys.readouterr().out, "what is only found does not contest what was named"
+    (tmp_path / "t.csv").write_text(f"path,station,date_time\n{paths[0]},Ridge,2024-07-02 03:04:05\n")
+    rows = discover(project, "--photos", photos, "--table", tmp_path / "t.csv")
+    assert stations_of(rows)[paths[0]] == ("sta", "named"), "what was said first stays"
+    assert (rows[0]["date_time"], rows[0]["date_time_source"]) == ("2024-07-02T03:04:05", "table")
+    assert "with another station, time or box now: 1" in capsys.readouterr().out
+
+
+FOUND = "2024 a 2024-06-01T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "source", "expected"),
+    [
+        (FOUND, "2024 sta 2024-06-01T00:00:00", "named", "2024 sta 2024-06-01T00:00:00"),  # follows from the station
+        (FOUND, "2024 a 7", "found", "2024 a 7"),  # given now
+        ("2024 a 7", FOUND, "found", "2024 a 7"),  # given before
+        ("2024 a 7", "2024 sta 2024-06-01T00:00:00", "named", "2024 a 7"),
+        ("2024 a 7", "2024 a 8", "found", "2024 a 7"),
+        ("2024 a 7", "2024 sta 7", "named", "2024 sta 7"),  # which starts again at each station
+        ("", FOUND, "found", FOUND),
+    ],
+)
+def test_sequences_follow_from_stations_unless_a_table_gives_them(before, now, source, expected):
+    old = row("a/sta/1.jpg", station="a", station_source="found", camera="a", sequence=before)
+    station = "sta" if source == "named" else "a"
+    project = project_of([old], *TWO)
+    take_in(project, Intake([replace(old, station=station, station_source=source, sequence=now)]), Report())
+    assert project.photographs[0].sequence == expected
+
+
+def test_sources_that_give_stations_are_in_the_note_on_them(tmp_path, colours, capsys):
+    photograph(tmp_path / "season" / "a.png", 0, 0)
+    (tmp_path / "t.csv").write_text("path,station\na.png,Ridge\n")
+    discover(tmp_path / "lions", "--photos", tmp_path / "season", "--table", tmp_path / "t.csv")
+    printed = capsys.readouterr().out
+    assert "1 station: by what a table or Camtrap DP says: Ridge." in printed and "No stations" not in printed
+    (again,) = discover(tmp_path / "lions", "--photos", tmp_path / "season")
+    assert again["station"] == "Ridge" and "No stations this time: photographs keep those" in capsys.readouterr().out
+
+
+def test_all_files_that_are_left_out_are_in_a_table(tmp_path, colours, capsys):
+    first = photograph(tmp_path / "season" / "a.png", 0, 0)
+    for number in range(21):
+        shutil.copy(first, first.with_name(f"copy-{number:02d}.png"))
+    shutil.copy(first, first.with_name("=1+1.png"))
+    discover(tmp_path / "lions", "--photos", first.parent)
+    with open(tmp_path / "lions" / "left_out.csv", newline="") as file:
+        left = {one["path"]: one["reason"] for one in csv.DictReader(file)}
+    assert len(left) == 22 and left["copy-20.png"] == "the same photograph as =1+1.png" and "a.png" in left
+    assert (
+        "Files left out (22):" in (printed := capsys.readouterr().out) and "All of them are in left_out.csv." in printed
+    )
+    for path in first.parent.glob("*copy*"):
+        path.unlink()
+    first.unlink()
+    discover(tmp_path / "lions", "--photos", first.parent)
+    assert not (tmp_path / "lions" / "left_out.csv").exists()
+
+
+def test_two_cards_of_one_name_are_noted(tmp_path, colours, capsys):
+    cards = [tmp_path / name / "DCIM" for name in ("one", "two")]
+    for number, card in enumerate(cards):
+        photograph(card / "IMG_0001.png", number, number)
+    discover(tmp_path / "lions", "--photos", cards[0])
+    discover(tmp_path / "lions", "--photos", cards[0])
+    assert "was there before" not in capsys.readouterr().out
+    discover(tmp_path / "lions", "--photos", cards[1])
+    said = f"The season DCIM was there before, with 1 photograph of {cards[0]}, and none of those that came in now."
+    assert said in capsys.readouterr().out
+    photograph(cards[1] / "IMG_0002.png", 1, 3)
+    discover(tmp_path / "lions", "--photos", cards[1])
+    assert "was there before" not in capsys.readouterr().out
+
+
+def test_camtrap_dp_gives_a_project_its_time_zone_and_takes_its_species(tmp_path, colours, capsys):
+    for number, one in enumerate(ROWS):
+        photograph(tmp_path / "season" / one.path, number, number)
+    camtrapdp_of(tmp_path, [EAST] * 3, "m1,animal,Panthera pardus,,,,\nm0,animal,Panthera leo,,,,\n")
+    sources = ["--photos", tmp_path / "season", "--camtrapdp", tmp_path, "--species", "Panthera leo"]
+    rows = discover(tmp_path / "lions", *sources)
+    assert [one["status"] == "not_animal" for one in rows] == [False, True, False]
+    settings = json.loads((tmp_path / "lions" / "project.json").read_text())
+    assert settings["timezone"] == "+03:00" and "zone UTC+03:00" in capsys.readouterr().out
+    camtrapdp_of(tmp_path, [UTC] * 3)
+    rows = discover(tmp_path / "utc", *sources, "--timezone", "+03:00")
+    assert {one["date_time"] for one in rows} == {"2024-06-04T01:30:00"}
+
+
+def test_contradicting_names_of_merged_animals_are_reported(tmp_path, colours, capsys):
+    for number in range(2):
+        photograph(tmp_path / "season" / f"{number}.png", number, number)
+    discover(tmp_path / "lions", "--photos", tmp_path / "season")
+    kinds = [("name", "LION-001", "", "Simba"), ("name", "LION-002", "", "Nala"), ("merge", "LION-001", "LION-002")]
+    rows = [Decision(f"2025-01-01T00:0{n}:00Z", "", *one) for n, one in enumerate(kinds)]
+    (tmp_path / "d.csv").write_text(table_text(rows, Decision))
+    discover(tmp_path / "lions", "--decisions", tmp_path / "d.csv")
+    assert "LION-001, of name Simba, was merged into LION-002, of name Nala, which keeps" in capsys.readouterr().out
+
+
+def test_different_gives_each_photograph_to_the_one_it_is_more_like():
+    """Unit vectors at these angles; cosines of 10, 25, 40 degrees: 0.985, 0.906, 0.766.
+
+    c is 10 degrees from a and 40 from b, so it stays with a. d is 25 from both; it is of a burst with e, which is 40
+    from a and 10 from b. Their means are 0.836 with a and 0.946 with b, so both go with b.
+    """
+    angles = {"a": 0, "b": 50, "c": 10, "d": 25, "e": 40}
+    rows = [row(path, individual="LION-001", status="proposed", sequence="s" * (path in "de")) for path in angles]
+    vectors = np.array([[np.cos(np.radians(x)), np.sin(np.radians(x))] for x in angles.values()], dtype=np.float32)
+    found, problems = decided(rows, ("different", rows[0].key, rows[1].key), features=vectors)
+    assert not problems and len({found[n] for n in (1, 3, 4)}) == 1
+    assert found[2] == found[0] != found[1]
 
 
 def test_tables_are_read_as_they_were_written_and_damage_is_named(tmp_path):

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
-from test_local import SIZE, coat
+from support.coats import SIZE, coat
 
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import project as projects
@@ -106,10 +105,7 @@ def test_a_weight_of_0_is_the_path_without_faiss(herd, tmp_path, monkeypatch):
     folder, _ = herd
     projects_without = [tmp_path / name / "lynx" for name in ("zero", "no_faiss")]
     discover(projects_without[0], "--photos", folder, "--local", "0")
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: find_spec(name, *rest) if name != "faiss" else None
-    )
+    monkeypatch.setattr(verify, "has_faiss", lambda: False)
     discover(projects_without[1], "--photos", folder)
     assert "local" not in open_project(projects_without[1]).settings
     zero, no_faiss = ((one / "photographs.csv").read_bytes() for one in projects_without)
@@ -127,7 +123,7 @@ def test_the_weight_is_kept_and_can_be_changed(lynx, herd):
     discover(lynx, "--local", "0")
     assert open_project(lynx).patterns is None
     discover(lynx, "--photos", folder)
-    assert open_project(lynx).settings["local"] == 0, "a project that was told 0 stays at 0"
+    assert open_project(lynx).settings["local"] == 0, "a project that was set to 0 stays at 0"
     discover(lynx, "--local", "0.1")
     project = open_project(lynx)
     assert project.patterns.weight == project.settings["local"] == 0.1
@@ -202,7 +198,7 @@ def test_a_weight_is_chosen_by_the_photographs_and_by_what_is_installed(tmp_path
     assert (weight_of(project, 10_000), weight_of(project, 10_001)) == (0.2, 0)
     project.settings["local"] = 0.1
     assert weight_of(project, 10_001) == 0.1
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(verify, "has_faiss", lambda: False)
     with pytest.raises(UserError, match=r"Expected faiss for local matches \(weight 0.1\).*--local 0"):
         weight_of(project, 10)
     del project.settings["local"]
@@ -243,7 +239,7 @@ def patterns(pairs: list, inliers: list) -> Patterns:
 
 
 def test_matches_add_to_cosines_on_paper():
-    """Of a, b and c, a has cosine 0.8 with b and 0 with c, and 19 inliers with c: 0.3 log(20) = 0.899.
+    """Photograph a has cosine 0.8 with b and 0 with c, and 19 inliers with c: 0.3 log(20) = 0.899.
 
     Squared distances are 2 - 2 x 0.899 = 0.203 and 2 - 2 x 0.8 = 0.4.
     """

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import oracles
-from test_methods import BANK, COMMON, Backbone, batch, head, start
+from support.models import BANK, COMMON, Backbone, batch, head, start
 
 from fastreid_fancl.methods import JCL
 from fastreid_fancl.methods.jcl import drop_single_camera_clusters, hard_instances

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import on_two_ranks
+from support.photo_folders import names, rejected, table, tree, wild
 from support.runs import TINY, arguments, by_name
-from test_data_folder import names, rejected, root, table, tree, wild  # noqa: F401
 
 from fastreid_fancl import load_config
 from fastreid_fancl.data.datasets.photos import Photo
@@ -20,6 +20,8 @@ from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.report.systems import check_datasets
 from fastreid_fancl.runs.read import datasets as of_config
 from fastreid_fancl.runs.read import read_run
+
+pytestmark = pytest.mark.usefixtures("root")
 
 
 def scores_by_loops(photos, features) -> dict[str, float]:
@@ -116,7 +118,7 @@ def test_each_query_has_a_row_with_the_name_of_its_animal(tmp_path):
 # tables and folders
 
 
-def test_test_photographs_are_queries_against_each_other(root):  # noqa: F811
+def test_test_photographs_are_queries_against_each_other(root):
     table(root, "path,identity,split", "a.png,1,train", "d.png,2,test", "c.png,3,test", "b.png,2,test")
     data = wild()
     assert names(data.query).keys() == {"b.png", "d.png"} and names(data.gallery).keys() == {"b.png", "c.png", "d.png"}
@@ -125,7 +127,7 @@ def test_test_photographs_are_queries_against_each_other(root):  # noqa: F811
     assert all(type(value) is int for item in data.gallery for value in item[1:])
 
 
-def test_a_table_may_be_all_test(root):  # noqa: F811
+def test_a_table_may_be_all_test(root):
     table(root, "path,identity,split", "a.png,1,test", "b.png,1,test")
     data = wild()
     assert not data.train and len(data.query) == 2
@@ -134,7 +136,7 @@ def test_a_table_may_be_all_test(root):  # noqa: F811
     assert [pid for _, pid, _ in data.train] == ["Wild_1"] * 2
 
 
-def test_a_sequence_may_hold_two_animals_and_is_one_number(root):  # noqa: F811
+def test_a_sequence_may_hold_two_animals_and_is_one_number(root):
     rows = ("a.png,1,test,s", "b.png,2,test,s", "c.png,1,test,", "d.png,2,test,t")
     table(root, "path,identity,split,sequence", *rows)
     camids = {name: camid for name, (_, camid) in names(wild().gallery).items()}
@@ -148,7 +150,7 @@ def test_a_sequence_may_hold_two_animals_and_is_one_number(root):  # noqa: F811
         ("date,time,station", ("2024-05-01,23:59:30,x", "2024-05-02,00:00:30,x", "2024-05-02,00:01:31,x")),
     ],
 )
-def test_photographs_of_a_camera_a_minute_apart_are_of_one_sequence(root, header, moments):  # noqa: F811
+def test_photographs_of_a_camera_a_minute_apart_are_of_one_sequence(root, header, moments):
     # a and b are 60 s apart, b and c 61 s; d is another camera's
     rows = [f"{name}.png,1,test,{moment}" for name, moment in zip("abc", moments, strict=True)]
     table(root, f"path,identity,split,{header}", *rows[::-1], f"d.png,1,test,{moments[0][:-1]}y")
@@ -156,7 +158,7 @@ def test_photographs_of_a_camera_a_minute_apart_are_of_one_sequence(root, header
     assert sequences["a"] == sequences["b"] and len(set(sequences.values())) == 3
 
 
-def test_a_chain_of_photographs_is_one_sequence_and_a_given_name_wins(root):  # noqa: F811
+def test_a_chain_of_photographs_is_one_sequence_and_a_given_name_wins(root):
     rows = (
         "a.png,2024-05-01 10:00,x,",
         "b.png,2024-05-01T10:01:00Z,x,",
@@ -168,7 +170,7 @@ def test_a_chain_of_photographs_is_one_sequence_and_a_given_name_wins(root):  # 
     assert sequences["a"] == sequences["b"] == sequences["c"] != sequences["d"] == "own"
 
 
-def test_times_that_cannot_be_read_are_named_and_those_without_a_camera_tell_nothing(root, caplog):  # noqa: F811
+def test_times_that_cannot_be_read_are_named_and_those_without_a_camera_tell_nothing(root, caplog):
     rows = ("a.png,01/05/2024 10:00,x", "b.png,2024-13-01 10:00,x", "c.png,2024-05-01 10:00,", "d.png,,x")
     table(root, "path,date_time,camera", *rows)
     assert [photo.sequence for photo in wild().photos] == [None] * 4
@@ -176,14 +178,14 @@ def test_times_that_cannot_be_read_are_named_and_those_without_a_camera_tell_not
     assert "2024-05-31 23:59:59" in caplog.text
 
 
-def test_a_folder_test_beside_train_is_read(root, caplog):  # noqa: F811
+def test_a_folder_test_beside_train_is_read(root, caplog):
     tree(root, "train/ann/a.jpg", "test/bob/b.jpg", "test/bob/c.jpg", "test/cid/d.jpg", "extra/e.jpg")
     data = wild()
     assert len(data.train) == 1 and names(data.query).keys() == {"b.jpg", "c.jpg"} and len(data.gallery) == 3
     assert "1 photographs outside train and test are not used" in caplog.text
 
 
-def test_test_beside_query_and_gallery_is_refused(root):  # noqa: F811
+def test_test_beside_query_and_gallery_is_refused(root):
     table(root, "path,identity,split", "a.png,1,test", "b.png,1,query", "c.png,1,gallery")
     with rejected(r"Wild: expected photographs of the split test, or of query and gallery, got both \(query 1, .*none"):
         wild()
@@ -192,7 +194,7 @@ def test_test_beside_query_and_gallery_is_refused(root):  # noqa: F811
         wild("Other")
 
 
-def test_test_photographs_need_an_identity(root):  # noqa: F811
+def test_test_photographs_need_an_identity(root):
     table(root, "path,identity,split", "a.png,,test")
     with rejected("line 2: test photographs need an identity"):
         wild()
@@ -201,7 +203,7 @@ def test_test_photographs_need_an_identity(root):  # noqa: F811
         wild("Other")
 
 
-def test_animals_of_one_sequence_or_of_one_photograph_cannot_be_scored(root, caplog):  # noqa: F811
+def test_animals_of_one_sequence_or_of_one_photograph_cannot_be_scored(root, caplog):
     table(root, "path,identity,split,sequence", "a.png,1,test,s", "b.png,1,test,s", "c.png,2,test,", "d.png,2,test,")
     wild().show_test()
     assert "2 of 4 queries have no match from another sequence and are not scored" in caplog.text
@@ -213,7 +215,7 @@ def test_animals_of_one_sequence_or_of_one_photograph_cannot_be_scored(root, cap
         wild("Singles").show_test()
 
 
-def test_query_and_gallery_keep_their_cameras_whatever_their_sequences(root):  # noqa: F811
+def test_query_and_gallery_keep_their_cameras_whatever_their_sequences(root):
     rows = ("a.png,1,query,x,s", "b.png,1,gallery,y,s", "c.png,1,gallery,x,t")
     table(root, "path,identity,split,camera,sequence", *rows)
     data = wild()
@@ -224,7 +226,7 @@ def test_query_and_gallery_keep_their_cameras_whatever_their_sequences(root):  #
 
 
 @pytest.fixture
-def shot(datasets, tmp_path, monkeypatch):  # noqa: F811
+def shot(datasets, tmp_path, monkeypatch):
     """Write `Stripes` with another split column and with sequences of two photographs: a function of both."""
 
     def write(split=lambda row: "test" if row["split"] != "train" else "train", sequences=True) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastreid_fancl.data import UNLABELLED  # first: importing the package mends fast-reid
+from fastreid_fancl.data import UNLABELLED  # first: importing the package fixes fast-reid
 from fastreid_fancl.data.images import UnreadableImage
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader, seeded, train_loader, worker_context
 from fastreid_fancl.data.samplers import shuffled_batches
@@ -138,7 +138,7 @@ def test_a_seed_is_undone_after_an_error_too():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_batch_says_how_often_its_rows_come_among_those_of_all_ranks(items, monkeypatch):
+def test_a_batch_counts_how_often_its_rows_repeat_over_all_ranks(items, monkeypatch):
     monkeypatch.setattr("fastreid_fancl.engine.loader.comm.get_rank", lambda: 1)
     monkeypatch.setattr("fastreid_fancl.engine.loader.comm.get_world_size", lambda: 2)
     cfg = SimpleNamespace(DATALOADER=SimpleNamespace(NUM_WORKERS=0), SEED=0)
@@ -185,8 +185,8 @@ def test_workers_are_forked_on_linux_whatever_the_start_method(monkeypatch):
     assert worker_context() is None
 
 
-@pytest.mark.parametrize(("cameras", "tell"), [("ab", True), ("aa", False), (["a", "b_unknown"], False)])
-def test_cameras_tell_something_where_all_are_known_and_there_are_several(cameras, tell):
+@pytest.mark.parametrize(("cameras", "usable"), [("ab", True), ("aa", False), (["a", "b_unknown"], False)])
+def test_cameras_are_usable_if_all_are_known_and_there_are_several(cameras, usable):
     dataset = ReIDDataset([("x.png", "1", camera) for camera in cameras])
-    assert dataset.has_usable_cameras is tell
+    assert dataset.has_usable_cameras is usable
     assert dataset.cameras.tolist() == [0, int(cameras[0] != cameras[1])]

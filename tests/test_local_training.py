@@ -15,8 +15,8 @@ import pytest
 import torch
 from conftest import REPO, on_two_ranks
 from PIL import Image
+from support.coats import SIZE, coat
 from support.runs import arguments, configured, same, weights
-from test_local import SIZE, coat
 
 from fastreid_fancl import clustering, local
 from fastreid_fancl.compat import launch

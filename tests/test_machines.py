@@ -11,7 +11,7 @@ from conftest import REPO
 from fastreid.engine import launch
 from support.runs import arguments, metrics, same, weights
 
-from fastreid_fancl import compat
+from fastreid_fancl import processes
 from fastreid_fancl.engine.run import command_line
 
 TRAIN = os.fspath(REPO / "tools/train_net.py")
@@ -117,9 +117,9 @@ def test_machines_that_do_not_share_the_checkpoint_are_stopped(datasets, tmp_pat
 
 def test_the_processes_of_torchrun_are_counted(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "6")
-    assert compat.torchrun_processes() == 0, "other launchers set it too"
+    assert processes.torchrun_processes() == 0, "other launchers set it too"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
-    assert compat.torchrun_processes() == 6
+    assert processes.torchrun_processes() == 6
 
 
 @pytest.mark.parametrize(("shared", "restarts", "warned"), [("True", 3, True), ("True", 0, False), ("False", 3, False)])

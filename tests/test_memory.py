@@ -4,16 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.distances import unit
 from support.oracles import hard_update, mean_update
 
 from fastreid_fancl.memory import ClusterMemory, InstanceMemory, camera_proxies, cluster_centroids, repeat_counts
 
 ORACLES = {"mean": mean_update, "hard": hard_update}
-
-
-def unit(rng, *shape):
-    values = rng.normal(size=shape)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("update", ["mean", "hard"])

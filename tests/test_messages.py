@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from bag_of_tricks import stock_cfg
-from test_data_folder import photograph, table, wild
+from support.photo_folders import photograph, table, wild
 
 from fastreid_fancl import load_config
 from fastreid_fancl.clustering import NoClustersError
@@ -13,12 +13,6 @@ from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.data.datasets import resolve
 from fastreid_fancl.engine.starts import RANDOM_START, SYNTHETIC_START, start_of, warning_of_start
 from fastreid_fancl.individuals.grouping import no_groups
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -67,7 +61,7 @@ def test_a_relative_path_that_is_not_there_says_relative_to_what(tmp_path, monke
 
 def test_the_start_of_a_training_is_said():
     assert start_of(stock_cfg(), 0) == "starts from random weights"
-    assert start_of(stock_cfg(), 3) == "goes on from its checkpoint after 3 epochs"
+    assert start_of(stock_cfg(), 3) == "continues from its checkpoint after 3 epochs"
     assert start_of(stock_cfg(MODEL__WEIGHTS="a.pth"), 0) == "starts from MODEL.WEIGHTS a.pth"
     assert "ImageNet" in start_of(stock_cfg(MODEL__BACKBONE__PRETRAIN=True), 0)
 

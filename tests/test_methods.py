@@ -3,29 +3,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import oracles
-from torch import nn
+from support.models import BANK, COMMON, DIM, Backbone, batch, cluster_contrast, head, start
 
 from fastreid_fancl.fana import FANA
 from fastreid_fancl.heads import ClusterContrastHead
-from fastreid_fancl.methods import FANCL, ClusterContrast
+from fastreid_fancl.methods import FANCL
 from fastreid_fancl.methods.fancl import BRANCHES, consistency_loss
-
-DIM = 6
-COMMON = {"pixel_mean": [120.0, 110.0, 100.0], "pixel_std": [60.0, 55.0, 50.0]}
-BANK = {"temperature": 0.05, "momentum": 0.1, "update": "mean"}
-
-
-class Backbone(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, DIM, 3, padding=1), nn.BatchNorm2d(DIM)
-
-    def forward(self, images):
-        return self.bn1(self.conv1(images)).relu()
-
-
-def head():
-    return ClusterContrastHead(feat_dim=DIM, pool_type="GlobalAvgPool", norm_type="BN")
 
 
 def fancl(seed=0, instance=True, cluster=True):
@@ -34,26 +17,6 @@ def fancl(seed=0, instance=True, cluster=True):
         backbone=Backbone(), heads=head(), noised_backbone=Backbone(), noised_heads=head(), fana=FANA("conv1", 0.2),
         feat_dim=DIM, instance=instance, cluster=cluster, **BANK, **COMMON,
     )  # fmt: skip
-
-
-def cluster_contrast(seed=0):
-    torch.manual_seed(seed)
-    return ClusterContrast(backbone=Backbone(), heads=head(), **BANK, **COMMON)
-
-
-def batch(size=8, clusters=3):
-    generator = torch.Generator().manual_seed(1)
-    images = torch.rand(size, 3, 10, 12, generator=generator) * 255
-    return {"images": images, "targets": torch.arange(size) % clusters, "indices": torch.arange(size)}
-
-
-def start(model, data):
-    model.eval()
-    with torch.no_grad():
-        features = model.cluster_features(data)
-    model.start_epoch(features, data["targets"])
-    model.train()
-    return features
 
 
 def test_fancl_losses_are_equation_10_on_banks_of_equation_8():

@@ -31,8 +31,8 @@ RUNTIME = {"TEST__RUNTIME": "openvino"}
 @pytest.fixture
 def installed():
     """Skip without OpenVINO; `importorskip` would import it with its telemetry."""
-    if openvino.obstacle("cpu"):
-        pytest.skip(openvino.obstacle("cpu"))
+    if openvino.why_unusable("cpu"):
+        pytest.skip(openvino.why_unusable("cpu"))
 
 
 def timm(name: str, channels: int) -> dict:
@@ -167,7 +167,7 @@ def test_without_openvino_the_cure_is_said(datasets, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_gpu_is_refused(device):
-    assert f"MODEL.DEVICE is {device}; use torch, or MODEL.DEVICE cpu" in openvino.obstacle(device)
+    assert f"MODEL.DEVICE is {device}; use torch, or MODEL.DEVICE cpu" in openvino.why_unusable(device)
 
 
 class Model(nn.Module):

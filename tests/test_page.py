@@ -6,8 +6,7 @@ import sys
 
 import pytest
 from PIL import Image
-from test_report_runs import settings, write_run
-from test_report_statistics import write_queried_run
+from support.run_folders import settings, write_queried_run, write_run
 
 from fastreid_fancl.compare.command import command_line
 from fastreid_fancl.report.album import album

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from conftest import on_two_ranks
 from fastreid.solver import build as solver_build
 from support import oracles
-from test_methods import COMMON, DIM, Backbone, batch, head
+from support.models import COMMON, DIM, Backbone, batch, head
 
 from fastreid_fancl.config.load import load_config
 from fastreid_fancl.heads import PartHead
@@ -274,7 +274,7 @@ def test_reduced_stripes_are_refused():
 
 
 def gradient(part: slice) -> torch.Tensor:
-    """Of the soft triplets of one process's part of the batch, with respect to a weight that makes the embeddings."""
+    """The gradient of one process's soft triplets with respect to a weight that makes the embeddings."""
     generator = torch.Generator().manual_seed(0)
     inputs, targets = torch.randn(8, 5, generator=generator), torch.arange(8) % 3
     weight = torch.eye(5, requires_grad=True)

@@ -1,53 +1,19 @@
 """What is read from a run's folder, and what the engine leaves there for it."""
 
-import json
 import subprocess
 
 import numpy as np
 import pytest
 import yaml
+from support.run_folders import settings, write_run
 from support.runs import TINY, arguments
 
-from fastreid_fancl.compat.evaluation import each_query, evaluate_rank
 from fastreid_fancl.engine.record import commit, write_queries
 from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.ranking import market1501
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.runs.read import Query, read_epochs, read_run
 from fastreid_fancl.runs.settings import differences
-
-
-def settings(seed=0, epochs=2, train="Stripes", test="Stripes", **changes) -> dict:
-    return {
-        "SEED": seed,
-        "OUTPUT_DIR": f"logs/{seed}",
-        "DATASETS": {"NAMES": [train], "TESTS": [test]},
-        "SOLVER": {"MAX_EPOCH": epochs, "IMS_PER_BATCH": 8, "ITERS_PER_EPOCH": 5, **changes},
-        "PSEUDO_LABELS": {"ALGORITHM": "dbscan"},
-    }
-
-
-CLUSTERED = {"clusters": 7.0, "left_out": 3.0, "identities": 6.0, "ari": 0.5, "nmi": 0.75, "seconds_clustering": 1.0}
-
-
-def write_run(folder, seed=0, scores=((30.0, 50.0), (40.0, 60.0)), clustered=True, config=None, finished=True):
-    """A run of 5 iterations an epoch with (mAP, Rank-1) of each epoch; without `finished` the last epoch is not."""
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config or settings(seed, len(scores))))
-    lines = []
-    for epoch, (mean, first) in enumerate(scores):
-        if clustered:
-            lines.append({"iteration": 5 * epoch, **CLUSTERED, "seconds_features": 2.0})
-        found = {"mAP": mean, "Rank-1": first, "Rank-5": 80.0, "Rank-10": 90.0, "mINP": 10.0}
-        seconds = {"seconds_training": 4.0, "seconds_evaluation": 0.5}
-        lines.append({"iteration": 5 * epoch + 4, "loss_cluster": 3.0, "total_loss": 3.0, **seconds, **found})
-        lines[-1]["peak_memory_gib"] = 1.0 + epoch
-    if not finished:
-        lines.pop()
-    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    last = "model_final.pth" if finished else "model_0000.pth"
-    (folder / last).touch()
-    (folder / "last_checkpoint").write_text(last)
-    return folder
 
 
 def test_a_finished_run_says_what_it_was_and_what_it_cost(tmp_path):
@@ -132,12 +98,11 @@ def test_differences_are_named_by_key_without_those_that_every_seed_has():
 
 def test_queries_are_written_with_what_was_found_for_each(tmp_path):
     # Query a: the stranger (identity 2) is nearer than its match, rank 2 and AP 1/2. Query b: no identity 9.
-    with each_query() as found:
-        evaluate_rank(
-            np.array([[0.2, 0.1], [0.1, 0.2]]), np.array([1, 9]), np.array([1, 2]), np.array([0, 0]), np.array([1, 1])
-        )
+    found = market1501(
+        np.array([[0.2, 0.1], [0.1, 0.2]]), np.array([1, 9]), np.array([1, 2]), np.array([0, 0]), np.array([1, 1])
+    )
     folder = write_run(tmp_path / "run", scores=((50.0, 0.0),))
-    write_queries(folder / "queries.csv", [("a.png", 0, 0), ("b.png", 1, 0)], ["Ann", "9"], found[0])
+    write_queries(folder / "queries.csv", [("a.png", 0, 0), ("b.png", 1, 0)], ["Ann", "9"], found)
     assert read_run(folder).queries == (Query("a.png", "Ann", 0.5, 2), Query("b.png", "9", None, None))
 
 

@@ -1,29 +1,13 @@
 """Paired differences between systems, from the queries of runs that are written by hand."""
 
-import csv
-from statistics import fmean
-
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
-from test_report_runs import write_run
+from support.run_folders import write_queried_run
 
 from fastreid_fancl.report.statistics import difference, differences_by_baseline, interval
 from fastreid_fancl.report.systems import gather
 from fastreid_fancl.runs.read import read_run
-
-
-def write_queried_run(folder, precisions, seed=0, root="/data", **keys):
-    """A run whose queries are q0, q1, ... with these average precisions; None has no match, 1 is found first."""
-    scores = ((100 * fmean(p for p in precisions if p is not None), 50.0),)
-    folder = write_run(folder / f"seed_{seed}", seed=seed, scores=scores, **keys)
-    with open(folder / "queries.csv", "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "identity", "ap", "first_rank"))
-        for number, precision in enumerate(precisions):
-            found = ("", "") if precision is None else (precision, 1 if precision == 1 else 2)
-            table.writerow((f"{root}/q{number}.jpg", number, *found))
-    return folder
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from test_report_runs import settings, write_run
+from support.run_folders import settings, write_run
 
 from fastreid_fancl.report.systems import Missing, gather
 from fastreid_fancl.report.tables import (

@@ -10,12 +10,11 @@ from PIL import Image
 
 from fastreid_fancl import progress as progress_of
 from fastreid_fancl.individuals.crops import crop_of
-from fastreid_fancl.individuals.decision_table import read_decisions
 from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.opening import new_project
 from fastreid_fancl.individuals.review import pictures
 from fastreid_fancl.individuals.review.page import page, write_page
-from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, table_text
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_decisions, table_text
 
 SCRIPT = "</script><script>window.hacked = 1</script>"
 HOSTILE = f"{SCRIPT}<img src=x onerror=window.hacked=1>\"'\u202egpj.{'long' * 60}.jpg"

@@ -131,7 +131,7 @@ def test_photographs_are_grouped_by_the_frozen_start_and_scored(datasets, tmp_pa
         assert len(list(csv.DictReader(file))) == 54
     said = capsys.readouterr().out
     assert f"Weights: the frozen start, without training: {tmp_path / 'start.pth'}" in said
-    assert "Against the animals of 54 photographs, each image left out a group of its own: ARI " in said
+    assert "Against the animals of 54 photographs, counting each ungrouped image as its own group: ARI " in said
     assert "animals 9" in said
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from test_methods import COMMON, Backbone, batch, head
+from support.models import COMMON, Backbone, batch, head
 
 from fastreid_fancl.clustering import dbscan, jaccard_distance, reliable_labels
 from fastreid_fancl.methods import SpCL

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from conftest import REPO
 from PIL import Image
-from test_compare import JOBS, SET, TRAIN
-from test_report_runs import write_run
+from support.comparisons import JOBS, SET, TRAIN
+from support.run_folders import write_run
 
 from fastreid_fancl.compare.command import command_line
 from fastreid_fancl.compare.jobs import list_jobs
@@ -71,7 +71,7 @@ def test_a_study_trains_its_variants_and_ends_in_a_table_and_a_plot(datasets, tm
         ("VARIANTS: {a b: {FANA.RATIO: 0.1}}", "names of letters"),
         ("VARIANTS: {a: {}}", "VARIANTS"),
         ("- a", "VARIANTS"),
-        ("VARIANTS: {a: [", "no YAML file"),
+        ("VARIANTS: {a: [", "not a YAML file"),
         (AREA.replace("X: FANA.RATIO", "X: FANA.LAYER"), "X a number in each of them"),
         (AREA.replace("FANA.RATIO: 0.0", "FANA.RATIO: auto"), "X a number in each of them"),
         (AREA.replace("X: FANA.RATIO", "X: MODEL.DEVICE"), "keys in VARIANTS"),

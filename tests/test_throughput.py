@@ -219,7 +219,7 @@ def test_a_float16_run_trains_evaluates_and_resumes_with_the_scale_of_its_loss(d
     moved = [key for key in final if key.startswith("backbone.") and not torch.equal(first[key], final[key])]
     assert len(moved) > 20
     assert 0 < by_name(tmp_path)["mAP"][-1] <= 100
-    # A scale that starts anew is larger, and has fewer steps behind it where it falls to the same.
+    # A scale that starts again is larger; if it falls to the same value, it has fewer steps behind it.
     assert after["scale"] < before["scale"] or after["_growth_tracker"] > before["_growth_tracker"]
 
 

@@ -182,8 +182,8 @@ def test_where_the_margins_are_cropped_the_networks_input_is_shown(run):
 
 def test_the_backbone_of_ice_is_its_teachers(datasets, tmp_path):
     words = untrained("ice", tmp_path)
-    subject = load_trained_model(load_config(words[1], words[2:]))
-    assert subject.backbone is subject.model.teacher.backbone
+    trained = load_trained_model(load_config(words[1], words[2:]))
+    assert trained.backbone is trained.model.teacher.backbone
 
 
 def test_photographs_keep_their_proportions_whatever_the_network_is_given(run, tmp_path, monkeypatch):

@@ -11,10 +11,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from torch import nn
 
-from fastreid_fancl.compat.evaluation import market1501
 from fastreid_fancl.data import UNLABELLED
 from fastreid_fancl.engine.trained_model import RunLabel, TrainedModel
 from fastreid_fancl.methods import FANCL
+from fastreid_fancl.ranking import market1501
 from fastreid_fancl.runs.tables import write_clusters
 from fastreid_fancl.visualize import attention, clusters, fana, retrieval
 from fastreid_fancl.visualize.drawing import IGNORED, NEUTRAL, RIGHT, WRONG, Sheet, cell_height, photograph
@@ -190,7 +190,7 @@ class Colours(nn.Module):
         return F.normalize(self.backbone(batch["images"]).mean((2, 3)), dim=1)
 
 
-def subject(model, size=(4, 4)) -> TrainedModel:
+def as_trained(model, size=(4, 4)) -> TrainedModel:
     return TrainedModel(RunLabel("system", 0, "epoch 1"), model, model.backbone, (), size)
 
 
@@ -200,10 +200,10 @@ def test_grad_cam_is_bright_where_the_image_speaks_for_the_identity():
     red, green = torch.eye(3)[:1], torch.eye(3)[1:2]
     model = Colours()
     # Weights are (1, -1, 0) over the length: A is 80 of red, 0, 0 and 40 of green, which make 80, 0, 0 and -40.
-    maps = attention.grad_cam(subject(model), model.backbone, image, red, green)
+    maps = attention.grad_cam(as_trained(model), model.backbone, image, red, green)
     np.testing.assert_allclose(maps, [[[1, 40 / 120], [40 / 120, 0]]], atol=1e-6)
     np.testing.assert_allclose(
-        attention.grad_cam(subject(model), model.backbone, image, green, red), 1 - maps, atol=1e-6
+        attention.grad_cam(as_trained(model), model.backbone, image, green, red), 1 - maps, atol=1e-6
     )
 
 
@@ -257,7 +257,7 @@ def test_the_panels_of_fana_are_what_fancl_itself_makes(monkeypatch):
     monkeypatch.setattr(model, "fuse", lambda *features: None)
     with torch.no_grad():
         model.encode_branches(images)
-    panels = fana.noise(subject(model, (10, 20)), images, "conv1", 0.1)
+    panels = fana.noise(as_trained(model, (10, 20)), images, "conv1", 0.1)
     for (activation, region, noised), expected, image in zip(panels, seen[0], images, strict=True):
         assert activation.shape == region.shape == (10, 20)
         assert region.sum() == 20

@@ -197,23 +197,23 @@ def test_what_does_not_wait_is_not_reported():
 
 
 def test_the_features_of_a_batch_are_waited_for_when_the_next_is_under_way(monkeypatch):
-    told = []
+    events = []
 
     class Method(torch.nn.Module):
         device = torch.device("cpu")
 
         def cluster_features(self, batch):
-            told.append(f"begins {int(batch['images'][0])}")
+            events.append(f"begins {int(batch['images'][0])}")
             return {"original": batch["images"] + 10}
 
     def telling(features):
         arrived, number = send(features), int(features["original"][0]) - 10
-        return lambda: told.append(f"waits {number}") or arrived()
+        return lambda: events.append(f"waits {number}") or arrived()
 
     monkeypatch.setattr("fastreid_fancl.engine.features.send", telling)
     features = extract_features(Method(), [{"images": torch.full((2,), number)} for number in range(3)])
     assert features["original"].tolist() == [10, 10, 11, 11, 12, 12]
-    assert told == ["begins 0", "begins 1", "waits 0", "begins 2", "waits 1", "waits 2"]
+    assert events == ["begins 0", "begins 1", "waits 0", "begins 2", "waits 1", "waits 2"]
 
 
 @pytest.mark.cuda

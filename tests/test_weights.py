@@ -54,7 +54,7 @@ class Module(nn.Module):
 
 
 class Setting:
-    """Anything that is no tensor."""
+    """Anything that is not a tensor."""
 
 
 # --- formats

@@ -2,7 +2,7 @@
 """FANCL on the small SyntheticPandas, from nothing to a table: `demo.py [--seeds 0 1 2] [--output DIR]`.
 
 Pre-trains on SyntheticSource (kept and reused), then compares the unseen animals' retrieval by the untrained encoder,
-the pre-trained start, FANCL, and the same training with the true labels, the upper bound. What was interrupted goes on.
+the pre-trained start, FANCL, and the same training with the true labels, the upper bound. An interrupted run continues.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
-import fastreid_fancl  # noqa: E402, F401, I001 (mends fast-reid before it is imported)
+import fastreid_fancl  # noqa: E402, F401, I001 (fixes fast-reid before it is imported)
 from fastreid.engine import default_argument_parser  # noqa: E402
 from fastreid_fancl.engine.run import train  # noqa: E402
 from fastreid_fancl.errors import exit_with_message  # noqa: E402
@@ -71,13 +71,13 @@ def report(table: dict[str, list[dict]], seeds: list[int], output: Path, minutes
     for seed in seeds:
         folder = output / f"fancl_{seed}"
         epochs = [epoch.clustering for epoch in read_epochs(folder)]
-        found = ", ".join(f"{epoch['clusters']:.0f} (ARI {epoch['ari']:.2f})" for epoch in epochs)
-        print(f"\nSeed {seed}: {epochs[-1]['identities']:.0f} animals; clusters found, epoch by epoch: {found}")
+        clusters = ", ".join(f"{epoch['clusters']:.0f} (ARI {epoch['ari']:.2f})" for epoch in epochs)
+        print(f"\nSeed {seed}: {epochs[-1]['identities']:.0f} animals; clusters found, epoch by epoch: {clusters}")
         print(f"  log {folder}/log.txt, metrics {folder}/metrics.json, checkpoint {folder}/model_final.pth")
         print(f"  which photographs belong together: {folder}/clusters.csv")
     print(f"\n{minutes:.1f} minutes.")
 
 
 if __name__ == "__main__":
-    with exit_with_message("the same command goes on from the last checkpoint"):
+    with exit_with_message("run the same command again to continue from the last checkpoint"):
         main()

@@ -55,19 +55,20 @@ class ModelInfo(NamedTuple):
     std: list[float]
 
 
-class FeatureMap:
-    """Mixin for a timm model that makes its forward pass return a feature map (B, D, h, w), whatever its own layout.
+def as_feature_map(model: nn.Module, inputs: tuple[Tensor], features: Tensor) -> Tensor:
+    """Forward hook of a timm model: its features as a map (B, D, h, w), whatever its own layout.
 
     It puts the tokens of patches back on their grid, and drops class and register tokens.
-    """
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode normalised images (B, 3, H, W) as a feature map (B, D, h, w)."""
-        features = super().forward(images)
-        if features.dim() == 3:
-            patches = features[:, getattr(self, "num_prefix_tokens", 0) :]
-            return on_grid(patches, images.shape[-2:], self.feature_info[-1]["reduction"])
-        return features.permute(0, 3, 1, 2) if getattr(self, "output_fmt", "NCHW") == "NHWC" else features
+    Args:
+        model: the timm model.
+        inputs: the normalised images (B, 3, H, W).
+        features: what the model makes of them.
+    """
+    if features.dim() == 3:
+        patches = features[:, getattr(model, "num_prefix_tokens", 0) :]
+        return on_grid(patches, inputs[0].shape[-2:], model.feature_info[-1]["reduction"])
+    return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else features
 
 
 def on_grid(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
@@ -138,7 +139,7 @@ def build(name: str, size: tuple[int, int]) -> nn.Module:
         **{**source.options, "num_classes": 0, "global_pool": ""},
     )
     model = _with_size(create, size) if source.pretrained["fixed_input_size"] else create()
-    model.__class__ = type(type(model).__name__, (FeatureMap, type(model)), {})
+    model.register_forward_hook(as_feature_map)
     return model
 
 

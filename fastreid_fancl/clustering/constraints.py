@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-ONE_SIDED = ("left", "right")
+SHOWN = {"left": {"left"}, "right": {"right"}, "both": {"left", "right"}}
 RADII = tuple(n / 40 for n in range(8, 40))  # 0.2, 0.225, ..., 0.975
 
 
@@ -42,7 +42,8 @@ class Constraints:
     Attributes:
         must: pairs of one animal, the more certain ones first.
         cannot: pairs of two animals.
-        sides: (N,) side of each photograph. A group with left sides only and one with right sides only stay apart.
+        sides: (N,) side of each photograph. A group with left sides only and one with right sides only stay apart;
+            "both" counts as left and right.
         owners: (N,) animal that a photograph stays with, "" for none; photographs of two animals stay apart.
     """
 
@@ -65,7 +66,7 @@ class Groups:
     @classmethod
     def start(cls, rows: int, constraints: Constraints) -> "Groups":
         """Each photograph alone."""
-        sides = [{side} & set(ONE_SIDED) for side in constraints.sides] or [set() for _ in range(rows)]
+        sides = [SHOWN.get(side, set()) for side in constraints.sides] or [set() for _ in range(rows)]
         owner = list(constraints.owners) or [""] * rows
         return cls([[n] for n in range(rows)], list(range(rows)), owner, sides, [{} for _ in range(rows)])
 
@@ -149,7 +150,7 @@ def merges(distance: csr_matrix, groups: Groups, most: float = 1.0) -> list[Merg
         (-total / (sizes[a] * sizes[b]), a, b) for a, others in near.items() for b, total in others.items() if a < b
     ]
     heapq.heapify(heap)
-    found = []
+    order = []
     while heap:
         negative, a, b = heapq.heappop(heap)
         if -negative < 1 - most:
@@ -159,7 +160,7 @@ def merges(distance: csr_matrix, groups: Groups, most: float = 1.0) -> list[Merg
         if groups.objection(a, b):
             continue  # a later merge may remove it, as one that brings both sides of the animal
         kept, gone = groups.merge(a, b), max(a, b)
-        found.append(Merge(kept, gone, 1 + negative))
+        order.append(Merge(kept, gone, 1 + negative))
         sizes[kept], sizes[gone] = sizes[kept] + sizes[gone], 0
         for other, total in near.pop(gone).items():
             del near[other][gone]
@@ -167,7 +168,7 @@ def merges(distance: csr_matrix, groups: Groups, most: float = 1.0) -> list[Merg
                 near[kept][other] = near[other][kept] = near[kept].get(other, 0.0) + total
         for other, total in near[kept].items():
             heapq.heappush(heap, (-total / (sizes[kept] * sizes[other]), min(kept, other), max(kept, other)))
-    return found
+    return order
 
 
 def _similarities(distance: csr_matrix, groups: Groups) -> dict[int, dict[int, float]]:
@@ -185,13 +186,13 @@ def _similarities(distance: csr_matrix, groups: Groups) -> dict[int, dict[int, f
     return near
 
 
-def labels_at(rows: int, constraints: Constraints, found: Sequence[Merge], radii: Sequence[float]) -> np.ndarray:
+def labels_at(rows: int, constraints: Constraints, merges: Sequence[Merge], radii: Sequence[float]) -> np.ndarray:
     """Groups at several radii by the merges of a whole tree.
 
     Args:
         rows: N.
         constraints: of the tree.
-        found: of `merges`.
+        merges: from `merges`.
         radii: ascending.
 
     Returns:
@@ -200,8 +201,8 @@ def labels_at(rows: int, constraints: Constraints, found: Sequence[Merge], radii
     groups, _ = linked(rows, constraints)
     labels, done = np.empty((len(radii), rows), dtype=np.int64), 0
     for r, radius in enumerate(radii):
-        while done < len(found) and found[done].radius <= radius:
-            a, b = groups.root[found[done].a], groups.root[found[done].b]
+        while done < len(merges) and merges[done].radius <= radius:
+            a, b = groups.root[merges[done].a], groups.root[merges[done].b]
             groups.merge(a, b)
             done += 1
         labels[r] = np.unique(groups.root, return_inverse=True)[1]

@@ -25,17 +25,17 @@ class SweepRow(NamedTuple):
         clusters: number of clusters.
         left_out: share of the images that are in no cluster.
         largest: share of the clustered images that are in the largest cluster.
-        robustness: agreement with the clusterings of random subsets of the pairs. It measures stability and not
-            accuracy: it compares clusterings with each other and never with identities.
+        stability: agreement with the clusterings of random subsets of the pairs. It is not an accuracy: it
+            compares clusterings with each other and never with identities.
         modularity: how much more similar the images of a cluster are than images in general.
-        score: modularity times the fourth root of robustness.
+        score: the label-free score, modularity times the fourth root of stability.
     """
 
     eps: float
     clusters: int
     left_out: float
     largest: float
-    robustness: float
+    stability: float
     modularity: float
     score: float
 
@@ -57,15 +57,15 @@ def choose_eps(
 ) -> EpsChoice:
     """Choose DBSCAN's radius from the data, without labels.
 
-    Each candidate scores modularity times the fourth root of robustness, both clipped at 0:
+    Each candidate scores modularity times the fourth root of stability, both clipped at 0:
 
     - modularity (Newman and Girvan, 2004; see `modularities`) is low where similar images lie in different clusters or
       are left out, and where clusters hold dissimilar images. It is 0 with one cluster, and negative with none;
-    - robustness is the adjusted Rand index (each image left out counts as a cluster) between the partition and the one
-      of a random share KEPT_SHARE of the pairs, averaged over DRAWS draws. It measures stability, not accuracy: no
-      identity is read. Many pairs hold an identity together, few pairs bridge two identities.
+    - stability is the adjusted Rand index (each image left out counts as a cluster) between the partition and the one
+      of a random share KEPT_SHARE of the pairs, averaged over DRAWS draws. It is not an accuracy: no identity is
+      read. Many pairs hold an identity together, few pairs bridge two identities.
 
-    Modularity alone chooses too small a radius where identities are uneven in size; robustness alone chooses too large
+    Modularity alone chooses too small a radius where identities are uneven in size; stability alone chooses too large
     a one everywhere. Between the third and the tenth root, all kinds of features in benchmarks/eps.py lose about the
     same.
 
@@ -90,8 +90,8 @@ def choose_eps(
         distance = distance.sorted_indices()
     labels = dbscan_sweep(distance, radii, min_samples)
     redrawn = (dbscan_sweep(distance, radii, min_samples, kept) for kept in _draws(distance, seed, keys))
-    robustness = np.mean([[rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in redrawn], axis=0)
-    sweep = tuple(map(_sweep_row, radii, labels, robustness, modularities(distance, labels)))
+    stability = np.mean([[rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in redrawn], axis=0)
+    sweep = tuple(map(_sweep_row, radii, labels, stability, modularities(distance, labels)))
     usable = [row for row, own in zip(sweep, labels, strict=True) if degenerate(own, **limits) is None] or list(sweep)
     best = max(row.score for row in usable)
     tied = [row for row in usable if row.score == best]
@@ -206,7 +206,7 @@ def _weight_within(start: np.ndarray, column: np.ndarray, value: np.ndarray, lab
     return weight
 
 
-def _sweep_row(eps: float, labels: np.ndarray, robustness: float, modularity: float) -> SweepRow:
+def _sweep_row(eps: float, labels: np.ndarray, stability: float, modularity: float) -> SweepRow:
     shares, left_out = cluster_shares(labels), (labels < 0).mean()
-    score = max(0.0, modularity) * max(0.0, robustness) ** 0.25
-    return SweepRow(eps, len(shares), *map(float, (left_out, shares.max(initial=0), robustness, modularity, score)))
+    score = max(0.0, modularity) * max(0.0, stability) ** 0.25
+    return SweepRow(eps, len(shares), *map(float, (left_out, shares.max(initial=0), stability, modularity, score)))

@@ -56,7 +56,7 @@ def quality(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
 def grouping_scores(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     """Score groups of photographs against the animals on them, over the photographs whose animal is known.
 
-    Each image left out counts as a group of its own, so no score rises when hard images are left out.
+    Each ungrouped image counts as its own group, so no score rises when hard images are left out.
 
     Args:
         labels: (N,) groups, -1 for images left out.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import count
 from ..engine.run import ENDS_WITH_INPUT
 from ..errors import UserError, exit_with_message
 from ..escape import visible
@@ -43,7 +44,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
         The exit status: 1 if a run has no results.
     """
     args = parse(argv)
-    with exit_with_message("the same command goes on from the last checkpoints"):
+    with exit_with_message("run the same command again to continue from the last checkpoints"):
         study = read_study(Path(find_config(args.study, "--study"))) if args.study else None
         if args.runs:
             systems = gather(read_run(folder) for folder in args.runs)
@@ -100,13 +101,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--runs compares existing runs: leave out --seeds, --set, --jobs, --gpus and --dry-run")
     args.seeds = args.seeds or [0]
     return args
-
-
-def count(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
 
 
 def gpu_names(numbers: Sequence[str]) -> list[str]:
@@ -195,7 +189,7 @@ def free(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's folder; a run of a killed comparison may take seconds to end.
 
     Raises:
-        UserError: if another run goes on writing to the folder.
+        UserError: if another run keeps writing to the folder.
     """
     with ExitStack() as stack:
         for patience in range(SECONDS_TO_END, -1, -1):
@@ -213,7 +207,8 @@ def reason(job: Job, status: int) -> str:
     """The reason why a run failed, in one line: its error message, or else the last line that it printed."""
     console = job.folder / CONSOLE
     if status < 0:
-        return f"killed by {signal.Signals(-status).name}: the same command goes on with it ({visible(console)})"
+        name = signal.Signals(-status).name
+        return f"killed by {name}: run the same command again to continue it ({visible(console)})"
     text = console.read_text(errors="replace").strip() or "it printed nothing"
     _, marked, error = f"\n{text}".rpartition("\nerror: ")
     said = " ".join(error.split()) if marked else text.splitlines()[-1]

@@ -124,7 +124,7 @@ def check_settings(job: Job) -> None:
     changed = differences(read_config(job.folder), job.config)
     if changed:
         raise UserError(
-            f"{job.folder} holds a run with other settings (there, and now): {explain_differences(changed)}. Choose "
+            f"{job.folder} holds a run with other settings (before, now): {explain_differences(changed)}. Choose "
             "another --output, or remove that folder."
         )
 
@@ -158,7 +158,7 @@ def announce(jobs: Sequence[Job], parallel: int = 1, threads: int = 1) -> Iterat
             continue
         each, source = known[job.system]
         solver, done = job.config["SOLVER"], epochs_kept(job.folder)
-        verb = f"goes on after epoch {done} of" if done else "trains"
+        verb = f"continues after epoch {done} of" if done else "trains"
         size = f"{solver['ITERS_PER_EPOCH']} iterations" if solver["ITERS_PER_EPOCH"] else "one pass over the images"
         seconds = (solver["MAX_EPOCH"] - done) * each
         total += seconds

@@ -51,7 +51,7 @@ def read_study(path: Path) -> Study:
     """Read a study from a YAML file with VARIANTS (name: {KEY: value, ...}) and, for a plot, PLOT {X: KEY, LINES: KEY}.
 
     Raises:
-        UserError: if the file is missing or is no such file.
+        UserError: if the file is missing or is not a study.
     """
     refuse_repeated_keys(path)
     try:
@@ -59,7 +59,7 @@ def read_study(path: Path) -> Study:
     except FileNotFoundError as error:
         raise UserError(f"There is no study {path}{looked_for(path)}: check --study.") from error
     except (*NO_YAML, OSError) as error:
-        raise UserError(f"{path} is no YAML file: {error}.") from error
+        raise UserError(f"{path} is not a YAML file: {error}.") from error
     if (
         not isinstance(content, dict)
         or not content.keys() <= {"VARIANTS", "PLOT"}
@@ -86,7 +86,7 @@ def in_order(study: Study, systems: Sequence[System]) -> list[System]:
     """Sort systems in the order of the study's file, which tables then keep.
 
     Raises:
-        UserError: if a system is none of the study's variants.
+        UserError: if a system is not one of the study's variants.
     """
     names = list(study.variants)
     unknown = [system.name for system in systems if system.name not in names]

@@ -45,7 +45,7 @@ class Checkpointer(checkpoint.Checkpointer):
 
     Cause: utils/checkpoint.py:101 writes onto the final name, :216 leaves `weights_only` to PyTorch's version, and
     `metric` is a NumPy number (evaluation/reid_evaluation.py:112) which `weights_only` refuses.
-    Mend: atomic writes, plain values, safe reading, and errors with the file, the cause and the cure. Bare state
+    Fix: atomic writes, plain values, safe reading, and errors with the file, the cause and the cure. Bare state
     dicts, such as torchvision's, load as weights.
     """
 
@@ -118,11 +118,11 @@ class Checkpointer(checkpoint.Checkpointer):
         """Symptom: "Skip loading parameter 'heads.weight'" warnings in every evaluation.
 
         Cause: utils/checkpoint.py:272 where the model was built for 0 classes, as evaluation does.
-        Mend: weights of a part that the model lacks are no mismatch.
+        Fix: weights of a part that the model lacks are no mismatch.
 
         Symptom: a backbone that the file does not fit, or only in part, is trained and evaluated with random layers.
         Cause: the same lines only log it.
-        Mend: a UserError, except for the parts that a backbone adds on purpose.
+        Fix: a UserError, except for the parts that a backbone adds on purpose.
         """
         shapes = [entry for entry in incompatible.incorrect_shapes if 0 not in entry[2]]
         wrong = {entry[0] for entry in incompatible.incorrect_shapes}

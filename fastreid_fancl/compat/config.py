@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..files import looked_for
 
 NUMBER_OR_WORD: set[str] = set()
-"""Keys that hold a number or a word, by their full names; `config.keys` enters those of this package."""
+"""Keys that hold a number or a word, by their full names; `config.keys`, which stands above, enters its own."""
 
 URLS = ("https://", "http://")
 
@@ -25,7 +25,7 @@ def coerce(replacement, original, key, full_key, stock=yacs.config._check_and_co
     """Symptom: ``Type mismatch`` for `EPS: auto` over 0.5, `BASE_LR: 1` over 0.1 and `TESTS: mine` over a list.
 
     Cause: yacs/config.py knows one type per key, and takes neither an integer for a float nor a word for a list of one.
-    Mend: it takes these. Entries of lists of words may be numbers, such as data sets named 2024.
+    Fix: it takes these. Entries of lists of words may be numbers, such as data sets named 2024.
     """
     if full_key in NUMBER_OR_WORD and isinstance(replacement, (int, float, str)):
         return replacement
@@ -43,8 +43,8 @@ def load_yaml_with_base(filename: str, allow_unsafe: bool = False, above: tuple[
     """Symptom: ``'list' object has no attribute 'startswith'`` for a list under _BASE_; RecursionError for a circle.
 
     Cause: config/config.py:71 takes one base, and follows it without looking back.
-    Mend: bases merge in their order, later ones win, the file itself wins over all. A circle, a missing base and a file
-    that is no configuration are ValueErrors that name the files. `above` has the files that led to this one.
+    Fix: bases merge in their order, later ones win, the file itself wins over all. A circle, a missing base and a file
+    that is not a configuration are ValueErrors that name the files. `above` has the files that led to this one.
     """
     place = os.path.realpath(filename)
     if place in above:
@@ -54,7 +54,7 @@ def load_yaml_with_base(filename: str, allow_unsafe: bool = False, above: tuple[
     merged: dict = {}
     for base in bases_of(content, filename):
         if os.path.exists(base) and not os.path.isfile(base):  # a pipe would be waited for, and /dev/zero never ends
-            raise UserError(f"{base} is no regular file: correct the _BASE_ of {filename}.")
+            raise UserError(f"{base} is not a regular file: correct the _BASE_ of {filename}.")
         try:
             below = load_yaml_with_base(base, allow_unsafe, (*above, place))
         except FileNotFoundError as error:
@@ -91,7 +91,7 @@ def _read(filename: str, allow_unsafe: bool) -> dict:
             raise
         content = yaml.unsafe_load(text)
     if not isinstance(content, dict):
-        raise UserError(f"{filename} is no configuration file: expected lines of KEY: value, got {content!r:.40}.")
+        raise UserError(f"{filename} is not a configuration file: expected lines of KEY: value, got {content!r:.40}.")
     return content
 
 

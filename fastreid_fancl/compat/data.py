@@ -1,6 +1,5 @@
 """Images, batches and loaders."""
 
-import importlib
 import os
 import types
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from fastreid.data.transforms import functional
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from ..data import images
 from ..data.check import check_items
 from ..data.loaders import worker_context
 from ..errors import UserError
@@ -25,7 +25,7 @@ class PlainDataLoader(DataLoader):
     """Symptom: without a GPU "Found no NVIDIA driver"; a hang on any unreadable image; exit code 134 after training.
 
     Cause: data/data_utils.py:126-190 prefetches on a CUDA stream in a thread that passes no errors on and never ends.
-    Mend: PyTorch's own loader. Batches stay in host memory (pinned where there is a GPU) and compat.model moves them.
+    Fix: PyTorch's own loader. Batches stay in host memory (pinned where there is a GPU) and compat.model moves them.
     Workers are forked on Linux: processes that `launch` spawned would otherwise spawn theirs, seconds for each.
     """
 
@@ -35,16 +35,13 @@ class PlainDataLoader(DataLoader):
             kwargs.setdefault("multiprocessing_context", worker_context())
         super().__init__(**kwargs)
 
-    def shutdown(self) -> None:
-        """Nothing to stop; the stock loader's users may call it."""
-
 
 @replace(build.fast_batch_collator)
 def fast_batch_collator(batch: list):
     """Symptom: identities given as NumPy integers become None, and the evaluator fails on it much later.
 
     Cause: data/build.py:167-187 returns nothing for a type it does not know.
-    Mend: a UserError that names the type.
+    Fix: a UserError that names the type.
     """
     first = batch[0]
     if isinstance(first, torch.Tensor):
@@ -65,7 +62,7 @@ class CommDataset(common.CommDataset):
     """Symptom: ``'list' object has no attribute 'to'`` or a TypeError of `sorted`, for identities of the wrong type.
 
     Cause: data/common.py:27 sorts training identities; evaluation/reid_evaluation.py:43 needs integers in a test.
-    Mend: a UserError with the image, when the data set is made.
+    Fix: a UserError with the image, when the data set is made.
     """
 
     def __init__(self, img_items, transform=None, relabel=True):
@@ -78,9 +75,9 @@ def read_image(file_name: str, format: str | None = None) -> Image.Image:
     """Symptom: RGBA, LA and CMYK images get 2 or 4 channels, 1-bit and 16-bit ones a TypeError.
 
     Cause: data/common.py:40 calls data/data_utils.py:20 without a format, which then keeps the file's mode.
-    Mend: this package's reader, which always gives RGB; other formats are converted from that.
+    Fix: this package's reader, which always gives RGB; other formats are converted from that.
     """
-    image = importlib.import_module("fastreid_fancl.data.images").read_image(file_name)
+    image = images.read_image(file_name)
     if format in (None, "RGB"):
         return image
     if format == "BGR":
@@ -93,7 +90,7 @@ def to_tensor(stock, picture) -> torch.Tensor:
     """Symptom: a "TypedStorage is deprecated" warning in each worker.
 
     Cause: data/transforms/functional.py:46 builds the tensor from a ByteStorage.
-    Mend: the same float32 (3, H, W) in [0, 255] through NumPy; arrays go the stock way.
+    Fix: the same float32 (3, H, W) in [0, 255] through NumPy; arrays go the stock way.
     """
     if not isinstance(picture, Image.Image):
         return stock(picture)
@@ -104,7 +101,7 @@ class RandomAffine(torchvision.transforms.RandomAffine):
     """Symptom: INPUT.AFFINE on: ``RandomAffine.__init__() got an unexpected keyword argument 'resample'``.
 
     Cause: data/transforms/build.py:81 uses names that torchvision 0.13 removed.
-    Mend: the old names become the new ones; `resample=False` meant nearest, which is the default.
+    Fix: the old names become the new ones; `resample=False` meant nearest, which is the default.
     """
 
     def __init__(self, *args, resample=False, fillcolor=0, **kwargs):
@@ -123,7 +120,7 @@ def build_reid_train_loader(stock, *args, **kwargs) -> DataLoader:
     """Symptom: FASTREID_DATASETS set after the import has no effect.
 
     Cause: data/build.py:27 reads it once, when it is imported.
-    Mend: it is read whenever a loader is built, here and below.
+    Fix: it is read whenever a loader is built, here and below.
     """
     _read_root()
     return stock(*args, **kwargs)
@@ -134,7 +131,7 @@ def build_reid_test_loader(stock, *args, **kwargs) -> tuple[DataLoader, int]:
     """Symptom: evaluation always starts four worker processes.
 
     Cause: data/build.py:124; from a configuration, `num_workers` would be handed to the data set.
-    Mend: DATALOADER.NUM_WORKERS holds for the test loader too.
+    Fix: DATALOADER.NUM_WORKERS holds for the test loader too.
     """
     _read_root()
     cfg = kwargs.get("cfg", args[0] if args else None)

@@ -3,26 +3,23 @@
 import argparse
 import logging
 import math
-import os
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from fastreid.engine import defaults, hooks, train_loop
 from fastreid.solver import build as solver_build
 from fastreid.utils import comm, events
-from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.params import ContiguousParams
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
-from ..files import make_folder, replacing
+from ..runs.folder import write_config
+from ..runs.log import begin_logs, log_into, log_setting
 from .imports import replace, wrap
-from .logs import begin_logs, log_into
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +41,7 @@ def build_optimizer(stock, cfg, model: nn.Module, contiguous: bool = True):
     Cause: utils/params.py:70 binds one flat gradient to the flat parameters that the optimiser holds;
     engine/train_loop.py:248 and :346 call `zero_grad`, which since PyTorch 2 drops that gradient, so that `step`
     finds none, while backward goes on filling the old views.
-    Mend: `zero_grad` of this optimiser writes zeros.
+    Fix: `zero_grad` of this optimiser writes zeros.
     """
     try:
         optimizer, params = stock(cfg, model, contiguous)
@@ -60,7 +57,7 @@ def build_lr_scheduler(stock, cfg, optimizer, iters_per_epoch: int) -> dict:
 
     Cause: engine/defaults.py:218 rounds the iterations of an epoch down to 0; solver/build.py:313 divides by them,
     :328 makes a cosine of 0 epochs.
-    Mend: a UserError with the numbers.
+    Fix: a UserError with the numbers.
     """
     solver = cfg.SOLVER
     if iters_per_epoch < 1:
@@ -84,7 +81,7 @@ def write_metrics(self, loss_dict: dict[str, torch.Tensor], data_time: float) ->
     """Symptom and cause: see `EventStorage`; engine/train_loop.py:271 also copies losses on a stream that waits for
     nothing, so it can log losses before they are computed.
 
-    Mend: the storage takes them.
+    Fix: the storage takes them.
     """
     events.get_event_storage().put_step(loss_dict, data_time)
 
@@ -96,7 +93,7 @@ def without_traceback(record: logging.LogRecord) -> bool:
     """Symptom: a wrong input that shows in the middle of training is a traceback in the log before its one message.
 
     Cause: engine/train_loop.py:150 logs each exception with its traceback.
-    Mend: a filter that leaves only the message of a `UserError`; others may be bugs and keep their traceback.
+    Fix: a filter that leaves only the message of a `UserError`; others may be bugs and keep their traceback.
     """
     error = record.exc_info and record.exc_info[1]
     if isinstance(error, UserError):
@@ -112,7 +109,7 @@ class AMPTrainer(train_loop.AMPTrainer):
     """Symptom: ``AssertionError: CUDA is required`` at the first step; deprecation warnings at each.
 
     Cause: engine/train_loop.py:325-346 uses torch.cuda.amp.
-    Mend: torch.amp; a UserError when the model is not on a GPU.
+    Fix: torch.amp; a UserError when the model is not on a GPU.
     """
 
     def __init__(self, model, data_loader, optimizer, param_wrapper, grad_scaler=None):
@@ -143,7 +140,7 @@ class DataParallel(DistributedDataParallel):
 
     Cause: engine/defaults.py:211 always names a GPU, to which PyTorch then copies each batch and waits for it, and sets
     `broadcast_buffers`, which has another name now and this one in the PyTorch of before.
-    Mend: no GPU is named; `compat.model.own_batch` copies the batch without waiting; the warning is left out.
+    Fix: no GPU is named; `compat.model.own_batch` copies the batch without waiting; the warning is left out.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs):
@@ -176,7 +173,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
     Cause: engine/defaults.py:223 saves neither, :350 expects an evaluation; engine/train_loop.py:199 sets the
     iteration of the storage only in `before_step`, so that those scalars get one that is already written;
     engine/defaults.py:313 writes after the checkpoint, from which a resumed run begins the next epoch.
-    Mend: the checkpoint contains `stateful`, a finished run is evaluated again, and the iteration is set in time. The
+    Fix: the checkpoint contains `stateful`, a finished run is evaluated again, and the iteration is set in time. The
     checkpoint comes last; `compat.hooks.rewind` removes lines that were written without one. The last losses of an
     epoch are checked before anything is written or saved.
     """
@@ -207,7 +204,7 @@ class DefaultTrainer(defaults.DefaultTrainer):
         """Symptom: a start that fails has written over the config.yaml of the run that its folder holds.
 
         Cause: engine/defaults.py:485 writes it, straight onto its name, as soon as the identities are counted.
-        Mend: only the number is set; `write_config` writes the file.
+        Fix: only the number is set; `default_setup` below writes the file.
         """
         cfg, frozen = cfg.clone(), cfg.is_frozen()
         cfg.defrost()
@@ -222,37 +219,17 @@ def default_setup(cfg, args) -> None:
     """Symptom: `--eval-only` overwrites the config.yaml of the training; each run draws another seed.
 
     Cause: engine/defaults.py:105 and :113.
-    Mend: evaluation writes config_eval.yaml; the seed is cfg.SEED, another one for each process. The log of this
+    Fix: evaluation writes config_eval.yaml; the seed is cfg.SEED, another one for each process. The log of this
     package goes where fast-reid's goes.
     """
-    write_config(cfg, evaluation=getattr(args, "eval_only", False))
-    set_up_logs(cfg, args)
-    begin_logs()
-
-
-def write_config(cfg, evaluation: bool = False, before: Callable[[], None] = lambda: None) -> None:
-    """Write the configuration into OUTPUT_DIR: config_eval.yaml for an evaluation, otherwise config.yaml.
-
-    `before` is called when the file has been written and has only its temporary name.
-    """
+    evaluation = getattr(args, "eval_only", False)
     if cfg.OUTPUT_DIR and comm.is_main_process():
-        make_folder(cfg.OUTPUT_DIR)
-        path = os.path.join(cfg.OUTPUT_DIR, "config_eval.yaml" if evaluation else "config.yaml")
-        with replacing(path) as temporary:
-            Path(temporary).write_text(cfg.dump(), encoding="utf-8")
-            before()
-
-
-def set_up_logs(cfg, args) -> None:
-    """The rest of `default_setup`: logs with their first lines, and seeds. `begin_logs` then opens the log file."""
-    rank = comm.get_rank()
-    log_into(cfg.OUTPUT_DIR)
-    logger.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")
-    logger.info(f"Environment info:\n{collect_env_info()}")
-    logger.info(f"Command line arguments: {args}")
-    logger.info(f"Running with full config:\n{cfg}")
-    seed_all_rng(cfg.SEED + rank if "SEED" in cfg else None)
-    if not getattr(args, "eval_only", False):
+        write_config(Path(cfg.OUTPUT_DIR), cfg.dump(), evaluation)
+    log_into(cfg.OUTPUT_DIR, comm.get_rank())
+    log_setting(comm.get_rank(), comm.get_world_size(), args, cfg)
+    begin_logs()
+    seed_all_rng(cfg.SEED + comm.get_rank() if "SEED" in cfg else None)
+    if not evaluation:
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
 
@@ -261,7 +238,7 @@ def default_argument_parser(stock) -> argparse.ArgumentParser:
     """Symptom: two jobs of one user collide on a port.
 
     Cause: engine/defaults.py:61 derives it from the user's number.
-    Mend: `--dist-url auto` is the default, a free port.
+    Fix: `--dist-url auto` is the default, a free port.
     """
     parser = stock()
     parser.set_defaults(dist_url="auto")

@@ -1,58 +1,20 @@
 """Ranking, re-ranking and distances. Q queries, G gallery images, D dimensions, N = Q + G."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from fastreid.evaluation import query_expansion, rank, reid_evaluation
 from fastreid.utils import compute_dist
 from torch import Tensor
 
-from ..errors import UserError
+from ..ranking import BLOCK, checked_market1501
 from .imports import AbsentFaiss, replace, wrap
-
-logger = logging.getLogger(__name__)
-
-# The most elements of the distance matrix to sort at once.
-BLOCK = 1 << 22
-
-# The lists that `each_query` yields, innermost block last; fast-reid's evaluator keeps only means.
-_open_blocks: list[list["Ranking"]] = []
-
-
-class Ranking(NamedTuple):
-    """The scores of a search for each query; infinity and NaN if the gallery has no match.
-
-    Attributes:
-        first: (Q,) rank of the first match, from 1.
-        precision: (Q,) average precision.
-        penalty: (Q,) inverse negative penalty: number of matches / rank of the last match.
-    """
-
-    first: np.ndarray
-    precision: np.ndarray
-    penalty: np.ndarray
-
-
-@contextmanager
-def each_query() -> Iterator[list[Ranking]]:
-    """Yield a list; `evaluate_rank` appends the `Ranking` of every search that it scores within the block."""
-    rankings: list[Ranking] = []
-    _open_blocks.append(rankings)
-    try:
-        yield rankings
-    finally:
-        _open_blocks.pop()
 
 
 def skip_compilation(self) -> None:
     """Symptom: ``SystemExit 1`` or ``FileNotFoundError: 'make'`` at the first evaluation; files in site-packages.
 
     Cause: evaluation/reid_evaluation.py:138 compiles rank_cylib with whatever `make` and `python3` it finds.
-    Mend: nothing is compiled; `evaluate_rank` below is as fast.
+    Fix: nothing is compiled; `evaluate_rank` below is as fast.
     """
 
 
@@ -67,57 +29,13 @@ def evaluate_rank(
     numbers left from the query before) with fewer than 50, an AssertionError without advice where no query matches.
 
     Cause: evaluation/reid_evaluation.py:112, evaluation/rank.py:138-156, rank_cylib/rank_cy.pyx.
-    Mend: `market1501` gives the same numbers; ranks beyond the gallery count as matched; errors name the cure.
-
-    Raises:
-        UserError: without queries or gallery, on distances that are not finite, or if no query has a match.
+    Fix: `ranking.checked_market1501` gives the same numbers; ranks beyond the gallery count as matched; errors name
+    the cure.
     """
     if use_metric_cuhk03:
         return stock(distmat, q_pids, g_pids, q_camids, g_camids, max_rank, use_metric_cuhk03, use_cython)
-    num_query, num_gallery = distmat.shape
-    if num_query == 0 or num_gallery == 0:
-        raise UserError(f"Expected queries and gallery images, got {num_query} and {num_gallery}: check the split.")
-    if not np.isfinite(distmat).all():
-        raise UserError("Expected finite distances, got NaN or infinity: the model's weights have diverged.")
-    ranking = market1501(distmat, q_pids, g_pids, q_camids, g_camids)
-    for block in _open_blocks:
-        block.append(ranking)
-    first, precisions, penalties = (values[np.isfinite(ranking.first)] for values in ranking)
-    if len(precisions) == 0:
-        shared = np.isin(q_pids, g_pids).sum()
-        raise UserError(
-            f"No query has a match in the gallery: {shared} of {num_query} query identities are there, but images of "
-            "the query's own camera do not count. Where no cameras are known, give queries camera 0 and gallery 1."
-        )
-    if len(precisions) < num_query:
-        lost = num_query - len(precisions)
-        logger.warning(f"{lost} of {num_query} queries have no match in the gallery and do not count.")
-    matched = first[:, None] <= np.arange(1, max_rank + 1)
-    return matched.sum(axis=0).astype(np.float32) / np.float32(len(matched)), precisions, penalties
-
-
-def market1501(distances, q_pids, g_pids, q_camids, g_camids) -> Ranking:
-    """Rank by the Market-1501 protocol, which leaves out gallery images of the query's identity and camera.
-
-    Args:
-        distances: (Q, G).
-        q_pids, q_camids: (Q,) identities and cameras; g_pids, g_camids: (G,).
-    """
-    first, precisions, penalties = [], [], []
-    step = max(1, BLOCK // distances.shape[1])
-    for start in range(0, len(distances), step):
-        rows = slice(start, start + step)
-        order = np.argsort(distances[rows], axis=1)
-        same = g_pids[order] == q_pids[rows, None]
-        kept = ~(same & (g_camids[order] == q_camids[rows, None]))
-        match = same & kept
-        ranks = np.maximum(kept.cumsum(axis=1), 1)
-        hits = match.cumsum(axis=1)
-        first.append(np.where(match, ranks, np.inf).min(axis=1))
-        with np.errstate(invalid="ignore"):  # 0 / 0 without a match
-            precisions.append((match * hits / ranks).sum(axis=1) / hits[:, -1])
-            penalties.append(hits[:, -1] / (match * ranks).max(axis=1))
-    return Ranking(np.concatenate(first), np.concatenate(precisions), np.concatenate(penalties))
+    ranking = checked_market1501(distmat, q_pids, g_pids, q_camids, g_camids).of_matched()
+    return ranking.shares(max_rank), ranking.precision, ranking.penalty
 
 
 class TorchIndex:
@@ -146,7 +64,7 @@ def compute_jaccard_distance(stock, features: Tensor, k1=20, k2=6, search_option
 
     Cause: utils/compute_dist.py:56 asks for the GPU search; :99 needs faiss; with k1 > N faiss answers -1, which
     then means the last image.
-    Mend: exact search on the CPU, by faiss or by PyTorch, and at most N neighbours.
+    Fix: exact search on the CPU, by faiss or by PyTorch, and at most N neighbours.
     """
     return stock(features.cpu(), k1=min(k1, len(features)), k2=min(k2, len(features)), search_option=3, fp16=fp16)
 
@@ -156,7 +74,7 @@ def aqe(stock, query_feat: Tensor, gallery_feat: Tensor, qe_times=1, qe_k=10, al
     """Symptom: TEST.AQE on: ``ValueError: kth(=6) out of bounds`` with fewer images than TEST.AQE.QE_K.
 
     Cause: evaluation/query_expansion.py:33.
-    Mend: at most as many neighbours as there are other images.
+    Fix: at most as many neighbours as there are other images.
     """
     return stock(query_feat, gallery_feat, qe_times, min(qe_k, len(query_feat) + len(gallery_feat) - 1), alpha)
 
@@ -167,7 +85,7 @@ def compute_euclidean_distance(features: Tensor, others: Tensor) -> np.ndarray:
     """Symptom: TEST.METRIC euclidean warns of a deprecated overload of addmm_.
 
     Cause: utils/compute_dist.py:183.
-    Mend: the same squared distances, (Q, D) and (G, D) -> (Q, G), in today's call.
+    Fix: the same squared distances, (Q, D) and (G, D) -> (Q, G), in today's call.
     """
     squares = features.square().sum(1, keepdim=True) + others.square().sum(1)
     return squares.addmm_(features, others.t(), beta=1, alpha=-2).cpu().numpy()

@@ -27,7 +27,7 @@ class EvalHook(hooks.EvalHook):
     a failure in the last epoch; resuming a finished run: ``'DefaultTrainer' object has no attribute 'epoch'``.
 
     Cause: engine/hooks.py:376-383 evaluates last in `after_train`, which also runs after a failure.
-    Mend: it evaluates every `period` epochs and after the last one, in `after_epoch`; period 0 or less: only then.
+    Fix: it evaluates every `period` epochs and after the last one, in `after_epoch`; period 0 or less: only then.
     """
 
     def after_epoch(self) -> None:
@@ -46,7 +46,7 @@ class LayerFreeze(hooks.LayerFreeze):
 
     Cause: engine/hooks.py:486 puts them into evaluation mode once, and each evaluation ends in `model.train()`;
     solver/build.py:131 counts the steps of the process, not of the run; engine/hooks.py:481 only logs unknown names.
-    Mend: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a UserError.
+    Fix: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a UserError.
     """
 
     def before_train(self) -> None:
@@ -72,12 +72,12 @@ class EventStorage(events.EventStorage):
 
     Cause: engine/train_loop.py:272 and modeling/losses/cross_entroy_loss.py:28 make numbers of losses and accuracy,
     train_loop.py:277 gathers the losses, :294 raises FloatingPointError.
-    Mend: losses and accuracy stay on their device until `settle`, which reads several steps at once and records the
+    Fix: losses and accuracy stay on their device until `settle`, which reads several steps at once and records the
     iteration of each; a diverging loss is a UserError with the cure.
 
     Symptom: the losses in metrics.json of a resumed run differ from those of a run that was never stopped.
     Cause: utils/events.py:436 smooths over values of the epochs before, which a resumed run does not have.
-    Mend: the median is over values of the epoch that began with `begin_epoch`.
+    Fix: the median is over values of the epoch that began with `begin_epoch`.
     """
 
     def __init__(self, start_iter: int = 0):
@@ -146,7 +146,7 @@ class PeriodicWriter(hooks.PeriodicWriter):
 
     Cause: engine/hooks.py:175 writes the last iteration before `after_epoch` evaluates, and utils/events.py:105 and
     :147 write no iteration twice; utils/events.py:92 appends to what there is.
-    Mend: an epoch's last iteration is written after its evaluation. Before training, the lines that the run will write
+    Fix: an epoch's last iteration is written after its evaluation. Before training, the lines that the run will write
     again are removed from metrics.json; a new run moves an older file to metrics.previous.json. A period at which the
     storage has no losses yet (`EventStorage.put_step`) is refused.
     """
@@ -247,12 +247,12 @@ def _iteration(line: str) -> float:
 @replace(hooks.PeriodicCheckpointer)
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     """Symptom: a resumed run may replace model_best by a worse model; so may an epoch that was not evaluated, with an
-    earlier one's metric; the best epoch is not kept if it is none of CHECKPOINT_PERIOD; CHECKPOINT_PERIOD 0:
+    earlier one's metric; the best epoch is not kept if CHECKPOINT_PERIOD does not save it; CHECKPOINT_PERIOD 0:
     ZeroDivisionError; an IndexError with no test set.
 
     Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of no
     results, :210 the latest metric of any epoch.
-    Mend: the best metric is state, which `compat.stateful` saves; any epoch may be the best; period 0 or less saves no
+    Fix: the best metric is state, which `compat.stateful` saves; any epoch may be the best; period 0 or less saves no
     other but the last; an epoch without an evaluation has the metric -1, which is never the best.
     """
 
@@ -287,7 +287,7 @@ class CommonMetricPrinter(events.CommonMetricPrinter):
     """Symptom: ``ZeroDivisionError: float division by zero`` in a run of one or two iterations.
 
     Cause: utils/events.py:220 estimates the time left from two writes at one iteration.
-    Mend: no estimate then.
+    Fix: no estimate then.
     """
 
     def write(self) -> None:

@@ -1,4 +1,4 @@
-"""The mends that `import fastreid` needs, and the two decorators that the other mends use."""
+"""The fixes that `import fastreid` needs, and the two decorators that the other fixes use."""
 
 import collections
 import collections.abc
@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-# All modules with a name that a mend replaces, including those that fast-reid imports late, inside functions.
+from ..packages import INSTALL_FAISS
+
+# All modules with a name that a fix replaces, including those that fast-reid imports late, inside functions.
 _FASTREID_MODULES = (
     "fastreid.engine",
     "fastreid.data.build",
@@ -25,7 +27,7 @@ _FASTREID_MODULES = (
 
 
 def prepare_imports() -> None:
-    """Import fast-reid with the four mends below around it."""
+    """Import fast-reid with the four fixes below around it."""
     add_torch_six()
     add_collections_mapping()
     add_numpy_bool()
@@ -46,7 +48,7 @@ def add_torch_six() -> None:
     """Symptom: ``ModuleNotFoundError: No module named 'torch._six'``.
 
     Cause: data/build.py:11 imports `string_classes` from a module that PyTorch 2 removed.
-    Mend: a module of that name that holds `string_classes`.
+    Fix: a module of that name that holds `string_classes`.
     """
     module = types.ModuleType("torch._six")
     module.string_classes = (str, bytes)
@@ -57,7 +59,7 @@ def add_collections_mapping() -> None:
     """Symptom: ``ImportError: cannot import name 'Mapping' from 'collections'``.
 
     Cause: data/build.py:12 and evaluation/testing.py:5 use the place that Python 3.10 emptied.
-    Mend: the name is put back.
+    Fix: the name is put back.
     """
     if not hasattr(collections, "Mapping"):
         collections.Mapping = collections.abc.Mapping
@@ -67,7 +69,7 @@ def add_numpy_bool() -> None:
     """Symptom: ``AttributeError: module 'numpy' has no attribute 'bool'`` in the CUHK03 protocol on NumPy 1.26.
 
     Cause: evaluation/rank.py:69; NumPy 1.24 removed the name, NumPy 2 has it again.
-    Mend: the name is put back where it is missing.
+    Fix: the name is put back where it is missing.
     """
     if "bool" not in vars(np):  # `hasattr` would warn
         np.bool = np.bool_
@@ -85,14 +87,14 @@ class AbsentFaiss(types.ModuleType):
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ImportError(f"faiss.{name} is needed, but faiss is not installed: install faiss-cpu or faiss-gpu.")
+        raise ImportError(f"faiss.{name} is needed, but faiss is not installed: {INSTALL_FAISS}.")
 
 
 def stand_in_for_faiss() -> AbsentFaiss | None:
     """Symptom: without faiss ``import fastreid`` fails, even when nothing is re-ranked.
 
     Cause: utils/compute_dist.py:10, utils/faiss_utils.py:49, evaluation/roc.py:9 import it unconditionally.
-    Mend: a stand-in for as long as fast-reid is imported. It is taken out of `sys.modules` afterwards, so that other
+    Fix: a stand-in for as long as fast-reid is imported. It is taken out of `sys.modules` afterwards, so that other
     code still sees that faiss is missing; re-ranking then searches with PyTorch (compat.evaluation).
     """
     try:
@@ -107,7 +109,7 @@ def state_installed_version() -> None:
     """Symptom: ``fastreid.__version__`` is "1.3" in the wheel of 1.4.0, and logs say so.
 
     Cause: __init__.py:8.
-    Mend: the version of the installed distribution.
+    Fix: the version of the installed distribution.
     """
     import fastreid
 

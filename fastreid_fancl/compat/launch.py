@@ -15,6 +15,7 @@ from torch.multiprocessing import ProcessRaisedException
 from ..errors import UserError
 from ..logs import log_once
 from ..machine import available_cores
+from ..processes import BACKEND, torchrun_processes
 from .imports import wrap
 
 logger = logging.getLogger(__name__)
@@ -22,22 +23,11 @@ logger = logging.getLogger(__name__)
 # `fastreid.engine.launch` is a function; only this dictionary has the module of the same name.
 stock = sys.modules["fastreid.engine.launch"]
 
-BACKEND = "FASTREID_FANCL_BACKEND"
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=3)
 SHARED_STORE = (
-    "Processes that torchrun restarts may wait for ever for those that died: start torchrun with "
+    "Processes that torchrun restarts may wait forever for those that died: start torchrun with "
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment and --rdzv-backend c10d."
 )
-
-
-def choose_backend(device: str) -> None:
-    """Choose the backend before `launch`: gloo if MODEL.DEVICE is the CPU, otherwise NCCL."""
-    os.environ[BACKEND] = "gloo" if torch.device(device).type == "cpu" else "nccl"
-
-
-def torchrun_processes() -> int:
-    """The number of processes of the torchrun job that this process belongs to; 0 outside torchrun."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
 @wrap(stock.launch)
@@ -47,11 +37,11 @@ def launch(
     """Symptom: with several processes a wrong input ends in the traceback of a traceback.
 
     Cause: engine/launch.py:60; torch.multiprocessing turns every error into a ProcessRaisedException.
-    Mend: a UserError of a process is raised here with its message alone.
+    Fix: a UserError of a process is raised here with its message alone.
 
     Symptom: under torchrun each of its processes trains alone.
     Cause: engine/launch.py spawns processes of its own or none.
-    Mend: a process that torchrun started joins its job, whatever the other arguments say. A warning, as torchrun's
+    Fix: a process that torchrun started joins its job, whatever the other arguments say. A warning, as torchrun's
     shared store keeps the addresses of dead processes, which those of the next round may read by chance.
     """
     if num_machines > 1 and dist_url in (None, "auto"):
@@ -88,13 +78,13 @@ def distributed_worker(
     """Symptom: ``AssertionError: cuda is not available`` with --num-gpus 2 on the CPU; warnings when a job ends.
 
     Cause: engine/launch.py:74-103 knows NCCL only and leaves the process group open.
-    Mend: the backend of `choose_backend` (by default NCCL if there is a GPU), an equal share of threads for each
-    process, and the group closed at the end. It is a function of a module, so that spawned processes import it, and
-    with it every other mend, before they unpickle `main_func`.
+    Fix: the backend of `processes.choose_backend` (by default NCCL if there is a GPU), an equal share of threads for
+    each process, and the group closed at the end. It is a function of a module, so that spawned processes import it,
+    and with it every other fix, before they unpickle `main_func`.
 
     Symptom: a ranking or clustering that takes the main process over ten minutes (NCCL; gloo 30) ends the others.
     Cause: they wait for it by operations with PyTorch's default timeout.
-    Mend: COLLECTIVE_TIMEOUT. The launching process notices one that dies without it.
+    Fix: COLLECTIVE_TIMEOUT. The launching process notices one that dies without it.
     """
     backend = os.environ.get(BACKEND) or ("nccl" if torch.cuda.is_available() else "gloo")
     if backend == "nccl":
@@ -140,7 +130,7 @@ def serialize_to_tensor(data, group) -> torch.Tensor:
     """Symptom: a "TypedStorage is deprecated" warning whenever processes gather objects.
 
     Cause: utils/comm.py:106 builds the tensor from a ByteStorage.
-    Mend: the same bytes from a buffer, (L,) uint8 on the device that the group's backend needs.
+    Fix: the same bytes from a buffer, (L,) uint8 on the device that the group's backend needs.
     """
     device = "cpu" if dist.get_backend(group) == "gloo" else "cuda"
     return torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8).to(device)

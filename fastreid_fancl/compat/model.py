@@ -19,7 +19,7 @@ def build_model(stock, cfg) -> nn.Module:
     """Symptom: TEST.FLIP is wrong (the flipped copy is normalised twice); DefaultPredictor and model(x) change x.
 
     Cause: modeling/meta_arch/baseline.py:130 and mgn.py normalise in place; evaluation/evaluator.py:120 reuses it.
-    Mend: a hook gives the model its own copy of the batch on the model's device; batches of compat.data's loader
+    Fix: a hook gives the model its own copy of the batch on the model's device; batches of compat.data's loader
     reach the GPU in this way, too. "Found no NVIDIA driver" becomes a UserError with the cure. A GPU with
     a number becomes the current one: streams and memory statistics are those of that one.
     """
@@ -51,7 +51,7 @@ def forward(self, batched_inputs: dict[str, Tensor]) -> dict[str, Tensor] | Tens
     """Symptom: every supervised step waits for the GPU.
 
     Cause: modeling/meta_arch/baseline.py:110 asks on the host whether the targets' sum is negative, to make them zeros.
-    Mend: the targets are multiplied by the answer, on the device.
+    Fix: the targets are multiplied by the answer, on the device.
     """
     features = self.backbone(self.preprocess_image(batched_inputs))
     if not self.training:
@@ -70,7 +70,7 @@ def cross_entropy_loss(pred_class_outputs: Tensor, gt_classes: Tensor, eps: floa
 
     Cause: modeling/losses/cross_entroy_loss.py:44 smooths over the other classes; :50 counts on the host the images
     whose loss is not zero, :39 indexes by numbers of the host.
-    Mend: a UserError that says so; the same sums on the device.
+    Fix: a UserError that says so; the same sums on the device.
     """
     classes = pred_class_outputs.size(1)
     if classes < 2:
@@ -88,7 +88,7 @@ def accuracy_storage() -> SimpleNamespace:
     step waits for the GPU.
 
     Cause: modeling/losses/cross_entroy_loss.py:27 logs the accuracy.
-    Mend: `EventStorage.put_later` records it; outside a trainer it goes into a storage that is thrown away.
+    Fix: `EventStorage.put_later` records it; outside a trainer it goes into a storage that is thrown away.
     """
     storage = events._CURRENT_STORAGE_STACK[-1] if events._CURRENT_STORAGE_STACK else events.EventStorage()
     return SimpleNamespace(put_scalar=storage.put_later)

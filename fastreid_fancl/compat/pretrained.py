@@ -37,14 +37,14 @@ def build_backbone(stock, cfg) -> nn.Module:
 
     Cause: each backbone has its own loader (modeling/backbones/resnet.py:248, :339, ...), which imports gdown even
     when the file is there, runs `torch.load` unsafely before PyTorch 2.6 and takes a file of which nothing fits.
-    Mend: the backbone is built without weights and `weights.load_backbone` fills it. Non-local blocks, which a
+    Fix: the backbone is built without weights and `weights.load_backbone` fills it. Non-local blocks, which a
     plain ResNet lacks, start from random weights. An unknown DEPTH or NORM is a UserError.
     """
     options = cfg.MODEL.BACKBONE
     if not options.PRETRAIN:
         return _build(stock, cfg)
     if options.NAME.endswith("_timm_backbone"):
-        from ..backbones.timm import load_pretrained_weights  # its module needs fast-reid mended
+        from ..backbones.timm import load_pretrained_weights  # its module needs fast-reid fixed
 
         backbone = _build(stock, cfg)
         load_pretrained_weights(backbone, cfg)
@@ -88,6 +88,7 @@ def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str,
 
 def _cached_weights(cfg) -> str:
     """The path of the configured backbone's ImageNet weights, which are downloaded unless they are in the cache."""
+    # torch.hub.load_state_dict_from_url has no lock and no Google Drive, and a damaged file is an error without a name.
     options = cfg.MODEL.BACKBONE
     urls = vars(sys.modules[backbones_build.BACKBONE_REGISTRY.get(options.NAME).__module__]).get("model_urls", {})
     key = URL_KEYS.get(options.NAME, "").format(
@@ -147,7 +148,7 @@ def merge_from_package(cfg_filename: str) -> None:
     """Symptom: RegNet and EfficientNet: FileNotFoundError unless the working folder contains fastreid/.
 
     Cause: modeling/backbones/regnet/regnet.py:557 and effnet.py:245 name their YAML files relative to it.
-    Mend: the path is relative to the installed package.
+    Fix: the path is relative to the installed package.
     """
     package = os.path.dirname(sys.modules["fastreid"].__file__)
     with open(os.path.join(os.path.dirname(package), cfg_filename)) as file:

@@ -17,7 +17,7 @@ def get(self: Registry, name: str) -> object:
     """Symptom: ``KeyError: "No object named 'X' found in 'META_ARCH' registry!"``, and nothing about what there is.
 
     Cause: utils/registry.py:58.
-    Mend: the error lists the registered names and the nearest one.
+    Fix: the error lists the registered names and the nearest one.
     """
     if name in self._obj_map:
         return self._obj_map[name]
@@ -35,7 +35,7 @@ def get_dataset(name: str) -> type:
     """Symptom: ``KeyError: "No object named 'my_lynxes' found in 'DATASET' registry!"`` for a folder of photographs.
 
     Cause: data/build.py:37 asks the registry for the class of each name, which holds fast-reid's own data sets only.
-    Mend: `data.datasets.resolve` answers for this registry, and knows the folders below FASTREID_DATASETS too.
+    Fix: `data.datasets.resolve` answers for this registry, and knows the folders below FASTREID_DATASETS too.
     """
     return datasets.resolve(name)
 

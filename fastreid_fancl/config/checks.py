@@ -5,13 +5,13 @@ import os
 import torch
 from fastreid.layers import any_softmax, pooling
 
-from ..clustering.neighbors.faiss import INSTALL, has_faiss
 from ..errors import UserError
 from ..files import looked_for
-from ..openvino import obstacle
+from ..openvino import why_unusable
+from ..packages import INSTALL_FAISS, has_faiss
+from .access import value_of
 from .encoder import FEATURE_DIMENSIONS
 from .ranges import out_of_range
-from .values import value_of
 
 STOCK_LOSSES = {
     "Baseline": ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface"),
@@ -31,9 +31,12 @@ CHOICES = {
     "DATALOADER.SAMPLER_TRAIN": (*IDENTITY_SAMPLERS, "TrainingSampler"),
     "TEST.METRIC": ("cosine", "euclidean"),
 }
-# Of these heads; another one may know more.
+# Of these heads; another one may know more. They need a layer that pools the whole feature map.
 HEADS = ("EmbeddingHead", "ClasHead", "ClusterContrastHead")
-HEAD_CHOICES = {"MODEL.HEADS.POOL_LAYER": pooling.__all__, "MODEL.HEADS.CLS_LAYER": any_softmax.__all__}
+HEAD_CHOICES = {
+    "MODEL.HEADS.POOL_LAYER": tuple(name for name in pooling.__all__ if name not in ("Identity", "Flatten")),
+    "MODEL.HEADS.CLS_LAYER": any_softmax.__all__,
+}
 AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH")
 # Of the flat parameters that fast-reid hands over, these train nothing or fail.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
@@ -45,7 +48,8 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
     Args:
         cfg: the configuration.
         world_size: processes in all.
-        resume: whether training goes on from OUTPUT_DIR's last checkpoint, if there is one: MODEL.WEIGHTS is not read.
+        resume: whether training continues from OUTPUT_DIR's last checkpoint, if there is one.
+            Then MODEL.WEIGHTS is not read.
 
     Raises:
         ValueError: with every setting that cannot work, its value and the cure.
@@ -123,7 +127,7 @@ def _batches(cfg, world_size):
         instances = cfg.DATALOADER.NUM_INSTANCE
         if instances < 1 or (batch // world_size) % instances or batch // world_size < instances:
             yield (
-                f"DATALOADER.NUM_INSTANCE {instances}: expected a divisor of {batch // world_size} images a process "
+                f"DATALOADER.NUM_INSTANCE {instances}: expected a divisor of {batch // world_size} images per process "
                 f"(SOLVER.IMS_PER_BATCH {batch} over {world_size})"
             )
     if cfg.MODEL.META_ARCHITECTURE == "MoCo" and cfg.MODEL.QUEUE_SIZE % solver.IMS_PER_BATCH:
@@ -137,11 +141,6 @@ def _architecture(cfg, world_size):
         if unknown or not losses:
             known = ", ".join(STOCK_LOSSES[name])
             yield f"MODEL.LOSSES.NAME {tuple(losses)}: {name} knows {known}, and would leave out any other silently"
-    if cfg.MODEL.HEADS.NAME in HEADS and cfg.MODEL.HEADS.POOL_LAYER in ("Flatten", "Identity"):
-        yield (
-            f"MODEL.HEADS.POOL_LAYER {cfg.MODEL.HEADS.POOL_LAYER}: {cfg.MODEL.HEADS.NAME} needs a layer that pools the "
-            "whole feature map, such as GlobalAvgPool"
-        )
     if name == "MGN" and (backbone.NAME, backbone.DEPTH) not in {("build_resnet_backbone", d) for d in ("50x", "101x")}:
         yield f"MODEL.BACKBONE {backbone.NAME} {backbone.DEPTH}: MGN needs build_resnet_backbone 50x or 101x"
     if name == "Distiller" and not cfg.KD.MODEL_CONFIG and not cfg.KD.EMA.ENABLED:
@@ -156,16 +155,16 @@ def _neighbours(cfg, world_size):
         return
     options = cfg.PSEUDO_LABELS
     if options.NEIGHBOURS.startswith("faiss") and not has_faiss():
-        yield f"PSEUDO_LABELS.NEIGHBOURS {options.NEIGHBOURS}: faiss is not installed; {INSTALL}, or use auto"
+        yield f"PSEUDO_LABELS.NEIGHBOURS {options.NEIGHBOURS}: faiss is not installed; {INSTALL_FAISS}, or use auto"
     if options.LOCAL > 0 and not has_faiss():
-        yield f"PSEUDO_LABELS.LOCAL {options.LOCAL:g}: faiss is not installed; {INSTALL}, or set 0"
+        yield f"PSEUDO_LABELS.LOCAL {options.LOCAL:g}: faiss is not installed; {INSTALL_FAISS}, or set 0"
     if options.LOCAL_LINKS and not options.LOCAL:
         yield f"PSEUDO_LABELS.LOCAL_LINKS {options.LOCAL_LINKS}: needs local matches; set PSEUDO_LABELS.LOCAL to 0.2"
 
 
 def _runtime(cfg, world_size):
     if "RUNTIME" in cfg.TEST and cfg.TEST.RUNTIME == "openvino":
-        reason = obstacle(cfg.MODEL.DEVICE)
+        reason = why_unusable(cfg.MODEL.DEVICE)
         if reason:
             yield reason
 

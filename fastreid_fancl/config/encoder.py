@@ -1,4 +1,4 @@
-"""What a configuration takes from its backbone where nobody sets it: the width of the feature, mean and deviation."""
+"""Settings that come from the backbone unless the user sets them: the width of the feature, mean and deviation."""
 
 from fastreid.config import CfgNode, get_cfg
 
@@ -23,13 +23,13 @@ FEATURE_DIMENSIONS = {
 }
 
 
-def forget_encoder(cfg: CfgNode) -> None:
-    """Make fast-reid's defaults for a ResNet-50 open: what nobody sets, `describe_encoder` takes from the backbone."""
+def clear_encoder_defaults(cfg: CfgNode) -> None:
+    """Clear fast-reid's defaults for a ResNet-50, so that `describe_encoder` fills in those of the backbone."""
     cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = 0, [], []
 
 
 def describe_encoder(cfg: CfgNode) -> None:
-    """Set FEAT_DIM, PIXEL_MEAN and PIXEL_STD by the backbone's own description where they are open.
+    """Set FEAT_DIM, PIXEL_MEAN and PIXEL_STD from the backbone's own description, unless the user set them.
 
     Raises:
         ValueError: if MODEL.BACKBONE.TIMM names no model, or one with another FEAT_DIM.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..batchnorm import MODES
 from ..clustering.neighbors.search import SEARCHES
 from ..compat.config import NUMBER_OR_WORD
-from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, SWITCH, OneOf, Range, Rule, Text, WordOr
+from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, SWITCH, OneOf, Range, Rule, Text, WordOrRange
 
 SMOOTHING = "share of a target that is spread over all clusters"
 
@@ -19,7 +19,7 @@ class Key:
 
     Attributes:
         name: of all its parts, such as "FANA.RATIO".
-        default: its value where nobody sets it.
+        default: its value unless the user sets it.
         meaning: what it does, with the paper's symbol and the unit, in Markdown.
         valid: the values that it may have, whatever else is set.
     """
@@ -49,7 +49,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "DATASETS.ON_BAD_IMAGE",
             "stop",
-            "what to do about an unreadable image: `stop` before training with a list of all, or `skip` them",
+            "what to do about unreadable images: `stop` before training and list them all, or `skip` them",
             OneOf("stop", "skip"),
         ),
         Key(
@@ -96,14 +96,14 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "MODEL.BACKBONE.BATCHNORM",
             "train",
             "BatchNorm of the backbones in training. `train` normalises by the statistics of the batch, as usual; "
-            "`eval` by the running statistics that came with the weights, and still trains scale and shift; `frozen` "
-            "does not train these two either",
+            "`eval` by the running statistics of the weights, and still trains scale and shift; `frozen` trains "
+            "neither",
             OneOf(*MODES),
         ),
         Key(
             "MODEL.BATCHNORM_GROUPS",
             1,
-            "BatchNorm takes its statistics over so many equal parts of each process's batch, part by part: 4 for "
+            "BatchNorm computes its statistics separately over this many equal parts of each process's batch: 4 for "
             "published numbers that come from 4 GPUs",
             COUNT,
         ),
@@ -144,7 +144,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "PSEUDO_LABELS.EPS",
             0.5,
             "eps: DBSCAN's radius as a Jaccard distance, or `auto`, chosen from the data before each epoch",
-            WordOr("auto", Range(0, 1, open=True, open_high=True, words="between 0 and 1")),
+            WordOrRange("auto", Range(0, 1, open_low=True, open_high=True, words="between 0 and 1")),
         ),
         Key(
             "PSEUDO_LABELS.MIN_SAMPLES",
@@ -163,8 +163,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.LOCAL_LINKS",
             0,
-            "local matches from which two images share a cluster, whatever their features say; 0 for none. It needs "
-            "PSEUDO_LABELS.LOCAL; begin with 20, see docs/local.md",
+            "two images with at least this many local matches share a cluster, whatever their features are; 0 for "
+            "none. It needs PSEUDO_LABELS.LOCAL; begin with 20, see docs/local.md",
             NOT_NEGATIVE,
         ),
         Key(
@@ -185,13 +185,14 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.BLOCK_GIB",
             1.0,
-            "GiB of GPU memory per step of this, beside the features, the lists of neighbours and its result",
-            Range(2**-20, 2**20, words="a KiB (2**-20) at least, 2**20 at most"),
+            "GiB of GPU memory per step of the neighbour search and the distances, in addition to the features, the "
+            "lists of neighbours and the result",
+            Range(2**-20, 2**20, words="at least a KiB (2**-20), at most 2**20"),
         ),
     ),
     "Memory": (
         Key("MEMORY.TEMPERATURE", 0.05, "tau (Eq. 4)", POSITIVE),
-        Key("MEMORY.MOMENTUM", 0.1, "alpha (Eq. 9): the share of the old centroid that stays", SHARE),
+        Key("MEMORY.MOMENTUM", 0.1, "alpha (Eq. 9): the share of the old centroid that an update keeps", SHARE),
         Key(
             "MEMORY.UPDATE",
             "mean",
@@ -225,7 +226,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key("JCL.NEGATIVES", 50, "hard negatives per query of the instance loss", COUNT),
     ),
     "ICE (Chen et al., ICCV 2021)": (
-        Key("ICE.MOMENTUM", 0.999, "alpha: the share of the old teacher that stays at each step", SHARE),
+        Key("ICE.MOMENTUM", 0.999, "alpha: the share of the old teacher that each step keeps", SHARE),
         Key("ICE.CLUSTER_TEMPERATURE", 0.5, "tau_c of the cluster proxies", POSITIVE),
         Key("ICE.LABEL_SMOOTHING", 0.1, SMOOTHING, SHARE),
         Key("ICE.INSTANCE_TEMPERATURE", 0.1, "tau_v of the hard instance contrast", POSITIVE),
@@ -245,7 +246,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             NOT_NEGATIVE,
         ),
         Key("PPLR.LABEL_SMOOTHING", 0.1, f"{SMOOTHING}, in the epochs before", SHARE),
-        Key("PPLR.MAX_CLUSTERS", 3000, "rows of a classifier, of which an epoch uses one per cluster", COUNT),
+        Key("PPLR.MAX_CLUSTERS", 3000, "rows of a classifier; an epoch uses one per cluster", COUNT),
         Key(
             "PPLR.CAMERA_WEIGHT",
             0.5,
@@ -280,4 +281,4 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
 
 KEYS: tuple[Key, ...] = tuple(key for keys in SECTIONS.values() for key in keys)
 
-NUMBER_OR_WORD.update(key.name for key in KEYS if isinstance(key.valid, WordOr))
+NUMBER_OR_WORD.update(key.name for key in KEYS if isinstance(key.valid, WordOrRange))

@@ -18,10 +18,11 @@ from ..compat.config import NUMBER_OR_WORD, holds_words
 from ..errors import UserError, did_you_mean
 from ..files import looked_for
 from ..shipped import find_config
+from .access import all_keys, value_of
 from .defaults import add_fancl_config
-from .encoder import describe_encoder, forget_encoder
+from .encoder import clear_encoder_defaults, describe_encoder
 from .repeated_keys import refuse_repeated_keys_with_bases
-from .values import all_keys, check_values, value_of
+from .values import check_values
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def load_config(
         )
     cfg = get_cfg()
     add_fancl_config(cfg)
-    forget_encoder(cfg)
+    clear_encoder_defaults(cfg)
     try:
         if config_file:
             config_file = find_config(config_file)
@@ -71,7 +72,7 @@ def load_config(
     except (KeyError, AssertionError) as error:
         raise UserError(_explain_key(cfg, str(error))) from error
     except (yaml.YAMLError, TypeError, AttributeError, OSError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{config_file} or one of its _BASE_ is no configuration file: {error}.") from error
+        raise UserError(f"{config_file} or one of its _BASE_ is not a configuration file: {error}.") from error
     except ValueError as error:  # of yacs, on a value of another type, and of PyYAML, on a date that is none
         raise UserError(str(error)) from error
     if cfg.MODEL.DEVICE == "auto":
@@ -100,7 +101,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def check_imports(config_file: str, names: Collection[str]) -> None:
-    """Raise ValueError if there are names: IMPORTS of somebody else's file that nobody has allowed to run."""
+    """Raise ValueError if there are names: IMPORTS of another person's file that the user has not allowed to run."""
     if names:
         flags = " ".join(f"--allow-imports={shlex.quote(str(name))}" for name in names)
         raise UserError(

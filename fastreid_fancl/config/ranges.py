@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from .access import value_of
+
 LARGEST = 2**32 - 1  # of seeds; nothing that is counted comes near it
 
 
@@ -20,15 +22,15 @@ class Range:
     """Finite numbers from `low` to `high`.
 
     Attributes:
-        open, open_high: whether `low` and `high` themselves are left out.
-        length: of a list of such numbers; None for a number alone.
+        open_low, open_high: whether `low` and `high` themselves are left out.
+        length: of a list of such numbers; None for a single number.
         rising: whether none of the list is below the one before.
         words: to describe the range by, in place of the ones made of its numbers.
     """
 
     low: float = -math.inf
     high: float = math.inf
-    open: bool = False
+    open_low: bool = False
     open_high: bool = False
     length: int | None = None
     rising: bool = False
@@ -45,7 +47,7 @@ class Range:
     def _has(self, number) -> bool:
         if type(number) not in (int, float) or not math.isfinite(number):
             return False
-        left_out = self.open and number == self.low or self.open_high and number == self.high
+        left_out = self.open_low and number == self.low or self.open_high and number == self.high
         return self.low <= number <= self.high and not left_out
 
     def __str__(self) -> str:
@@ -55,9 +57,9 @@ class Range:
         numbers += "in rising order, " if self.rising else ""
         if self.low == -math.inf:
             return f"{numbers}that are finite".strip()
-        if self.high != math.inf and not self.open and not self.open_high:
+        if self.high != math.inf and not self.open_low and not self.open_high:
             return f"{numbers}between {self.low:g} and {self.high:g}"
-        low = f"above {self.low:g}" if self.open else f"at least {self.low:g}"
+        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
         high = f"below {self.high:g}" if self.open_high else f"at most {self.high:g}"
         return numbers + low + ("" if self.high == math.inf else f", {high}")
 
@@ -78,7 +80,7 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class WordOr:
+class WordOrRange:
     """A word, or a number in a range."""
 
     word: str
@@ -109,7 +111,7 @@ class Text:
 SWITCH = OneOf(True, False)
 SHARE = Range(0, 1)
 NOT_NEGATIVE = Range(0)
-POSITIVE = Range(0, open=True)
+POSITIVE = Range(0, open_low=True)
 COUNT = Range(1)
 SIZES = Range(1, length=2)
 
@@ -117,12 +119,12 @@ OF_FAST_REID = {
     **dict.fromkeys([f"INPUT.{name}.PROB" for name in ("FLIP", "CJ", "AUTOAUG", "AUGMIX", "REA", "RPT")], SHARE),
     **dict.fromkeys([f"INPUT.CJ.{name}" for name in ("BRIGHTNESS", "CONTRAST", "SATURATION")], NOT_NEGATIVE),
     "INPUT.CJ.HUE": Range(0, 0.5),
-    "INPUT.CROP.SCALE": Range(0, 1, open=True, length=2, rising=True),
-    "INPUT.CROP.RATIO": Range(0, open=True, length=2, rising=True),
+    "INPUT.CROP.SCALE": Range(0, 1, open_low=True, length=2, rising=True),
+    "INPUT.CROP.RATIO": Range(0, open_low=True, length=2, rising=True),
     "INPUT.PADDING.SIZE": NOT_NEGATIVE,
     "INPUT.REA.VALUE": Range(length=3),
     "MODEL.PIXEL_MEAN": Range(length=3),
-    "MODEL.PIXEL_STD": Range(0, open=True, length=3),
+    "MODEL.PIXEL_STD": Range(0, open_low=True, length=3),
     "MODEL.BACKBONE.FEAT_DIM": COUNT,
     "MODEL.BACKBONE.LAST_STRIDE": COUNT,
     **dict.fromkeys([f"MODEL.BACKBONE.{name}" for name in ("DROP_PATH_RATIO", "DROP_RATIO", "ATT_DROP_RATE")], SHARE),
@@ -141,8 +143,8 @@ OF_FAST_REID = {
     **dict.fromkeys([f"SOLVER.WEIGHT_DECAY{name}" for name in ("", "_NORM", "_BIAS")], NOT_NEGATIVE),
     **dict.fromkeys([f"SOLVER.{name}" for name in ("WARMUP_ITERS", "FREEZE_ITERS", "DELAY_EPOCHS")], NOT_NEGATIVE),
     "SOLVER.MOMENTUM": SHARE,
-    "SOLVER.GAMMA": Range(0, 1, open=True),
-    "SOLVER.WARMUP_FACTOR": Range(0, 1, open=True),
+    "SOLVER.GAMMA": Range(0, 1, open_low=True),
+    "SOLVER.WARMUP_FACTOR": Range(0, 1, open_low=True),
     "SOLVER.ETA_MIN_LR": NOT_NEGATIVE,
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": POSITIVE,
     "DATALOADER.NUM_WORKERS": NOT_NEGATIVE,
@@ -157,9 +159,7 @@ OF_FAST_REID = {
 def out_of_range(cfg) -> Iterator[str]:
     """What is wrong with each of fast-reid's numbers that is out of its range."""
     for key, expected in OF_FAST_REID.items():
-        value = cfg
-        for part in key.split("."):
-            value = value[part]
+        value = value_of(cfg, key)
         if not expected.holds(value):
             yield f"{key} {value}: expected {expected}"
     epsilon, norm = cfg.MODEL.LOSSES.CE.EPSILON, cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE

@@ -6,26 +6,13 @@ from collections.abc import Iterable, Iterator
 from fastreid.config import CfgNode
 
 from ..errors import UserError
+from .access import all_keys, value_of
 from .keys import KEYS
 from .ranges import LARGEST, unbounded
 
 # Keys that hold a list of names, and those where a name twice would count twice.
 EACH_ONCE = ("DATASETS.NAMES", "DATASETS.TESTS", "MODEL.LOSSES.NAME")
 NAMES = (*EACH_ONCE, "IMPORTS", "MODEL.FREEZE_LAYERS", "KD.MODEL_CONFIG", "KD.MODEL_WEIGHTS")
-
-
-def value_of(cfg, key: str):
-    """The value at a key of several parts, such as "MODEL.HEADS.NORM"."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
-def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
-    """The full names of all keys and sections of a configuration."""
-    own = [prefix + key for key in cfg]
-    below = [all_keys(value, f"{prefix}{key}.") for key, value in cfg.items() if isinstance(value, CfgNode)]
-    return own + [key for keys in below for key in keys]
 
 
 def check_values(cfg: CfgNode) -> None:
@@ -38,8 +25,8 @@ def check_values(cfg: CfgNode) -> None:
     if empty:
         raise UserError(f"Expected values of {', '.join(empty)} in the configuration, got none: give or remove them.")
     _refuse([*_endless_numbers(cfg), *_wrong_names(cfg)])
-    alone = {key.name: key.valid for key in KEYS if not key.valid.holds(value_of(cfg, key.name))}
-    wrong = [*alone.items(), *(pair for pair in _wrong_together(cfg) if pair[0] not in alone)]
+    wrong_by_itself = {key.name: key.valid for key in KEYS if not key.valid.holds(value_of(cfg, key.name))}
+    wrong = [*wrong_by_itself.items(), *(pair for pair in _wrong_together(cfg) if pair[0] not in wrong_by_itself)]
     _refuse(f"{key} {value_of(cfg, key)!r}: expected {expected}" for key, expected in wrong)
 
 

@@ -1,6 +1,6 @@
 """Data sets, reading of photographs, sampling and loading.
 
-This file imports nothing from fast-reid: `compat` uses `images` while it mends fast-reid.
+This file imports nothing from fast-reid: `compat` uses this package while it fixes fast-reid.
 """
 
 UNLABELLED = "unlabelled"

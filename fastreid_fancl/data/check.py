@@ -26,7 +26,7 @@ from .images import READER_VERSION, UnreadableImage, read_image
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "query", "gallery")
+LOADED_SPLITS = ("train", "query", "gallery")  # on the disk a "test" may stand for the last two
 CHUNK = 512
 
 
@@ -86,7 +86,7 @@ def preflight(
 
 def drop(dataset, paths: set[str]) -> None:
     """Remove photographs from the splits of a data set."""
-    for split in SPLITS if paths else ():
+    for split in LOADED_SPLITS if paths else ():
         setattr(dataset, f"_{split}", [item for item in getattr(dataset, split) if item[0] not in paths])
 
 
@@ -98,7 +98,7 @@ def require(dataset, splits: Sequence[str]) -> None:
     """
     empty = [split for split in splits if not getattr(dataset, split)]
     if empty:
-        counts = ", ".join(f"{split} {len(getattr(dataset, split))}" for split in SPLITS)
+        counts = ", ".join(f"{split} {len(getattr(dataset, split))}" for split in LOADED_SPLITS)
         if "train" in empty:
             cure = "give some photographs the split train"
         else:
@@ -221,7 +221,7 @@ def cache_folder() -> str:
 def _cache_path(dataset, cache_dir: str | os.PathLike | None) -> str:
     """Return the cache file of a data set, one for each name and place on disk."""
     cache_dir = cache_dir or cache_folder()
-    folders = {os.path.dirname(os.path.abspath(item[0])) for split in SPLITS for item in getattr(dataset, split)}
+    folders = {os.path.dirname(os.path.abspath(item[0])) for split in LOADED_SPLITS for item in getattr(dataset, split)}
     digest = hashlib.blake2b(os.path.commonpath(folders).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in _name(dataset))
     return os.path.join(cache_dir, f"decoded-{safe}-{digest}.json")

@@ -21,6 +21,7 @@ READER_VERSION = 3
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
 FULL, PARTIAL = 65535, (1023, 4095, 16383)  # largest value of 16 bits, and of the 10, 12 and 14 bits of sensors
 EXIF_ORIENTATION = 0x0112
+# ImageOps.exif_transpose also writes the EXIF data back, and fails where another entry is damaged.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

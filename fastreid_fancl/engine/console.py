@@ -5,13 +5,14 @@ import time
 
 from fastreid.engine.hooks import HookBase
 
-from ..compat.logs import HIDDEN, TABLE_OF_SCORES
 from ..data import UNKNOWN_CAMERA, UNLABELLED, plural
+from ..logs import FILE_ONLY
 from ..progress import Progress
 from .evaluation import protocol
 
 logger = logging.getLogger(__name__)
 SCORES_IN_LINE = ("mAP", "Rank-1")
+table_of_scores = logging.getLogger("fastreid.evaluation.testing")
 
 
 def describe_training(names: list[str], items: list[tuple]) -> str:
@@ -62,6 +63,12 @@ class TrainingProgress(HookBase):
     after_train = after_epoch  # also after a failure in the middle of an epoch
 
 
+def for_the_file(record: logging.LogRecord) -> bool:
+    """A logger's filter that keeps its lines from the console."""
+    record.__dict__.update(FILE_ONLY)
+    return True
+
+
 class EpochLine(HookBase):
     """Logs each epoch in one line; it comes after the evaluation.
 
@@ -74,7 +81,7 @@ class EpochLine(HookBase):
     def before_epoch(self):
         self.first = self.trainer.iter
         last = self.trainer.epoch + 1 == self.trainer.max_epoch
-        (HIDDEN.discard if last else HIDDEN.add)(TABLE_OF_SCORES)
+        (table_of_scores.removeFilter if last else table_of_scores.addFilter)(for_the_file)
 
     def after_epoch(self):
         trainer = self.trainer
@@ -87,7 +94,7 @@ class EpochLine(HookBase):
         logger.info("Epoch %d of %d: %s", trainer.epoch + 1, trainer.max_epoch, ", ".join(parts))
 
     def after_train(self):
-        HIDDEN.discard(TABLE_OF_SCORES)
+        table_of_scores.removeFilter(for_the_file)
 
     def _words(self) -> list[str]:
         storage = self.trainer.storage

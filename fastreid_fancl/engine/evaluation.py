@@ -10,19 +10,20 @@ Scores of grouping: see `clustering.grouping_scores`.
 import copy
 import itertools
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest import mock
+from collections import OrderedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from fastreid.evaluation import ReidEvaluator
+from fastreid.evaluation.query_expansion import aqe
+from fastreid.evaluation.roc import evaluate_roc
 from fastreid.utils import comm
+from fastreid.utils.compute_dist import build_dist
+from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from .. import clustering
-from ..compat.evaluation import each_query
 from ..data import UNLABELLED
 from ..data.check import require_matches
 from ..data.datasets import load
@@ -31,11 +32,13 @@ from ..data.datasets.protocols import Protocol, leave_one_out
 from ..data.keys import image_keys
 from ..errors import UserError
 from ..logs import FILE_ONLY
+from ..ranking import Ranking, checked_market1501
 from .labels import assign_labels, clustering_device, explain_cuda_oom
 from .record import write_queries
 from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
+RANKS = (1, 5, 10)
 
 
 def protocol(cfg, name: str) -> Protocol:
@@ -100,14 +103,64 @@ class ProtocolEvaluator(ReidEvaluator):
             return {}
         parts, rows = list(itertools.chain(*predictions)), self.test.rows
         whole = {name: torch.cat([part[name] for part in parts]) for name in ("feats", "pids", "camids")}
-        self._predictions = [{name: values[rows] for name, values in whole.items()}]
-        with each_query() as rankings, one_process():
-            results = super().evaluate()
-        for ranking in rankings:
-            write_queries(self.path, self.test.query, self.test.names, ranking)
-        return results | group_test(
+        features, pids, camids = (values[rows] for values in whole.values())
+        results = self._score(features, pids.numpy(), camids.numpy())
+        groups = group_test(
             whole["feats"], whole["pids"].numpy(), self.cfg, image_keys(path for path, *_ in self.test.photographs)
         )
+        return OrderedDict(results | groups)  # fast-reid's table of scores takes no other mapping
+
+    def _score(self, features: Tensor, pids: np.ndarray, camids: np.ndarray) -> dict[str, float]:
+        """The scores of retrieval, as fast-reid's evaluator computes them for one process (its own gathers again).
+
+        Args:
+            features: (Q + G, D), queries first, as are pids and camids (Q + G,).
+        """
+        queries = self._num_query
+        distances = search(features[:queries], features[queries:], self.cfg.TEST)
+        sides = (pids[:queries], pids[queries:], camids[:queries], camids[queries:])
+        ranking = checked_market1501(distances, *sides)
+        write_queries(self.path, self.test.query, self.test.names, ranking)
+        scores = scores_of(ranking)
+        return scores | true_positive_rates(distances, *sides) if self.cfg.TEST.ROC.ENABLED else scores
+
+
+def search(queries: Tensor, gallery: Tensor, options) -> np.ndarray:
+    """Distances (Q, G) of features (Q, D) and (G, D), with query expansion and re-ranking as TEST says."""
+    if options.AQE.ENABLED:
+        queries, gallery = aqe(queries, gallery, options.AQE.QE_TIME, options.AQE.QE_K, options.AQE.ALPHA)
+    distances = build_dist(queries, gallery, options.METRIC)
+    if not options.RERANK.ENABLED:
+        return distances
+    if options.METRIC == "cosine":
+        queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
+    jaccard = build_dist(queries, gallery, metric="jaccard", k1=options.RERANK.K1, k2=options.RERANK.K2)
+    return jaccard * (1 - options.RERANK.LAMBDA) + distances * options.RERANK.LAMBDA
+
+
+def scores_of(ranking: Ranking) -> dict[str, float]:
+    """fast-reid's scores by name, in percent, over the queries that have a match."""
+    ranking = ranking.of_matched()
+    shares = ranking.shares(max(RANKS))
+    mean_precision = np.mean(ranking.precision)
+    return {
+        **{f"Rank-{rank}": shares[rank - 1] * 100 for rank in RANKS},
+        "mAP": mean_precision * 100,
+        "mINP": np.mean(ranking.penalty) * 100,
+        "metric": (mean_precision + shares[0]) / 2 * 100,
+    }
+
+
+def true_positive_rates(distances: np.ndarray, *sides: np.ndarray) -> dict[str, float]:
+    """True positive rates by name at three false positive rates, for TEST.ROC.ENABLED.
+
+    Args:
+        distances: (Q, G).
+        *sides: pids of queries and gallery, then their camids.
+    """
+    scores, labels = evaluate_roc(distances, *sides)
+    false, true, _ = roc_curve(labels, scores)
+    return {f"TPR@FPR={rate:.0e}": true[np.argmin(np.abs(false - rate))] for rate in (1e-4, 1e-3, 1e-2)}
 
 
 def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray | None = None) -> dict[str, float]:
@@ -140,7 +193,7 @@ def log_groups(labels: np.ndarray, identities: np.ndarray, what: str) -> dict[st
     """Score groups against known identities, and log the scores."""
     scores = clustering.grouping_scores(labels, identities)
     logger.info(
-        "Groups of %d %s, each image left out a group of its own: %s",
+        "Groups of %d %s, counting each ungrouped image as its own group: %s",
         *(len(labels), what, in_words(scores)),
         extra=FILE_ONLY,
     )
@@ -150,10 +203,3 @@ def log_groups(labels: np.ndarray, identities: np.ndarray, what: str) -> dict[st
 def in_words(scores: dict[str, float]) -> str:
     """Names with their values."""
     return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-
-
-@contextmanager
-def one_process() -> Iterator[None]:
-    """Make fast-reid's evaluator believe in one process, as the main process has gathered all features before."""
-    with mock.patch.object(comm, "get_world_size", return_value=1):
-        yield

@@ -13,7 +13,7 @@ from fastreid.utils.env import seed_all_rng
 from ..batchnorm import average_statistics
 from ..data.samplers import cluster_batches, shuffled_batches
 from ..errors import UserError
-from .pseudo_labels import fingerprint
+from .pseudo_labels import fingerprint_of_names
 from .seeds import Stream, derive_seed
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class IdentityBatches(HookBase):
 
     def state_dict(self) -> dict[str, str]:
         """A fingerprint of the identities, in the order of the classifier's rows."""
-        return {"identities": fingerprint(map(str, self.trainer.data_loader.dataset.pids))}
+        return {"identities": fingerprint_of_names(map(str, self.trainer.data_loader.dataset.pids))}
 
     def load_state_dict(self, state: dict[str, str]) -> None:
         if state != self.state_dict():

@@ -230,9 +230,9 @@ def explain_eps(eps: float, sweep: Sequence[clustering.SweepRow]) -> str:
     chosen = next(row for row in sweep if row.eps == eps)
     near = [f"{row.score:.2f} at {row.eps:.3g}" for row in sweep if 0 < abs(row.eps - eps) < 0.06]
     return (
-        f"eps {eps:.3g} by data: {chosen.clusters} clusters, stability {chosen.robustness:.2f} (how far a part of the "
+        f"eps {eps:.3g} by data: {chosen.clusters} clusters, stability {chosen.stability:.2f} (how far a part of the "
         f"pairs gives the same clusters; it says nothing of their accuracy), modularity {chosen.modularity:.2f}, "
-        f"{chosen.left_out:.0%} of the images left out; score {chosen.score:.2f}, nearby {', '.join(near)}"
+        f"{chosen.left_out:.0%} of the images left out; label-free score {chosen.score:.2f}, nearby {', '.join(near)}"
     )
 
 

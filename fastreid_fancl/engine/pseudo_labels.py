@@ -96,10 +96,10 @@ class PseudoLabels(HookBase):
         if self.restored is not None and self.restored != digest(dataset.img_items):
             if features is not None:
                 raise UserError(
-                    "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of another "
-                    "order of them: resume with the same images, or start again without --resume."
+                    "The checkpoint holds features of other training images than DATASETS.NAMES now has, or of "
+                    "the same images in another order: resume with the same images, or start again without --resume."
                 )
-            logger.warning("The run goes on with other training images than its checkpoint was trained on.")
+            logger.warning("Continuing with different training images than the checkpoint's.")
         self.restored = None
         if features is None:
             features = self._features(dataset)
@@ -176,8 +176,8 @@ class PseudoLabels(HookBase):
 
     def _start_batches(self, labels: np.ndarray, outliers: bool) -> None:
         cfg, epoch = self.cfg, self.trainer.epoch
-        plan = cluster_and_outlier_batches if outliers else cluster_batches
-        batches = plan(
+        plan_batches = cluster_and_outlier_batches if outliers else cluster_batches
+        batches = plan_batches(
             labels,
             cfg.SOLVER.IMS_PER_BATCH,
             cfg.DATALOADER.NUM_INSTANCE,
@@ -197,9 +197,9 @@ def digest(items: list[tuple]) -> str:
     """A fingerprint of the names of images (path, pid, camid) and their order, without the path of their folder."""
     paths = [item[0] for item in items]
     root = os.path.commonpath({os.path.dirname(path) for path in paths})
-    return fingerprint(path[len(root) :] for path in paths)
+    return fingerprint_of_names(path[len(root) :] for path in paths)
 
 
-def fingerprint(names: Iterable[str]) -> str:
+def fingerprint_of_names(names: Iterable[str]) -> str:
     """A fingerprint of names and their order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -16,8 +16,8 @@ import torch
 from fastreid.engine.hooks import HookBase
 from fastreid.utils import comm
 
-from ..compat.evaluation import Ranking
 from ..files import replacing, write_text
+from ..ranking import Ranking
 from ..runs.read import read_starts
 from ..version import __version__
 
@@ -26,7 +26,7 @@ QUIET = {"capture_output": True, "text": True}
 
 
 class RunRecord(HookBase):
-    """Adds an entry to `run.json` each time the run starts or goes on, and logs the peak memory of each epoch."""
+    """Adds an entry to `run.json` each time the run starts or resumes, and logs the peak memory of each epoch."""
 
     def __init__(self, output_dir: str):
         self.path = Path(output_dir, "run.json")

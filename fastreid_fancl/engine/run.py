@@ -5,8 +5,8 @@ and have the same images under FASTREID_DATASETS; on each of them, with its own 
 
     python tools/train_net.py --num-machines 2 --machine-rank 0 --num-gpus 4 --dist-url tcp://FIRST-MACHINE:29500 ...
 
-or use torchrun, which restarts all processes when one is lost. `--resume` then goes on from the last checkpoint, and
-the final weights equal those of a run that was never stopped (bit for bit on CPUs; GPUs may add in another order):
+or use torchrun, which restarts all processes when one is lost. `--resume` then continues from the last checkpoint,
+and the final weights equal those of a run that was never stopped (bit for bit on CPUs; GPUs may add in another order):
 
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 \
         --rdzv-backend c10d --rdzv-endpoint FIRST-MACHINE:29500 tools/train_net.py --resume ...
@@ -22,19 +22,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import torch
 import yaml
 from fastreid.engine import default_argument_parser, launch
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from torch.multiprocessing import ProcessExitedException
 
-from .. import compat
-from ..compat.engine import set_up_logs, write_config
-from ..compat.logs import begin_logs
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..errors import UserError, exit_with_message
-from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over
+from ..processes import choose_backend, torchrun_processes
+from ..runs.folder import FIXED_BY_CHECKPOINT, sole_writer, start_over, write_config
+from ..runs.log import begin_logs, log_into, log_setting
 from ..runs.read import last_checkpoint, read_config, read_starts
 from ..runs.settings import differences, explain_differences
 from .estimate import estimate_run
@@ -43,7 +43,7 @@ from .trained_model import load_model
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
-GO_ON = "the same command with --resume goes on from the last checkpoint"
+CONTINUE = "run the same command with --resume to continue from the last checkpoint"
 # Set by `compare.command` for its runs.
 ENDS_WITH_INPUT = "FASTREID_FANCL_ENDS_WITH_INPUT"
 # PyTorch's words for a worker process that a signal ended, or that is gone.
@@ -57,14 +57,14 @@ def command_line(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if os.environ.get(ENDS_WITH_INPUT):
         threading.Thread(target=end_with_input, daemon=True).start()
-    with exit_with_message(GO_ON):
+    with exit_with_message(CONTINUE):
         cfg = load_config(args.config_file, args.opts)
-        processes = compat.torchrun_processes() or args.num_gpus * args.num_machines
+        processes = torchrun_processes() or args.num_gpus * args.num_machines
         check_config(cfg, processes, resume=args.resume and not args.eval_only)
         if args.plan:
             print(estimate_run(cfg, processes))
             return
-        compat.choose_backend(cfg.MODEL.DEVICE)
+        choose_backend(cfg.MODEL.DEVICE)
         with exit_with_process():
             launch(one_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,))
 
@@ -80,7 +80,7 @@ def exit_with_process() -> Iterator[None]:
         out_of_memory = ", as the system does when memory runs out" if error.signal_name == "SIGKILL" else ""
         raise UserError(
             f"process {error.error_index} was ended by {error.signal_name or f'signal {-error.exit_code}'}"
-            f"{out_of_memory}: {GO_ON}."
+            f"{out_of_memory}: {CONTINUE}."
         ) from error
 
 
@@ -120,7 +120,7 @@ def explain_lost_worker() -> Iterator[None]:
             raise
         raise UserError(
             f"process {comm.get_rank()} lost a worker that reads photographs ({error}). If memory ran out, lower "
-            f"DATALOADER.NUM_WORKERS. {GO_ON[0].upper()}{GO_ON[1:]}.",
+            f"DATALOADER.NUM_WORKERS. {CONTINUE[0].upper()}{CONTINUE[1:]}.",
             one_rank=True,
         ) from error
 
@@ -139,7 +139,9 @@ def train(args) -> dict:
     """
     cfg = load_config(args.config_file, args.opts)
     with sole_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
-        set_up_logs(cfg, args)
+        log_into(cfg.OUTPUT_DIR, comm.get_rank())
+        log_setting(comm.get_rank(), comm.get_world_size(), args, cfg)
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
         check_data(cfg, train=not args.eval_only)
         seed_all_rng(cfg.SEED)
         if args.eval_only:
@@ -161,7 +163,9 @@ def begin(cfg, new: bool = False, evaluation: bool = False) -> None:
     With `new` the earlier run's checkpoints can no longer be resumed from.
     """
     comm.synchronize()
-    write_config(cfg, evaluation, before=lambda: start_over(Path(cfg.OUTPUT_DIR)) if new else None)
+    if comm.is_main_process():
+        folder = Path(cfg.OUTPUT_DIR)
+        write_config(folder, cfg.dump(), evaluation, before=lambda: start_over(folder) if new else None)
     begin_logs()
 
 
@@ -179,11 +183,11 @@ def check_resumed(cfg) -> None:
     kept = {key: values for key, values in changed.items() if key.startswith(FIXED_BY_CHECKPOINT)}
     if kept:
         raise UserError(
-            f"The run in {folder} has other settings (there, and now): {explain_differences(kept)}. Its checkpoint "
-            "would keep them: give those of the run, or start again without --resume."
+            f"The run in {folder} was started with other settings (before, now): {explain_differences(kept)}. The "
+            "checkpoint fixes them: use the original settings, or start again without --resume."
         )
     if changed:
-        logger.warning("The run goes on with other settings (before, and now): %s", explain_differences(changed))
+        logger.warning("Continuing with changed settings (before, now): %s", explain_differences(changed))
 
 
 def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:

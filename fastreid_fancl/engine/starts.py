@@ -28,8 +28,8 @@ def weights_named(cfg) -> str:
 
 
 def start_of(cfg, epoch: int) -> str:
-    """Which weights a training starts from or goes on with, as the end of a sentence; epochs count from 0."""
-    return f"goes on from its checkpoint after {epoch} epochs" if epoch else f"starts from {weights_named(cfg)}"
+    """Which weights a training starts from or continues with, as the end of a sentence; epochs count from 0."""
+    return f"continues from its checkpoint after {epoch} epochs" if epoch else f"starts from {weights_named(cfg)}"
 
 
 def weights_in_use(cfg) -> str:

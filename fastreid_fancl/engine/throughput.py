@@ -105,7 +105,7 @@ def reordered(values: Tensor, channels_last: bool) -> Tensor:
 def fuse(optimizer: torch.optim.Optimizer) -> None:
     """Make the optimiser step in one kernel over all weights, if PyTorch has one; results are equal up to rounding.
 
-    The choice is stored in the groups, and so in checkpoints: a run that began without it goes on without it.
+    The choice is stored in the groups, and so in checkpoints: a run that began without it continues without it.
     """
     on_gpu = any(weight.is_cuda for group in optimizer.param_groups for weight in group["params"])
     if "fused" not in optimizer.defaults or (on_gpu and isinstance(optimizer, torch.optim.Adagrad)):

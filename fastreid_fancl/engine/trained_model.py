@@ -14,7 +14,7 @@ from torch import nn
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..errors import UserError
-from ..openvino import compile_forward, obstacle
+from ..openvino import compile_forward, why_unusable
 from ..runs.read import last_checkpoint, read_config, system_name
 from .starts import check_start
 from .trainer import Trainer
@@ -224,7 +224,7 @@ def use_runtime(model: nn.Module, cfg) -> nn.Module:
         UserError: if the runtime is not installed, or cannot run this model or device.
     """
     if cfg.TEST.RUNTIME == "openvino":
-        reason = obstacle(cfg.MODEL.DEVICE)
+        reason = why_unusable(cfg.MODEL.DEVICE)
         if reason:
             raise UserError(reason)
         compile_forward(model, input_size(cfg), cfg.MODEL.PRECISION)

@@ -15,7 +15,7 @@ from fastreid.utils import comm
 from torch import nn
 
 from ..batchnorm import hold_statistics, virtual_groups
-from ..config.values import value_of
+from ..config.access import value_of
 from ..data.cache import image_reader
 from ..data.check import check_items, preflight, require_identities
 from ..data.datasets import load
@@ -29,10 +29,10 @@ from ..runs.read import is_transductive
 from .console import EpochLine, TrainingProgress, describe_test, describe_training
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, identity_batches
+from .label_free_score import LabelFreeScore
 from .loader import EpochLoader
 from .pseudo_labels import PseudoLabels
 from .record import RunRecord
-from .signs import GroupSigns
 from .starts import start_of, warning_of_start
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
@@ -231,8 +231,8 @@ class Trainer(DefaultTrainer):
         stock = super().build_hooks()
         evaluation = next(n for n, hook in enumerate(stock) if isinstance(hook, hooks.EvalHook))
         if scores_groups(self.cfg):
-            test, signs = stock[evaluation]._func, GroupSigns(self.cfg, batches)
-            stock[evaluation]._func = lambda: {**test(), **signs()}
+            self._last_eval_results = {}  # which `train` returns: a label-free score is no evaluation
+            stock[evaluation] = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, LabelFreeScore(self.cfg, batches))
         begin = hooks.CallbackHook(before_train=lambda trainer: trainer.begin())
         stock[evaluation + 1 : evaluation + 1] = [
             PhaseSeconds("evaluation", after=training),

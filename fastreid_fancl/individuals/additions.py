@@ -5,20 +5,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..data import plural
+from ..escape import visible
 from .discover import Report
-from .intake import Intake
+from .intake import Intake, named_by_time
 from .project import Project
 from .rows import Photograph
-from .sources import NO_ANIMAL
+from .sources import NO_ANIMAL, NOT_OURS
+
+FOUND, SAID = ("found", "exif", "file name"), ("named", "table")  # of station_source and date_time_source
 
 
 def take_in(project: Project, intake: Intake, report: Report) -> None:
     """Add photographs to a project.
 
-    Those that it has keep what is known of them, take their new place, and get what they lacked. What differs is
-    reported. One that comes in with other boxes keeps those of the project, as nobody said which of them shows its
-    animals.
+    Those that it has keep what is known of them, take their new place, and get what they lacked. A station and a time
+    that the user gives take the place of those that the program found. What differs else is reported. One that comes in
+    with other boxes keeps those of the project, as it is not known which of them shows its animals.
     """
+    intake.notes += _further_of_season(project.photographs, intake.photographs)
     known, report.intake = _by_content(project.photographs), intake
     others, boxes = [], []
     for content, came in _by_content(intake.photographs).items():
@@ -36,17 +41,18 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
         placed = [replace(old, root=first.root, path=first.path) for old in had]
         report.moved += placed != had  # once for a photograph, however many boxes it has
         report.completed += placed != known[content]
-        others += [first.path] if any(_differs(*pair) for pair in pairs) else []
+        new = zip(known[content], (row for _, row in pairs), strict=True)
+        others += [first.path] if any(_differs(*pair) for pair in new) else []
     project.photographs = [row for rows in known.values() for row in rows]
     report.problems += _kept(boxes, others)
 
 
 def _by_content(rows: Iterable[Photograph]) -> dict[str, list[Photograph]]:
     """The rows of each photograph, by its hash."""
-    found = defaultdict(list)
+    by_hash = defaultdict(list)
     for row in rows:
-        found[row.hash].append(row)
-    return dict(found)
+        by_hash[row.hash].append(row)
+    return dict(by_hash)
 
 
 def _as_if_new(had: Sequence[Photograph], first: Photograph) -> bool:
@@ -56,7 +62,8 @@ def _as_if_new(had: Sequence[Photograph], first: Photograph) -> bool:
 
 def _tried_again(old: Photograph, row: Photograph) -> bool:
     """Whether a photograph comes in as if it were new: it was unreadable, or a detector overlooked its animal."""
-    return old.status == "unreadable" or (old.note == NO_ANIMAL and not old.usable and row.usable)
+    overlooked = old.note in (NO_ANIMAL, NOT_OURS) and not old.usable
+    return old.status == "unreadable" or (overlooked and row.usable)
 
 
 def _other_boxes(had: Sequence[Photograph], came: Sequence[Photograph]) -> bool:
@@ -70,11 +77,11 @@ def _completed(old: Photograph, row: Photograph) -> Photograph:
     if _tried_again(old, row):
         return replace(row, key=old.key, box=old.box or row.box)
     changes: dict[str, Any] = {"root": row.root, "path": row.path}
-    if row.station and not old.station:
-        changes |= {"station": row.station, "camera": row.camera}
-    if row.date_time and not old.date_time:
+    if (row.station and not old.station) or _overrules("station_source", row, old):
+        changes |= {"station": row.station, "station_source": row.station_source, "camera": row.camera}
+    if (row.date_time and not old.date_time) or _overrules("date_time_source", row, old):
         changes |= {"date_time": row.date_time, "date_time_source": row.date_time_source}
-    if not old.sequence:
+    if not old.sequence or _has_other_sequence(old, row, replace(old, **changes)):
         changes["sequence"] = row.sequence
     if old.side == "unknown":
         changes["side"] = row.side
@@ -83,9 +90,43 @@ def _completed(old: Photograph, row: Photograph) -> Photograph:
     return replace(old, **changes)
 
 
+def _overrules(source: str, row: Photograph, other: Photograph) -> bool:
+    """Whether the user, or another program, says for one photograph what was only found for the other."""
+    return getattr(row, source) in SAID and getattr(other, source) in FOUND
+
+
+def _has_other_sequence(old: Photograph, row: Photograph, completed: Photograph) -> bool:
+    """Whether a photograph leaves its sequence, which followed from its station and time or was given.
+
+    One that was found goes with the station or the time that it followed from, and where one is given. One that was
+    given goes only where both is so.
+    """
+    moved = any(getattr(old, name) != getattr(completed, name) for name in ("station", "camera", "date_time"))
+    given = bool(row.sequence) and not named_by_time(row.sequence)
+    return moved + given + named_by_time(old.sequence) >= 2
+
+
 def _differs(old: Photograph, row: Photograph) -> bool:
+    """Whether a photograph of the project is said to have another station, time or box."""
     pairs = [(getattr(old, name), getattr(row, name)) for name in ("station", "date_time", "box")]
-    return any(before and after and before != after for before, after in pairs)
+    known = [_overrules(f"{name}_source", old, row) for name in ("station", "date_time")]
+    return any(
+        before and after and before != after and not settled
+        for (before, after), settled in zip(pairs, [*known, False], strict=True)
+    )
+
+
+def _further_of_season(had: Sequence[Photograph], came: Sequence[Photograph]) -> list[str]:
+    """A sentence if a season gets photographs of which it has none yet, as two cards called DCIM are one season."""
+    seasons = {row.season for row in came}
+    there = [row for row in had if row.season in seasons]
+    if not there or not {row.hash for row in there}.isdisjoint(row.hash for row in came):
+        return []
+    return [
+        f"The season {visible(there[0].season)} was there before, with {plural(len(there), 'photograph')} of "
+        f"{visible(there[0].root)}, and none of those that came in now. If these are of another season, correct the "
+        "column season of photographs.csv; for a further folder of this name give --season NAME."
+    ]
 
 
 def _kept(boxes: Sequence[str], others: Sequence[str]) -> list[str]:

@@ -169,14 +169,17 @@ def gallery_of(rows: Sequence[Photograph], features: np.ndarray, patterns: Patte
 def levels(own: Sequence[float], others: Sequence[float], share: float = 0.05) -> dict[str, float]:
     """The score from which a photograph is proposed for an animal, and that below which it is a new one.
 
+    They are the score that an unknown animal rarely reaches and the one that a known one rarely misses. Where animals
+    are well apart, the second is the higher one, and what lies between the two is unlike both.
+
     Args:
         own: similarity of known photographs to their own animal, other sequences only.
         others: similarity of known photographs to the likeliest other animal.
-        share: an unknown animal would be accepted, and a known one be called new, so often.
+        share: an unknown animal reaches the one, and a known one misses the other, so often.
     """
-    accept = float(np.quantile(others, 1 - share)) if len(others) else 0.8
-    reject = float(np.quantile(own, share)) if len(own) else accept - 0.2
-    return {"accept": accept, "reject": min(reject, accept)}
+    unknown = float(np.quantile(others, 1 - share)) if len(others) else 0.8
+    known = float(np.quantile(own, share)) if len(own) else unknown - 0.2
+    return {"accept": max(known, unknown), "reject": min(known, unknown)}
 
 
 def verdict(score: float, limits: dict[str, float]) -> str:

@@ -20,7 +20,7 @@ from .patterns import Patterns
 FEWEST = 3  # photographs of which draws say something
 DRAWS, SHARE = 6, 0.5
 NEAR = 0.01  # scores of radii that are as good as equal
-ENOUGH = 50  # decisions on pairs from which a calibration is made
+ENOUGH, OF_A_KIND = 50, 10  # decisions on pairs from which a calibration is made, and at least so many of either kind
 
 
 class Grouping(NamedTuple):
@@ -33,7 +33,8 @@ class Grouping(NamedTuple):
         certainty: (N,) share of the draws in which a photograph's nearest pairs are together or apart as here.
         pairs: (P, 2) rows of the pairs that are stored in the distance, a < b.
         together: (P,) share of the draws in which a pair is in one group.
-        interval: least and greatest number of groups among the draws.
+        groups: their number, by `free` alone.
+        interval: least and greatest number of groups among these and the draws.
         stability: mean adjusted Rand index of the draws with the grouping.
         contradictions: links that were not followed.
     """
@@ -45,6 +46,7 @@ class Grouping(NamedTuple):
     certainty: np.ndarray
     pairs: np.ndarray
     together: np.ndarray
+    groups: int
     interval: tuple[int, int]
     stability: float
     contradictions: list[Contradiction]
@@ -103,16 +105,18 @@ def group(
     scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
     best, ties = best_radius(own, scores, radius)
     seen = draws[:, sorted({best, *ties})].reshape(-1, rows)
-    counts = [len(np.unique(one)) for one in seen]
+    number = own.max(axis=1) + 1
+    counts = [int(number[best]), *(len(np.unique(one)) for one in seen)]
     pairs, together = _together(distance, seen)
     return Grouping(
         labels[best],
         RADII[best],
-        tuple((RADII[r], int(labels[r].max()) + 1) for r in ties),
+        tuple((RADII[r], int(number[r])) for r in ties),
         distance,
         _certainty(rows, labels[best], pairs, together),
         pairs,
         together,
+        int(number[best]),
         (min(counts), max(counts)),
         float(stable[best]),
         refused,
@@ -125,7 +129,7 @@ def _few(rows: int, constraints: Constraints) -> Grouping:
     found, refused = tree(empty, constraints, 0.5)
     labels = labels_at(rows, constraints, found, [0.5])[0]
     pairs, count = np.zeros((0, 2), np.int64), len(np.unique(labels))
-    return Grouping(labels, 0.5, (), empty, np.ones(rows), pairs, np.zeros(0), (count, count), 1.0, refused)
+    return Grouping(labels, 0.5, (), empty, np.ones(rows), pairs, np.zeros(0), count, (count, count), 1.0, refused)
 
 
 def _draws(distances: Iterable[csr_matrix], free: Constraints) -> Iterator[np.ndarray]:
@@ -187,12 +191,12 @@ def _certainty(rows: int, labels: np.ndarray, pairs: np.ndarray, together: np.nd
 def calibrate(scores: Sequence[float], same: Sequence[bool]) -> Curve | None:
     """From a score to the probability that two photographs show one animal, by decisions on pairs.
 
-    None until there are ENOUGH decisions, some of either kind.
+    None until there are ENOUGH decisions, OF_A_KIND of either kind.
 
     Args:
         scores: of the pairs that were decided.
         same: whether a person said that they show one animal.
     """
-    if len(scores) < ENOUGH or len(set(same)) < 2:
+    if len(scores) < ENOUGH or not OF_A_KIND <= sum(same) <= len(same) - OF_A_KIND:
         return None
     return rising(scores, [float(one) for one in same])

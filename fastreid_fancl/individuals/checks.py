@@ -15,14 +15,14 @@ from .rows import Photograph
 PERMUTATIONS, BACKGROUNDS = 200, 8
 
 
-class Follows(NamedTuple):
-    """How far groups follow something else.
+class Association(NamedTuple):
+    """How strongly the groups are associated with stations, days or backgrounds.
 
     Attributes:
         what: stations, days or backgrounds.
         share: mutual information above chance, as a share of its largest possible excess: 0 by chance, 1 if each group
             is of one station.
-        chance: share of the permutations that reach as much.
+        chance: share of the permutations with at least as much.
     """
 
     what: str
@@ -49,7 +49,7 @@ class Follows(NamedTuple):
         )
 
 
-def follows(groups: Sequence, others: Sequence, what: str, seed: int = 0) -> Follows:
+def association(groups: Sequence, others: Sequence, what: str, seed: int = 0) -> Association:
     """Mutual information of two labelings (N,) against that of permutations (as Vinh et al., 2010, by draws)."""
     one, other = (np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (groups, others))
     rng = np.random.default_rng(seed)
@@ -57,7 +57,7 @@ def follows(groups: Sequence, others: Sequence, what: str, seed: int = 0) -> Fol
     drawn = np.array([mutual_information(one, rng.permutation(other)) for _ in range(PERMUTATIONS)])
     most = mutual_information(other, other)  # each group of one station
     share = (seen - drawn.mean()) / (most - drawn.mean()) if most - drawn.mean() > 1e-9 else 0.0
-    return Follows(what, float(share), float(((drawn >= seen - 1e-12).sum() + 1) / (PERMUTATIONS + 1)))
+    return Association(what, float(share), float(((drawn >= seen - 1e-12).sum() + 1) / (PERMUTATIONS + 1)))
 
 
 def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
@@ -70,7 +70,7 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     return float(entropy[0] + entropy[1] - entropy[2])
 
 
-def check_groups(rows: Sequence[Photograph], borders: np.ndarray, seed: int = 0) -> list[Follows]:
+def check_groups(rows: Sequence[Photograph], borders: np.ndarray, seed: int = 0) -> list[Association]:
     """What the groups of photographs follow.
 
     Bursts count once: they are in one group and at one station whatever an encoder sees. Groups of one sequence are
@@ -87,7 +87,7 @@ def check_groups(rows: Sequence[Photograph], borders: np.ndarray, seed: int = 0)
     chosen = sorted(first.values())
     sizes = Counter(rows[n].individual for n in chosen)
     chosen = [n for n in chosen if sizes[rows[n].individual] > 1]
-    found = []
+    associations = []
     for what, labels in (
         ("stations", [rows[n].station for n in chosen]),
         ("days", [rows[n].date_time[:10] for n in chosen]),
@@ -96,8 +96,8 @@ def check_groups(rows: Sequence[Photograph], borders: np.ndarray, seed: int = 0)
         known = [n for n, label in enumerate(labels) if label != ""]
         if len(known) >= 10 and len({labels[n] for n in known}) > 1:
             groups = [rows[chosen[n]].individual for n in known]
-            found.append(follows(groups, [labels[n] for n in known], what, seed))
-    return found
+            associations.append(association(groups, [labels[n] for n in known], what, seed))
+    return associations
 
 
 def _kinds(borders: np.ndarray, seed: int) -> list[str]:

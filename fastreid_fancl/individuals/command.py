@@ -19,18 +19,27 @@ from . import discover as steps
 from .additions import take_in
 from .checks import check_groups
 from .crops import crop_of
-from .decision_table import read_decisions
 from .decisions import add_decisions
 from .discover import Report
 from .encode import START
 from .export.contents import parse_zone
-from .intake import GAP_SECONDS, Intake, read_folder, with_sequences
-from .opening import new_project, open_project
-from .project import Project
+from .intake import (
+    GAP_SECONDS,
+    Intake,
+    long_sequences,
+    read_folder,
+    stations_note,
+    with_sequences,
+    write_left_out,
+)
+from .ledger import contradictions
+from .opening import new_project, open_project, restored_project
+from .project import TABLES, Project
 from .queue import review_queue
 from .review.page import write_page
-from .sources import CONFIDENCE, with_boxes, with_camtrapdp, with_table
-from .summary import changed, summary
+from .rows import Box, read_decisions
+from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
+from .summary import changed, describe_photographs, summary
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -54,7 +63,7 @@ def _guarded(run: Callable[[argparse.Namespace], None], args: argparse.Namespace
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for name in ("individuals", "local", "progress"):
         logging.getLogger(f"fastreid_fancl.{name}").setLevel(logging.INFO)
-    with exit_with_message(f"give the same command again{kept}"):
+    with exit_with_message(f"run the same command again{kept}"):
         run(args)
 
 
@@ -76,15 +85,16 @@ def discover_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("project", type=Path, help="folder of the project; its name gives the IDs: lions/ -> LION-001")
     add("--photos", type=Path, metavar="FOLDER", help="photographs to add: the first ones, or a further season's")
-    add("--season", help="name of what is added; default: the folder's name")
-    add("--stations", type=int, metavar="LEVEL", help="folders that are stations: 1 for those that lie in --photos")
+    add("--season", help="season of the added photographs; default: the folder's name")
+    text = "level of the folders that are stations: 1 for those directly in --photos"
+    add("--stations", type=int, metavar="LEVEL", help=text)
     add("--gap", type=float, default=GAP_SECONDS, help="seconds between photographs of one sequence, default 60")
     add("--boxes", type=Path, metavar="FILE", help="MegaDetector's JSON file")
     add(
         "--confidence",
         type=float,
         default=CONFIDENCE,
-        help="least confidence of MegaDetector's boxes, from 0 to 1; default 0.2",
+        help="minimum confidence of MegaDetector's boxes, from 0 to 1; default 0.2",
     )
     add("--camtrapdp", type=Path, metavar="FOLDER", help="Camtrap DP tables of the photographs")
     add("--table", type=Path, metavar="FILE", help="CSV: path, station, camera, date_time, sequence, side")
@@ -99,10 +109,12 @@ def discover_parser() -> argparse.ArgumentParser:
     text = "weight of local matches (spots, stripes); 0: none; default 0.2 with faiss and at most 10,000 photographs"
     add("--local", type=float, metavar="WEIGHT", help=text)
     _add_encoder_options(parser)
-    add("--train", action="store_true", help="train on the project's photographs, and keep that if it helps")
-    text = "closer (1) and darker (2) copies of each photograph that the test of stability uses, too; default 0"
+    text = "train on the project's photographs; keep the result if the groups improve"
+    add("--train", action="store_true", help=text)
+    add("--regroup", action="store_true", help="group all photographs again, except for confirmed ones")
+    text = "test stability also on closer (1), or closer and darker (2), copies of each photograph; default 0"
     add("--augment", type=int, default=0, choices=(0, 1, 2), help=text)
-    text = "nearest photographs that each one is compared with: about as many as an animal has; default 15"
+    text = "nearest photographs to compare each one with: about as many as an animal has; default 15"
     add("--k1", type=int, default=15, help=text)
     add("--seed", type=int, help="seed of all random choices; default: the project's, 0 for a new one")
     add("--no-page", action="store_true", help="do not write review.html")
@@ -114,13 +126,14 @@ def _discover(args: argparse.Namespace) -> None:
         project = opened(args)  # again: another command may have changed it until the lock was there
         report, event = Report(), steps.now()
         if args.decisions is not None:
-            before = len(project.changes)
+            earlier = len(project.changes)
             with report.step("decisions"):
                 new, problems = add_decisions(project, read_decisions(args.decisions))
-            report.problems += problems
-            what = changed(project, project.changes[before:]) if new else "the project has all of this file"
+            changes = project.changes[earlier:]
+            report.problems += problems + contradictions(project.animals, changes)
+            what = changed(project, changes) if new else "the project has all of this file"
             print(f"{plural(new, 'new decision')}: {what}.")
-        if args.photos or args.encoder or args.run or args.train or args.local is not None:
+        if args.photos or args.encoder or args.run or args.train or args.regroup or args.local is not None:
             _group(project, args, report, event)
         else:
             steps.rescore(project, report)
@@ -139,6 +152,8 @@ def opened(args: argparse.Namespace) -> Project:
         project = open_project(args.project)
         if name and name != project.settings["encoder"]:
             project.change_encoder(name)
+    elif any((args.project / table).exists() for table in TABLES):
+        project = restored_project(args.project, name or START)
     elif args.photos is None:
         raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
     elif args.decisions is not None:
@@ -158,7 +173,7 @@ def opened(args: argparse.Namespace) -> Project:
 
 def _add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """--runtime, and the flag that the message of `config.load.check_imports` names, as for tools/visualize.py."""
-    text = "a file of the IMPORTS of the encoder's run that may run; IMPORTS are code"
+    text = "a file named in the run's IMPORTS that you allow to execute"
     parser.add_argument("--allow-imports", action="append", default=[], metavar="FILE", help=text)
     text = "what computes features on a CPU; openvino is faster for many photographs"
     parser.add_argument("--runtime", choices=("torch", "openvino"), help=text)
@@ -172,24 +187,41 @@ def _set_encoder_options(project: Project, args: argparse.Namespace) -> None:
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
     """Photographs come in, all are encoded and grouped, perhaps after a training."""
+    before = {row.key: row.box for row in project.photographs}, project.settings["fingerprint"]
     with report.step("encoder"):  # first: the reading of many photographs takes long, and its name may be wrong
         logger.info("Encoder: %s.", project.encoder.name)
     if args.photos:
         with report.step("reading"):
             season = args.season or args.photos.resolve().name
-            intake = understood(read_folder(args.photos, season, args.stations, args.gap), args)
+            intake = understood(read_folder(args.photos, season, args.stations, args.gap), args, project)
         take_in(project, intake, report)
+        print("\n".join(describe_photographs(project, report)), flush=True)
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
     if args.train and train(project, report, args.k1, k2):
         features, views = steps.encode(project, report, args.augment)
-    steps.regroup(project, features, views, report, event, args.k1, k2)
+    steps.regroup(project, features, views, report, event, args.k1, k2, args.regroup)
+    if not args.regroup and _seen_anew(project, *before):
+        report.problems.append(
+            "Animals stay as they were grouped before the new boxes or the new encoder; --regroup groups all "
+            "photographs again that nobody confirmed."
+        )
 
 
-def understood(intake: Intake, args: argparse.Namespace) -> Intake:
-    """What came in, with what other programs know of it."""
+def _seen_anew(project: Project, boxes: dict[str, Box | None], fingerprint: str) -> bool:
+    """Whether photographs that the project had have another box or another encoder now."""
+    moved = any(row.key in boxes and row.box != boxes[row.key] for row in project.photographs)
+    return bool(boxes) and (moved or fingerprint != project.settings["fingerprint"])
+
+
+def understood(intake: Intake, args: argparse.Namespace, project: Project) -> Intake:
+    """What came in, with what other programs know of it; a time zone that all of their times have is the project's."""
+    settings = project.settings
+    if args.camtrapdp is not None:
+        settings["timezone"] = settings["timezone"] or common_offset(args.camtrapdp)
+    zone, species = parse_zone(settings["timezone"]), settings["species"]
     sources = (
-        (args.camtrapdp, with_camtrapdp),
+        (args.camtrapdp, lambda rows, path: with_camtrapdp(rows, path, zone, species)),
         (args.table, with_table),
         (args.boxes, lambda rows, path: with_boxes(rows, path, args.confidence)),
     )
@@ -200,6 +232,7 @@ def understood(intake: Intake, args: argparse.Namespace) -> Intake:
                 rows, note = source(rows, file)
                 intake.notes.append(note)
         intake.photographs = with_sequences(rows, args.gap)
+    intake.notes += [stations_note(intake, project.photographs), *long_sequences(intake.photographs)]
     return intake
 
 
@@ -209,10 +242,12 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     keys, _ = project.known_features.of(usable)
     known = project.by_key
     checks = check_groups([known[key] for key in keys], project.known_features.borders_of([known[key] for key in keys]))
-    text = summary(project, report, checks)
+    photographs, found = describe_photographs(project, report), summary(project, report, checks)
     project.write()
-    write_text(project.folder / "summary.txt", text)
-    print(text, end="")
+    write_text(project.folder / "summary.txt", "\n".join([*photographs, *found]) + "\n")
+    if report.intake is not None:
+        write_left_out(project.folder, report.intake)
+    print("\n".join(found if report.intake else [*photographs, *found]))  # those that came in are described already
     if page:
         queue = with_points(project, review_queue(project))
         write_page(project.folder, queue, lambda key: crop_of(known[key].file, known[key].box))
@@ -236,22 +271,22 @@ def match(argv: Sequence[str] | None = None) -> None:
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     _set_encoder_options(project, args)
-    found, problems = {}, []
+    matches, problems = {}, []
     for path in args.photographs:
         try:
-            found[os.fspath(path)] = project.match(path, args.top)
+            matches[os.fspath(path)] = project.match(path, args.top)
         except UnreadableImage as error:
             problems.append(str(error))
     if args.json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print(json.dumps(matches, ensure_ascii=False, indent=1))
     else:
-        _print_matches(found)
+        _print_matches(matches)
     if problems:  # at the end, as one of many must not cost the matches of the others
         raise UserError("\n".join(problems))
 
 
-def _print_matches(found: dict[str, list[dict[str, Any]]]) -> None:
-    for path, candidates in found.items():
+def _print_matches(matches: dict[str, list[dict[str, Any]]]) -> None:
+    for path, candidates in matches.items():
         print(f"{visible(path)}: {candidates[0]['verdict']}")
         for one in candidates:
             name = f" {one['name']}" if one["name"] else ""

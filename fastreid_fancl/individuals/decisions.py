@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
-from ..clustering.constraints import Constraints, Link, linked, merges
+from ..clustering.constraints import Constraints, Groups, Link, linked
 from ..errors import UserError
 from ..escape import visible
-from .certainty import distance_of
 from .ledger import Ledger
 from .links import active, apart_by, burst, constraints_of
-from .patterns import Patterns
+from .patterns import fused_similarities
 from .project import Project
 from .rows import KINDS, KINDS_OF_INDIVIDUALS, Decision, Photograph
 
@@ -71,6 +69,8 @@ def _undo(ledger: Ledger, decision: Decision) -> str:
     known = {one.when for one in ledger.project.decisions} | {change.event for change in ledger.earlier}
     if decision.a not in known:
         return "nothing to undo"
+    if not ledger.earlier + ledger.changes:
+        return "changes.csv is missing, so that nothing says what it changed"
     stay = ledger.undo(decision.a, f"undone on {decision.when}")
     return f"what was changed again since then stays: {len(stay)}, such as {stay[0]}" if stay else ""
 
@@ -198,11 +198,21 @@ def _different(ledger: Ledger, decision: Decision) -> str:
     if objection:
         return objection
     parts = split(ledger.project, rows, one.key, other.key)
+    held = _held_with(ledger.project, rows, (one.key, other.key))
     for part in parts[1:]:
         name = ledger.new_animal(said)
         for key in part:
-            ledger.move([key], name, ledger.rows[key].status, "split", said)
+            # What likeness alone moves is a proposal, even if it was confirmed for the animal that it leaves.
+            status = ledger.rows[key].status if key in held else "proposed"
+            ledger.move([key], name, status, "split", said)
     return ""
+
+
+def _held_with(project: Project, rows: Sequence[Photograph], keys: Iterable[str]) -> set[str]:
+    """The photographs of an animal that decisions or bursts hold together with some of them, these included."""
+    groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
+    number = {row.key: n for n, row in enumerate(rows)}
+    return {rows[n].key for key in keys for n in groups.members[groups.root[number[key]]]}
 
 
 def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: str, other: str) -> str:
@@ -223,31 +233,48 @@ def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: s
 def split(project: Project, rows: list[Photograph], one: str, other: str) -> list[list[str]]:
     """Split an animal's photographs so that two of them part: keys by part, the part that keeps the ID first.
 
-    The most similar photographs stay together, as all decisions and bursts demand; what is near neither stays with the
-    larger part. The part with more confirmed photographs keeps the ID, of equals the larger one.
+    Photographs that decisions or bursts hold together go to the one of the two that they are more like, the clear cases
+    first. Those that may go to neither become a part of their own. The part with more confirmed photographs keeps the
+    ID, of equals the larger one.
     """
     keys, features = project.known_features.of(rows)
     known = set(keys)
     rows = sorted(rows, key=lambda row: row.key not in known)  # those whose features were removed come last
     groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
-    if len(keys) > 2:
-        distance = _distance(features, project.patterns, keys)
-        distance.resize(len(rows), len(rows))
-        merges(distance, groups, most=1.0)
     number = {row.key: n for n, row in enumerate(rows)}
-    for n in range(len(rows)):
-        ends = [groups.root[number[key]] for key in (one, other)]
-        larger = max(ends, key=lambda root: (len(groups.members[root]), -root))
-        if groups.root[n] not in ends and not groups.objection(groups.root[n], larger):
-            groups.merge(groups.root[n], larger)
+    ends = number[one], number[other]
+    leaning = _leaning(groups, fused_similarities(project.patterns, keys, features, keys, features), ends)
+    for root in sorted(leaning, key=lambda root: (-abs(leaning[root]), root)):
+        larger = sorted({groups.root[end] for end in ends}, key=lambda end: (-len(groups.members[end]), end))
+        nearer = [groups.root[end] for end in ends[:: 1 if leaning[root] > 0 else -1]]
+        home = next((end for end in (nearer if leaning[root] else larger) if not groups.objection(root, end)), None)
+        if home is not None:
+            groups.merge(root, home)
     parts = [sorted(rows[n].key for n in members) for members in groups.members if members]
     status = {row.key: row.status for row in rows}
     return sorted(parts, key=lambda part: (-sum(status[key] == "confirmed" for key in part), -len(part), part[0]))
 
 
-def _distance(features: np.ndarray, patterns: Patterns | None, keys: list[str]) -> csr_matrix:
-    """The distance of the photographs of one animal, of which there are few."""
-    return distance_of(features, max(2, min(15, len(features) // 2)), 1, patterns, keys)
+def _leaning(groups: Groups, similar: np.ndarray, ends: tuple[int, int]) -> dict[int, float]:
+    """For each group of photographs but those of two ends, how much more it is like the first end than the second.
+
+    Args:
+        groups: of N photographs.
+        similar: (M, M) of the first M of them; the others have no features, and lean to neither.
+        ends: two photographs.
+    """
+    first, second = (groups.root[end] for end in ends)
+
+    def mean(root: int, end: int) -> float:
+        pair = [[n for n in groups.members[one] if n < len(similar)] for one in (root, end)]
+        return float(similar[np.ix_(*pair)].mean()) if all(pair) else np.nan
+
+    leaning = {
+        root: round(mean(root, first) - mean(root, second), 6)
+        for root, members in enumerate(groups.members)
+        if members and root not in (first, second)
+    }
+    return {root: 0.0 if np.isnan(value) else value for root, value in leaning.items()}
 
 
 def _is(ledger: Ledger, decision: Decision) -> str:

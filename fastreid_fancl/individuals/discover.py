@@ -18,10 +18,10 @@ from ..runs.checked import DamagedError
 from . import certainty
 from .certainty import Grouping
 from .encode import AGAIN, Features, cache_key, encode_all, read_arrays
-from .identify import assign, owners_of, score_all
+from .identify import assign, assign_afresh, owners_of, score_all
 from .intake import Intake
 from .ledger import Ledger
-from .links import active, constraints_of, in_words
+from .links import active, constraints_of, in_file_names
 from .project import Project
 from .rows import Photograph
 from .sources import NO_ANIMAL
@@ -53,6 +53,7 @@ class Report:
         moved: photographs that it had and that lie elsewhere now.
         completed: photographs that it had and that got a station, a time, a side or a box that they lacked.
         problems: what could not be used or followed, in sentences.
+        training: what came of a training, in a sentence.
         grouping: None if nothing was grouped.
         seconds: of the steps by name.
     """
@@ -62,6 +63,7 @@ class Report:
     moved: int = 0
     completed: int = 0
     problems: list[str] = field(default_factory=list)
+    training: str = ""
     grouping: Grouping | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -107,9 +109,16 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
 
 
 def regroup(
-    project: Project, features: Features, views: Sequence[Features], report: Report, event: str, k1: int, k2: int
+    project: Project,
+    features: Features,
+    views: Sequence[Features],
+    report: Report,
+    event: str,
+    k1: int,
+    k2: int,
+    afresh: bool = False,
 ) -> None:
-    """Group all photographs and give the open ones their animals."""
+    """Group all photographs and give the open ones their animals; afresh, all that nobody confirmed are open."""
     rows, (values, *changed_values) = encoded(project, features, *views)
     if not rows:
         blank = sum(row.note == NO_ANIMAL for row in project.photographs)
@@ -119,7 +128,7 @@ def regroup(
     with report.step("local matches"):
         report.problems += compare(project, rows, values, k1)
     ledger = Ledger(project, event)
-    constraints = constraints_of(rows, active(project.decisions), owners_of(rows), ledger.rejected)
+    constraints = constraints_of(rows, active(project.decisions), owners_of(rows, afresh), ledger.rejected)
     logger.info("Grouping %s; the first time on a computer can take minutes.", plural(len(rows), "photograph"))
     with report.step("grouping"):
         report.grouping = certainty.group(
@@ -133,11 +142,14 @@ def regroup(
             patterns=project.patterns,
             keys=[row.key for row in rows],
         )
-    report.problems += [in_words(rows, one) for one in report.grouping.contradictions]
+    report.problems += [in_file_names(rows, one) for one in report.grouping.contradictions]
     with report.step("animals"):
         if not project.settings["levels"]:
             score_known(ledger, rows, values)
-        assign(ledger, rows, values, report.grouping)
+        if afresh:
+            assign_afresh(ledger, rows, report.grouping)
+        else:
+            assign(ledger, rows, values, report.grouping)
         score_all(ledger, rows, values)
         ledger.close()
     write_certainty(project, rows, report.grouping)

@@ -175,7 +175,7 @@ def encode_all(
     view: Callable[[Image.Image], Image.Image] | None = None,
     suffix: str = "",
 ) -> tuple[Features, dict[str, str]]:
-    """Encode what is not stored yet, in an order of its own; interrupted, it goes on where it was.
+    """Encode what is not stored yet, in an order of its own; after an interruption it continues where it stopped.
 
     Args:
         folder: of the project.

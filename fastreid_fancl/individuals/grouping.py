@@ -47,7 +47,7 @@ def command_line(argv: list[str] | None = None) -> None:
     identities = ReIDDataset(items).targets
     if (identities >= 0).any():
         scores, known = in_words(grouping_scores(grouped.labels, identities)), int((identities >= 0).sum())
-        print(f"Against the animals of {known} photographs, each image left out a group of its own: {scores}")
+        print(f"Against the animals of {known} photographs, counting each ungrouped image as its own group: {scores}")
 
 
 def parser() -> argparse.ArgumentParser:

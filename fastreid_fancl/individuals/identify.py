@@ -3,7 +3,7 @@
 Shapes: N photographs, D feature dimensions.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,21 +14,25 @@ from .certainty import Grouping
 from .ledger import Ledger
 from .rows import Photograph
 
-FIRST = "grouped at the first discovery"
+FIRST, AFRESH = "grouped at the first discovery", "grouped afresh"
 
 
-def owners_of(rows: Sequence[Photograph]) -> list[str]:
-    """The animal that each photograph stays with when more are added; "" for those that are open."""
-    return [row.individual if row.counts else "" for row in rows]
+def owners_of(rows: Sequence[Photograph], afresh: bool = False) -> list[str]:
+    """The animal that each photograph stays with in a grouping; "" for those that are open.
+
+    Args:
+        rows: photographs.
+        afresh: whether those that nobody confirmed are open, too.
+    """
+    return [row.individual if row.status == "confirmed" or (row.counts and not afresh) else "" for row in rows]
 
 
 def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, grouping: Grouping) -> None:
     """Give open photographs the IDs of their groups; those that have an animal stay with it.
 
-    A group that holds a known animal proposes it to its open photographs: a burst as one, by its mean score. At or
-    above the accept level they are proposed, down to the reject level unsure, below they are new. A group without a
-    known animal is a new one, unless it is as similar to a known one as the accept level: then it is unsure. No
-    photograph is proposed for an animal that a person said it is not.
+    A group that holds a known animal is compared with this one, a burst at a time, by its mean score; a group without
+    one is compared with all of them, as a whole. At or above the accept level photographs are proposed, down to the
+    reject level unsure, below they are new. No photograph is proposed for an animal that a person said it is not.
 
     Args:
         ledger: of the project.
@@ -52,6 +56,28 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
         ledger.move([rows[n].key for n in members], name, "proposed", "joins", reason)
 
 
+def assign_afresh(ledger: Ledger, rows: Sequence[Photograph], grouping: Grouping) -> None:
+    """Give unconfirmed photographs the IDs of their groups, whatever was proposed before.
+
+    A group takes the ID of its confirmed photographs, else that of most of its photographs that no larger group has
+    taken and that no person ruled out, else a new one.
+    """
+    rejected, taken = ledger.rejected, {row.individual for row in rows if row.status == "confirmed"}
+    groups = defaultdict(list)
+    for row, label in zip(rows, grouping.labels.tolist(), strict=True):
+        groups[label].append(row)
+    for members in sorted(groups.values(), key=lambda group: (-len(group), min(row.key for row in group))):
+        open_ones = [row for row in members if row.status != "confirmed"]
+        home = next((row.individual for row in members if row.status == "confirmed"), "")
+        if not home:
+            before = Counter(row.individual for row in members if row.counts)
+            ruled_out = taken.union(*(rejected.get(row.key, ()) for row in members))
+            free = sorted(before.keys() - ruled_out, key=lambda name: (-before[name], name))
+            home = free[0] if free else ledger.new_animal(AFRESH)
+            taken.add(home)
+        ledger.move([row.key for row in open_ones], home, "proposed", "moved", AFRESH)
+
+
 def _joining(
     ledger: Ledger,
     rows: Sequence[Photograph],
@@ -68,12 +94,7 @@ def _joining(
         keys = [rows[n].key for n in burst]
         ruled_out = {animal for key in keys for animal in rejected.get(key, ())}
         best = known.likeliest(features[burst], owner, keys, ruled_out)
-        if best is None:
-            status = "new"
-        elif owner:
-            status = verdict(best.score, limits)
-        else:  # the grouping says otherwise
-            status = "unsure" if best.score >= limits["accept"] else "new"
+        status = "new" if best is None else verdict(best.score, limits)
         if best is None or status == "new":
             fresh += burst
         else:

@@ -12,19 +12,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from ..data import plural
+from ..data.datasets.names import is_hidden
 from ..data.datasets.tree import SUFFIXES
 from ..data.images import open_header, open_regular
 from ..errors import UserError
 from ..escape import visible
-from .rows import Photograph
+from ..files import write_text
+from .rows import Photograph, table_text
 
 GAP_SECONDS = 60
+LEFT_OUT = "left_out.csv"
 EXIF_IFD, TAKEN, DIGITISED, SERIAL = 0x8769, 0x9003, 0x9004, 0xA431
 EXIF_MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
 NAMED_MOMENT = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_. T]{1,3}(\d\d)[-_.h]?(\d\d)[-_.m]?(\d\d)(?!\d)"
 )
 RUNNING_NUMBER = re.compile(r"\d{3,}")
+SEASON = re.compile(r"(?:19|20)\d\d(?!\d)")  # how the names of folders of years and seasons begin
+NAMED_BY_TIME = re.compile(r"(?:^| )\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$")  # the end of what `with_sequences` calls one
+STATIONS_BY = {  # station_source -> how a note says it
+    "found": "folders of level {level} (found, as running numbers or times cross its folders)",
+    "named": "folders of level {level} (as named)",
+    "table": "by what a table or Camtrap DP says",
+}
 REPEATED = 0.2  # share of file names that several folders must have in common, so that they are cameras
 
 
@@ -36,11 +47,21 @@ class Intake:
         photographs: a row for each; those of equal content once.
         left_out: name -> reason.
         notes: what was found out, in sentences for the summary.
+        level: of the folders that are stations, 0 for none.
     """
 
     photographs: list[Photograph] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    level: int = 0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row of left_out.csv: a file that is not used, and why."""
+
+    path: str
+    reason: str
 
 
 def read_folder(root: Path, season: str, stations: int | None = None, gap: float = GAP_SECONDS) -> Intake:
@@ -72,10 +93,19 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
     if not rows:
         shown = "".join(f"\n  {visible(name)}: {reason}" for name, reason in list(intake.left_out.items())[:10])
         raise UserError(f"There are no photographs in {visible(root)}: expected some of {', '.join(SUFFIXES)}.{shown}")
-    level = station_level(rows) if stations is None else stations
-    rows = _with_stations(rows, level, intake, stations is not None)
+    intake.level = station_level(rows) if stations is None else stations
+    rows = _with_stations(rows, intake.level, stations is not None)
     intake.photographs = with_sequences(_without_copies(rows, intake), gap)
     return intake
+
+
+def write_left_out(folder: Path, intake: Intake) -> None:
+    """Write all files that were left out into a project's folder; without any, remove the table of an earlier time."""
+    rows = [LeftOut(*one) for one in sorted(intake.left_out.items())]
+    if rows:
+        write_text(folder / LEFT_OUT, table_text(rows, LeftOut))
+    else:
+        (folder / LEFT_OUT).unlink(missing_ok=True)
 
 
 def _files(root: Path, intake: Intake) -> list[str]:
@@ -87,8 +117,8 @@ def _files(root: Path, intake: Intake) -> list[str]:
             intake.notes.append(f"The folder {visible(os.path.relpath(here, root))} is a project and is left out.")
             folders[:] = []
             continue
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        for name in sorted(name for name in names if not _hidden(name)):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(name for name in names if not is_hidden(name)):
             path = os.path.relpath(os.path.join(here, name), root).replace(os.sep, "/")
             if not name.lower().endswith(SUFFIXES):
                 others[os.path.splitext(name)[1].lower() or name] += 1
@@ -109,10 +139,6 @@ def _is_project(folder: Path) -> bool:
 
 def _unreadable(error: OSError, root: Path, intake: Intake) -> None:
     intake.left_out[os.path.relpath(error.filename, root)] = f"the folder cannot be read ({error.strerror})"
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX")) or name in ("Thumbs.db", "desktop.ini")
 
 
 def _facts(file: Path) -> Photograph | str:
@@ -174,19 +200,29 @@ def station_level(rows: Sequence[Photograph]) -> int:
 
     Folders are stations if a good part of the file names with running numbers is in several of them, or if
     photographs of different folders were taken at the same second, which one camera cannot do. 0 if no level is so.
+    Outer folders that are all named by years, such as 2024 or 2024_dry, hold stations and are none themselves: a camera
+    may count from 1 in each of them.
     """
     depth = max(row.path.count("/") for row in rows)
-    return next((level for level in range(1, depth + 1) if _crossing(rows, level)), 0)
+    years = next((level - 1 for level in range(1, depth + 1) if not _are_seasons(rows, level)), depth)
+    return next((level for level in range(years + 1, depth + 1) if _crossing(rows, level, years)), 0)
 
 
-def _crossing(rows: Sequence[Photograph], level: int) -> bool:
+def _are_seasons(rows: Sequence[Photograph], level: int) -> bool:
+    folders = {parts[level - 1] for row in rows if len(parts := row.path.split("/")) > level}
+    return all(map(SEASON.match, folders))
+
+
+def _crossing(rows: Sequence[Photograph], level: int, years: int) -> bool:
+    """Whether running numbers, each within its `years` outer folders, or times cross the folders of a level."""
     names, seconds = defaultdict(set), defaultdict(set)
     for row in rows:
         parts = row.path.split("/")
         if len(parts) > level:
             folder = "/".join(parts[:level])
             if RUNNING_NUMBER.search(parts[-1]):
-                names[parts[-1].lower()].add(folder)
+                name = (*parts[:years], parts[-1].lower())
+                names[name].add(folder)
             if row.date_time_source == "exif":
                 seconds[row.date_time].add(folder)
     repeated = sum(len(folders) > 1 for folders in names.values())
@@ -194,23 +230,31 @@ def _crossing(rows: Sequence[Photograph], level: int) -> bool:
     return repeated > max(1, REPEATED * len(names)) or together > max(1, 0.02 * len(seconds))
 
 
-def _with_stations(rows: list[Photograph], level: int, intake: Intake, named: bool) -> list[Photograph]:
+def _with_stations(rows: list[Photograph], level: int, named: bool) -> list[Photograph]:
     """Rows with their station, and with their folder as the camera where nothing else names one."""
     depth = max(row.path.count("/") for row in rows)
     if level > depth or level < 0:
         raise UserError(f"Expected --stations to be a level of folders, 0 to {depth}, got {level}.")
-    found = []
+    photographs = []
     for row in rows:
         folders = row.path.split("/")[:-1]
         station = folders[level - 1] if 0 < level <= len(folders) else ""
-        found.append(replace(row, station=station, camera=row.camera or station or "/".join(folders)))
-    if level:
-        how = "as named" if named else "found, as running numbers or times cross its folders"
-        stations = len({row.station for row in found} - {""})
-        intake.notes.append(f"{stations} stations: folders of level {level} ({how}). They are never taken for animals.")
-    else:
-        intake.notes.append("No stations: name the level of their folders by --stations if there are some.")
-    return found
+        source, camera = "named" if named else "found" if station else "", row.camera or station or "/".join(folders)
+        photographs.append(replace(row, station=station, station_source=source, camera=camera))
+    return photographs
+
+
+def stations_note(intake: Intake, project: Iterable[Photograph] = ()) -> str:
+    """Which stations there are and who says so, once all sources are read; `project` is what was known before."""
+    rows = [row for row in intake.photographs if row.station]
+    if not rows:
+        if {row.hash for row in intake.photographs} & {row.hash for row in project if row.station}:
+            return "No stations this time: photographs keep those that they have."
+        return "No stations: name the level of their folders by --stations if there are some."
+    names, sources = sorted({visible(row.station) for row in rows}), {row.station_source for row in rows}
+    how = " and ".join(text.format(level=intake.level) for source, text in STATIONS_BY.items() if source in sources)
+    shown = ", ".join(names[:10]) + f" and {len(names) - 10} more" * (len(names) > 10)
+    return f"{plural(len(names), 'station')}: {how}: {shown}. They are never taken for animals."
 
 
 def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:
@@ -226,21 +270,49 @@ def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list
     """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart.
 
     A sequence is named by its season, its camera and its first moment, so that no order of files matters. One that has
-    a name keeps it, behind its season: clocks that are reset, and tables that count from 1, give names again.
+    a name keeps it, behind its season and its camera: clocks that are reset, and tables that count from 1 at each
+    camera, give names again.
     """
     rows, taken = list(rows), defaultdict(list)
     for n, row in enumerate(rows):
         if row.date_time and not row.sequence:
             taken[row.season, row.station, row.camera].append((row.date_time, n))
     names = {}
-    for (_, station, camera), moments in taken.items():
+    for moments in taken.values():
         before, name = None, ""
         for text, n in sorted(moments):
             moment = datetime.fromisoformat(text)
             if before is None or (moment - before).total_seconds() > gap:
-                name = f"{station if station == camera or not camera else f'{station} {camera}'.strip()} {text}".strip()
+                name = text
             names[n], before = name, moment
     return [
-        replace(row, sequence=f"{row.season} {name}".strip() if (name := names.get(n, row.sequence)) else "")
+        replace(row, sequence=_sequence(row, name) if (name := names.get(n, row.sequence)) else "")
         for n, row in enumerate(rows)
+    ]
+
+
+def _sequence(row: Photograph, name: str) -> str:
+    camera = row.camera if row.camera != row.station else ""
+    return " ".join(part for part in (row.season, row.station, camera, name) if part)
+
+
+def named_by_time(sequence: str) -> bool:
+    """Whether a sequence was found by times and cameras, as its name shows; else a table gave it."""
+    return bool(NAMED_BY_TIME.search(sequence))
+
+
+def long_sequences(rows: Iterable[Photograph]) -> list[str]:
+    """A sentence if sequences that a table gave span more than a day, as they do where its numbers start again."""
+    moments = defaultdict(list)
+    for row in rows:
+        if row.date_time and row.sequence and not named_by_time(row.sequence):
+            moments[row.sequence].append(datetime.fromisoformat(row.date_time))
+    days = {name: (max(times) - min(times)).total_seconds() / 86400 for name, times in moments.items()}
+    if not any(number > 1 for number in days.values()):
+        return []
+    longest = max(days, key=lambda name: (days[name], name))
+    return [
+        f"Given sequences that span more than a day: {sum(number > 1 for number in days.values())}, such as "
+        f"{visible(longest)} ({days[longest]:.0f} days). A sequence is taken for one visit of one animal: if their "
+        "numbers start again, leave them out."
     ]

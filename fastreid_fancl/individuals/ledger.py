@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from .links import active, heir, rejections
+from ..escape import visible
+from .links import MOVED, active, heir, rejections
 from .project import Project
 from .rows import STATUSES, Change, Individual, Photograph
+
+TRAITS = ("name", "sex")
 
 
 class Ledger:
@@ -32,7 +35,7 @@ class Ledger:
                 self.members[row.individual].add(row.key)
             if row.sequence:
                 self.of_sequence[row.sequence].append(row.key)
-        self._touched = set(self.animals)
+        self._touched, self._marked = set(self.animals), 0
         numbers = (re.search(r"-(\d+)$", name) for name in self.animals)
         self._last_number = max((int(number[1]) for number in numbers if number), default=0)
 
@@ -72,10 +75,16 @@ class Ledger:
             self.changes.append(Change(self.event, kind, key, before, after, reason))
 
     def merge(self, gone: str, kept: str, reason: str) -> None:
-        """Put an animal's photographs under another ID; the first ID stays on record."""
+        """Put an animal's photographs under another ID, with the name and sex that this one lacks.
+
+        The first ID stays on record.
+        """
         for key in sorted(self.members[gone]):
             self.move([key], kept, self.rows[key].status, "merged", reason)
-        self.animals[gone] = replace(self.animals[gone], merged_into=kept)
+        for trait in TRAITS:
+            one, other = (getattr(self.animals[name], trait) for name in (kept, gone))
+            self.set_field(kept, trait, one or other, reason)
+        self._set_heir(gone, kept)
         self.changes.append(Change(self.event, "merged", gone, gone, kept, reason))
 
     def set_side(self, key: str, side: str, reason: str) -> None:
@@ -106,7 +115,7 @@ class Ledger:
             return True
         if now != change.after:
             return False
-        if change.kind in ("name", "sex"):
+        if change.kind in TRAITS:
             self.set_field(change.item, change.kind, change.before, reason)
         elif change.kind == "side":
             self.set_side(change.item, change.before, reason)
@@ -121,7 +130,7 @@ class Ledger:
         if animal := self.animals.get(change.item):
             if change.kind == "merged":
                 return animal.merged_into or change.item
-            return getattr(animal, change.kind) if change.kind in ("name", "sex") else None
+            return getattr(animal, change.kind) if change.kind in TRAITS else None
         if row := self.rows.get(change.item):
             return row.side if change.kind == "side" else _place(row.individual, row.status)
         return None
@@ -131,7 +140,9 @@ class Ledger:
         into = "" if change.before == change.item else change.before
         if self.current(into) == change.item:  # that one was merged into this one since
             return False
-        self.animals[change.item] = replace(self.animals[change.item], merged_into=into)
+        if into and self.counted(change.item):  # this one got photographs since
+            return False
+        self._set_heir(change.item, into)
         self.changes.append(Change(self.event, "merged", change.item, change.after, change.before, reason))
         return True
 
@@ -149,20 +160,48 @@ class Ledger:
         project.photographs = list(self.rows.values())
         project.animals = [self._recounted(animal) for animal in self.animals.values()]
         project.changes = self.earlier = self.earlier + self.changes
-        self.changes = []
+        self.changes, self._marked = [], 0
 
     def mark_singles(self) -> None:
-        """After an event: an unconfirmed animal's only photograph is "single", one of several "proposed"."""
+        """After an event: an unconfirmed animal's only photograph is "single", one of several "proposed".
+
+        An animal that has ended gets its heir, see `_end`.
+        """
         touched, self._touched = self._touched, set()
-        for individual in sorted(touched - {""}):
+        moves, self._marked = self.changes[self._marked :], len(self.changes)
+        for individual in sorted(touched - {""}, key=lambda name: (not self.counted(name), name)):
+            self._end(individual, moves)
             rows = self.counted(individual)
             status = "single" if len(rows) == 1 else "proposed"
             for row in rows:
                 if row.status in ("single", "proposed") and row.status != status:
                     self.rows[row.key] = replace(row, status=status)
 
+    def _end(self, individual: str, moves: Iterable[Change]) -> None:
+        """Record where an animal went whose last photographs were all moved to one other; forget it once it is back."""
+        animal = self.animals[individual]
+        if self.counted(individual):
+            self._forget_heir(individual)
+            return
+        counted = (_place(individual, "confirmed"), _place(individual, "proposed"))
+        left = [self.rows[change.item] for change in moves if change.item in self.rows and change.before in counted]
+        heirs = {row.individual if row.counts else "" for row in left}
+        if not animal.merged_into and len(heirs) == 1 and heirs != {""}:
+            self.animals[individual] = replace(animal, merged_into=heirs.pop(), note=MOVED)
+
+    def _set_heir(self, individual: str, into: str) -> None:
+        """Say that an animal was merged into another one, or into none; the other one is there again."""
+        self.animals[individual] = replace(self.animals[individual], merged_into=into, note="")
+        if into:
+            self._forget_heir(into)
+
+    def _forget_heir(self, individual: str) -> None:
+        if self.animals[individual].note == MOVED:
+            self.animals[individual] = replace(self.animals[individual], merged_into="", note="")
+
     def _recounted(self, animal: Individual) -> Individual:
         rows = self.counted(animal.individual)
+        ended = animal.note if animal.note == MOVED else "" if animal.merged_into else "no photographs left"
         dates = sorted(row.date_time[:10] for row in rows if row.date_time)
         sides = sorted({row.side for row in rows} - {"unknown"})
         if not rows:
@@ -180,8 +219,25 @@ class Ledger:
             stations=len({row.station for row in rows} - {""}),
             sides=" ".join(sides),
             status=status,
-            note="" if rows or animal.merged_into else "no photographs left",
+            note="" if rows else ended,
         )
+
+
+def contradictions(animals: Iterable[Individual], changes: Iterable[Change]) -> list[str]:
+    """Sentences on animals that these changes merged and that have two names, or two sexes."""
+    known = {animal.individual: animal for animal in animals}
+    merged = {change.item for change in changes if change.kind == "merged" and change.item in known}
+    problems = []
+    for gone in sorted(merged):
+        kept = heir(gone, known)
+        for trait in TRAITS:
+            one, other = getattr(known[gone], trait), getattr(known[kept], trait)
+            if kept != gone and one and one != other:
+                problems.append(
+                    f"{gone}, of {trait} {visible(one)}, was merged into {kept}, of {trait} {visible(other)}, which "
+                    "keeps its own: correct it on the review page if that is wrong."
+                )
+    return problems
 
 
 def _place(individual: str, status: str) -> str:

@@ -19,9 +19,15 @@ def active(decisions: Iterable[Decision]) -> list[Decision]:
     return [decision for decision in decisions if decision.kind != "undo" and decision.when not in undone]
 
 
+MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge
+
+
 def heir(individual: str, animals: Mapping[str, Individual]) -> str:
-    """The ID that an animal has now, after all merges."""
-    while individual in animals and animals[individual].merged_into:
+    """The ID that an animal has now, after all merges.
+
+    An animal whose photographs were moved one by one is still itself: nobody said that the two are one.
+    """
+    while individual in animals and animals[individual].merged_into and animals[individual].note != MOVED:
         individual = animals[individual].merged_into
     return individual
 
@@ -36,13 +42,13 @@ def rejections(decisions: Iterable[Decision], animals: Mapping[str, Individual])
         decisions: those that hold, of `active`.
         animals: of the project, by ID.
     """
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    rejected: dict[str, dict[str, str]] = defaultdict(dict)
     for decision in decisions:
         if decision.kind == "is_not":
-            found[decision.a][heir(decision.b, animals)] = decision.when
+            rejected[decision.a][heir(decision.b, animals)] = decision.when
         elif decision.kind == "is":
-            found[decision.a].pop(heir(decision.b, animals), None)
-    return found
+            rejected[decision.a].pop(heir(decision.b, animals), None)
+    return rejected
 
 
 def set_apart(decisions: Iterable[Decision]) -> set[str]:
@@ -170,7 +176,7 @@ def _animals(rows: Iterable[Photograph]) -> dict[str, set[str]]:
     return found
 
 
-def in_words(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
+def in_file_names(rows: Sequence[Photograph], contradiction: Contradiction) -> str:
     """A contradiction by the names of its files."""
     link, against = contradiction
     a, b = (f"{row.path}{' ' + row.key if row.box else ''}" for row in (rows[link.a], rows[link.b]))

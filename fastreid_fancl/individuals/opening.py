@@ -1,5 +1,6 @@
 """A project is opened, or a new one is begun."""
 
+import logging
 import os
 import re
 import unicodedata
@@ -12,6 +13,8 @@ from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, who
 from .encode import Encoder
 from .project import TRAINING, Project
 from .rows import CURE
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 SETTINGS = fields(
@@ -53,6 +56,30 @@ def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> P
     except ValueError as error:
         raise DamagedError(path / "project.json", error, CURE) from error
     project.read()
+    return project
+
+
+def restored_project(folder: str | os.PathLike, encoder: str) -> Project:
+    """Open a project whose project.json is lost: its tables are there, its settings are those of a new one.
+
+    Args:
+        folder: with a table of a project or more.
+        encoder: as for `new_project`.
+
+    Raises:
+        DamagedError: (a ValueError) if a table is damaged.
+    """
+    project = new_project(folder, encoder)
+    project.read()
+    ids = [animal.individual for animal in project.animals]
+    if ids:
+        project.settings["prefix"] = max(ids).rpartition("-")[0]
+    logger.warning(
+        "%s/project.json is missing. The tables are kept; encoder (%s), species, time zone and seed are those of a new "
+        "project unless you name them.",
+        visible(project.folder),
+        visible(encoder),
+    )
     return project
 
 

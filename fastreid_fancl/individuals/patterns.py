@@ -180,3 +180,15 @@ def without_rest(
         one.keep(patterns.kept[number[row.key], : len(one.points)]) if row.key in number else one
         for row, one in zip(rows, found, strict=True)
     ]
+
+
+def fused_similarities(
+    patterns: Patterns | None,
+    keys: Sequence[str],
+    features: np.ndarray,
+    others: Sequence[str],
+    other_features: np.ndarray,
+) -> np.ndarray:
+    """Similarities (n, m) of n photographs (n, D) with m others (m, D): cosines, and what local matches add to them."""
+    cosine = features @ other_features.T
+    return cosine if patterns is None else cosine + patterns.between(keys, others).toarray()

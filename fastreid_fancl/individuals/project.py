@@ -2,7 +2,7 @@
 
 photographs.csv, individuals.csv, decisions.csv, changes.csv, project.json
 features/<fingerprint of the encoder>.npz, features/local/     can be computed again, as can all that follows
-patterns.npz, certainty.npz, summary.txt, review.html, thumbnails/, large/, training/
+patterns.npz, certainty.npz, summary.txt, left_out.csv, review.html, thumbnails/, large/, training/
 """
 
 import json
@@ -145,9 +145,14 @@ class Project:
             they were not compared). Local matches are compared with the NEAREST known photographs by the features.
 
         Raises:
-            UserError: if the project has no animals yet, or the photograph is unreadable.
+            UserError: if the project has no animals or no features yet, or the photograph is unreadable.
         """
         if not len(self.gallery.names):
+            if any(row.counts for row in self.photographs):
+                raise UserError(
+                    f"{visible(self.folder)} lacks the features of its photographs: `fancl discover "
+                    f"{visible(self.folder)} --photos FOLDER` computes them again."
+                )
             raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)
@@ -191,7 +196,7 @@ class Project:
                 stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
             except BlockingIOError as error:
                 raise UserError(
-                    f"Another command is changing {visible(self.folder)}: wait until it ends, then give this one again."
+                    f"Another command is changing {visible(self.folder)}: wait until it ends, then run this one again."
                 ) from error
             try:
                 yield
@@ -230,9 +235,11 @@ class Project:
         Raises:
             DamagedError: (a ValueError) if one is not what `write` wrote.
         """
-        found = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
-        self.decisions, self.animals = found["decisions.csv"], found["individuals.csv"]
-        self.photographs, self.changes = found["photographs.csv"], found["changes.csv"]
+        tables = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
+        self.decisions, self.animals = tables["decisions.csv"], tables["individuals.csv"]
+        self.photographs, self.changes = tables["photographs.csv"], tables["changes.csv"]
+        if not (self.folder / "individuals.csv").exists():
+            self.animals = rows.restored_animals(self.photographs, self.decisions, self.changes)
         self._check()
 
     def _check(self) -> None:

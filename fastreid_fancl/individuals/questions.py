@@ -16,6 +16,7 @@ from .candidates import gallery_of
 from .certainty import calibrate
 from .discover import Certainty
 from .links import active
+from .patterns import fused_similarities
 from .project import Project
 from .rows import Decision, Photograph
 
@@ -64,11 +65,8 @@ class View:
 
     def similarities(self, one: list[int], other: list[int]) -> np.ndarray:
         """(len, len) of some photographs with others: of features, and local matches where the project has them."""
-        similar = self.features[one] @ self.features[other].T
-        if self.project.patterns is None:
-            return similar
         keys = [[self.rows[n].key for n in numbers] for numbers in (one, other)]
-        return similar + self.project.patterns.between(*keys).toarray()
+        return fused_similarities(self.project.patterns, keys[0], self.features[one], keys[1], self.features[other])
 
     def score(self, similarity: float) -> float:
         """A probability where enough is decided, the similarity until then."""
@@ -95,14 +93,24 @@ def calibration_of(view: View) -> Curve | None:
 
 def questions(view: View) -> list[Question]:
     """Pairs to ask about, by what their answer is expected to settle."""
-    merged, split = _hits(view)
-    found = [question._replace(settles=question.settles * merged) for question in _merges(view)]
-    found += [question._replace(settles=question.settles * split) for question in _splits(view)]
-    return sorted(found, key=lambda question: (-round(question.settles, 9), question.a, question.b))
+    rates = _success_rates(view)
+    asked = [
+        question._replace(settles=question.settles * rates[_kind(view, question.a, question.b, between=between)])
+        for between, some in ((True, _merges(view)), (False, _splits(view)))
+        for question in some
+    ]
+    return sorted(asked, key=lambda question: (-round(question.settles, 9), question.a, question.b))
 
 
-def _hits(view: View) -> tuple[float, float]:
-    """How often questions whether two animals are one, and whether one is two, changed something so far.
+def _kind(view: View, a: str, b: str, between: bool) -> str:
+    """The kind of a question: within an animal, between two that draws put together, or between two that are alike."""
+    if not between:
+        return "within"
+    return "drawn" if view.together.get(in_order(a, b), 0.0) > 0 else "alike"
+
+
+def _success_rates(view: View) -> dict[str, float]:
+    """How often questions of each kind changed something so far.
 
     With one hit and one miss that nobody saw, so that nothing is certain at the beginning.
     """
@@ -114,10 +122,10 @@ def _hits(view: View) -> tuple[float, float]:
     for decision in view.decisions:
         if decision.kind in ("same", "different"):
             hit = decision.when in events["merged" if decision.kind == "same" else "split"]
-            kind = "merged" if hit == (decision.kind == "same") else "split"
+            kind = _kind(view, decision.a, decision.b, between=hit == (decision.kind == "same"))
             asked[kind] += 1
             hits[kind] += hit
-    return (hits["merged"] + 1) / (asked["merged"] + 2), (hits["split"] + 1) / (asked["split"] + 2)
+    return {kind: (hits[kind] + 1) / (asked[kind] + 2) for kind in ("within", "drawn", "alike")}
 
 
 def _merges(view: View) -> list[Question]:

@@ -41,14 +41,14 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
 
     Those without photographs are there, too, so that the page knows where earlier decisions on them lead.
     """
-    found = []
+    entries = []
     for animal in sorted(view.project.animals, key=lambda animal: animal.individual):
         members = view.animals.get(animal.individual, [])
         features = view.features[members]
         others = max(1, len(members) - 1)
         outlier = 1 - (features @ features.sum(axis=0) - 1) / others if len(members) > 1 else np.zeros(1)
         order = sorted(range(len(members)), key=lambda n: (-round(float(outlier[n]), 6), view.rows[members[n]].key))
-        found.append(
+        entries.append(
             {
                 "id": animal.individual,
                 "name": animal.name,
@@ -59,7 +59,7 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
                 "outlier": [round(float(outlier[n]), 4) for n in order],
             }
         )
-    return found
+    return entries
 
 
 def _pairs(view: View, index: dict[str, int]) -> list[dict[str, Any]]:

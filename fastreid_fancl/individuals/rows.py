@@ -5,14 +5,14 @@ import io
 import os
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..data.datasets.metadata import table_rows
 from ..errors import UserError
-from ..escape import csv_cell
+from ..escape import csv_cell, visible
 from ..runs.checked import DamagedError, finite
 
 STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
@@ -22,6 +22,7 @@ KINDS = ("same", "different", "unsure", "is", "is_not", "new", "not_animal", "si
 KINDS_OF_INDIVIDUALS = ("merge", "name", "sex", "confirm")
 NUMBERS = ("score", "second_score")
 COUNTS = ("photographs", "sequences", "stations")
+LATER = {"station_source"}  # columns that the tables of older projects lack
 EVENTS = ("new", "joins", "moved", "split", "merged", "status", "side", "name", "sex")
 CURE = "Correct it there, or restore the file from a copy"
 QUOTED = re.compile(r"'*\s*[=+\-@＝＋－＠]")  # what spreadsheets take for a formula, and the same behind apostrophes
@@ -36,6 +37,8 @@ class Photograph:
         key: first 16 hexadecimal digits of the content's SHA-256, and `-2`, `-3` for further boxes in reading order.
         hash: SHA-256 of the file's content.
         path: relative to `root`, with forward slashes.
+        station_source: found (in the folders, by the program), named (by --stations), table (or Camtrap DP); empty if
+            that is not known, as in older projects.
         date_time: local, `2024-06-03T00:30:00`, or empty; `date_time_source` is exif, table, file name or none.
         box: x, y, width, height as shares of the photograph, from its upper left corner; None for all of it.
         individual: its animal. Of an unsure photograph the likeliest one, which does not count it.
@@ -48,6 +51,7 @@ class Photograph:
     root: str = ""
     season: str = ""
     station: str = ""
+    station_source: str = ""
     camera: str = ""
     date_time: str = ""
     date_time_source: str = "none"
@@ -65,6 +69,11 @@ class Photograph:
     def file(self) -> Path:
         """Where the photograph lies."""
         return Path(self.root, self.path)
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it was taken, in local time; None if it is not known."""
+        return iso_time(self.date_time).replace(tzinfo=None) if self.date_time else None
 
     @property
     def counts(self) -> bool:
@@ -126,6 +135,31 @@ class Change:
     reason: str
 
 
+def restored_animals(
+    photographs: Sequence[Photograph], decisions: Sequence[Decision], changes: Sequence[Change]
+) -> list[Individual]:
+    """The animals that a project's other tables name, if its individuals.csv is lost; their numbers are counted later.
+
+    Names, sexes and merges are the last ones on record. Without changes.csv nothing says what was merged.
+    """
+    named = {name for row in photographs for name in (row.individual, row.second)}
+    named |= {name for one in decisions if one.kind in KINDS_OF_INDIVIDUALS for name in (one.a, one.b)}
+    named |= {one.b for one in decisions if one.kind in ("is", "is_not")}
+    named |= {one.item for one in changes if one.kind == "new"}
+    found = {name: Individual(name) for name in sorted(named - {""})}
+    for decision in decisions:
+        if decision.kind in ("name", "sex"):
+            change: dict[str, Any] = {decision.kind: decision.value}
+            found[decision.a] = replace(found[decision.a], **change)
+    for one in changes:
+        if one.item in found and one.kind in ("name", "sex"):
+            change = {one.kind: one.after}
+            found[one.item] = replace(found[one.item], **change)
+        elif one.item in found and one.kind == "merged":
+            found[one.item] = replace(found[one.item], merged_into=one.after if one.after != one.item else "")
+    return list(found.values())
+
+
 def table_text(rows: Sequence[Any], kind: type) -> str:
     """The rows of one kind as CSV."""
     text, names = io.StringIO(newline=""), [field.name for field in fields(kind)]
@@ -162,10 +196,24 @@ def read_table(path: Path, kind: type, optional: Collection[str] = ()) -> list[A
     """
     if not path.exists():
         return []
+    optional = LATER.union(optional)
     table = table_rows(os.fspath(path))
     header = [name.strip() for name in next(table, (1, 1, []))[2]]
     _check_header(path, header, [field.name for field in fields(kind)], optional)
     return [_row(path, (line, last), kind, header, cells, optional) for line, last, cells in table]
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """The decisions of a file, such as the review page writes.
+
+    Raises:
+        ValueError: if it is no such table.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"Expected the file of decisions that the review page saved, got {visible(path)}: there is no such file."
+        )
+    return read_table(path, Decision, optional=("b", "value"))
 
 
 def _check_header(path: Path, header: list[str], names: list[str], optional: Collection[str]) -> None:
@@ -225,6 +273,15 @@ def box_of(numbers: Sequence[float]) -> Box:
     raise UserError(f"expected a box of four numbers from 0 to 1 (x y width height), got {list(numbers)}")
 
 
+def iso_time(text: str) -> datetime:
+    """The time of ISO 8601, in which "Z" is UTC: Python 3.10 does not know it.
+
+    Raises:
+        ValueError: if it is no such time.
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def checked(row: Any) -> Any:
     """The row itself.
 
@@ -241,7 +298,7 @@ def checked(row: Any) -> Any:
     elif isinstance(row, Decision):
         choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
         _check_filled(row, "when", "a")
-        _check_time("when", row.when.replace("Z", "+00:00"), "2024-06-03T10:00:00Z")
+        _check_time("when", row.when, "2024-06-03T10:00:00Z")
         if row.kind == "side":
             choices["value"] = SIDES
     elif isinstance(row, Change):
@@ -259,12 +316,14 @@ def _check_photograph(row: Photograph) -> None:
         raise UserError(f"expected a hash of 64 hexadecimal digits that begins as the key {row.key}, got {row.hash!r}")
     if row.counts and not row.individual:
         raise UserError(f"expected an individual for the status {row.status}, got none")
-    _check_time("date_time", row.date_time or "2024-06-03", "2024-06-03T00:30:00")
+    moment = _check_time("date_time", row.date_time or "2024-06-03", "2024-06-03T00:30:00")
+    if moment.tzinfo is not None:
+        raise UserError(f"expected date_time as 2024-06-03T00:30:00, local and without a zone, got {row.date_time!r}")
 
 
-def _check_time(name: str, text: str, example: str) -> None:
+def _check_time(name: str, text: str, example: str) -> datetime:
     try:
-        datetime.fromisoformat(text)
+        return iso_time(text)
     except ValueError:
         raise UserError(f"expected {name} as {example}, got {text!r}: spreadsheets change times on opening") from None
 

@@ -2,10 +2,10 @@
 
 import logging
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from ..data.datasets.sequences import read_moment
 from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
-from .rows import SIDES, Box, Photograph, box_of
+from .rows import SIDES, Box, Photograph, box_of, iso_time
 from .tables import lower, open_table
 
 logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.2
 NO_ANIMAL = "no animal detected"  # note of a photograph without a box
+NOT_OURS = "no animal of this project"  # note of one on which a Camtrap DP has people, vehicles or other species
 OVERSHOOT = 0.01  # of a box beyond the photograph, by which detectors round
 TOLD = ("path", "station", "camera", "date_time", "date", "time", "sequence", "side")
 SYNONYMS = {"orientation": "side", "camera_id": "camera", "datetime": "date_time", "timestamp": "date_time"}
@@ -31,7 +32,9 @@ CAMTRAPDP = {
     "media": ("mediaID", "deploymentID", "timestamp", "filePath"),
     "observations": ("mediaID", "observationType"),
 }
-NOT_ANIMALS = {"blank", "human", "vehicle"}  # of observationType; "unknown" and "unclassified" say nothing yet
+OTHER_SPECIES = "other species"
+# Of observationType; "unknown" and "unclassified" say nothing yet.
+NOT_ANIMALS = {"blank", "human", "vehicle", OTHER_SPECIES}
 DETECTIONS = fields(
     {"images": list_of(fields({"file": word}, detections=optional(list_of(fields({})))))},
     detection_categories=dict_of(word),
@@ -72,7 +75,7 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
         The rows, and a sentence for the summary.
 
     Raises:
-        DamagedError: (a ValueError) if the file is no such file.
+        DamagedError: (a ValueError) if the file is not MegaDetector's.
         ValueError: if it names none of the photographs, or these have boxes already.
     """
     if any(row.box for row in rows):
@@ -116,16 +119,16 @@ def _not_here(path: Path, number: int, what: str) -> str:
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
     """The boxes of animals of an image, in reading order."""
-    found: list[Box] = []
+    boxes: list[Box] = []
     for detection in image.get("detections") or []:
         try:
             score, box = finite(detection["conf"]), [finite(part) for part in detection["bbox"]]
             if str(detection["category"]) in animal and score >= confidence:
-                found.append(_inside(box))
+                boxes.append(_inside(box))
         except (KeyError, TypeError, ValueError) as error:
             problem = f"a detection of {image['file']}: {error if isinstance(error, ValueError) else repr(error)}"
             raise DamagedError(path, problem, "Run the detector again") from error
-    return found
+    return boxes
 
 
 def _inside(box: Sequence[float]) -> Box:
@@ -192,8 +195,8 @@ def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
     moment = values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
     changes: dict[str, Any] = {name: values[name] for name in ("station", "camera", "sequence") if values.get(name)}
-    if changes.get("station") and not changes.get("camera"):
-        changes["camera"] = changes["station"]
+    if changes.get("station"):
+        changes = {"camera": changes["station"], "station_source": "table", **changes}
     try:
         changes |= {"date_time": read_moment(moment).isoformat(), "date_time_source": "table"} if moment else {}
     except ValueError:
@@ -202,67 +205,165 @@ def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
     if side in SIDES:
         changes["side"] = side
     elif side:
-        changes["note"] = f"the table's side {side!r} is none of {', '.join(SIDES)}"
+        changes["note"] = f"the table's side {side!r} is not one of {', '.join(SIDES)}"
     return replace(row, **changes)
 
 
-def with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:
+def common_offset(folder: Path) -> str:
+    """The offset from UTC that all times of a Camtrap DP folder have, such as +03:00.
+
+    It is empty if they have several or none, and for UTC itself: many programs write Z whatever the clocks showed.
+    """
+    try:
+        times = {iso_time(one["timestamp"]) for one in _records(folder / "media.csv", CAMTRAPDP["media"])}
+    except ValueError:  # `with_camtrapdp` says what is wrong
+        return ""
+    offsets = {time.utcoffset() for time in times}
+    return min(times).isoformat()[-6:] if len(offsets) == 1 and offsets.pop() else ""
+
+
+def with_camtrapdp(
+    rows: Sequence[Photograph], folder: Path, zone: tzinfo | None = None, species: str = ""
+) -> tuple[list[Photograph], str]:
     """Rows with what a Camtrap DP folder says: stations, times, sequences, boxes, which photographs show no animal.
 
-    Times lose their zone: they are local, as cameras have them.
+    Args:
+        rows: of whole photographs.
+        folder: with deployments.csv, media.csv and observations.csv.
+        zone: of the cameras' clocks, to which times are converted; None leaves each as it is written, without its zone.
+        species: whose observations are animals; those with another scientific name show none. Empty takes all.
+
+    Returns:
+        The rows, and sentences for the summary.
 
     Raises:
         ValueError: if a table is missing or broken, or names none of the photographs.
     """
     try:
-        return _with_camtrapdp(rows, folder)
+        return _with_camtrapdp(rows, folder, zone, species)
     except (KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{visible(folder)} is no Camtrap DP folder as expected: {visible(error)}.") from error
+        raise UserError(f"{visible(folder)} is not a Camtrap DP folder as expected: {visible(error)}.") from error
 
 
-def _with_camtrapdp(rows: Sequence[Photograph], folder: Path) -> tuple[list[Photograph], str]:
+def _with_camtrapdp(
+    rows: Sequence[Photograph], folder: Path, zone: tzinfo | None, species: str
+) -> tuple[list[Photograph], str]:
     tables = {name: _records(folder / f"{name}.csv", columns) for name, columns in CAMTRAPDP.items()}
     stations = {
         one["deploymentID"]: one.get("locationID") or one.get("locationName") or one["deploymentID"]
         for one in tables["deployments"]
     }
-    places, media, path_of = Places(rows), {}, {}
-    for one in tables["media"]:
-        found = places.find(one["filePath"])
-        if found in media:
-            raise UserError(f"{visible(folder)}/media.csv names {found} twice: leave one row.")
-        if found:
-            media[found], path_of[one["mediaID"]] = one, found
-    if not media:
-        raise UserError(f"{visible(folder)}/media.csv names none of the photographs, such as {visible(rows[0].path)}.")
-    boxes: dict[str, list[Box]] = defaultdict(list)
-    shown: dict[str, set[str]] = defaultdict(set)
-    events: dict[str, str] = {}
-    for one in tables["observations"]:
-        for path in [path_of[one["mediaID"]]] if one.get("mediaID") in path_of else []:
-            shown[path].add(one.get("observationType", ""))
-            events[path] = one.get("eventID", "") or events.get(path, "")
-            if one.get("observationType") == "animal" and one.get("bboxX"):
-                boxes[path].append(box_of([float(one[f"bbox{name}"]) for name in ("X", "Y", "Width", "Height")]))
+    media = _media(rows, folder, tables["media"])
+    observed, others = _observed(tables["observations"], media, species)
     result = []
     for row in rows:
+        seen = observed.get(row.path, Observed())
         if row.path in media:
             one = media[row.path]
-            station = stations.get(one["deploymentID"], one["deploymentID"])
-            moment = datetime.fromisoformat(one["timestamp"].replace("Z", "+00:00")).replace(tzinfo=None, microsecond=0)
-            row = replace(row, station=station, camera=one["deploymentID"], sequence=events.get(row.path, ""))
-            row = replace(row, date_time=moment.isoformat(), date_time_source="table")
-        if shown[row.path] and shown[row.path] <= NOT_ANIMALS:
-            result += boxed(row, [])
+            row = replace(
+                row,
+                station=stations.get(one["deploymentID"], one["deploymentID"]),
+                station_source="table",
+                camera=one["deploymentID"],
+                date_time=_local(iso_time(one["timestamp"]), zone),
+                date_time_source="table",
+                sequence=seen.event,
+            )
+        if seen.types and seen.types <= NOT_ANIMALS:
+            result.append(replace(row, status="not_animal", note=NO_ANIMAL if seen.types == {"blank"} else NOT_OURS))
         else:
-            result += boxed(row, boxes[row.path]) if boxes[row.path] else [row]
+            result += boxed(row, seen.boxes) if seen.boxes else [row]
     note = f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."
+    note += _zones([iso_time(one["timestamp"]) for one in media.values()], zone) + _of_others(others, species)
     lost = len(tables["media"]) - len(media)
     whole = sum(not one["mediaID"] for one in tables["observations"])
     events_only = f" {whole} observations name an event and no photograph; they are not used." if whole else ""
     return result, note + _not_here(folder / "media.csv", lost, "rows") + events_only
+
+
+def _media(rows: Sequence[Photograph], folder: Path, table: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The rows of media.csv by the path of the photograph that each names."""
+    places, media = Places(rows), {}
+    for one in table:
+        found = places.find(one["filePath"])
+        if found in media:
+            raise UserError(f"{visible(folder)}/media.csv names {found} twice: leave one row.")
+        if found:
+            media[found] = one
+    if not media:
+        raise UserError(f"{visible(folder)}/media.csv names none of the photographs, such as {visible(rows[0].path)}.")
+    return media
+
+
+@dataclass
+class Observed:
+    """What the observations of a photograph say.
+
+    Attributes:
+        types: of observationType, or OTHER_SPECIES.
+        boxes: of the animals.
+        event: eventID.
+    """
+
+    types: set[str] = field(default_factory=set)
+    boxes: list[Box] = field(default_factory=list)
+    event: str = ""
+
+
+def _observed(
+    table: Sequence[dict[str, str]], media: Mapping[str, dict[str, str]], species: str
+) -> tuple[dict[str, Observed], Counter[str]]:
+    """What is observed by the photograph's path, and the scientific names of other species with their numbers."""
+    path_of = {one["mediaID"]: path for path, one in media.items()}
+    observed: dict[str, Observed] = defaultdict(Observed)
+    others: Counter[str] = Counter()
+    for one in table:
+        if one["mediaID"] not in path_of:
+            continue
+        seen, kind, name = observed[path_of[one["mediaID"]]], one["observationType"], one.get("scientificName", "")
+        seen.event = one.get("eventID", "") or seen.event
+        if kind == "animal" and not _is_of(name, species):
+            kind = OTHER_SPECIES
+            others[name] += 1
+        seen.types.add(kind)
+        if kind == "animal" and one.get("bboxX"):
+            seen.boxes.append(box_of([float(one[f"bbox{part}"]) for part in ("X", "Y", "Width", "Height")]))
+    return observed, others
+
+
+def _is_of(name: str, species: str) -> bool:
+    """Whether a scientific name may be one of a species: itself, a subspecies, or none, which says nothing yet."""
+    return not name or f"{name} ".lower().startswith(f"{species} ".lower().lstrip())
+
+
+def _of_others(others: Counter[str], species: str) -> str:
+    """A sentence on observations of other species; "" without any."""
+    if not others:
+        return ""
+    names = ", ".join(f"{visible(name)} ({number})" for name, number in others.most_common(5))
+    more = f" and {len(others) - 5} more" * (len(others) > 5)
+    return f" Observations of other species than {visible(species)} show no animal of this project: {names}{more}."
+
+
+def _local(time: datetime, zone: tzinfo | None) -> str:
+    """A time as the cameras' clocks showed it; one without a zone is taken for local."""
+    local = time.astimezone(zone) if zone and time.tzinfo else time
+    return local.replace(tzinfo=None, microsecond=0).isoformat()
+
+
+def _zones(times: Sequence[datetime], zone: tzinfo | None) -> str:
+    """A sentence on the time zone that times with an offset are taken to be in; "" if they have none."""
+    offsets = sorted({time.isoformat()[-6:].replace("+00:00", "UTC") for time in times if time.tzinfo})
+    if not offsets:
+        return ""
+    if zone:
+        return f" Their times are converted to the time zone {zone}."
+    return (
+        f" Their times are taken as they are written, in {', '.join(offsets)}, as the project has no time zone: if the "
+        "cameras' clocks had another one, begin a new project with --timezone."
+    )
 
 
 def _records(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from ..data import plural, shorten
 from ..escape import visible
 from .certainty import FEWEST
-from .checks import Follows
+from .checks import Association
 from .discover import Report
+from .intake import LEFT_OUT
 from .project import Project
 from .rows import Change
 
@@ -16,22 +17,15 @@ WHOLE_FRAMES = (
 )
 
 
-def summary(project: Project, report: Report, checks: Sequence[Follows] = ()) -> str:
-    """The summary of a discovery, line by line."""
-    lines = [
-        f"{project.settings['name']}: {_counts(project)}",
-        *_photographs(project, report),
-        *_animals(project, report),
-        _local(project),
-    ]
+def summary(project: Project, report: Report, checks: Sequence[Association] = ()) -> list[str]:
+    """What a command found or changed, line by line; `describe_photographs` says what it was found on."""
+    lines = [f"{project.settings['name']}: {_counts(project)}", *_animals(project, report), _local(project)]
+    lines += [report.training] if report.training else []
     lines += [str(check) for check in checks]
     if report.problems:
         lines += [f"Please check ({len(report.problems)}):", shorten([visible(one) for one in report.problems], 20)]
-    if report.intake is not None and report.intake.left_out:
-        left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
-        lines += [f"Files left out ({len(left)}):", shorten(left, 20)]
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
-    return "\n".join([*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]) + "\n"
+    return [*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]
 
 
 def _counts(project: Project) -> str:
@@ -41,7 +35,8 @@ def _counts(project: Project) -> str:
     return f"{plural(animals, 'animal')} on {plural(len(project.photographs), 'photograph')} ({', '.join(parts)})."
 
 
-def _photographs(project: Project, report: Report) -> list[str]:
+def describe_photographs(project: Project, report: Report) -> list[str]:
+    """What is known of the photographs before anything is computed, line by line."""
     rows = project.photographs
     lines = []
     if report.intake is not None:
@@ -61,7 +56,7 @@ def _photographs(project: Project, report: Report) -> list[str]:
         lines.append("No dates are known: give the column date_time by --table if you have them.")
     sequences = Counter(row.sequence for row in rows if row.sequence)
     longer = sum(number > 1 for number in sequences.values())
-    lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each counts as one animal's.")
+    lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each is assumed to show one animal.")
     several = sum(number > 1 for number in Counter(row.hash for row in rows).values())
     sides = Counter(row.side for row in rows if row.side != "unknown")
     if several:
@@ -71,6 +66,10 @@ def _photographs(project: Project, report: Report) -> list[str]:
     usable = [row for row in rows if row.usable]
     if usable and not any(row.box for row in usable):
         lines.append(WHOLE_FRAMES)
+    if report.intake is not None and report.intake.left_out:
+        left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
+        lines += [f"Files left out ({len(left)}):", shorten(left, 20)]
+        lines += [f"All of them are in {LEFT_OUT}."] * (len(left) > 20)
     return lines
 
 
@@ -91,17 +90,16 @@ def _animals(project: Project, report: Report) -> list[str]:
     grouping = report.grouping
     if grouping is None:
         return []
-    number = len(set(grouping.labels.tolist()))
     if len(grouping.labels) < FEWEST:
-        return [f"Number of animals by the grouping: {number}. An interval needs {FEWEST} photographs."]
+        return [f"Number of animals by the grouping: {grouping.groups}. An interval needs {FEWEST} photographs."]
     low, high = grouping.interval
     lines = [
-        f"Number of animals by the grouping: {number}; {low} to {high} when parts of the features are grouped. "
-        f"Stability {grouping.stability:.2f} (agreement with these; it says nothing of accuracy)."
+        f"Number of animals by the grouping: {grouping.groups}; {low} to {high} when parts of the features are "
+        f"grouped. Stability {grouping.stability:.2f} (agreement with these; it says nothing of accuracy)."
     ]
     if grouping.near_ties:
         others = ", ".join(f"{groups} groups at {radius:g}" for radius, groups in grouping.near_ties)
-        lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score as well.")
+        lines.append(f"Radius {grouping.radius:g} is a close choice: {others} score almost the same.")
     unsure = sum(value < 0.5 for value in grouping.certainty)
     if unsure:
         lines.append(f"Photographs that change their group in most draws: {unsure}. Look at these first.")

@@ -21,7 +21,8 @@ from . import certainty
 from .crops import crop_of
 from .discover import Report, encoded
 from .encode import encode_all, encoder_named
-from .links import active, constraints_of
+from .identify import owners_of
+from .links import active, constraints_of, rejections
 from .project import TRAINING, Project
 from .rows import Decision, Photograph
 
@@ -30,10 +31,10 @@ logger = logging.getLogger(__name__)
 RECIPE = "Photographs/fancl"
 FEWEST = 16  # photographs to train on
 STEP_COST = 6  # of a training step, in features of as many photographs: two encoders, forward and backward
-LOSS = 0.01  # of stability that counts as none
+TOLERANCE = 0.01  # by which stability may fall
 
 
-class Worth(NamedTuple):
+class GroupQuality(NamedTuple):
     """How good an encoder's groups are, as far as a project without labels can tell.
 
     Attributes:
@@ -46,10 +47,10 @@ class Worth(NamedTuple):
     agreement: float | None
     decisions: int
 
-    def keeps(self, before: "Worth") -> bool:
-        """Whether nothing fell."""
+    def is_as_good_as(self, before: "GroupQuality") -> bool:
+        """Whether neither stability nor agreement fell."""
         agreed = self.agreement is None or before.agreement is None or self.agreement >= before.agreement
-        return self.stability >= before.stability - LOSS and agreed
+        return self.stability >= before.stability - TOLERANCE and agreed
 
     def __str__(self) -> str:
         text = f"stability {self.stability:.2f}"
@@ -77,7 +78,10 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     if len(rows) < FEWEST:
         raise UserError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
     decisions = active(project.decisions)
-    LinkedFANCL.constraints = constraints_of(rows, decisions)
+    animals = {animal.individual: animal for animal in project.animals}
+    LinkedFANCL.constraints = constraints_of(
+        rows, decisions, owners_of(rows, afresh=True), rejections(decisions, animals)
+    )
     output = run_folder(folder, project.settings["encoder"])
     options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)
     _say_how_long(project, rows, options)
@@ -87,11 +91,9 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     with report.step("features"):
         features, _ = encode_all(project.folder, encoder, rows)
     rows, both = encoded(project, project.known_features, features)
-    before, after = (worth(rows, values, decisions, k1, k2, project.settings["seed"]) for values in both)
-    kept = after.keeps(before)
-    report.problems.append(
-        f"The trained encoder is {'kept' if kept else 'not kept'}. Before: {before}; after: {after}."
-    )
+    before, after = (group_quality(rows, values, decisions, k1, k2, project.settings["seed"]) for values in both)
+    kept = after.is_as_good_as(before)
+    report.training = f"The trained encoder is {'kept' if kept else 'not kept'}. Before: {before}; after: {after}."
     if kept:
         project.change_encoder(encoder.name, encoder)
     return kept
@@ -164,15 +166,15 @@ def _run(folder: Path, options: list[str]) -> None:
             os.environ["FASTREID_DATASETS"] = before
 
 
-def worth(
+def group_quality(
     rows: Sequence[Photograph], values: np.ndarray, decisions: Sequence[Decision], k1: int, k2: int, seed: int
-) -> Worth:
+) -> GroupQuality:
     """How good the groups by features (N, D) are: without the decisions, so that these can judge them."""
-    found = certainty.group(values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed)
+    grouping = certainty.group(values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed)
     number = {row.key: n for n, row in enumerate(rows)}
     right = [
-        (found.labels[number[one.a]] == found.labels[number[one.b]]) == (one.kind == "same")
+        (grouping.labels[number[one.a]] == grouping.labels[number[one.b]]) == (one.kind == "same")
         for one in decisions
         if one.kind in ("same", "different") and {one.a, one.b} <= number.keys()
     ]
-    return Worth(found.stability, float(np.mean(right)) if right else None, len(right))
+    return GroupQuality(grouping.stability, float(np.mean(right)) if right else None, len(right))

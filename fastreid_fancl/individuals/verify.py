@@ -1,11 +1,9 @@
 """Compare a project's photographs by their patterns: which pairs, how sure that is, and where both show the same."""
 
-import importlib.util
 import logging
 import math
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from ..errors import UserError
 from ..local.calibrate import apart, burst_mates, calibration
 from ..local.cost import local_cost
 from ..local.pairs import log_inliers, unordered_pairs
+from ..packages import INSTALL_FAISS, has_faiss
 from ..progress import Progress
 from .crops import file_of
 from .links import active, several_animals
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHT = 0.2  # w of a project that names none
 MOST = 10_000  # photographs of such a project: twice as many take more than two hours
-SAID = 500  # photographs from which the time is said beforehand
+ANNOUNCED = 500  # photographs from which the estimated time is announced
 POINTS = 60  # that the review page draws of a pair
 
 
@@ -37,20 +36,19 @@ def weight_of(project: Project, photographs: int) -> float:
     Raises:
         UserError: if the project names one and faiss is not installed.
     """
-    weight, there = project.settings.get("local"), importlib.util.find_spec("faiss") is not None
+    weight, there = project.settings.get("local"), has_faiss()
     if weight and not there:
         raise UserError(
-            f"Expected faiss for local matches (weight {weight:g}), which is not installed: pip install "
-            "'fastreid_fancl[cpu]', or leave them out by --local 0."
+            f"Expected faiss for local matches (weight {weight:g}), which is not installed: {INSTALL_FAISS}, or leave "
+            "them out by --local 0."
         )
     if weight is not None:
         return weight
     if not there:
-        logger.info("Local matches are left out, because faiss is not installed: pip install 'fastreid_fancl[cpu]'.")
+        logger.info("Local matches are left out, because faiss is not installed: %s.", INSTALL_FAISS)
     if photographs > MOST:
         logger.info(
-            "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them all the "
-            "same.",
+            "Local matches are left out: %d photographs would take hours. Give --local 0.2 to compare them anyway.",
             photographs,
         )
     return WEIGHT if there and photographs <= MOST else 0.0
@@ -112,10 +110,12 @@ def _compared(
 ) -> tuple[Patterns, list[str]]:
     _say_how_long(rows, before, k1)
     problems: dict[int, str] = {}
-    found = keypoints(project.folder, rows, problems)
-    chosen = local.foreground(found, [row.station or None for row in rows], [row.sequence or None for row in rows])
-    after = _without_pairs(rows, found, chosen, weight)
-    compared = local.LocalPairs([one.keep(kept) for one, kept in zip(found, chosen, strict=True)])
+    local_features = keypoints(project.folder, rows, problems)
+    chosen = local.foreground(
+        local_features, [row.station or None for row in rows], [row.sequence or None for row in rows]
+    )
+    after = _without_pairs(rows, local_features, chosen, weight)
+    compared = local.LocalPairs([one.keep(kept) for one, kept in zip(local_features, chosen, strict=True)])
     if before is not None:
         compared.remember(*_unchanged(before, after))
     _, near = knn(np.ascontiguousarray(features), max(k1, NEAREST) + local.EXTRA)
@@ -127,24 +127,24 @@ def _compared(
 
 
 def _without_pairs(
-    rows: Sequence[Photograph], found: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
+    rows: Sequence[Photograph], features: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
 ) -> Patterns:
     """Patterns of photographs by their keypoints, and those that are not of the background; nothing is compared yet."""
     kept = np.zeros((len(rows), COUNTS), dtype=bool)
     for n, part in enumerate(chosen):
         kept[n, : len(part)] = part
-    keys, digests = [row.key for row in rows], [one.digest for one in found]
+    keys, digests = [row.key for row in rows], [one.digest for one in features]
     return Patterns(keys, digests, np.empty((0, 2), np.int64), np.empty(0, np.int64), np.empty(0), weight, kept)
 
 
 def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) -> None:
     known = set() if before is None else before.number.keys()
     new = [file for row in rows if row.key not in known and os.path.exists(file := file_of(row.file))]
-    if len(new) >= SAID:
+    if len(new) >= ANNOUNCED:
         cost = local_cost(new, len(rows), max(k1, NEAREST))
         minutes = max(1, round((cost.keypoints + cost.matches) / 60))
         logger.info(
-            "Local matches of %d photographs: at most about %d minutes; --local 0 does without.", len(rows), minutes
+            "Local matches of %d photographs: at most about %d minutes; --local 0 skips them.", len(rows), minutes
         )
 
 
@@ -164,7 +164,7 @@ def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tu
     """Pairs that are known to show one animal, and to show two, each (P, 2): by bursts, stations and decisions."""
     several, number = several_animals(rows, decisions), {row.key: n for n, row in enumerate(rows)}
     sequences = [row.sequence if row.sequence and row.sequence not in several else None for row in rows]
-    moments = [_moment(row) for row in rows]
+    moments = [row.moment for row in rows]
     decided = {
         kind: [
             (number[one.a], number[one.b]) for one in decisions if one.kind == kind and {one.a, one.b} <= number.keys()
@@ -176,13 +176,6 @@ def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tu
         np.concatenate([burst_mates(sequences), same]),
         np.concatenate([apart([row.station or None for row in rows], moments), different]),
     )
-
-
-def _moment(row: Photograph) -> datetime | None:
-    try:
-        return datetime.fromisoformat(row.date_time).replace(tzinfo=None)
-    except ValueError:  # none, or one that a person wrote into the table
-        return None
 
 
 def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..packages import INSTALL_FAISS
 from .features import LocalFeatures
 
 logger = logging.getLogger(__name__)
@@ -41,17 +42,17 @@ def descriptor_candidates(features: Sequence[LocalFeatures], k: int) -> np.ndarr
     order = sorted(range(len(features)), key=lambda n: features[n].digest)
     ordered = [features[n].descriptors for n in order]
     owner = np.repeat(np.arange(len(order)), [len(rows) for rows in ordered])
-    found = np.full((len(order), k), -1, dtype=np.int64)
+    candidates = np.full((len(order), k), -1, dtype=np.int64)
     if len(owner) > SEARCHED and len(order) > 1:
         began = time.perf_counter()
         index = _index(np.concatenate(ordered))
         for start in range(0, len(order), BLOCK):
-            _vote(index, owner, ordered[start : start + BLOCK], start, found)
+            _vote(index, owner, ordered[start : start + BLOCK], start, candidates)
         logger.info(
             "Searched %d descriptors of %d photographs in %.1f s", len(owner), len(order), time.perf_counter() - began
         )
-    result = np.full_like(found, -1)
-    result[order] = np.where(found >= 0, np.array(order)[found], -1)
+    result = np.full_like(candidates, -1)
+    result[order] = np.where(candidates >= 0, np.array(order)[candidates], -1)
     return result
 
 
@@ -60,9 +61,7 @@ def _index(descriptors: np.ndarray):
     try:
         import faiss
     except ImportError as error:
-        raise UserError(
-            f"Expected faiss for the search of shared spots ({error}): pip install 'fastreid_fancl[cpu]', or faiss-gpu."
-        ) from error
+        raise UserError(f"Expected faiss for the search of shared spots ({error}): {INSTALL_FAISS}.") from error
     faiss.omp_set_num_threads(torch.get_num_threads())
     number, width = descriptors.shape
     if number <= FLAT:
@@ -86,15 +85,15 @@ def cells_of(number: int) -> int:
     return int(CELLS * number**0.5)
 
 
-def _vote(index, owner: np.ndarray, block: list[np.ndarray], start: int, found: np.ndarray) -> None:
-    """Write the candidates of some photographs, numbered from `start`, into `found` (N, k)."""
+def _vote(index, owner: np.ndarray, block: list[np.ndarray], start: int, candidates: np.ndarray) -> None:
+    """Write the candidates of some photographs, numbered from `start`, into `candidates` (N, k)."""
     queries = [rows[:QUERIES] for rows in block]
     distance, neighbor = index.search(np.concatenate(queries).astype(np.float32), SEARCHED)
     splits = np.cumsum([len(rows) for rows in queries])[:-1]
     for n, (near, rows) in enumerate(zip(np.split(distance, splits), np.split(neighbor, splits), strict=True), start):
         photographs, scores = _scores(near, np.where(rows < 0, n, owner[rows]), n)
-        best = np.lexsort((photographs, -scores))[: found.shape[1]]
-        found[n, : len(best)] = photographs[best]
+        best = np.lexsort((photographs, -scores))[: candidates.shape[1]]
+        candidates[n, : len(best)] = photographs[best]
 
 
 def _scores(distance: np.ndarray, photograph: np.ndarray, own: int) -> tuple[np.ndarray, np.ndarray]:

@@ -109,9 +109,9 @@ def extract_from(
     small = [max(1, round(length * scale)) for length in crop.size]
     inside = None if mask is None else _crop_of_mask(mask, image.size, (left, top, right, bottom), small)
     pixels = np.asarray(crop.resize(small, Image.Resampling.BILINEAR, reducing_gap=2))
-    found, descriptors = EXTRACTORS[settings.extractor](pixels, inside, settings)
+    places, descriptors = EXTRACTORS[settings.extractor](pixels, inside, settings)
     whole = np.array(image.size, dtype=np.float64)
-    points = ((found + 0.5) / small * crop.size + (left, top)) / whole
+    points = ((places + 0.5) / small * crop.size + (left, top)) / whole
     size = tuple(max(1, round(length * scale)) for length in image.size)
     return LocalFeatures(points.astype(np.float16), descriptors, size, digest)
 

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..errors import UserError
 from .features import LocalFeatures
 
 RATIO = 0.8  # of the distances to the nearest and the second nearest descriptor (Lowe, IJCV 2004)
-REACH = 0.02  # of the keypoints' extent, about 8 of 400 pixels: how far a match may be from where the geometry puts it
+# Distance of a match from where the geometry puts it, as a share of the keypoints' extent: about 8 of 400 pixels.
+MAX_ERROR = 0.02
 ITERATIONS = 300
 CONFIDENCE = 0.999
 FEWEST = 5  # inliers; an affine map fits any three points
 LARGEST_SCALE = 3.0  # of one photograph in the other
 LARGEST_STRETCH = 2.5  # of one direction against the other: a flank that turns away from the camera
-ESTIMATORS = ("magsac", "ransac")
 
 
 @dataclass(frozen=True)
@@ -35,23 +34,19 @@ class Matches:
 NONE = Matches(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
-def verified_matches(a: LocalFeatures, b: LocalFeatures, estimator: str = "magsac") -> Matches:
+def verified_matches(a: LocalFeatures, b: LocalFeatures) -> Matches:
     """The matches of two photographs that pass the ratio test and agree on one plausible affine map.
 
     The search goes from the photograph whose digest comes first, so that the order of the two does not matter.
-
-    Args:
-        a, b: the photographs.
-        estimator: "magsac" (MAGSAC++, Barath et al., CVPR 2020) or "ransac", both OpenCV's, with a fixed seed.
     """
     if a.digest > b.digest:
-        swapped = verified_matches(b, a, estimator)
+        swapped = verified_matches(b, a)
         return Matches(swapped.second, swapped.first)
     matches = ratio_matches(a.descriptors, b.descriptors)
     if len(matches) < FEWEST:
         return NONE
-    reach = REACH * float(np.ptp(b.pixels, axis=0).max())
-    affine, inliers = fit_affine(a.pixels[matches.first], b.pixels[matches.second], reach, estimator)
+    max_error = MAX_ERROR * float(np.ptp(b.pixels, axis=0).max())
+    affine, inliers = fit_affine(a.pixels[matches.first], b.pixels[matches.second], max_error)
     if inliers.sum() < FEWEST or not is_plausible(affine):
         return NONE
     return Matches(matches.first[inliers], matches.second[inliers])
@@ -80,18 +75,14 @@ def ratio_matches(a: np.ndarray, b: np.ndarray, ratio: float = RATIO) -> Matches
     return Matches(kept, nearest[kept])
 
 
-def fit_affine(
-    a: np.ndarray, b: np.ndarray, reach: float, estimator: str = "magsac"
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """The affine map (2, 3) from places (M, 2) to (M, 2) that most agree with to `reach` pixels; who does, (M,) bool.
+def fit_affine(a: np.ndarray, b: np.ndarray, max_error: float) -> tuple[np.ndarray | None, np.ndarray]:
+    """The affine map (2, 3) that most places (M, 2) agree with, up to `max_error` pixels, and which do, (M,).
 
-    The map is None, and nobody agrees, where the places allow none.
+    By MAGSAC++ (Barath et al., CVPR 2020) of OpenCV, with a fixed seed. The map is None, and none agree, if the places
+    allow no map.
     """
-    if estimator not in ESTIMATORS:
-        raise UserError(f"Expected an estimator out of {', '.join(ESTIMATORS)}, got {estimator!r}.")
-    method = cv2.USAC_MAGSAC if estimator == "magsac" else cv2.RANSAC
     affine, inliers = cv2.estimateAffine2D(
-        a, b, method=method, ransacReprojThreshold=reach, maxIters=ITERATIONS, confidence=CONFIDENCE
+        a, b, method=cv2.USAC_MAGSAC, ransacReprojThreshold=max_error, maxIters=ITERATIONS, confidence=CONFIDENCE
     )
     if affine is None:
         return None, np.zeros(len(a), dtype=bool)

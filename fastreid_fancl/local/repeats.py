@@ -69,6 +69,6 @@ def is_in(a: LocalFeatures, b: LocalFeatures) -> np.ndarray:
     near = (x[:, None] - other_x) ** 2 + (y[:, None] - other_y) ** 2 <= PLACE**2
     first, second = np.nonzero(near)
     products = np.einsum("pw,pw->p", a.descriptors[first].astype(np.float32), b.descriptors[second].astype(np.float32))
-    found = np.zeros(len(a.points), dtype=bool)
-    found[first[products >= ALIKE * UNIT**2]] = True
-    return found
+    repeated = np.zeros(len(a.points), dtype=bool)
+    repeated[first[products >= ALIKE * UNIT**2]] = True
+    return repeated

@@ -33,8 +33,8 @@ class LinkedFANCL(FANCL):
         Raises:
             NoClustersError: if they make less than two groups at every radius.
         """
-        found, _ = tree(distance, self.constraints, RADII[-1])
-        groups = labels_at(len(labels), self.constraints, found, RADII)
+        merges, _ = tree(distance, self.constraints, RADII[-1])
+        groups = labels_at(len(labels), self.constraints, merges, RADII)
         groups = np.array([renumber(one, smallest=min_samples) for one in groups])
         reasons = [degenerate(one) for one in groups]
         if all(reasons):  # the links of a common animal may make a group of most photographs

@@ -140,7 +140,7 @@ def data(systems: Sequence[System], baseline: str) -> dict:
             if system.runs or system.unfinished
         ],
         "differences": {
-            other: {name: {score: in_words(each) for score, each in scores.items()} for name, scores in versus.items()}
+            other: {name: {score: with_text(each) for score, each in scores.items()} for name, scores in versus.items()}
             for other, versus in differences_by_baseline(systems).items()
         },
         "plots": [plot_data(plot, systems) for plot in PLOTS],
@@ -188,7 +188,7 @@ def line_style(number: int) -> dict[str, str | int]:
     }
 
 
-def in_words(difference: Difference | str) -> dict:
+def with_text(difference: Difference | str) -> dict:
     """A difference with its text; an arrow marks an interval that excludes zero."""
     if isinstance(difference, str):
         return {"text": f"none: {difference}"}

@@ -66,10 +66,10 @@ BUDGET = (
 )
 COLUMNS = tuple(dict.fromkeys((*RETRIEVAL, *FURTHER, *BUDGET)))
 NOTES = (
-    "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1), left out of whole numbers that "
-    "all seeds share. Bold: best of its group. Columns named Test are of the groups of the test photographs, each "
-    "image left out a group of its own. ARI, NMI, clusters, identities and left out are of the last clustering in "
-    "training, ARI and NMI over the clustered images, without those left out. "
+    "Evaluation after the last epoch. ± is the standard deviation over seeds (n - 1), omitted where all seeds have "
+    "the same whole number. Bold: best of its group. Columns named Test score the groups of the test photographs, "
+    "counting each ungrouped image as its own group. ARI, NMI, clusters, identities and left out describe the last "
+    "clustering in training; ARI and NMI cover the clustered images only. "
     "Seconds per epoch exclude evaluation; parallel runs slow each other down."
 )
 

@@ -42,7 +42,7 @@ def read_text(path: Path, cure: str = TRAIN_AGAIN) -> str:
     """The text of a file.
 
     Raises:
-        DamagedError: with the cure, if it is no regular file, cannot be read or is no UTF-8.
+        DamagedError: with the cure, if it is not a regular file, cannot be read or is not UTF-8.
     """
     return _whole(path, lambda file: file.read(), cure)
 
@@ -125,7 +125,7 @@ def read_rows(path: Path) -> list[list[str]]:
 def _whole(path: Path, read: Callable[[TextIO], Any], cure: str = TRAIN_AGAIN) -> Any:
     try:
         if not path.is_file():
-            raise DamagedError(path, "it is no regular file", cure)
+            raise DamagedError(path, "it is not a regular file", cure)
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8", newline="") as file:
             return read(file)

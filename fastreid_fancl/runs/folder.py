@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import CannotWriteError, DiskFullError, explained
+from ..files import CannotWriteError, DiskFullError, explained, make_folder, replacing
 from ..locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,19 @@ FIXED_BY_CHECKPOINT = (
     *("SOLVER.HEADS_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR", "SOLVER.WEIGHT_DECAY", "SOLVER.MOMENTUM", "SOLVER.NESTEROV"),
     *("SOLVER.SCHED", "SOLVER.STEPS", "SOLVER.GAMMA", "SOLVER.WARMUP"),
 )
+
+
+def write_config(
+    folder: Path, settings: str, evaluation: bool = False, before: Callable[[], None] = lambda: None
+) -> None:
+    """Write the settings (YAML) of a run: config_eval.yaml for an evaluation, otherwise config.yaml.
+
+    `before` is called when the file has been written and has only its temporary name.
+    """
+    make_folder(folder)
+    with replacing(folder / ("config_eval.yaml" if evaluation else "config.yaml")) as temporary:
+        Path(temporary).write_text(settings, encoding="utf-8")
+        before()
 
 
 def start_over(folder: Path) -> None:

@@ -54,8 +54,8 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     Raises:
         UserError: without identities, or for a layer that is not there or whose output is no map.
     """
-    subject = load_trained_model(cfg)
-    search = search_tests(cfg, subject.model)
+    trained = load_trained_model(cfg)
+    search = search_tests(cfg, trained.model)
     if search.ranking is None:
         raise UserError(
             f"Attention explains a score that needs identities, and those of {cfg.DATASETS.TESTS[0]} are not known: "
@@ -65,10 +65,10 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     items = [search.queries[query] for query in shown]
     images = inputs(cfg, items)
     means = [torch.stack(each) for each in zip(*(reference(search, query) for query in shown), strict=True)]
-    maps = grad_cam(subject, find(subject, layer), images, *means)
-    height, width = subject.size
+    maps = grad_cam(trained, find(trained, layer), images, *means)
+    height, width = trained.size
     caption = (
-        f"Grad-CAM of {subject.label} for {len(shown)} of the {len(search.queries)} queries of "
+        f"Grad-CAM of {trained.label} for {len(shown)} of the {len(search.queries)} queries of "
         f"{cfg.DATASETS.TESTS[0]}: what in the image makes its feature more similar to the mean of its true matches in "
         "the gallery than to the mean of all other identities, from least (dark) to most (bright) of each image. The "
         f"{layer or 'last'} feature map of the backbone, {maps.shape[1]} x {maps.shape[2]} for an input of {height} x "
@@ -76,7 +76,7 @@ def draw(cfg, number: int, layer: str = "") -> Picture:
     )
     alt = f"{len(shown)} query photographs, each above the same photograph with a map of where the feature comes from."
     figure = layout(photographs(cfg, items, images), maps, [search.name(query) for query in shown])
-    return Picture("attention", subject.label, figure, caption, alt, layer)
+    return Picture("attention", trained.label, figure, caption, alt, layer)
 
 
 def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
@@ -88,19 +88,19 @@ def reference(search: Search, query: int) -> tuple[Tensor, Tensor]:
     return mean_feature(gallery[same & ~own_camera]), mean_feature(gallery[~same])
 
 
-def find(subject: TrainedModel, layer: str) -> nn.Module:
+def find(trained: TrainedModel, layer: str) -> nn.Module:
     """The backbone's module of this name; the backbone itself for an empty name.
 
     Raises:
         UserError: if no module of that name runs.
     """
-    if layer and layer not in subject.layers:
-        near = ", ".join(nearest_names(layer, subject.layers, number=4, least=0))
+    if layer and layer not in trained.layers:
+        near = ", ".join(nearest_names(layer, trained.layers, number=4, least=0))
         raise UserError(f"Expected --layer to name a module of the backbone that runs, such as {near}; got {layer!r}.")
-    return subject.backbone.get_submodule(layer)
+    return trained.backbone.get_submodule(layer)
 
 
-def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: Tensor, negative: Tensor) -> np.ndarray:
+def grad_cam(trained: TrainedModel, layer: nn.Module, images: Tensor, positive: Tensor, negative: Tensor) -> np.ndarray:
     """Grad-CAM of cos(f, m+) - cos(f, m-), without ReLU.
 
     Args:
@@ -116,9 +116,9 @@ def grad_cam(subject: TrainedModel, layer: nn.Module, images: Tensor, positive: 
     """
 
     def score(pixels: Tensor, direction: Tensor) -> Tensor:
-        return (F.normalize(subject.model({"images": pixels}), dim=1) * direction).sum(1)
+        return (F.normalize(trained.model({"images": pixels}), dim=1) * direction).sum(1)
 
-    device = next(subject.model.parameters()).device
+    device = next(trained.model.parameters()).device
     with ConstantLengths():
         maps = LayerGradCam(score, layer).attribute(
             images.to(device), additional_forward_args=(positive - negative).to(device)

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
-from ..compare.command import count
+from ..arguments import count
 from ..engine.trained_model import add_source, configuration_of
 from ..errors import UserError, exit_with_message
 from ..escape import visible

@@ -46,7 +46,7 @@ def draw(cfg, number: int) -> Picture:
     )  # fmt: skip
     chosen = [row["eps"] for rows in epochs.values() for row in rows if row["used"]]
     text = (
-        f"EPS auto of {where}, in {len(picked)} of {len(epochs)} epochs: score of each radius (the "
+        f"EPS auto of {where}, in {len(picked)} of {len(epochs)} epochs: label-free score of each radius (the "
         "clusters' modularity, times the fourth root of their stability: how much of them a part of the pairs finds "
         f"again), clusters, share of images left out. Rings: the radius used, over all epochs {min(chosen):.3g} to "
         f"{max(chosen):.3g}."

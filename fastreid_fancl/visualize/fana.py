@@ -25,16 +25,16 @@ def draw(cfg, number: int) -> Picture:
     Raises:
         UserError: if the backbone has no such layer, or one of which only the parts run.
     """
-    subject = load_trained_model(cfg)
+    trained = load_trained_model(cfg)
     items = checked_training_items(cfg)
     shown = [items[index] for index in spread([item[1] for item in items], number, cfg.SEED)]
     images = inputs(cfg, shown)
-    layers = shown_layers(subject.backbone, cfg.FANA.LAYER)
-    panels = {layer: noise(subject, images, layer, cfg.FANA.RATIO) for layer in layers}
-    height, width = subject.size
+    layers = shown_layers(trained.backbone, cfg.FANA.LAYER)
+    panels = {layer: noise(trained, images, layer, cfg.FANA.RATIO) for layer in layers}
+    height, width = trained.size
     names, data = " and ".join(layers), " and ".join(cfg.DATASETS.NAMES)
     caption = (
-        f"Feature-Aware Noise Addition after {names} of {subject.label}: {len(shown)} of the {len(items)} training "
+        f"Feature-Aware Noise Addition after {names} of {trained.label}: {len(shown)} of the {len(items)} training "
         f"images of {data}. Image; activation A(x), ReLU and mean over the channels, from least (dark) to greatest "
         f"(bright) of each image; region P(x) in white, the {100 * cfg.FANA.RATIO:g}% of the area with the greatest "
         f"activation; noised image. Maps and noise are those of the network's input of {height} x {width} pixels, "
@@ -45,7 +45,7 @@ def draw(cfg, number: int) -> Picture:
         "greatest, and the image with this region black."
     )
     figure = layout(photographs(cfg, shown, images), panels)
-    return Picture("fana", subject.label, figure, caption, alt, variant(layers, cfg.FANA.RATIO))
+    return Picture("fana", trained.label, figure, caption, alt, variant(layers, cfg.FANA.RATIO))
 
 
 def shown_layers(backbone: nn.Module, layer: str) -> tuple[str, ...]:
@@ -62,11 +62,11 @@ def variant(layers: tuple[str, ...], ratio: float) -> str:
 
 
 @torch.no_grad()
-def noise(subject: TrainedModel, images: torch.Tensor, layer: str, ratio: float) -> list[tuple[np.ndarray, ...]]:
+def noise(trained: TrainedModel, images: torch.Tensor, layer: str, ratio: float) -> list[tuple[np.ndarray, ...]]:
     """A(x) (H, W), P(x) (H, W) and x~ (H, W, 3) for each of the images (B, 3, H, W), after one layer."""
     transform = fana.FANA(layer, ratio)
-    with transform.watch(subject.backbone, subject.size) as activations:
-        subject.model({"images": images})
+    with transform.watch(trained.backbone, trained.size) as activations:
+        trained.model({"images": images})
     activation = activations[0].cpu()
     regions, noised = fana.noise_mask(activation, ratio), transform(images, activation)
     return [

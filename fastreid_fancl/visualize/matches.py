@@ -39,24 +39,24 @@ def draw(cfg, number: int) -> Picture:
         UserError: if no two photographs match.
     """
     items = checked_training_items(cfg)
-    found = best_pairs(items, cfg.DATASETS.NAMES, number, cfg.SEED)
-    if not found:
+    pairs = best_pairs(items, cfg.DATASETS.NAMES, number, cfg.SEED)
+    if not pairs:
         raise UserError(
             f"No two of the {len(items)} photographs have {local.FEWEST} local matches that agree on one geometry: "
             "there is nothing to draw."
         )
     where = run_label(Path(cfg.OUTPUT_DIR), "photographs", cfg.SEED)
-    counts = [len(pair.places[0]) for pair in found]
+    counts = [len(pair.places[0]) for pair in pairs]
     text = (
-        f"Local matches of {len(found)} of the {len(items)} training images of {' and '.join(cfg.DATASETS.NAMES)}, "
+        f"Local matches of {len(pairs)} of the {len(items)} training images of {' and '.join(cfg.DATASETS.NAMES)}, "
         "chosen by the seed, each beside the photograph with the most matches among those that its descriptors "
         "propose. A line joins two keypoints that match and agree with the others on one affine map; up to "
         f"{MOST} of a pair's are drawn. No encoder and no label takes part in them."
     )
-    if any(pair.mark is not NEUTRAL for pair in found):
+    if any(pair.mark is not NEUTRAL for pair in pairs):
         text += " Solid green: one identity; dashed red: two."
-    alt = f"{len(found)} pairs of photographs joined by {min(counts)} to {max(counts)} matches."
-    return Picture("matches", where, layout(found), text, alt)
+    alt = f"{len(pairs)} pairs of photographs joined by {min(counts)} to {max(counts)} matches."
+    return Picture("matches", where, layout(pairs), text, alt)
 
 
 def best_pairs(items: list[Item], names: list[str], number: int, seed: int) -> list[Pair]:

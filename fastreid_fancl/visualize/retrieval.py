@@ -21,9 +21,9 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
     Raises:
         UserError: on `hardest` without identities.
     """
-    subject = load_trained_model(cfg)
+    trained = load_trained_model(cfg)
     tested = bool(cfg.DATASETS.TESTS)
-    model = use_runtime(subject.model, cfg)
+    model = use_runtime(trained.model, cfg)
     search = search_tests(cfg, model) if tested else search_training(cfg, model, number)
     rows = [(query, search.nearest(query, top)) for query in choose(search, number, cfg.SEED, hardest)]
     if tested:
@@ -33,10 +33,10 @@ def draw(cfg, number: int, top: int, hardest: bool = False) -> Picture:
         what = f"{len(rows)} training images of {' and '.join(cfg.DATASETS.NAMES)}"
         among = f"{len(search.gallery) - 1} others"
     how = "those with the lowest average precision" if hardest else "chosen by the seed"
-    shown = f"Search by {subject.label}: {what}, {how}, each with the {top} nearest of the {among}."
+    shown = f"Search by {trained.label}: {what}, {how}, each with the {top} nearest of the {among}."
     caption = f"{shown} {explain_ranks(search, rows)}"
     variant = "hardest" if hardest else ""
-    return Picture("retrieval", subject.label, layout(search, rows), caption, describe(search, rows), variant)
+    return Picture("retrieval", trained.label, layout(search, rows), caption, describe(search, rows), variant)
 
 
 def mark_of(match: Match) -> Mark:

@@ -13,13 +13,13 @@ from fastreid.evaluation import ReidEvaluator, inference_on_dataset
 from fastreid.utils.compute_dist import build_dist
 from torch import Tensor, nn
 
-from ..compat.evaluation import Ranking, market1501
 from ..data.check import preflight
 from ..data.loaders import Item, ReIDDataset, feature_loader
 from ..engine.evaluation import protocol
 from ..engine.seeds import derive_seed
 from ..engine.trainer import Trainer, check_data, training_items, training_splits
 from ..errors import UserError
+from ..ranking import Ranking, market1501
 from .drawing import as_pixels, photograph
 
 

@@ -5,6 +5,18 @@ import numpy as np
 # Clustering. N rows, D dimensions, k neighbours; everything dense, in float64.
 
 
+HARD = {
+    "easy": {"rows": 600, "identities": 20, "spread": 0.6},
+    "middling": {"rows": 600, "identities": 20, "spread": 1.0},
+    "hard": {"rows": 600, "identities": 20, "spread": 1.3},
+    "very uneven": {"rows": 600, "identities": 20, "spread": 0.9, "unevenness": 1.4},
+    "strong cameras": {"rows": 600, "identities": 20, "spread": 0.8, "shift": 0.9},
+    "steep spectrum": {"rows": 600, "identities": 20, "spread": 0.7, "decay": 0.8},
+    "many identities": {"rows": 900, "identities": 80, "spread": 0.9},
+    "few identities": {"rows": 300, "identities": 5, "spread": 1.0},
+}
+
+
 def hard_features(
     rows: int,
     dimensions: int = 128,

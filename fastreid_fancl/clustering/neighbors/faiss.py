@@ -14,19 +14,9 @@ from .operands import Operand, rounding, squared_norms
 
 logger = logging.getLogger(__name__)
 
-INSTALL = "pip install faiss-cpu, or faiss-gpu for NVIDIA GPUs"
 MOST_ON_GPU = 2048  # candidates per row
 CELLS_PER_SQRT_N = 4  # the inverted file has this many cells times the square root of N
 PROBED_SHARE = 0.02  # share of the cells that a query looks into
-
-
-def has_faiss() -> bool:
-    """Whether faiss is installed."""
-    try:
-        import faiss  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def flat_candidates(operand: Operand, count: int, device: torch.device | None = None) -> Candidates:

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...logs import log_once
+from ...packages import INSTALL_FAISS, has_faiss
 from .candidates import TILE, tile_candidates
 from .cost import cheapest
 from .device import BLOCK_BYTES, update_nearest_on_device
 from .exact import RowBlock, candidate_count, empty_lists, refine, update_nearest_within
-from .faiss import INSTALL, flat_candidates, has_faiss, ivf_candidates
+from .faiss import flat_candidates, ivf_candidates
 from .operands import float32_operand, int8_operand, squared_norms
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def _check(k: int, backend: str, block_bytes: int) -> None:
     if backend not in BACKENDS:
         raise UserError(f"Expected a backend out of {', '.join(BACKENDS)}, got {backend!r}.")
     if backend.startswith("faiss") and not has_faiss():
-        raise UserError(f"Expected faiss to be installed for backend {backend!r}: {INSTALL}, or take 'auto'.")
+        raise UserError(f"Expected faiss to be installed for backend {backend!r}: {INSTALL_FAISS}, or take 'auto'.")
     if block_bytes < 1:
         raise UserError(f"Expected block_bytes of at least 1, got {block_bytes}: leave it out for 1 GiB.")
 

@@ -19,6 +19,7 @@ from .sequences import assign_sequences, time_of
 
 logger = logging.getLogger(__name__)
 
+# An orientation is the side of the animal, which only projects of individuals read.
 COLUMNS = ("path", "identity", "split", "camera", "orientation", "sequence")
 # Sequences follow from these columns if the table does not name them.
 MOMENTS = ("date", "time", "date_time", "station")
@@ -150,7 +151,6 @@ def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
         identity=clean_name(fields.get("identity", "")),
         split=(clean_name(fields.get("split", "")) or "").lower() or None,
         camera=clean_name(fields.get("camera", "")),
-        orientation=clean_name(fields.get("orientation", "")),
         sequence=clean_name(fields.get("sequence", "")),
         where=where,
         station=clean_name(fields.get("station", "")) or clean_name(fields.get("camera", "")),
@@ -206,7 +206,7 @@ def _problems(photos: list[Photo]) -> list[str]:
     problems = []
     for photo in photos:
         if has_splits and photo.split not in SPLITS:
-            problems.append(f"{photo.where}: split {photo.split or ''!r} is none of {', '.join(SPLITS)}")
+            problems.append(f"{photo.where}: split {photo.split or ''!r} is not one of {', '.join(SPLITS)}")
         elif photo.split in SPLITS[1:] and photo.identity is None:
             needs = "need an identity; without one they can only be for training"
             problems.append(f"{photo.where}: {photo.split} photographs {needs}")

@@ -119,3 +119,8 @@ class _Folder:
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder belongs to the system and not to the photographs."""
+    return name.startswith((".", "__MACOSX")) or name in ("Thumbs.db", "desktop.ini")

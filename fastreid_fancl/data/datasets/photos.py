@@ -28,7 +28,6 @@ class Photo:
     identity: str | None = None
     split: str | None = None
     camera: str | None = None
-    orientation: str | None = None
     sequence: str | None = None
     where: str = ""
     station: str | None = None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ...errors import UserError
 from ...logs import log_once
 from .. import shorten
-from .names import clean_name, has_break, is_guessed_missing
+from .names import clean_name, has_break, is_guessed_missing, is_hidden
 from .photos import LAYOUT, SPLITS, Photo
 
 logger = logging.getLogger(__name__)
@@ -101,13 +101,13 @@ def _walk(folder: str) -> Iterator[tuple[str, ...]]:
     skipped: Counter[str] = Counter()
     seen = {os.path.realpath(folder)}
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
-        folders[:] = sorted(f for f in folders if not _hidden(f) and _is_new(os.path.join(here, f), seen))
+        folders[:] = sorted(f for f in folders if not is_hidden(f) and _is_new(os.path.join(here, f), seen))
         relative = os.path.relpath(here, folder)
         for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not _hidden(name):
+            if name.lower().endswith(SUFFIXES) and not is_hidden(name):
                 _check_name(os.path.join(here, name))
                 yield (*(relative.split(os.sep) if relative != "." else ()), name)
-            elif not _hidden(name):
+            elif not is_hidden(name):
                 skipped[os.path.splitext(name)[1].lower() or name] += 1
     if skipped:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common(10))
@@ -133,7 +133,3 @@ def _is_new(folder: str, seen: set[str]) -> bool:
         return False
     seen.add(real)
     return True
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX")) or name in ("Thumbs.db", "desktop.ini")

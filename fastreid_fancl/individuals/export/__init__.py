@@ -110,7 +110,7 @@ FORMATS: dict[str, Format] = {
         ),
         Format("coco", coco.write, (), ("species",), folder=False),
         Format("folders", folders.write, (), ("files",)),
-        Format("features", features.write),
+        Format("features", features.write, (requirements.features,)),
         Format("animalclef", animalclef.write, (), ("image_ids",), folder=False),
     )
 }

@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
 from ...errors import UserError
 from ...escape import visible
+from ...version import __version__
 from ..links import active
-from ..rows import Photograph
-from ..sources import NO_ANIMAL
-from .contents import Contents, dated, distinct, moment, new_folder, place_file, station_of, warn_of_effort, write_csv
+from ..rows import Photograph, iso_time
+from ..sources import NO_ANIMAL, NOT_OURS
+from .contents import Contents, dated, distinct, new_folder, place_file, station_of, warn_of_effort, write_csv
 from .requirements import names_of_contributors
 from .stations import Station
 
@@ -82,10 +82,10 @@ class Package:
     @cached_property
     def cameras(self) -> dict[str, set[str]]:
         """The cameras of each station."""
-        found: dict[str, set[str]] = defaultdict(set)
+        by_station: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
-            found[row.station].add(row.camera)
-        return found
+            by_station[row.station].add(row.camera)
+        return by_station
 
     def deployment(self, row: Photograph) -> str:
         """The deployment that a photograph belongs to."""
@@ -122,7 +122,7 @@ class Package:
         seen = {station_of(stations, rows[0]) for rows in groups.values()}
         warn_of_effort(seen)
         for name, rows in sorted(groups.items()):
-            times = [moment(row) for row in rows]
+            times = [row.moment for row in rows]
             yield self._deployment(name, station_of(stations, rows[0]), times, rows[0].camera, rows[0].season)
         for station in stations:
             if station not in seen and station.start and station.end:
@@ -148,7 +148,7 @@ class Package:
             yield {
                 "mediaID": row.hash[:16],
                 "deploymentID": self.deployment(row),
-                "timestamp": self.time(moment(row)),
+                "timestamp": self.time(row.moment),
                 "filePath": self.path(row),
                 "filePublic": "false",
                 "fileName": row.file.name,
@@ -156,11 +156,14 @@ class Package:
             }
 
     def observations(self) -> Iterator[dict[str, Any]]:
-        """A row for each animal on a photograph; `blank` for one that shows none."""
+        """A row for each animal on a photograph; one `blank` for a photograph that shows none.
+
+        A photograph that shows people, vehicles or other species alone has none: it is not blank.
+        """
         events = self._events()
-        for row in self.rows:
+        for row in self._observed():
             start, end = events[row.season, row.sequence or row.key]
-            found = {
+            observation = {
                 "observationID": row.key,
                 "deploymentID": self.deployment(row),
                 "mediaID": row.hash[:16],
@@ -172,18 +175,27 @@ class Package:
                 **self._classification(row),
             }
             if row.usable:
-                found |= {"scientificName": self.contents.species, "count": 1}
+                observation |= {"scientificName": self.contents.species, "count": 1}
             if row.counts and row.individual:
                 sex = self.sexes.get(row.individual, "")
-                found |= {"individualID": row.individual, "sex": sex if sex in ("female", "male") else ""}
-            if row.box:
-                found |= dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), row.box, strict=True))
-            yield found
+                observation |= {"individualID": row.individual, "sex": sex if sex in ("female", "male") else ""}
+            if row.box and row.usable:
+                observation |= dict(zip(("bboxX", "bboxY", "bboxWidth", "bboxHeight"), row.box, strict=True))
+            yield observation
+
+    def _observed(self) -> Iterator[Photograph]:
+        """The rows that are observations: those of animals, and the first one of a photograph without any."""
+        seen = {row.hash for row in self.rows if row.usable}
+        for row in self.rows:
+            blank = row.hash not in seen and row.note != NOT_OURS
+            if row.usable or blank:
+                seen.add(row.hash)
+                yield row
 
     def _events(self) -> dict[tuple[str, str], tuple[datetime, datetime]]:
         times: dict[tuple[str, str], list[datetime]] = defaultdict(list)
         for row in self.rows:
-            times[row.season, row.sequence or row.key].append(moment(row))
+            times[row.season, row.sequence or row.key].append(row.moment)
         return {event: (min(found), max(found)) for event, found in times.items()}
 
     def _classification(self, row: Photograph) -> dict[str, str]:
@@ -199,18 +211,17 @@ class Package:
     @cached_property
     def _decided(self) -> dict[str, tuple[str, str]]:
         """Who decided last on a photograph or an animal, and when (UTC, whole seconds)."""
-        found = {}
+        classified = {}
         for decision in active(self.contents.project.decisions):
             concerned = (decision.a, decision.b) if decision.kind in ("same", "different") else (decision.a,)
             if decision.kind not in ("name", "sex", "unsure", "side"):
-                time = datetime.fromisoformat(decision.when.replace("Z", "+00:00"))
-                when = time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-                found.update(dict.fromkeys(concerned, (decision.who, when)))
-        return found
+                when = iso_time(decision.when).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+                classified.update(dict.fromkeys(concerned, (decision.who, when)))
+        return classified
 
     def description(self) -> dict[str, Any]:
         """The content of datapackage.json."""
-        contents, times = self.contents, [moment(row) for row in self.rows]
+        contents, times = self.contents, [row.moment for row in self.rows]
         name = contents.project.settings["name"]
         points = [(row["longitude"], row["latitude"]) for row in self.deployments()]
         return {

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .. import crops
-from .contents import Contents, dated, in_season, moment, new_folder, warn_of_effort, write_csv
+from .contents import Contents, dated, in_season, new_folder, warn_of_effort, write_csv
 
 RECORDS = (
     "Station", "Species", "Individual", "DateTimeOriginal", "Date", "Time",
@@ -35,7 +35,7 @@ def _records(contents: Contents, several: bool) -> Iterator[tuple]:
     for row in sorted(
         dated(contents.identified), key=lambda row: (row.station, row.individual, row.date_time, row.path)
     ):
-        time, path = moment(row), Path(crops.file_of(row.file))
+        time, path = row.moment, Path(crops.file_of(row.file))
         seconds = (time - last.get((row.station, row.individual), time)).total_seconds()
         last[row.station, row.individual] = time
         yield (
@@ -52,7 +52,7 @@ def _stations(contents: Contents, sessions: Sequence[str]) -> Iterator[tuple]:
     for session in sessions:
         for station in in_season(contents.stations, session):
             own = [row for row in contents.photographs if row.station == station.station and row.date_time]
-            times = [moment(row) for row in own if session in ("", row.season)]
+            times = [row.moment for row in own if session in ("", row.season)]
             start, end = station.start or min(times, default=None), station.end or max(times, default=None)
             yield (station.station, station.x, station.y, _day(start), _day(end), *(session,) * several)
 

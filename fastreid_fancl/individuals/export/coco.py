@@ -10,7 +10,7 @@ from ...errors import UserError
 from ...escape import visible
 from ...files import write_text
 from ..rows import Photograph
-from .contents import Contents, file_of
+from .contents import Contents, existing_file
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 ORIENTATION = 274
@@ -60,7 +60,7 @@ def size_of(row: Photograph) -> tuple[int, int]:
     Raises:
         ValueError: if it cannot be read.
     """
-    path = file_of(row)
+    path = existing_file(row)
     try:
         with open_regular(path) as file, open_header(file) as image:
             size = image.size

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import timedelta, timezone, tzinfo
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -106,11 +106,11 @@ def parse_zone(text: str) -> tzinfo | None:
 
 def dated(rows: Sequence[Photograph]) -> list[Photograph]:
     """The rows that have a date; a warning gives the number of the others."""
-    found = [row for row in rows if row.date_time]
-    if len(found) < len(rows):
-        left_out = f"{len(rows) - len(found)} photographs have no date: the export is without them."
+    with_date = [row for row in rows if row.date_time]
+    if len(with_date) < len(rows):
+        left_out = f"{len(rows) - len(with_date)} photographs have no date: the export is without them."
         log_once(logger, logging.WARNING, left_out)
-    return found
+    return with_date
 
 
 PHOTOGRAPHS_STAND_IN = (
@@ -130,11 +130,6 @@ def warn_of_effort(stations: Iterable[Station], instead: str = PHOTOGRAPHS_STAND
         )
 
 
-def moment(row: Photograph) -> datetime | None:
-    """When a photograph was taken, in local time; None if it is not known."""
-    return datetime.fromisoformat(row.date_time) if row.date_time else None
-
-
 def station_of(stations: Iterable[Station], row: Photograph) -> Station | None:
     """The row of a station for a photograph's season, else its row without a season."""
     return next((station for station in in_season(stations, row.season) if station.station == row.station), None)
@@ -142,11 +137,11 @@ def station_of(stations: Iterable[Station], row: Photograph) -> Station | None:
 
 def in_season(stations: Iterable[Station], season: str) -> list[Station]:
     """One row for each station: that of a season, else the one without a season."""
-    found = {station.station: station for station in stations if not station.season}
-    return list((found | {station.station: station for station in stations if station.season == season}).values())
+    by_name = {station.station: station for station in stations if not station.season}
+    return list((by_name | {station.station: station for station in stations if station.season == season}).values())
 
 
-def file_of(row: Photograph) -> Path:
+def existing_file(row: Photograph) -> Path:
     """The photograph's file.
 
     Raises:
@@ -177,7 +172,7 @@ def _with_hash(path: str, content: str) -> str:
 
 def place_file(row: Photograph, target: Path, how: str = "copy") -> None:
     """Copy a photograph, or link to it."""
-    source = file_of(row)
+    source = existing_file(row)
     target.parent.mkdir(parents=True, exist_ok=True)
     if how == "link":
         target.symlink_to(source.resolve())

@@ -74,6 +74,13 @@ def _places(contents: Contents, first: str, second: str, unit: str) -> str:
     return f"the coordinates of {listed}: --stations-table stations.csv with the columns {columns} {unit}"
 
 
+def features(contents: Contents) -> str:
+    """Stored features of one photograph at least."""
+    if contents.project.stored_features()[0]:
+        return ""
+    return f"features of its photographs: fancl discover {visible(contents.project.folder)} --photos FOLDER"
+
+
 def animals(contents: Contents) -> str:
     """One photograph of a known animal at least."""
     return "" if contents.identified else "photographs with an animal: discover finds none in this project"

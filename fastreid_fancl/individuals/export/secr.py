@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import UserError
 from ...escape import visible
 from ..rows import Photograph
-from .contents import Contents, dated, in_season, moment, new_folder, station_of, warn_of_effort
+from .contents import Contents, dated, in_season, new_folder, station_of, warn_of_effort
 from .stations import Station
 
 logger = logging.getLogger(__name__)
@@ -44,32 +44,32 @@ def _warn_of_seasons(contents: Contents, sessions: Collection[str]) -> None:
     without = sorted(set(contents.seasons) - set(sessions))
     if without:
         logger.warning(
-            "No animal is identified in %s: secr gets no session of it and does not know of its effort.",
+            "No animal is identified in %s: the export has no session for it, so secr does not know its effort.",
             ", ".join(visible(season) or "the season without a name" for season in without),
         )
 
 
 def legal_names(names: list[str]) -> dict[str, str]:
     """Names without blanks, commas, underscores, # and /, each of which becomes a dash; an empty one is 1."""
-    found = {name: re.sub(r"[\s,_#/]+", "-", name) or "1" for name in names}
+    renamed = {name: re.sub(r"[\s,_#/]+", "-", name) or "1" for name in names}
     taken: dict[str, str] = {}
-    for name, legal in found.items():
+    for name, legal in renamed.items():
         if taken.setdefault(legal, name) != name:
             raise UserError(
                 f"{visible(name)} and {visible(taken[legal])} would both be called {legal} in secr: rename one of them."
             )
-    return found
+    return renamed
 
 
 def _first_day(contents: Contents, season: str) -> date:
     starts = [station.start for station in in_season(contents.stations, season) if station.start]
-    times = [moment(row) for row in contents.photographs if row.season == season and row.date_time]
+    times = [row.moment for row in contents.photographs if row.season == season and row.date_time]
     return min([*starts, *times]).date()
 
 
 def _last_day(contents: Contents, season: str) -> date:
     ends = [station.end for station in in_season(contents.stations, season) if station.end]
-    times = [moment(row) for row in contents.photographs if row.season == season and row.date_time]
+    times = [row.moment for row in contents.photographs if row.season == season and row.date_time]
     return max([*ends, *times]).date()
 
 
@@ -78,13 +78,15 @@ def _captures(contents: Contents, season: str, session: str, detectors: dict[str
     for row in rows:
         _check_day(contents, row)
     first, length = _first_day(contents, season), contents.options.occasion_days
-    found = {(row.individual, (moment(row).date() - first).days // length + 1, detectors[row.station]) for row in rows}
-    return [f"{session} {animal} {occasion} {detector}" for animal, occasion, detector in sorted(found)]
+    captures = {
+        (row.individual, (row.moment.date() - first).days // length + 1, detectors[row.station]) for row in rows
+    }
+    return [f"{session} {animal} {occasion} {detector}" for animal, occasion, detector in sorted(captures)]
 
 
 def _check_day(contents: Contents, row: Photograph) -> None:
     """secr refuses captures by a detector that is not used."""
-    station, day = station_of(contents.stations, row), moment(row).date()
+    station, day = station_of(contents.stations, row), row.moment.date()
     if (station.start and day < station.start.date()) or (station.end and day > station.end.date()):
         raise UserError(
             f"{visible(row.path)} was taken on {day}, but --stations-table has {visible(row.station)} from "

@@ -50,12 +50,12 @@ def read_stations(path: Path) -> list[Station]:
     if "station" not in known:
         got = visible(", ".join(names))
         raise UserError(f"--stations-table {visible(path)}: expected a column station, got {got!r}.")
-    found = [_station(path, line, {column: row[name] for column, name in known.items()}) for line, row in rows]
-    places = [(row.station, row.season) for row in found]
+    stations = [_station(path, line, {column: row[name] for column, name in known.items()}) for line, row in rows]
+    places = [(row.station, row.season) for row in stations]
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice:
         raise UserError(f"--stations-table {visible(path)}: the station {visible(twice[0])} is there twice.")
-    return found
+    return stations
 
 
 def _station(path: Path, line: int, row: dict[str, str]) -> Station:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..rows import Photograph
-from .contents import Contents, dated, moment, new_folder, place_file, station_of, write_csv
+from .contents import Contents, dated, new_folder, place_file, station_of, write_csv
 from .stations import Station
 
 logger = logging.getLogger(__name__)
@@ -39,15 +39,15 @@ def legal_file(row: Photograph) -> str:
 
 
 def _encounters(contents: Contents) -> list[list[Photograph]]:
-    found: dict[tuple, list[Photograph]] = defaultdict(list)
+    encounters: dict[tuple, list[Photograph]] = defaultdict(list)
     for row in dated([row for row in contents.photographs if row.usable]):
         together = row.counts and row.individual and row.sequence
-        found[(row.season, row.sequence, row.individual) if together else (row.key,)].append(row)
-    return list(found.values())
+        encounters[(row.season, row.sequence, row.individual) if together else (row.key,)].append(row)
+    return list(encounters.values())
 
 
 def _encounter(contents: Contents, stations: Sequence[Station], rows: list[Photograph]) -> Encounter:
-    first, time = rows[0], moment(rows[0])
+    first, time = rows[0], rows[0].moment
     genus, *epithet = contents.species.split()
     station = station_of(stations, first)
     return {

@@ -10,12 +10,12 @@ from .seeds import Stream, derive_seed
 logger = logging.getLogger(__name__)
 
 
-class GroupSigns:
+class LabelFreeScore:
     """Scores DBSCAN's groups of the training images without labels; called in place of an evaluation.
 
-    The sign is the score by which `PSEUDO_LABELS.EPS auto` chooses a radius. It is high if images of a group are more
-    alike than images in general (modularity) and if a part of the pairs gives the same groups (stability). The epoch
-    with the highest sign becomes `model_best`. RESULTS.md compares it with the last and with the best epoch.
+    It is the score by which `PSEUDO_LABELS.EPS auto` chooses a radius: high if images of a group are more alike than
+    images in general (modularity), and if a part of the pairs gives the same groups (stability). The epoch with the
+    highest score becomes `model_best`. RESULTS.md compares it with the last and with the best epoch.
     """
 
     def __init__(self, cfg, labels: PseudoLabels):
@@ -33,9 +33,14 @@ class GroupSigns:
         )
         row = next(row for row in sweep if row.eps == eps)
         logger.info(
-            "DBSCAN's groups of the training images after %d epochs: %d, %.0f%% left out; sign %.3f (modularity %.2f, "
-            "stability %.2f). The sign needs no labels and is no accuracy; the epoch with the highest one becomes "
+            "DBSCAN's groups of the training images after %d epochs: %d, %.0f%% left out; label-free score %.3f "
+            "(modularity %.2f, stability %.2f). It is not an accuracy; the epoch with the highest score becomes "
             "model_best.",
-            *(epoch, row.clusters, 100 * row.left_out, row.score, row.modularity, row.robustness),
+            *(epoch, row.clusters, 100 * row.left_out, row.score, row.modularity, row.stability),
         )
-        return {"sign": row.score, "modularity": row.modularity, "stability": row.robustness, "metric": row.score}
+        return {
+            "label_free_score": row.score,
+            "modularity": row.modularity,
+            "stability": row.stability,
+            "metric": row.score,
+        }

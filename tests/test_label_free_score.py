@@ -1,4 +1,4 @@
-"""Runs without a test keep the epoch whose groups have the best sign."""
+"""Runs without a test keep the epoch whose groups have the best label-free score."""
 
 import shutil
 
@@ -18,23 +18,23 @@ def run(output, *flags, **changes):
 
 
 @pytest.mark.parametrize("eps", ["auto", 0.5])
-def test_without_a_test_the_best_sign_names_the_best_model(datasets, tmp_path, eps):
+def test_without_a_test_the_best_score_names_the_best_model(datasets, tmp_path, eps):
     run(tmp_path, SOLVER__MAX_EPOCH=EPOCHS, PSEUDO_LABELS__EPS=eps)
-    signs = by_name(tmp_path)["sign"]
-    best = signs.index(max(signs))
-    assert len(signs) == EPOCHS
+    scores = by_name(tmp_path)["label_free_score"]
+    best = scores.index(max(scores))
+    assert len(scores) == EPOCHS
     names = [*(f"model_{epoch:04d}.pth" for epoch in range(EPOCHS - 1)), "model_final.pth"]
     kept = torch.load(tmp_path / "model_best.pth", weights_only=True)
     assert kept["epoch"] == best
     assert same(kept["model"], weights(tmp_path, names[best]))
 
 
-def test_the_sign_is_that_of_the_clustering_that_follows(datasets, tmp_path):
-    """What is seen after an epoch starts the next one: the sweep of epoch 1 has the score that was logged after 0."""
+def test_the_score_is_that_of_the_clustering_that_follows(datasets, tmp_path):
+    """The clustering after an epoch begins the next one: the sweep of epoch 1 has the score that was logged after 0."""
     run(tmp_path, SOLVER__MAX_EPOCH=2, PSEUDO_LABELS__EPS="auto")
     rows = [line.split(",") for line in (tmp_path / "eps_sweep.csv").read_text().splitlines()]
     chosen = [dict(zip(rows[0], row, strict=True)) for row in rows[1:] if row[0] == "1" and row[-1] == "1"]
-    assert [float(row["score"]) for row in chosen] == pytest.approx(by_name(tmp_path)["sign"][:1])
+    assert [float(row["score"]) for row in chosen] == pytest.approx(by_name(tmp_path)["label_free_score"][:1])
 
 
 def test_a_resumed_run_keeps_the_same_best_model(datasets, tmp_path):
@@ -46,7 +46,8 @@ def test_a_resumed_run_keeps_the_same_best_model(datasets, tmp_path):
     (parts / "last_checkpoint").write_text("model_0000.pth")
     kept = torch.load(whole / "model_best.pth", weights_only=True)["epoch"]
     run(parts, "--resume", SOLVER__MAX_EPOCH=3, PSEUDO_LABELS__EPS="auto")
-    assert [line.get("sign") for line in metrics(parts)] == [line.get("sign") for line in metrics(whole)]
+    logged = [[line.get("label_free_score") for line in metrics(run)] for run in (parts, whole)]
+    assert logged[0] == logged[1]
     if kept > 0:
         assert same(weights(parts, "model_best.pth"), weights(whole, "model_best.pth"))
     assert same(weights(parts), weights(whole))
@@ -54,5 +55,5 @@ def test_a_resumed_run_keeps_the_same_best_model(datasets, tmp_path):
 
 def test_with_a_test_its_score_decides(datasets, tmp_path):
     command_line(arguments("cluster_contrast", tmp_path, TEST__EVAL_PERIOD=1, **TINY))
-    assert "sign" not in by_name(tmp_path)
+    assert "label_free_score" not in by_name(tmp_path)
     assert (tmp_path / "model_best.pth").exists()
