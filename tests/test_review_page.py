@@ -319,7 +319,7 @@ def test_decisions_on_an_animal_that_a_colleague_merged_away_stay_and_what_is_lo
     press(opened, "d")  # and 11 a new animal
     later = queue()
     one, other, *_ = later["individuals"]
-    other["photographs"] += one["photographs"]
+    other["photographs"] = other["photographs"] + one["photographs"]
     one |= {"photographs": [], "status": "merged", "merged_into": "CAT-002"}
     for number in GROUPS["CAT-001"]:
         later["photographs"][number]["individual"] = "CAT-002"
