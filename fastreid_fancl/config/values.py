@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fastreid.config import CfgNode
 
@@ -14,7 +15,7 @@ EACH_ONCE = ("DATASETS.NAMES", "DATASETS.TESTS", "MODEL.LOSSES.NAME")
 NAMES = (*EACH_ONCE, "IMPORTS", "MODEL.FREEZE_LAYERS", "KD.MODEL_CONFIG", "KD.MODEL_WEIGHTS")
 
 
-def value_of(cfg, key: str):
+def value_of(cfg: CfgNode, key: str) -> Any:
     """The value at a key of several parts, such as "MODEL.HEADS.NORM"."""
     for part in key.split("."):
         cfg = cfg[part]
