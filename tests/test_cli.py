@@ -166,7 +166,7 @@ def test_configurations_inside_the_package_come_first(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(int(version("setuptools").split(".")[0]) < 77, reason="needs setuptools 77")
-def test_the_wheel_holds_the_configurations_and_the_command(tmp_path):
+def test_the_wheel_holds_the_configurations_and_the_command_and_runs_where_it_is_installed(tmp_path):
     tracked = subprocess.run(["git", "ls-files"], cwd=REPO, capture_output=True, text=True, check=True).stdout.split()
     for name in tracked:
         if name.startswith(("fastreid_fancl/", "configs/")) or "/" not in name:
@@ -183,3 +183,19 @@ def test_the_wheel_holds_the_configurations_and_the_command(tmp_path):
     assert {f"fastreid_fancl/{name}" for name in tracked if name.startswith("configs/")} <= names
     assert {name for name in tracked if name.startswith("fastreid_fancl/")} <= names
     assert "fancl.py" in names and "fastreid_fancl/py.typed" in names
+
+    place, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile", "--target", place, wheel]
+    subprocess.run(pip, check=True, capture_output=True)
+    elsewhere.mkdir()
+    assert (place / "bin/fancl").is_file()
+    lines = ["import fancl, fastreid_fancl as own", "print(own.__file__, own.load_config('RedPanda/fancl').OUTPUT_DIR)"]
+    code = "; ".join([*lines, "fancl.main(['train', 'RedPanda/fancle'])"])
+    env = {**os.environ, "PYTHONPATH": os.fspath(place), "NUMBA_DISABLE_JIT": "1"}  # else it compiles for a minute
+    done = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, env=env, capture_output=True, text=True)
+    assert done.stdout.split() == [os.fspath(place / "fastreid_fancl/__init__.py"), "logs/RedPanda/fancl"], done.stderr
+    assert done.returncode == 1 and "the nearest that are shipped: RedPanda/fancl" in done.stderr
+
+
+def test_the_citation_names_the_version():
+    assert f"\nversion: {fastreid_fancl.__version__}\n" in (REPO / "CITATION.cff").read_text()

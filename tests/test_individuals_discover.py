@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.pages import block
 from support.projects import table
 
 import fastreid_fancl
@@ -242,6 +243,14 @@ def test_a_known_animal_is_matched_and_a_stranger_is_new(lions, tmp_path, capsys
     assert [one.individual for one in opened.individuals()] == [f"LION-{n:03d}" for n in range(1, 8)]
     command_line(["match", os.fspath(lions), os.fspath(known), "--top", "2"])
     assert f"  {best[0]['score']:.3f}  {home}  st" in capsys.readouterr().out
+
+
+def test_the_example_of_the_docs_opens_a_project(lions, monkeypatch):
+    monkeypatch.chdir(lions.parent)
+    photograph(lions.parent / "new.jpg", 2, 77)
+    names: dict[str, object] = {}
+    exec(block("individuals.md", "python"), names)
+    assert len(names["project"].individuals()) == 7
 
 
 def test_features_of_other_weights_are_not_compared(lions, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from support.coats import SIZE, coat
+from support.pages import block
 
 from fastreid_fancl import local
 from fastreid_fancl.errors import UserError
@@ -44,6 +45,15 @@ def test_a_turned_and_smaller_copy_matches_where_the_map_says(herd):
     assert len(matches) > 25
     expected = herd[0].pixels[matches.first] @ TURN[:, :2].T + TURN[:, 2]
     assert np.abs(expected - herd[1].pixels[matches.second]).max() < 4.5, "2% of 200 pixels, and some for rounding"
+
+
+def test_the_example_of_the_docs_finds_the_spots_on_both_photographs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, picture in (("first.jpg", coat(0)), ("second.jpg", turned(coat(0)))):
+        Image.fromarray(picture).save(name)
+    names: dict[str, np.ndarray] = {}
+    exec(block("local.md", "python"), names)
+    assert names["a"].shape == names["b"].shape and len(names["a"]) > 25
 
 
 def test_another_pattern_does_not_match(herd):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fastreid.utils.checkpoint import Checkpointer
 from PIL import Image
+from support.pages import block
 from support.runs import METHODS, UNSUPERVISED, configured
 
 import fastreid_fancl
@@ -42,6 +43,18 @@ def test_features_are_those_that_groups_are_made_of_to_the_bit(run, method):
     features = model.features([path for path, *_ in images.img_items])
     assert features.dtype == np.float32
     assert np.array_equal(features, grouped.numpy())
+
+
+def test_the_example_of_the_docs_compares_photographs(run, datasets, tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    run("fancl").rename(tmp_path / "logs/my_lynxes")
+    for name, path in zip("abc", photographs(datasets), strict=False):
+        Image.open(path).save(tmp_path / f"{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, np.ndarray] = {}
+    exec(block("python.md", "python"), names)
+    assert names["similarity"].shape == (3, 3)
+    assert np.diag(names["similarity"]) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)

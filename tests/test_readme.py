@@ -9,16 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 from fastreid.engine import default_argument_parser
+from support.pages import block
 from support.runs import SMALL, by_name
 
 from fastreid_fancl import load_config
 from fastreid_fancl.compare.command import parse as compare_arguments
 from fastreid_fancl.engine.run import command_line
-
-
-def block(page: str, language: str) -> str:
-    """The first code block of a language on a page of the docs."""
-    return re.search(rf"```{language}\n(.*?)```", (REPO / "docs" / page).read_text(), re.DOTALL)[1]
 
 
 def test_the_method_of_the_guide_trains(datasets, tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
 """Keys of several parts, such as "MODEL.HEADS.NORM", and their values."""
 
+from typing import Any
+
 from fastreid.config import CfgNode
 
 
-def value_of(cfg, key: str):
+def value_of(cfg: CfgNode, key: str) -> Any:
     """The value at a key."""
     for part in key.split("."):
         cfg = cfg[part]

@@ -1,8 +1,10 @@
 """Settings with which fast-reid would hang, fail late or quietly do something else: stopped before training."""
 
 import os
+from collections.abc import Iterator
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.layers import any_softmax, pooling
 
 from ..errors import UserError
@@ -42,7 +44,7 @@ AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH"
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 
 
-def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
+def check_config(cfg: CfgNode, world_size: int = 1, resume: bool = False) -> None:
     """Check a merged configuration before anything is built.
 
     Args:
@@ -70,7 +72,7 @@ def check_config(cfg, world_size: int = 1, resume: bool = False) -> None:
         raise UserError("Correct these settings:\n  " + "\n  ".join(problems))
 
 
-def _values(cfg, world_size):
+def _values(cfg: CfgNode, world_size: int) -> Iterator[str]:
     choices = CHOICES | HEAD_CHOICES if cfg.MODEL.HEADS.NAME in HEADS else CHOICES
     for key, known in choices.items():
         if value_of(cfg, key) not in known:
@@ -85,7 +87,7 @@ def _values(cfg, world_size):
             yield f"{key} {size}: expected two whole numbers from 1, [height, width]"
 
 
-def _device(cfg, world_size):
+def _device(cfg: CfgNode, world_size: int) -> Iterator[str]:
     try:
         device = torch.device(cfg.MODEL.DEVICE)
     except RuntimeError:
@@ -106,7 +108,7 @@ def _device(cfg, world_size):
             yield f"MODEL.{part}.NORM syncBN: it needs GPUs for several processes; use MODEL.{part}.NORM BN"
 
 
-def _optimizer(cfg, world_size):
+def _optimizer(cfg: CfgNode, world_size: int) -> Iterator[str]:
     steps = list(cfg.SOLVER.STEPS)
     if any(type(step) is not int or step < 1 for step in steps) or steps != sorted(set(steps)):
         yield f"SOLVER.STEPS {steps}: expected whole numbers of epochs from 1, each larger than the one before"
@@ -117,7 +119,7 @@ def _optimizer(cfg, world_size):
         yield f"SOLVER.OPT {cfg.SOLVER.OPT!r}: expected one of {', '.join(known)}"
 
 
-def _batches(cfg, world_size):
+def _batches(cfg: CfgNode, world_size: int) -> Iterator[str]:
     batch, solver = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER
     if batch % world_size:
         yield f"SOLVER.IMS_PER_BATCH {batch}: expected a multiple of the {world_size} processes"
@@ -134,7 +136,7 @@ def _batches(cfg, world_size):
         yield f"MODEL.QUEUE_SIZE {cfg.MODEL.QUEUE_SIZE}: expected a multiple of SOLVER.IMS_PER_BATCH {batch}"
 
 
-def _architecture(cfg, world_size):
+def _architecture(cfg: CfgNode, world_size: int) -> Iterator[str]:
     name, backbone, losses = cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.BACKBONE, cfg.MODEL.LOSSES.NAME
     if name in STOCK_LOSSES:
         unknown = [loss for loss in losses if loss not in STOCK_LOSSES[name]]
@@ -150,7 +152,7 @@ def _architecture(cfg, world_size):
         yield f"MODEL.BACKBONE.FEAT_DIM {backbone.FEAT_DIM}: {backbone.NAME} {backbone.DEPTH} has {expected}"
 
 
-def _neighbours(cfg, world_size):
+def _neighbours(cfg: CfgNode, world_size: int) -> Iterator[str]:
     if "PSEUDO_LABELS" not in cfg:
         return
     options = cfg.PSEUDO_LABELS
@@ -162,14 +164,14 @@ def _neighbours(cfg, world_size):
         yield f"PSEUDO_LABELS.LOCAL_LINKS {options.LOCAL_LINKS}: needs local matches; set PSEUDO_LABELS.LOCAL to 0.2"
 
 
-def _runtime(cfg, world_size):
+def _runtime(cfg: CfgNode, world_size: int) -> Iterator[str]:
     if "RUNTIME" in cfg.TEST and cfg.TEST.RUNTIME == "openvino":
         reason = why_unusable(cfg.MODEL.DEVICE)
         if reason:
             yield reason
 
 
-def _weights(cfg):
+def _weights(cfg: CfgNode) -> Iterator[str]:
     if cfg.MODEL.WEIGHTS and not os.path.exists(cfg.MODEL.WEIGHTS):  # reading it says what else it is
         yield (
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file{looked_for(cfg.MODEL.WEIGHTS)}; the starting "
@@ -177,7 +179,7 @@ def _weights(cfg):
         )
 
 
-def _files(cfg, world_size):
+def _files(cfg: CfgNode, world_size: int) -> Iterator[str]:
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.exists(path):
         yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file{looked_for(path)}"

@@ -33,7 +33,7 @@ def _table(title: str, keys: tuple[Key, ...]) -> str:
     return "\n".join([f"### {title}\n", "| key | default | meaning | valid |", "|---|---|---|---|", *rows, ""])
 
 
-def _shown(default) -> str:
+def _shown(default: object) -> str:
     """A default as one types it."""
     return f"`{default}`" if default != "" else ""
 

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from fastreid.config import CfgNode
 
 from .access import value_of
 
@@ -13,7 +15,7 @@ LARGEST = 2**32 - 1  # of seeds; nothing that is counted comes near it
 class Rule(Protocol):
     """What is valid for a key; as text it completes the words "expected ..."."""
 
-    def holds(self, value) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether a value, of any type, is valid."""
 
 
@@ -36,7 +38,7 @@ class Range:
     rising: bool = False
     words: str = ""
 
-    def holds(self, value) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether a value, of any type, is in the range."""
         if self.length is None:
             return self._has(value)
@@ -44,7 +46,7 @@ class Range:
         fits = len(numbers) == self.length and all(map(self._has, numbers))
         return fits and (not self.rising or numbers == sorted(numbers))
 
-    def _has(self, number) -> bool:
+    def _has(self, number: Any) -> bool:
         if type(number) not in (int, float) or not math.isfinite(number):
             return False
         left_out = self.open_low and number == self.low or self.open_high and number == self.high
@@ -67,10 +69,10 @@ class Range:
 class OneOf:
     """One of some values."""
 
-    def __init__(self, *values):
+    def __init__(self, *values: Any):
         self.values = values
 
-    def holds(self, value) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether it is one of them."""
         return value in self.values
 
@@ -86,7 +88,7 @@ class WordOrRange:
     word: str
     range: Range
 
-    def holds(self, value) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether it is the word or in the range."""
         return value == self.word or self.range.holds(value)
 
@@ -100,7 +102,7 @@ class Text:
 
     words: str
 
-    def holds(self, value) -> bool:
+    def holds(self, value: Any) -> bool:
         """Whether it is a word or a list."""
         return isinstance(value, (str, tuple, list))
 
@@ -156,7 +158,7 @@ OF_FAST_REID = {
 """Keys of numbers that have a range, whatever else is set."""
 
 
-def out_of_range(cfg) -> Iterator[str]:
+def out_of_range(cfg: CfgNode) -> Iterator[str]:
     """What is wrong with each of fast-reid's numbers that is out of its range."""
     for key, expected in OF_FAST_REID.items():
         value = value_of(cfg, key)
@@ -171,7 +173,7 @@ def out_of_range(cfg) -> Iterator[str]:
         yield f"INPUT.CROP.SIZE {cfg.INPUT.CROP.SIZE}: expected {SIZES}, [height, width]"
 
 
-def unbounded(value) -> bool:
+def unbounded(value: Any) -> bool:
     """Whether a value is, or a list of it holds, a number that no setting can have: NaN, infinity, a huge integer."""
     if isinstance(value, (list, tuple)):
         return any(map(unbounded, value))

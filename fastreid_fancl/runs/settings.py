@@ -1,5 +1,8 @@
 """Differences between the settings of runs."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from ..escape import visible
 
 # Settings in which two runs of one system may differ; the number of classes is that of the data.
@@ -22,7 +25,7 @@ def differences(*configs: dict, free: tuple[str, ...] = FREE_KEYS) -> dict[str, 
     return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
 
 
-def _leaves(node: dict, prefix: str = ""):
+def _leaves(node: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
