@@ -28,7 +28,7 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_stopped(stripes, tmp_p
 
     command = [sys.executable, os.fspath(REPO / "tools/train_net.py"), *arguments(method, killed, **long)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400  # of which a busy machine may need most
     while not (killed / "last_checkpoint").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)  # into the next epoch

@@ -40,7 +40,7 @@ def test_who_meets_an_error_survives_the_way_to_another_process():
 def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file_are_explained(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match=r"file.* cannot be written \(.*\): choose another place"):
+        with pytest.raises(UserError, match=r"file.* cannot be written \(.*\): choose another path"):
             make_folder(folder)
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="folder cannot be written"):

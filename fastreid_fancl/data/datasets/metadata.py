@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 # An orientation is the side of the animal, which only projects of individuals read.
 COLUMNS = ("path", "identity", "split", "camera", "orientation", "sequence")
+COMPARED = ("identity", "split", "camera", "sequence")  # in which two rows of one photograph must agree
 # Sequences follow from these columns if the table does not name them.
 MOMENTS = ("date", "time", "date_time", "station")
 NO_BOXES = "with another box, but boxes are not used: cut the animals out, a file for each"
@@ -184,7 +185,7 @@ def _drop_repeated(path: str, photos: list[Photo], problems: list[str], boxes: d
         earlier = first.setdefault(photo.path, photo)
         if earlier is photo:
             continue
-        different = [n for n in COLUMNS[1:] if getattr(photo, n) != getattr(earlier, n)]
+        different = [n for n in COMPARED if getattr(photo, n) != getattr(earlier, n)]
         boxed = boxes[photo.where] != boxes[earlier.where]
         if different:
             cure = f" ({NO_BOXES})" if boxed else ""
