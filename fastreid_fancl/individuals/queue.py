@@ -25,7 +25,10 @@ def review_queue(project: Project) -> dict[str, Any]:
         "score_is": "score" if view.calibration is None else "probability",
         "photographs": [_photograph(view, row) for row in rows],
         "individuals": _individuals(view, index),
-        "pairs": _pairs(view, index),
+        "pairs": [
+            {"a": index[q.a], "b": index[q.b], "score": view.score(q.score), "settles": round(q.settles, 3)}
+            for q in questions(view)[:MOST_PAIRS]
+        ],
         "open": _open(view, index),
     }
 
@@ -60,16 +63,6 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
             }
         )
     return entries
-
-
-def _pairs(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
-    """Pairs to ask about, by what they settle; those answered "unsure" come last."""
-    unsure = {frozenset((one.a, one.b)) for one in view.decisions if one.kind == "unsure"}
-    asked = sorted(questions(view), key=lambda question: frozenset((question.a, question.b)) in unsure)
-    return [
-        {"a": index[q.a], "b": index[q.b], "score": view.score(q.score), "settles": round(q.settles, 3)}
-        for q in asked[:MOST_PAIRS]
-    ]
 
 
 def _candidate(view: View, row: Photograph, one: Candidate) -> dict[str, Any]:
