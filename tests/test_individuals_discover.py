@@ -776,6 +776,19 @@ def test_one_photograph_is_one_animal_without_an_interval(tmp_path):
     assert "Dates of 2024-06-01, by exif (1)." in said and "none, as they need two photographs" in said
 
 
+def test_a_match_with_animals_that_are_cut_out_warns(lions, tmp_path, caplog):
+    new = os.fspath(photograph(tmp_path / "a.png", 2, 77))
+    command_line(["match", os.fspath(lions), new])
+    assert "cut out" not in caplog.text
+    text = (lions / "photographs.csv").read_text().splitlines()
+    column = text[0].split(",").index("box")
+    cells = text[1].split(",")
+    cells[column] = "0.1 0.1 0.8 0.8"
+    (lions / "photographs.csv").write_text("\n".join([text[0], ",".join(cells), *text[2:]]) + "\n")
+    command_line(["match", os.fspath(lions), new])
+    assert "cut out these photographs, too" in caplog.text
+
+
 def test_an_unreadable_photograph_does_not_cost_the_matches_of_the_others(lions, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no")
     good = photograph(tmp_path / "a.png", 2, 77)

@@ -271,6 +271,8 @@ def match(argv: Sequence[str] | None = None) -> None:
 def _match(args: argparse.Namespace) -> None:
     project = open_project(args.project)
     _set_encoder_options(project, args)
+    if any(row.box for row in project.photographs):
+        logger.warning("The known animals are cut out by boxes: cut out these photographs, too, for better matches.")
     matches, problems = {}, []
     for path in args.photographs:
         try:
