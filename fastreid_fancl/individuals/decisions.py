@@ -197,8 +197,7 @@ def _different(ledger: Ledger, decision: Decision) -> str:
     objection = _said_same(rows, active(ledger.project.decisions), one.key, other.key)
     if objection:
         return objection
-    parts = split(ledger.project, rows, one.key, other.key)
-    held = _held_with(ledger.project, rows, (one.key, other.key))
+    parts, held = split(ledger.project, rows, one.key, other.key)
     for part in parts[1:]:
         name = ledger.new_animal(said)
         for key in part:
@@ -206,13 +205,6 @@ def _different(ledger: Ledger, decision: Decision) -> str:
             status = ledger.rows[key].status if key in held else "proposed"
             ledger.move([key], name, status, "split", said)
     return ""
-
-
-def _held_with(project: Project, rows: Sequence[Photograph], keys: Iterable[str]) -> set[str]:
-    """The photographs of an animal that decisions or bursts hold together with some of them, these included."""
-    groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
-    number = {row.key: n for n, row in enumerate(rows)}
-    return {rows[n].key for key in keys for n in groups.members[groups.root[number[key]]]}
 
 
 def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: str, other: str) -> str:
@@ -230,12 +222,16 @@ def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: s
     return f"you said on {when} that {rows[a].path} and {rows[b].path} are the same: undo that first, then decide again"
 
 
-def split(project: Project, rows: list[Photograph], one: str, other: str) -> list[list[str]]:
-    """Split an animal's photographs so that two of them part: keys by part, the part that keeps the ID first.
+def split(project: Project, rows: list[Photograph], one: str, other: str) -> tuple[list[list[str]], set[str]]:
+    """Split an animal's photographs so that two of them part.
 
     Photographs that decisions or bursts hold together go to the one of the two that they are more like, the clear cases
     first. Those that may go to neither become a part of their own. The part with more confirmed photographs keeps the
     ID, of equals the larger one.
+
+    Returns:
+        Keys by part, the part that keeps the ID first; and the keys that decisions or bursts, not likeness, hold
+        together with one of the two.
     """
     keys, features = project.known_features.of(rows)
     known = set(keys)
@@ -243,6 +239,7 @@ def split(project: Project, rows: list[Photograph], one: str, other: str) -> lis
     groups, _ = linked(len(rows), constraints_of(rows, active(project.decisions)))
     number = {row.key: n for n, row in enumerate(rows)}
     ends = number[one], number[other]
+    held = {rows[n].key for end in ends for n in groups.members[groups.root[end]]}
     leaning = _leaning(groups, fused_similarities(project.patterns, keys, features, keys, features), ends)
     for root in sorted(leaning, key=lambda root: (-abs(leaning[root]), root)):
         larger = sorted({groups.root[end] for end in ends}, key=lambda end: (-len(groups.members[end]), end))
@@ -252,7 +249,8 @@ def split(project: Project, rows: list[Photograph], one: str, other: str) -> lis
             groups.merge(root, home)
     parts = [sorted(rows[n].key for n in members) for members in groups.members if members]
     status = {row.key: row.status for row in rows}
-    return sorted(parts, key=lambda part: (-sum(status[key] == "confirmed" for key in part), -len(part), part[0]))
+    parts.sort(key=lambda part: (-sum(status[key] == "confirmed" for key in part), -len(part), part[0]))
+    return parts, held
 
 
 def _leaning(groups: Groups, similar: np.ndarray, ends: tuple[int, int]) -> dict[int, float]:

@@ -172,8 +172,7 @@ def free_of(rows: Sequence[Photograph], constraints: Constraints) -> Constraints
     """The constraints without what the project itself proposed, so that draws can show how sure that is."""
     if not any(constraints.owners):
         return None
-    owners = [row.individual if row.status == "confirmed" else "" for row in rows]
-    return replace(constraints, owners=owners)
+    return replace(constraints, owners=owners_of(rows, afresh=True))
 
 
 def rescore(project: Project, report: Report) -> None:

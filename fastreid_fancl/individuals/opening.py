@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..escape import visible
+from ..logs import log_once
 from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, whole, word
 from .encode import Encoder
 from .project import TRAINING, Project
@@ -74,11 +75,11 @@ def restored_project(folder: str | os.PathLike, encoder: str) -> Project:
     ids = [animal.individual for animal in project.animals]
     if ids:
         project.settings["prefix"] = max(ids).rpartition("-")[0]
-    logger.warning(
-        "%s/project.json is missing. The tables are kept; encoder (%s), species, time zone and seed are those of a new "
-        "project unless you name them.",
-        visible(project.folder),
-        visible(encoder),
+    log_once(  # as a command opens its project again once it has the lock
+        logger,
+        logging.WARNING,
+        f"{visible(project.folder)}/project.json is missing. The tables are kept; encoder ({visible(encoder)}), "
+        "species, time zone and seed are those of a new project unless you name them.",
     )
     return project
 

@@ -59,6 +59,10 @@ class View:
                 self.animals[row.individual].append(n)
         self.calibration: Curve | None = calibration_of(self)
 
+    def share_of_draws(self, a: str, b: str) -> float:
+        """The share of the draws that put two keys in one group."""
+        return self.together.get(in_order(a, b), 0.0)
+
     def similarity(self, a: int, b: int) -> float:
         """Similarity of two photographs."""
         return float(self.similarities([a], [b])[0, 0])
@@ -106,7 +110,7 @@ def _kind(view: View, a: str, b: str, between: bool) -> str:
     """The kind of a question: within an animal, between two that draws put together, or between two that are alike."""
     if not between:
         return "within"
-    return "drawn" if view.together.get(in_order(a, b), 0.0) > 0 else "alike"
+    return "drawn" if view.share_of_draws(a, b) > 0 else "alike"
 
 
 def _success_rates(view: View) -> dict[str, float]:
@@ -252,11 +256,7 @@ def _of_parts(view: View, members: list[int], decided: set[frozenset[str]]) -> Q
     if _burst_mates(one, other) or frozenset((one.key, other.key)) in decided:
         return None
     keys = [view.rows[n].key for n in members]
-    across = [
-        view.together.get((min(keys[m], keys[n]), max(keys[m], keys[n])), 0.0)
-        for m in np.flatnonzero(part)
-        for n in np.flatnonzero(~part)
-    ]
+    across = [view.share_of_draws(keys[m], keys[n]) for m in np.flatnonzero(part) for n in np.flatnonzero(~part)]
     p = 1 - float(np.mean(sorted(across)[-max(len(members), 4) :]))
     similarity = float(similar[a, b])
     p = min(p, 1 - view.probability(similarity)) if view.calibration else p

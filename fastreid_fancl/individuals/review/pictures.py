@@ -18,9 +18,8 @@ from ...runs.checked import dict_of, read_json, word
 logger = logging.getLogger(__name__)
 
 SIZES = {"thumbnails": 240, "large": 1200}  # pixels of the longer side
-CROP = (
-    2400  # the same of a large picture of a box, which holds coat and little else: an animal of a fifth keeps its own
-)
+# The same of a large picture of a box, which holds coat and little else: an animal of a fifth of a frame keeps its own.
+CROP = 2400
 THREADS = 4
 BOXES = "boxes.json"  # in thumbnails/: the box that each picture shows
 QUALITY = 88
