@@ -1,12 +1,11 @@
 """What local matches add to a frozen encoder, without any training or label: retrieval and groups.
 
     FASTREID_DATASETS=FOLDER python benchmarks/local.py NAME [NAME ...] [--weights 0.05 0.1 0.2] [KEY VALUE ...]
-    python benchmarks/local.py --scaling 300 1000 3000
 
 Retrieval by the data set's queries and gallery, or by leave-one-out over all its photographs, burst-mates not counted.
 Groups of the same photographs by the Jaccard distance and DBSCAN, as the engine makes them, and by two other
 clusterings of the fused graph: average linkage, and Louvain communities where networkx is installed. Seconds are of one
-process's processor time. `--scaling` draws photographs and measures how seconds and memory grow. Prints Markdown.
+process's processor time. Prints Markdown. How seconds and memory grow with the photographs: discovery.py.
 """
 
 import argparse
@@ -60,11 +59,10 @@ class Case(NamedTuple):
 def main() -> None:
     """Measure what the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("datasets", nargs="*", metavar="NAME", help="under FASTREID_DATASETS, or a synthetic one")
+    parser.add_argument("datasets", nargs="+", metavar="NAME", help="under FASTREID_DATASETS, or a synthetic one")
     parser.add_argument("--weights", nargs="+", type=float, default=[0.05, 0.1, 0.2])
     parser.add_argument("--config-file", default=str(ROOT / "configs/Photographs/fancl.yml"))
     parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="settings, as for train_net.py")
-    parser.add_argument("--scaling", nargs="+", type=int, default=[], metavar="N", help="numbers of drawn photographs")
     parser.add_argument("--threads", type=int, default=1)
     add_output(parser)
     args = parser.parse_args()
@@ -72,8 +70,6 @@ def main() -> None:
     tables = Tables(args.output, "CPU", args.threads)
     for name in args.datasets:
         measure(name, args, tables)
-    if args.scaling:
-        scale(args.scaling, tables)
 
 
 def measure(name: str, args, tables: Tables) -> None:
@@ -241,61 +237,6 @@ def louvain(case: Case, weight: float, calibrated: bool) -> dict[str, np.ndarray
     for number, members in enumerate(networkx.community.louvain_communities(graph, seed=0)):
         labels[list(members)] = number
     return {"Louvain": labels}
-
-
-def scale(sizes: list[int], tables: Tables) -> None:
-    """Measure drawn photographs: seconds and memory by their number, and the exponents of a fit."""
-    rows = []
-    tables.begin(("photographs", "keypoints s", "search s", "pairs", "verification s", "descriptors GiB", "peak GiB"))
-    for size in sizes:
-        rows.append(scaled(size))
-        tables.go_on(rows[-1])
-    if len(rows) > 1:
-        number = np.log([row["photographs"] for row in rows])
-        names = ("keypoints s", "search s", "verification s", "peak GiB")
-        fits = {name: float(np.polyfit(number, np.log([row[name] for row in rows]), 1)[0]) for name in names}
-        tables.say("\nExponents: " + ", ".join(f"{name} {value:.2f}" for name, value in fits.items()))
-
-
-def scaled(size: int) -> dict[str, float]:
-    """The row of one number of photographs: copies of some that are drawn, with made-up neighbours of an encoder."""
-    rng = np.random.default_rng(0)
-    began = time.process_time()
-    sample = [drawn(rng) for _ in range(min(size, 40))]
-    keypoints = (time.process_time() - began) / len(sample) * size
-    features = [jittered(sample[n % len(sample)], n, rng) for n in range(size)]
-    began = time.process_time()
-    pairs = local.LocalPairs(features)
-    searched = time.process_time()
-    near = np.arange(size)[:, None] + np.arange(1, 11)
-    verified = pairs.fuse(torch.zeros(size, 1), near % size, 1.0).nnz // 2
-    row = {"photographs": size, "keypoints s": keypoints, "search s": searched - began, "pairs": verified}
-    row["verification s"] = time.process_time() - searched
-    row["descriptors GiB"] = sum(f.descriptors.nbytes + f.points.nbytes for f in features) / 2**30
-    return row | {"peak GiB": peak_gib()}
-
-
-def drawn(rng: np.random.Generator) -> local.LocalFeatures:
-    """Keypoints of a picture of 400 x 300 pixels of blurred noise."""
-    import cv2
-    from PIL import Image
-
-    noise = rng.normal(0, 1, (300, 400)).astype(np.float32)
-    pixels = cv2.normalize(
-        sum(cv2.GaussianBlur(noise, (0, 0), s) * s for s in (1, 2, 4)), None, 0, 255, cv2.NORM_MINMAX
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "drawn.png")
-        Image.fromarray(pixels.astype(np.uint8)).save(path)
-        return local.extract(path)
-
-
-def jittered(features: local.LocalFeatures, number: int, rng: np.random.Generator) -> local.LocalFeatures:
-    """A copy whose descriptors are those of another photograph: shuffled numbers, except for some that stay."""
-    descriptors = features.descriptors.copy()
-    rows = rng.random(len(descriptors)) < 0.8
-    descriptors[rows] = rng.permuted(descriptors[rows], axis=1)
-    return features._replace(descriptors=descriptors, digest=f"{number:08d}")
 
 
 def peak_gib() -> float:
