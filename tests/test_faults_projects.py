@@ -494,7 +494,7 @@ def test_damaged_features_are_named_with_a_cure_that_works(tmp_path, damage):
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", "pairs"], ids=str)
 def test_damaged_certainties_are_named(tmp_path, content):
     if content == "pairs":  # of photographs that it does not have
-        arrays = {"keys": np.array(["a"]), "certainty": np.ones(1), "pairs": np.array([[0, 7]]), "together": np.ones(1)}
+        arrays = {"keys": np.array(["a"]), "pairs": np.array([[0, 7]]), "together": np.ones(1)}
         np.savez(tmp_path / CERTAINTY, **arrays)
     else:
         (tmp_path / CERTAINTY).write_bytes(content)

@@ -78,7 +78,8 @@ def discover(project: Path, *arguments) -> list[dict[str, str]]:
 
 def decide(project: Path, *decisions: tuple, start: int = 0) -> list[dict[str, str]]:
     """Give decisions (kind, a, b, value) by the command line, as the page saves them."""
-    rows = [Decision(f"2025-01-01T00:{start + n:02d}:00Z", "tester", *one) for n, one in enumerate(decisions)]
+    times = (f"2025-01-01T{n // 60:02d}:{n % 60:02d}:00Z" for n in range(start, start + len(decisions)))
+    rows = [Decision(when, "tester", *one) for when, one in zip(times, decisions, strict=True)]
     (project.parent / "decisions.csv").write_text(table_text(rows, Decision), encoding="utf-8")
     return discover(project, "--decisions", project.parent / "decisions.csv")
 
@@ -580,6 +581,31 @@ def test_every_score_of_the_page_is_a_probability_once_enough_is_decided(lions):
     queue = review_queue(project)
     assert queue["score_is"] == "probability"
     assert {one["score"] for one in queue["photographs"]} == {1.0, None}
+
+
+def test_a_match_has_a_probability_once_enough_is_decided(lions, tmp_path, capsys):
+    known = photograph(tmp_path / "a.png", 2, 77)
+    assert {one["probability"] for one in open_project(lions).match(known)} == {None}
+    rows = table(lions)
+    pairs = [(a, b) for n, a in enumerate(rows) for b in rows[n + 1 :]]
+    decide(lions, *(("same" if animal_of(a) == animal_of(b) else "different", a["key"], b["key"]) for a, b in pairs))
+    assert [one["probability"] for one in open_project(lions).match(known, top=3)] == [1, 0, 0]
+    command_line(["match", os.fspath(lions), os.fspath(known), "--top", "1"])
+    assert "  100%  LION-" in capsys.readouterr().out
+
+
+def test_a_certainty_is_that_of_the_animal_that_a_photograph_is_given_to_now(lions):
+    """Draws put photographs of these animals together, so one that a person takes out is where they do not see it."""
+
+    def certainties():
+        return {one["key"]: one["certainty"] for one in review_queue(open_project(lions))["photographs"]}
+
+    before, taken = certainties(), next(row for row in table(lions) if row["status"] == "proposed")
+    decide(lions, ("new", taken["key"], ""))
+    after = certainties()
+    mates = {row["key"] for row in table(lions) if animal_of(row) == animal_of(taken)}
+    assert all(after[key] < before[key] for key in mates)
+    assert all(after[key] == before[key] for key in after.keys() - mates)
 
 
 def rows_by_key(project: Path) -> dict[str, dict[str, str]]:

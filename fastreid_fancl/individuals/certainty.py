@@ -113,7 +113,7 @@ def group(
         RADII[best],
         tuple((RADII[r], int(number[r])) for r in ties),
         distance,
-        _certainty(rows, labels[best], pairs, together),
+        certainty_of(labels[best], pairs, together),
         pairs,
         together,
         int(number[best]),
@@ -174,11 +174,12 @@ def _together(distance: csr_matrix, draws: np.ndarray) -> tuple[np.ndarray, np.n
     return pairs, np.mean([drawn[pairs[:, 0]] == drawn[pairs[:, 1]] for drawn in draws], axis=0)
 
 
-def _certainty(rows: int, labels: np.ndarray, pairs: np.ndarray, together: np.ndarray) -> np.ndarray:
-    """(N,) mean share of the draws that agree with the grouping on a photograph's pairs that draws ever put together.
+def certainty_of(labels: np.ndarray, pairs: np.ndarray, together: np.ndarray) -> np.ndarray:
+    """(N,) mean share of the draws that agree with labels (N,) on a photograph's pairs that draws ever put together.
 
-    Pairs that no draw and not the grouping put together say nothing. 1 for a photograph without any other.
+    Pairs that no draw and no label put together say nothing. 1 for a photograph without any other.
     """
+    rows = len(labels)
     same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
     agree, telling = np.where(same, together, 1 - together), same | (together > 0)
     total, number = np.zeros(rows), np.zeros(rows)

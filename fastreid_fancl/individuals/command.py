@@ -291,9 +291,10 @@ def _print_matches(matches: dict[str, list[dict[str, Any]]]) -> None:
     for path, candidates in matches.items():
         print(f"{visible(path)}: {candidates[0]['verdict']}")
         for one in candidates:
-            name = f" {one['name']}" if one["name"] else ""
+            name = visible(f"{one['individual']} {one['name']}".strip())
             points = f"  ({one['matched_points']} matched points)" if one["matched_points"] else ""
-            print(f"  {one['score']:.3f}  {one['individual']}{visible(name)}  {visible(one['photograph'])}{points}")
+            likely = "" if one["probability"] is None else f"{one['probability']:4.0%}  "
+            print(f"  {one['score']:.3f}  {likely}{name}  {visible(one['photograph'])}{points}")
 
 
 def export(argv: Sequence[str] | None = None) -> None:

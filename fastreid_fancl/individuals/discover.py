@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -195,13 +195,12 @@ CERTAINTY = "certainty.npz"
 
 
 def write_certainty(project: Project, rows: Sequence[Photograph], grouping: Grouping) -> None:
-    """Keep how sure each photograph and each pair is, for the queue of questions."""
+    """Keep how sure each pair is, for the queue of questions."""
     keys = np.array([row.key for row in rows])
     write_arrays(
         project.folder / CERTAINTY,
         compressed=True,
         keys=keys,
-        certainty=grouping.certainty.astype(np.float32),
         pairs=grouping.pairs.astype(np.int32),
         together=grouping.together.astype(np.float16),
     )
@@ -211,7 +210,7 @@ class Certainty:
     """What `write_certainty` kept.
 
     Attributes:
-        of: certainty by key.
+        keys, pairs, shares: N photographs, (P, 2) pairs of them, and the share of the draws that put each together.
         together: share of the draws that put two keys in one group; pairs that no draw put together are not there.
 
     Raises:
@@ -219,14 +218,17 @@ class Certainty:
     """
 
     def __init__(self, folder: Path):
-        self.of: dict[str, float] = {}
-        self.together: dict[tuple[str, str], float] = {}
-        stored = read_arrays(folder / CERTAINTY, ("keys", "certainty", "pairs", "together"))
-        if stored is not None:
-            keys, certainty, pairs, shares = stored
-            if pairs.size and not 0 <= pairs.min() <= pairs.max() < len(keys):
-                raise DamagedError(folder / CERTAINTY, "it has pairs of photographs that it does not have", AGAIN)
-            names, drawn = keys.tolist(), shares > 0  # most pairs never are, and millions would fill the memory
-            self.of = dict(zip(names, certainty.tolist(), strict=True))
-            both = zip(pairs[drawn].tolist(), shares[drawn].tolist(), strict=True)
-            self.together = {(names[a], names[b]): share for (a, b), share in both}
+        stored = read_arrays(folder / CERTAINTY, ("keys", "pairs", "together"))
+        keys, pairs, shares = stored or [np.empty(0, str), np.empty((0, 2), np.int64), np.empty(0)]
+        if pairs.size and not 0 <= pairs.min() <= pairs.max() < len(keys):
+            raise DamagedError(folder / CERTAINTY, "it has pairs of photographs that it does not have", AGAIN)
+        names: list[str] = keys.tolist()
+        drawn = shares > 0  # most pairs never are, and millions would fill the memory
+        both = zip(pairs[drawn].tolist(), shares[drawn].tolist(), strict=True)
+        self.together = {(names[a], names[b]): share for (a, b), share in both}
+        self.keys, self.pairs, self.shares = names, pairs, shares
+
+    def of(self, animals: Mapping[str, str]) -> dict[str, float]:
+        """How sure it is, by key, that photographs show the animals that they are given to now, by key."""
+        _, labels = np.unique([animals.get(key) or key for key in self.keys], return_inverse=True)
+        return dict(zip(self.keys, certainty.certainty_of(labels, self.pairs, self.shares).tolist(), strict=True))

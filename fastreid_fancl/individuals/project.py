@@ -23,13 +23,16 @@ from ..errors import UserError
 from ..escape import visible
 from ..files import make_folder, replacing
 from ..local import LocalFeatures, extract, verified_matches
+from ..local.calibrate import Curve
 from ..locks import exclusive_lock
 from ..runs.checked import DamagedError
 from . import rows
 from .candidates import Gallery, gallery_of, verdict
+from .certainty import calibrate
 from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
-from .patterns import NEAREST, Patterns, keypoints, without_rest
+from .links import active
+from .patterns import NEAREST, Patterns, fused_similarities, keypoints, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
 TRAINING = "training"  # folder of runs that were trained on the project
@@ -140,9 +143,10 @@ class Project:
         """The known animals that a photograph is most alike, best first.
 
         Returns:
-            A dictionary for each of the `top` animals: individual, name, score, verdict (proposed, unsure or new),
-            photograph and key of its photograph that is most alike, and matched_points with that photograph (None if
-            they were not compared). Local matches are compared with the NEAREST known photographs by the features.
+            A dictionary for each of the `top` animals: individual, name, score, probability that it is this animal
+            (None until enough pairs are decided), verdict (proposed, unsure or new), photograph and key of its
+            photograph that is most alike, and matched_points with that photograph (None if they were not compared).
+            Local matches are compared with the NEAREST known photographs by the features.
 
         Raises:
             UserError: if the project has no animals or no features yet, or the photograph is unreadable.
@@ -156,12 +160,14 @@ class Project:
             raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)
+        likely = self.calibration()
         extra, points = self._compared(self.patterns, values, extract(file_of(path))) if self.patterns else (None, {})
         return [
             {
                 "individual": one.individual,
                 "name": names.get(one.individual, ""),
                 "score": round(one.score, 4),
+                "probability": likely and round(float(likely(one.score)), 4),
                 "verdict": verdict(one.score, self.settings["levels"]),
                 "photograph": known[one.key].path,
                 "key": one.key,
@@ -169,6 +175,22 @@ class Project:
             }
             for one in self.gallery.candidates(values[None], top=top, extra=extra)[0]
         ]
+
+    def calibration(self) -> Curve | None:
+        """From a score to the probability that two photographs show one animal, by the decisions on pairs.
+
+        None until enough pairs are decided.
+        """
+        known, scores, same = self.by_key, [], []
+        for decision in active(self.decisions):
+            if decision.kind in ("same", "different") and {decision.a, decision.b} <= known.keys():
+                pair = [known[key] for key in (decision.a, decision.b)]
+                keys, values = self.known_features.of(row for row in pair if row.usable)
+                if len(keys) == 2:
+                    similarity = fused_similarities(self.patterns, keys[:1], values[:1], keys[1:], values[1:])
+                    scores.append(float(similarity[0, 0]))
+                    same.append(decision.kind == "same")
+        return calibrate(scores, same)
 
     def _compared(
         self, patterns: Patterns, features: np.ndarray, spots: LocalFeatures

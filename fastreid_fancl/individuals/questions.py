@@ -11,9 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..local.calibrate import Curve
 from .candidates import gallery_of
-from .certainty import calibrate
 from .discover import Certainty
 from .links import active
 from .patterns import fused_similarities
@@ -42,6 +40,8 @@ class View:
         features: (N, D).
         number: place in `rows` by key.
         together: share of the draws that put two keys in one group.
+        certainty: by key, that a photograph shows the animal that it is given to.
+        calibration: from a similarity to a probability; None until enough is decided.
     """
 
     def __init__(self, project: Project):
@@ -50,14 +50,14 @@ class View:
         self.project, self.rows = project, [known[key] for key in keys]
         self.number = {key: n for n, key in enumerate(keys)}
         self.decisions: list[Decision] = active(project.decisions)
-        certainty = Certainty(project.folder)
-        self.certainty = certainty.of
-        self.together = certainty.together
+        drawn = Certainty(project.folder)
+        self.certainty = drawn.of({row.key: row.individual for row in self.rows})
+        self.together = drawn.together
         self.animals: dict[str, list[int]] = defaultdict(list)
         for n, row in enumerate(self.rows):
             if row.counts:
                 self.animals[row.individual].append(n)
-        self.calibration: Curve | None = calibration_of(self)
+        self.calibration = project.calibration()
 
     def share_of_draws(self, a: str, b: str) -> float:
         """The share of the draws that put two keys in one group."""
@@ -83,16 +83,6 @@ class View:
         limits = self.project.settings["levels"]
         width = max(limits["accept"] - limits["reject"], 0.02)
         return float(0.5 / (1 + np.exp(-4 * (similarity - limits["accept"]) / width)))
-
-
-def calibration_of(view: View) -> Curve | None:
-    """From the decisions on pairs that hold."""
-    scores, same = [], []
-    for decision in view.decisions:
-        if decision.kind in ("same", "different") and {decision.a, decision.b} <= view.number.keys():
-            scores.append(view.similarity(view.number[decision.a], view.number[decision.b]))
-            same.append(decision.kind == "same")
-    return calibrate(scores, same)
 
 
 def questions(view: View) -> list[Question]:
