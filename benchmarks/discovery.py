@@ -11,7 +11,6 @@ of the review page are scrolled through in Chromium, where Selenium can start it
 import argparse
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from chromium import chromium
 from tables import Tables, add_output
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,22 +109,14 @@ def match_seconds(project, photos: Path) -> float:
 
 def scrolled(page: Path) -> dict[str, float]:
     """How long the page takes to open, and the frames of scrolling through it; empty without Chromium."""
-    try:
-        from selenium import webdriver
-    except ImportError:
+    browser = chromium()
+    if browser is None:
         return {}
-    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (browser and driver):
-        return {}
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as chromium:
-        chromium.set_script_timeout(600)
+    with browser:
+        browser.set_script_timeout(600)
         began = time.perf_counter()
-        chromium.get(page.as_uri())
-        seconds, times = time.perf_counter() - began, chromium.execute_async_script(SCROLL)[1:]
+        browser.get(page.as_uri())
+        seconds, times = time.perf_counter() - began, browser.execute_async_script(SCROLL)[1:]
     return {
         "page s": seconds,
         "frames": len(times),

@@ -27,6 +27,10 @@ from fastreid.utils import comm
 from fastreid_fancl.logs import log_once
 
 REPO = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPO / "benchmarks"))
+
+from chromium import MISSING, chromium  # noqa: E402
+
 STILL = "--force-prefers-reduced-motion"  # else clicks miss what still scrolls
 
 
@@ -175,17 +179,9 @@ def code(tmp_path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium by Selenium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("there is no chromium with chromedriver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900", STILL):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    found = chromium(STILL)
+    if found is None:
+        pytest.skip(MISSING)
     yield found
     found.quit()
 

@@ -21,6 +21,7 @@ from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.encode import Features, cache_key
 from fastreid_fancl.individuals.export.contents import parse_zone
+from fastreid_fancl.individuals.identify import assign
 from fastreid_fancl.individuals.intake import (
     Intake,
     long_sequences,
@@ -802,3 +803,17 @@ def test_scores_are_those_of_the_lists_of_candidates():
     assert known.likeliest(burst, "A-004").score == pytest.approx(means["A-004"], abs=1e-6)
     assert known.likeliest(burst, "A-009") is None
     assert gallery_of([], features[:0]).own_and_other(features[:1], ["A"], [""], [""]) == [(None, None)]
+
+
+@pytest.mark.parametrize(("reject", "place"), [(0.5, ("B", "unsure")), (0.9, ("P-001", "proposed"))])
+def test_a_photograph_unlike_its_groups_animal_is_unsure_about_the_one_that_it_is_most_like(tmp_path, reject, place):
+    """It is grouped with A, to which it scores 0.6, and scores 0.8 to B; the accept level is 0.95."""
+    project = Project(tmp_path, {"prefix": "P", "levels": {"accept": 0.95, "reject": reject}})
+    known = [Photograph(name, name, name, individual=name.upper(), status="proposed") for name in "ab"]
+    project.photographs = [*known, Photograph("c", "c", "c")]
+    project.animals = [Individual("A"), Individual("B")]
+    features = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    grouping = group(features, Constraints(), k1=2)._replace(labels=np.array([0, 1, 0]))
+    ledger = Ledger(project, "2025")
+    assign(ledger, project.photographs, features, grouping)
+    assert (ledger.rows["c"].individual, ledger.rows["c"].status) == place

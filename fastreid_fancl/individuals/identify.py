@@ -32,7 +32,8 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
 
     A group that holds a known animal is compared with this one, a burst at a time, by its mean score; a group without
     one is compared with all of them, as a whole. At or above the accept level photographs are proposed, down to the
-    reject level unsure, below they are new. No photograph is proposed for an animal that a person said it is not.
+    reject level unsure, below they are new. Those that are too unlike their group's animal are unsure about the animal
+    that they are most like. No photograph is proposed for an animal that a person said it is not.
 
     Args:
         ledger: of the project.
@@ -95,6 +96,9 @@ def _joining(
         ruled_out = {animal for key in keys for animal in rejected.get(key, ())}
         best = known.likeliest(features[burst], owner, keys, ruled_out)
         status = "new" if best is None else verdict(best.score, limits)
+        if owner and status != "proposed":
+            best = known.likeliest(features[burst], "", keys, ruled_out)
+            status = "new" if best is None or verdict(best.score, limits) == "new" else "unsure"
         if best is None or status == "new":
             fresh += burst
         else:
