@@ -874,10 +874,12 @@ def test_training_takes_the_crops_of_today_and_leaves_out_what_is_away(tmp_path,
         fingerprint = "c011"
 
     monkeypatch.setattr(training, "encoder_named", lambda name: Trained())
-    monkeypatch.setattr(training, "_run", lambda folder, options: None)
+    settings = []
+    monkeypatch.setattr(training, "_run", lambda folder, options: settings.extend(options))
     monkeypatch.setattr(LinkedFANCL, "constraints", LinkedFANCL.constraints)
     report = Report()
     assert training.train(lions, report, 6, 2)
+    assert settings[settings.index("PSEUDO_LABELS.LOCAL") + 1] == "0.2", "spots teach the encoder, too"
     assert len(list((project / "training" / "photographs").iterdir())) == 19
     assert report.problems[0].startswith("st0/IMG_0001.png is not trained on: ")
     boxed_later = next(row for row in lions.photographs if row.path != "st0/IMG_0001.png")

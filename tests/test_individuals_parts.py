@@ -336,6 +336,14 @@ def test_sequences_end_at_the_gap_and_at_the_camera():
     assert len({one.sequence for one in with_sequences(rows, gap=61)}) == 2
 
 
+def test_midnights_that_photographs_share_are_no_sequence():
+    """A table that lost the time of day would link all photographs of a day as one animal."""
+    midnight, alone = "2024-06-03T00:00:00", "2024-06-04T00:00:00"
+    times = [midnight, midnight, "2024-06-03T00:00:30", "2024-06-03T00:00:40", alone]
+    names = [one.sequence for one in with_sequences(row(f"{n}.jpg", date_time=time) for n, time in enumerate(times))]
+    assert names == ["", "", times[2], times[2], alone]
+
+
 def test_sequences_of_two_seasons_never_have_one_name():
     """A clock that falls back at each change of batteries, and a table that counts from 1."""
     reset = {"station": "s", "camera": "s", "date_time": "2019-01-01T00:00:10"}

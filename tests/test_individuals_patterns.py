@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -16,15 +18,16 @@ from sklearn.metrics import adjusted_rand_score
 from support.coats import SIZE, coat
 
 from fastreid_fancl.errors import UserError
+from fastreid_fancl.individuals import certainty, verify
 from fastreid_fancl.individuals import project as projects
-from fastreid_fancl.individuals import verify
 from fastreid_fancl.individuals.command import command_line
+from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.opening import new_project, open_project
-from fastreid_fancl.individuals.patterns import COUNTS, Patterns
+from fastreid_fancl.individuals.patterns import COUNTS, NEAREST, Patterns
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph
 from fastreid_fancl.individuals.verify import _in_crop, known_pairs, weight_of, with_points
-from fastreid_fancl.local import store
+from fastreid_fancl.local import calibrate, store
 
 ANIMALS, VIEWS = 5, 4
 
@@ -170,6 +173,50 @@ def test_a_match_says_how_many_points_agree(lynx, tmp_path, capsys):
     assert {one["matched_points"] for one in project.match(tmp_path / "stranger.png")} == {0}
     command_line(["match", os.fspath(lynx), os.fspath(tmp_path / "new.png")])
     assert f"({best['matched_points']} matched points)" in capsys.readouterr().out
+
+
+def test_a_match_is_compared_with_more_photographs_than_a_grouping_compares(lynx, tmp_path):
+    """The encoder sees nothing, so the photographs that it finds nearest would miss animals."""
+    for n in range(10):
+        draw(tmp_path / "more" / f"{n}.png", 30 + n, 0)
+    discover(lynx, "--photos", tmp_path / "more")
+    draw(tmp_path / "new.png", 2, 1.5)
+    project = open_project(lynx)
+    found = project.match(tmp_path / "new.png", top=50)
+    assert len(project.photographs) == 30 > NEAREST and all(one["matched_points"] is not None for one in found)
+    assert found[0]["individual"] == next(row.individual for row in project.photographs if row.path == "20.png")
+
+
+def test_an_interrupted_change_of_the_weight_leaves_no_levels_of_other_scores(lynx, herd, tmp_path, monkeypatch):
+    draw(tmp_path / "more" / "stranger.png", 97, 0)
+    change = ("--local", "0.5", "--photos", tmp_path / "more")
+    discover(lynx, "--local", "0", "--photos", herd[0])
+    again = Path(shutil.copytree(lynx, tmp_path / "again" / "lynx"))
+    with monkeypatch.context() as patch:
+        patch.setattr(certainty, "group", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            discover(again, *change)
+    assert discover(again, *change) == discover(lynx, *change)
+    assert open_project(again).settings == open_project(lynx).settings
+
+
+def test_decisions_calibrate_what_matches_are_worth(lynx, herd, monkeypatch, caplog):
+    monkeypatch.setattr(calibrate, "FEWEST", 20)
+    project = open_project(lynx)
+    animal = {row.key: herd[1][row.hash] for row in project.photographs}
+    kinds = {
+        pair: "same" if animal[pair[0]] == animal[pair[1]] else "different"
+        for pair in itertools.combinations(animal, 2)
+    }
+    times = (f"2025-01-01T00:00:00.{n:06d}Z" for n in itertools.count())
+    add_decisions(project, [Decision(next(times), "", kind, *pair) for pair, kind in kinds.items()])
+    project.write()
+    with caplog.at_level(logging.INFO):
+        discover(lynx, "--regroup")
+    assert "calibrated by 30 pairs that show one animal and 160 that show two" in caplog.text
+    project = open_project(lynx)
+    assert project.patterns.evidence[0] == 0 and project.patterns.evidence[-1] == pytest.approx(np.log(21))
+    assert rand_index(discover(lynx), herd[1]) == 1
 
 
 def test_pairs_of_the_page_carry_points_of_both_crops(lynx):

@@ -170,6 +170,13 @@ def test_a_chain_of_photographs_is_one_sequence_and_a_given_name_wins(root):
     assert sequences["a"] == sequences["b"] == sequences["c"] != sequences["d"] == "own"
 
 
+def test_midnights_that_photographs_share_are_no_sequence(root):
+    rows = ("a.png,2024-05-01 00:00:00,x", "b.png,2024-05-01 00:00:00,x", "c.png,2024-05-02 00:00:00,x")
+    table(root, "path,date_time,camera", *rows)
+    sequences = {photo.path[-5]: photo.sequence for photo in wild().photos}
+    assert sequences["a"] is sequences["b"] is None and sequences["c"] == "x 2024-05-02T00:00:00"
+
+
 def test_times_that_cannot_be_read_are_named_and_those_without_a_camera_tell_nothing(root, caplog):
     rows = ("a.png,01/05/2024 10:00,x", "b.png,2024-13-01 10:00,x", "c.png,2024-05-01 10:00,", "d.png,,x")
     table(root, "path,date_time,camera", *rows)

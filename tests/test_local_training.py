@@ -21,7 +21,7 @@ from support.runs import arguments, configured, same, weights
 from fastreid_fancl import clustering, local
 from fastreid_fancl.compat import launch
 from fastreid_fancl.engine import pseudo_labels
-from fastreid_fancl.engine.fused import local_pairs
+from fastreid_fancl.engine.fused import local_pairs, photos_of
 from fastreid_fancl.engine.labels import assign_labels, distance_alone, distance_together, linked_labels
 from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.individuals.grouping import command_line as group
@@ -167,6 +167,12 @@ def test_links_move_images_and_make_clusters():
     assert linked_labels(labels, links[:0]).tolist() == labels.tolist()
 
 
+def test_between_two_clusters_of_linked_images_no_order_of_images_decides():
+    labels, links, keys = np.array([0, 0, 0, 1, 1, 1]), np.array([[2, 3]]), np.array([5, 1, 4, 3, 0, 2], np.uint64)
+    assert linked_labels(labels, links, keys).tolist() == [0, 0, 1, 1, 1, 1], "3 has a smaller key than 2"
+    assert linked_labels(labels[::-1].copy(), links, keys[::-1]).tolist() == [1, 1, 1, 1, 0, 0], "the same, reversed"
+
+
 def test_links_that_join_most_images_are_left_out(caplog):
     # A chain of links would make one cluster of all.
     labels = np.array([0, 0, 1, 1, 2, 2, 3, 3])
@@ -184,11 +190,26 @@ def test_links_are_pairs_of_one_animal_in_every_epoch(coats, tmp_path):
     pairs.fuse(features, np.arange(len(features))[:, None] - 7, 1.0)  # verifies further pairs, as another encoder would
     assert np.array_equal(pairs.links(20), links)
 
+    cfg = configured("cluster_contrast", **KEYS, PSEUDO_LABELS__LOCAL_LINKS=20)
+    own = np.arange(len(features)) % 3  # the clusters of a method that makes its own, such as SpCL
+    labels = assign_labels(features, animals, None, cfg.PSEUDO_LABELS, lambda *_: own, pairs=pairs).labels
+    assert (labels[links[:, 0]] == labels[links[:, 1]]).all()
+
     keys = KEYS | {"PSEUDO_LABELS__LOCAL": 1e-6, "SOLVER__MAX_EPOCH": 1}
     for number in (0, 20):
         command_line(arguments("cluster_contrast", tmp_path / str(number), **keys, PSEUDO_LABELS__LOCAL_LINKS=number))
     without, with_links = (logged(tmp_path / str(number), "ari_all")[0] for number in (0, 20))
     assert with_links > without
+
+
+def test_stations_and_sequences_of_two_data_sets_are_two(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", os.fspath(tmp_path))
+    for name in ("Kenya", "Nepal"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(coat(0)).save(tmp_path / name / "a.png")
+        (tmp_path / name / "metadata.csv").write_text("path,identity,split,station,sequence\na.png,1,train,01,1\n")
+    known = photos_of(["Kenya", "Nepal"]).values()
+    assert sorted((one.station, one.sequence) for one in known) == [("Kenya 01", "Kenya 1"), ("Nepal 01", "Nepal 1")]
 
 
 def test_links_without_local_matches_are_refused(coats, tmp_path):

@@ -163,8 +163,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.LOCAL_LINKS",
             0,
-            "two images with at least this many local matches share a cluster, whatever their features are; 0 for "
-            "none. It needs PSEUDO_LABELS.LOCAL; begin with 20, see docs/local.md",
+            "two images with at least this many local matches share a cluster, whatever their features are, if their "
+            "descriptors propose the pair; 0 for none. It needs PSEUDO_LABELS.LOCAL; begin with 20, see docs/local.md",
             NOT_NEGATIVE,
         ),
         Key(

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from .. import local
 from ..data.datasets import load
 from ..data.datasets.photos import Photo
 from ..data.datasets.sequences import read_moment
-from ..local.calibrate import FEWEST, apart, burst_mates, calibration, copy_inliers
+from ..local.calibrate import apart, burst_mates, calibration
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +35,9 @@ def local_pairs(cfg, items: Sequence[tuple]) -> local.LocalPairs | None:
 
 
 def learned_evidence(pairs: local.LocalPairs, photos: Sequence[Photo]) -> local.Calibration | None:
-    """A calibration by what is known of the photographs without labels; None where that is too little.
-
-    Changed copies stand in for burst-mates where there are few of these.
-    """
+    """A calibration by what is known of the photographs without labels; None where that is too little."""
     stations, sequences = [photo.station for photo in photos], [photo.sequence for photo in photos]
-    positives, negatives = burst_mates(sequences), apart(stations, moments_of(photos))
-    copies = None
-    if len(negatives) >= FEWEST > len(positives):
-        copies = copy_inliers([photos[n * len(photos) // FEWEST].path for n in range(FEWEST)])
-    return calibration(pairs.inliers, positives, negatives, copies)
+    return calibration(pairs.inliers, burst_mates(sequences), apart(stations, moments_of(photos)))
 
 
 def uses_local(options) -> bool:
@@ -52,8 +46,16 @@ def uses_local(options) -> bool:
 
 
 def photos_of(names: Sequence[str]) -> dict[str, Photo]:
-    """Path -> what is known of it in the data sets of these names, where they tell."""
-    return {photo.path: photo for name in names for photo in getattr(load(name), "photos", ())}
+    """Path -> what is known of it in the data sets of these names, where they tell.
+
+    Stations and sequences are named behind their data set, as several may count them from 1.
+    """
+    return {photo.path: _behind(name, photo) for name in names for photo in getattr(load(name), "photos", ())}
+
+
+def _behind(name: str, photo: Photo) -> Photo:
+    station, sequence = (part and f"{name} {part}" for part in (photo.station, photo.sequence))
+    return replace(photo, station=station, sequence=sequence)
 
 
 def moments_of(photos: Sequence[Photo]) -> list[datetime | None]:

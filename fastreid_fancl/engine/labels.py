@@ -75,13 +75,13 @@ def assign_labels(
     if distance is None:
         distance = distance_alone(features, options, pairs)
     assigned = cluster(distance, options, seed, keys)
-    labels = assigned.labels
+    labels = refine(assigned.labels, distance, assigned.eps, options.MIN_SAMPLES, cameras)
     if pairs is not None and options.LOCAL_LINKS:
-        labels = linked_labels(labels, pairs.links(options.LOCAL_LINKS))
-    return assigned._replace(labels=refine(labels, distance, assigned.eps, options.MIN_SAMPLES, cameras))
+        labels = linked_labels(labels, pairs.links(options.LOCAL_LINKS), keys)
+    return assigned._replace(labels=labels)
 
 
-def linked_labels(labels: np.ndarray, links: np.ndarray) -> np.ndarray:
+def linked_labels(labels: np.ndarray, links: np.ndarray, keys: np.ndarray | None = None) -> np.ndarray:
     """Put linked images, also those linked through others, into the cluster that has most of them, or a new one.
 
     Clusters do not merge: an image that is in the wrong one moves, and does not bring its cluster along.
@@ -89,6 +89,8 @@ def linked_labels(labels: np.ndarray, links: np.ndarray) -> np.ndarray:
     Args:
         labels: (N,) clusters 0..M-1, -1 for images left out.
         links: (P, 2) images of one animal.
+        keys: (N,) of `image_keys`: between clusters that have as many, the image of the smallest key decides, and no
+            order of images. None for the row numbers.
 
     Returns:
         (N,) as `labels`; these themselves, with a warning, where the links make a degenerate clustering.
@@ -96,11 +98,15 @@ def linked_labels(labels: np.ndarray, links: np.ndarray) -> np.ndarray:
     graph = coo_matrix((np.ones(len(links), dtype=bool), tuple(links.T)), shape=(len(labels),) * 2)
     component = connected_components(graph, directed=False)[1]
     joined, new = labels.copy(), labels.max() + 1
+    keys = np.arange(len(labels)) if keys is None else keys
     for members in np.split(np.argsort(component, kind="stable"), np.cumsum(np.bincount(component))[:-1]):
         if len(members) > 1:
             sizes = np.bincount(labels[members] + 1)[1:]
-            joined[members] = sizes.argmax() if sizes.any() else new
-            new += not sizes.any()
+            if sizes.any():
+                largest = members[np.isin(labels[members], np.flatnonzero(sizes == sizes.max()))]
+                joined[members] = labels[largest[keys[largest].argmin()]]
+            else:
+                joined[members], new = new, new + 1
     joined = clustering.renumber(joined)
     reason = clustering.degenerate(joined)
     if reason:

@@ -140,3 +140,4 @@ def score_all(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray) 
     ledger.project.settings["levels"] = {
         name: round(value, 4) for name, value in levels(own_scores, other_scores).items()
     }
+    ledger.project.settings["levels_of"] = ledger.project.rule

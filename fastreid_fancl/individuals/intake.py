@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from ..data import plural
 from ..data.datasets.names import is_hidden
+from ..data.datasets.sequences import shared_midnights
 from ..data.datasets.tree import SUFFIXES
 from ..data.images import open_header, open_regular
 from ..errors import UserError
@@ -269,6 +270,7 @@ def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:
 def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list[Photograph]:
     """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart.
 
+    Midnights that several photographs of a camera share are dates without a time of day, and give no sequence.
     A sequence is named by its season, its camera and its first moment, so that no order of files matters. One that has
     a name keeps it, behind its season and its camera: clocks that are reset, and tables that count from 1 at each
     camera, give names again.
@@ -280,8 +282,11 @@ def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list
     names = {}
     for moments in taken.values():
         before, name = None, ""
+        unknown = shared_midnights(datetime.fromisoformat(text) for text, _ in moments)
         for text, n in sorted(moments):
             moment = datetime.fromisoformat(text)
+            if moment in unknown:
+                continue
             if before is None or (moment - before).total_seconds() > gap:
                 name = text
             names[n], before = name, moment

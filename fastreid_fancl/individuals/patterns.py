@@ -6,6 +6,7 @@ docs/local.md. Pairs that were not compared have no inliers.
 Shapes: N photographs of a project, D feature dimensions, P pairs.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -64,6 +65,11 @@ class Patterns:
     def worth(self, inliers: np.ndarray) -> np.ndarray:
         """(P,) inliers -> (P,) float32, what they add to the cosine."""
         return np.float32(self.weight) * self.evidence[np.minimum(inliers, COUNTS - 1)]
+
+    @property
+    def rule(self) -> str:
+        """A name of what pairs are worth: other weights and other evidence have others."""
+        return hashlib.sha256(np.float64(self.weight).tobytes() + self.evidence.tobytes()).hexdigest()[:16]
 
     def matched(self, one: str, other: str) -> int | None:
         """The inliers of two photographs, by their keys; None if they were not compared."""

@@ -9,13 +9,15 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.sparse import csr_matrix
 
@@ -32,9 +34,10 @@ from .certainty import calibrate
 from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
 from .links import active
-from .patterns import NEAREST, Patterns, fused_similarities, keypoints, without_rest
+from .patterns import Patterns, fused_similarities, keypoints, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
+COMPARED = 300  # known photographs that one is matched with, spot by spot: less than a second
 TRAINING = "training"  # folder of runs that were trained on the project
 TABLES = {
     "decisions.csv": Decision,
@@ -50,7 +53,7 @@ class Project:
     Attributes:
         folder: where all of it lies.
         settings: of project.json: name, prefix, encoder, fingerprint, species, timezone, seed, levels,
-            local (weight of local matches), ...
+            levels_of (the `rule` of the scores that the levels belong to), local (weight of local matches), ...
         encoder_options: of `encode.encoder_named`, for this command only.
         photographs, animals, decisions, changes: the rows of the tables.
     """
@@ -121,6 +124,11 @@ class Project:
         """What local matches say of pairs of the photographs; None for a project without."""
         return Patterns.read(self.folder)
 
+    @property
+    def rule(self) -> str:
+        """What scores are made from beside the features, as `levels_of` in the settings names it; "" for nothing."""
+        return "" if self.patterns is None else self.patterns.rule
+
     def features(self, path: str | os.PathLike | Sequence[str | os.PathLike]) -> np.ndarray:
         """Encode a photograph, taken whole: (D,) at unit length. Several give (N, D).
 
@@ -146,7 +154,7 @@ class Project:
             A dictionary for each of the `top` animals: individual, name, score, probability that it is this animal
             (None until enough pairs are decided), verdict (proposed, unsure or new), photograph and key of its
             photograph that is most alike, and matched_points with that photograph (None if they were not compared).
-            Local matches are compared with the NEAREST known photographs by the features.
+            Local matches are compared with the COMPARED known photographs that are nearest by the features.
 
         Raises:
             UserError: if the project has no animals or no features yet, or the photograph is unreadable.
@@ -196,11 +204,12 @@ class Project:
         self, patterns: Patterns, features: np.ndarray, spots: LocalFeatures
     ) -> tuple[csr_matrix, dict[str, int]]:
         """What matches add to the scores of the known photographs (1, M), and how many there are by key."""
-        near = np.argsort(-(self.gallery.features @ features), kind="stable")[:NEAREST]
+        near = np.argsort(-(self.gallery.features @ features), kind="stable")[:COMPARED]
         by_key = self.by_key
         known = [by_key[key] for key in self.gallery.keys[near].tolist()]
         there = without_rest(patterns, known, keypoints(self.folder, known, {}))
-        inliers = np.array([len(verified_matches(spots, one)) for one in there])
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            inliers = np.array([len(found) for found in pool.map(partial(verified_matches, spots), there)])
         extra = csr_matrix((patterns.worth(inliers), ([0] * len(near), near)), shape=(1, len(self.gallery.keys)))
         return extra, {row.key: int(number) for row, number in zip(known, inliers, strict=True)}
 

@@ -15,6 +15,7 @@ from ..data.images import UnreadableImage
 from ..engine.run import train as run_training
 from ..errors import UserError
 from ..files import replacing
+from ..local.cost import local_cost
 from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
 from . import certainty
@@ -25,6 +26,7 @@ from .identify import owners_of
 from .links import active, constraints_of, rejections
 from .project import TRAINING, Project
 from .rows import Decision, Photograph
+from .verify import compare
 
 logger = logging.getLogger(__name__)
 
@@ -82,16 +84,19 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     LinkedFANCL.constraints = constraints_of(
         rows, decisions, owners_of(rows, afresh=True), rejections(decisions, animals)
     )
+    with report.step("local matches"):
+        usable, (values,) = encoded(project, project.known_features)
+        compare(project, usable, values, k1)  # what cannot be compared is named by the grouping that follows
     output = run_folder(folder, project.settings["encoder"])
-    options = training_options(folder, project.settings["encoder"], project.settings["seed"], k1, k2)
-    _say_how_long(project, rows, options)
+    options = training_options(folder, project, k1, k2)
+    _say_how_long(project, rows, sorted((folder / "photographs").iterdir()), options)
     with report.step("training"):
         _run(folder, options)
         encoder = encoder_named(f"run:{output}")
     with report.step("features"):
         features, _ = encode_all(project.folder, encoder, rows)
     rows, both = encoded(project, project.known_features, features)
-    before, after = (group_quality(rows, values, decisions, k1, k2, project.settings["seed"]) for values in both)
+    before, after = (group_quality(project, rows, values, decisions, k1, k2) for values in both)
     kept = after.is_as_good_as(before)
     report.training = f"The trained encoder is {'kept' if kept else 'not kept'}. Before: {before}; after: {after}."
     if kept:
@@ -123,8 +128,9 @@ def run_folder(folder: Path, encoder: str) -> str:
     return next(place for place in places if encoder != f"run:{place}")
 
 
-def training_options(folder: Path, encoder: str, seed: int, k1: int, k2: int) -> list[str]:
+def training_options(folder: Path, project: Project, k1: int, k2: int) -> list[str]:
     """Settings of the training, beside those of configs/Photographs/fancl.yml."""
+    encoder = project.settings["encoder"]
     options: dict[str, Any] = {
         "MODEL.META_ARCHITECTURE": "LinkedFANCL",
         "DATASETS.NAMES": "('photographs',)",
@@ -133,8 +139,9 @@ def training_options(folder: Path, encoder: str, seed: int, k1: int, k2: int) ->
         "PSEUDO_LABELS.MIN_SAMPLES": 2,
         "PSEUDO_LABELS.K1": k1,
         "PSEUDO_LABELS.K2": k2,
+        "PSEUDO_LABELS.LOCAL": project.patterns.weight if project.patterns else 0.0,
         "MODEL.DEVICE": "auto",
-        "SEED": seed,
+        "SEED": project.settings["seed"],
     }
     if encoder.startswith("run:"):
         options["MODEL.WEIGHTS"] = str(last_checkpoint(Path(encoder.removeprefix("run:"))) or "")
@@ -143,7 +150,7 @@ def training_options(folder: Path, encoder: str, seed: int, k1: int, k2: int) ->
     return [str(part) for pair in options.items() for part in pair]
 
 
-def _say_how_long(project: Project, rows: Sequence[Photograph], options: list[str]) -> None:
+def _say_how_long(project: Project, rows: Sequence[Photograph], crops: Sequence[Path], options: list[str]) -> None:
     cfg = load_config(RECIPE, options)
     sample = [crop_of(row.file, row.box) for row in rows[:8]]
     began = time.perf_counter()
@@ -151,7 +158,11 @@ def _say_how_long(project: Project, rows: Sequence[Photograph], options: list[st
     each = (time.perf_counter() - began) / len(sample)
     epochs, batch = cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.IMS_PER_BATCH
     steps = max(1, len(rows) // batch)
-    minutes = epochs * each * (steps * batch * STEP_COST + 2 * len(rows)) / 60
+    seconds = epochs * each * (steps * batch * STEP_COST + 2 * len(rows))
+    if project.patterns:
+        cost = local_cost([str(path) for path in crops], len(rows), cfg.PSEUDO_LABELS.K1)
+        seconds += cost.keypoints + cost.matches
+    minutes = seconds / 60
     print(f"Training: {epochs} epochs on {len(rows)} photographs, about {max(1, round(minutes))} minutes.", flush=True)
 
 
@@ -167,10 +178,13 @@ def _run(folder: Path, options: list[str]) -> None:
 
 
 def group_quality(
-    rows: Sequence[Photograph], values: np.ndarray, decisions: Sequence[Decision], k1: int, k2: int, seed: int
+    project: Project, rows: Sequence[Photograph], values: np.ndarray, decisions: Sequence[Decision], k1: int, k2: int
 ) -> GroupQuality:
     """How good the groups by features (N, D) are: without the decisions, so that these can judge them."""
-    grouping = certainty.group(values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed)
+    seed, keys = project.settings["seed"], [row.key for row in rows]
+    grouping = certainty.group(
+        values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed, patterns=project.patterns, keys=keys
+    )
     number = {row.key: n for n, row in enumerate(rows)}
     right = [
         (grouping.labels[number[one.a]] == grouping.labels[number[one.b]]) == (one.kind == "same")

@@ -69,7 +69,7 @@ def compare(project: Project, rows: Sequence[Photograph], features: np.ndarray, 
     """Verify the local matches of the pairs that features or descriptors propose, and keep them as project.patterns.
 
     What was verified in an earlier season is not verified again, unless other keypoints repeat at its station now.
-    Other scores need other levels: these are then taken from the project.
+    Other scores need other levels, so these are then taken from the project.
 
     Args:
         project: whose settings say how much matches weigh.
@@ -80,24 +80,17 @@ def compare(project: Project, rows: Sequence[Photograph], features: np.ndarray, 
     Returns:
         What could not be compared, in sentences.
     """
-    before, weight = project.patterns, weight_of(project, len(rows))
-    after: Patterns | None = None
+    weight = weight_of(project, len(rows))
     problems: list[str] = []
     if weight and len(rows) > 1:
-        after, problems = _compared(project, rows, features, k1, weight, before)
+        after, problems = _compared(project, rows, features, k1, weight, project.patterns)
         after.write(project.folder)
     else:
         Patterns.remove(project.folder)
-    if _other_scores(before, after):
-        project.settings["levels"] = {}
     project.forget_features()
+    if project.settings.get("levels_of") != project.rule:
+        project.settings["levels"] = {}
     return problems
-
-
-def _other_scores(before: Patterns | None, after: Patterns | None) -> bool:
-    if before is None or after is None:
-        return before is not after
-    return before.weight != after.weight or not np.array_equal(before.evidence, after.evidence)
 
 
 def _compared(
@@ -115,6 +108,9 @@ def _compared(
         local_features, [row.station or None for row in rows], [row.sequence or None for row in rows]
     )
     after = _without_pairs(rows, local_features, chosen, weight)
+    if repeated := sum(int((~one).sum()) for one in chosen):
+        share = repeated / sum(len(one) for one in chosen)
+        logger.info("Left out are the %.0f%% of the spots that repeat at one place of their station.", 100 * share)
     compared = local.LocalPairs([one.keep(kept) for one, kept in zip(local_features, chosen, strict=True)])
     if before is not None:
         compared.remember(*_unchanged(before, after))

@@ -1,8 +1,9 @@
 """What a number of inliers says, learned from pairs that are known without labels.
 
-Positives: burst-mates, and photographs with changed copies of themselves. Negatives: photographs of different stations
-at one moment, which cannot show one animal. Boxes of one photograph are none, as they may overlap and share spots. A
-mirrored copy is no positive: it shows what the animal's other flank does not.
+Positives: burst-mates. Negatives: photographs of different stations at one moment, which cannot show one animal. Boxes
+of one photograph are no negatives, as they may overlap and share spots. Changed copies of a photograph are no
+positives: they share far more than two sightings of an animal do, and a mirrored one shows what the other flank does
+not.
 """
 
 import itertools
@@ -13,11 +14,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from ..data.images import read_image
-from .features import DEFAULT, Settings, extract_from
-from .match import verified_matches
+from ..data.datasets.sequences import shared_midnights
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +23,7 @@ FEWEST = 50  # positives, and negatives
 MOST = 2000  # of either
 SURE = 20  # inliers of a pair that is certain by the rule of fixed weights
 SECONDS = 60.0  # an animal is not at two stations within them
+OTHERS = 8  # stations
 
 
 class Curve(NamedTuple):
@@ -46,10 +45,10 @@ def rising(values: Sequence[float], truth: Sequence[float], weights: Sequence[fl
 
 
 class Calibration:
-    """Evidence by isotonic regression, the place of log(1 + inliers): probability x log(1 + SURE).
+    """Evidence by isotonic regression, in the place of log(1 + inliers).
 
-    So a pair that is certain by the known pairs weighs what SURE inliers weigh without calibration, and one whose
-    inliers say nothing weighs nothing.
+    A pair that is certain by the known pairs weighs log(1 + SURE), what SURE inliers weigh without calibration. One
+    that is as unlikely as a pair without inliers weighs nothing. In between the weight rises with the probability.
     """
 
     def __init__(self, positives: np.ndarray, negatives: np.ndarray):
@@ -61,26 +60,12 @@ class Calibration:
         weights = np.repeat([1 / len(positives), 1 / len(negatives)], [len(positives), len(negatives)])
         truth = np.repeat([1.0, 0.0], [len(positives), len(negatives)])
         self.curve = rising(np.log1p(values), truth, weights)
-        # 0 for the least that is known, so that pairs that were not verified are no worse than it.
-        self.least = float(self.curve(0))
+        self.least = float(self.curve(0))  # pairs that were not verified are no worse than those without inliers
 
     def __call__(self, inliers: np.ndarray) -> np.ndarray:
         """(P,) inliers -> (P,) evidence, never falling."""
-        probability = self.curve(np.log1p(inliers)) - self.least
-        return probability.clip(0, 1) * np.log1p(SURE)
-
-
-def copy_inliers(paths: Sequence[str], settings: Settings = DEFAULT) -> np.ndarray:
-    """(P,) inliers of photographs with copies of themselves, turned by up to 15 degrees and cut to 80% to 95%."""
-    inliers = []
-    for n, path in enumerate(paths):
-        image, rng = read_image(path), np.random.default_rng(n)
-        turned = image.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR)
-        margin = (1 - rng.uniform(0.8, 0.95)) / 2
-        box = (margin, margin, 1 - margin, 1 - margin)
-        pair = extract_from(image, settings, digest="a"), extract_from(turned, settings, box, digest="b")
-        inliers.append(len(verified_matches(*pair)))
-    return np.array(inliers, dtype=np.int64)
+        risen = (self.curve(np.log1p(inliers)) - self.least) / max(1 - self.least, 1e-12)
+        return risen.clip(0, 1) * np.log1p(SURE)
 
 
 def burst_mates(sequences: Sequence[str | None]) -> np.ndarray:
@@ -93,15 +78,23 @@ def burst_mates(sequences: Sequence[str | None]) -> np.ndarray:
 
 
 def apart(stations: Sequence[str | None], moments: Sequence[datetime | None]) -> np.ndarray:
-    """Pairs (P, 2) of photographs of different stations within SECONDS, at most MOST of them, evenly from all."""
-    dated = sorted((moments[n], n) for n in range(len(moments)) if moments[n] is not None and stations[n] is not None)
-    pairs = []
-    for place, (moment, n) in enumerate(dated):
-        for later, m in dated[place + 1 :]:
-            if (later - moment).total_seconds() > SECONDS:
-                break
-            if stations[n] != stations[m]:
-                pairs.append((n, m))
+    """Pairs (P, 2) of photographs of different stations within SECONDS, at most MOST of them, evenly from all.
+
+    Each photograph is paired with the last ones of at most OTHERS other stations. Midnights that photographs share are
+    dates without a time of day.
+    """
+    unknown = shared_midnights(moment for moment in moments if moment is not None)
+    dated = sorted(
+        (moment, n)
+        for n, moment in enumerate(moments)
+        if moment is not None and moment not in unknown and stations[n] is not None
+    )
+    pairs, last = [], {}
+    for moment, n in dated:
+        recent = itertools.islice((one for station, one in reversed(last.items()) if station != stations[n]), OTHERS)
+        pairs += [(m, n) for before, m in recent if (moment - before).total_seconds() <= SECONDS]
+        last.pop(stations[n], None)
+        last[stations[n]] = moment, n
     return evenly(pairs)
 
 
@@ -111,18 +104,14 @@ def evenly(pairs: list[tuple[int, int]]) -> np.ndarray:
     return np.array(chosen, dtype=np.int64).reshape(-1, 2)
 
 
-def calibration(
-    inliers, positives: np.ndarray, negatives: np.ndarray, copies: np.ndarray | None = None
-) -> "Calibration | None":
+def calibration(inliers, positives: np.ndarray, negatives: np.ndarray) -> "Calibration | None":
     """A calibration where there are FEWEST known pairs of both kinds, else None; either is logged.
 
     Args:
         inliers: from pairs (P, 2) to their inliers (P,).
         positives, negatives: known pairs, each (P, 2).
-        copies: (P,) inliers of photographs with changed copies of themselves.
     """
-    copies = np.empty(0, dtype=np.int64) if copies is None else copies
-    counts = len(positives) + len(copies), len(negatives)
+    counts = len(positives), len(negatives)
     if min(counts) < FEWEST:
         logger.info(
             "Local matches count by the fixed rule w log(1 + inliers): %d pairs are known to show one animal and %d to "
@@ -131,4 +120,4 @@ def calibration(
         )
         return None
     logger.info("Local matches are calibrated by %d pairs that show one animal and %d that show two.", *counts)
-    return Calibration(np.concatenate([inliers(positives), copies]), inliers(negatives))
+    return Calibration(inliers(positives), inliers(negatives))

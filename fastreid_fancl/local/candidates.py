@@ -27,7 +27,7 @@ QUERIES = 300  # descriptors of a photograph that vote, those of the highest con
 FLAT = 50_000  # descriptors, up to which all are compared
 CELLS = 4  # times the square root of the descriptors
 PROBES = 8  # cells that a descriptor is looked for in
-BLOCK = 64  # photographs whose descriptors are searched at once
+BLOCK = 64  # photographs whose descriptors are added or searched at once
 
 
 def descriptor_candidates(features: Sequence[LocalFeatures], k: int) -> np.ndarray:
@@ -41,11 +41,11 @@ def descriptor_candidates(features: Sequence[LocalFeatures], k: int) -> np.ndarr
     """
     order = sorted(range(len(features)), key=lambda n: features[n].digest)
     ordered = [features[n].descriptors for n in order]
-    owner = np.repeat(np.arange(len(order)), [len(rows) for rows in ordered])
+    owner = np.repeat(np.arange(len(order), dtype=np.int32), [len(rows) for rows in ordered])
     candidates = np.full((len(order), k), -1, dtype=np.int64)
     if len(owner) > SEARCHED and len(order) > 1:
         began = time.perf_counter()
-        index = _index(np.concatenate(ordered))
+        index = _index(ordered)
         for start in range(0, len(order), BLOCK):
             _vote(index, owner, ordered[start : start + BLOCK], start, candidates)
         logger.info(
@@ -56,27 +56,30 @@ def descriptor_candidates(features: Sequence[LocalFeatures], k: int) -> np.ndarr
     return result
 
 
-def _index(descriptors: np.ndarray):
-    """faiss's index of (n, W) uint8: all, or in cells around some of them with a byte for each number."""
+def _index(descriptors: list[np.ndarray]):
+    """faiss's index of photographs' (n, W) uint8: all, or in cells around some of them with a byte for each number."""
     try:
         import faiss
     except ImportError as error:
         raise UserError(f"Expected faiss for the search of shared spots ({error}): {INSTALL_FAISS}.") from error
     faiss.omp_set_num_threads(torch.get_num_threads())
-    number, width = descriptors.shape
+    starts, width = np.cumsum([0, *map(len, descriptors)]), descriptors[0].shape[1]
+    number = int(starts[-1])
     if number <= FLAT:
         index = faiss.IndexFlatL2(width)
     else:
         cells = cells_of(number)
         chosen = np.sort(np.random.default_rng(0).choice(number, cells, replace=False))
         centres = faiss.IndexFlatL2(width)
-        centres.add(descriptors[chosen].astype(np.float32))
+        owner = np.searchsorted(starts, chosen, side="right") - 1
+        rows = [descriptors[n][row] for n, row in zip(owner.tolist(), (chosen - starts[owner]).tolist(), strict=True)]
+        centres.add(np.stack(rows).astype(np.float32))
         index = faiss.IndexIVFScalarQuantizer(
             centres, width, cells, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2, False
         )
         index.is_trained, index.nprobe = True, PROBES
-    for start in range(0, number, 1 << 18):
-        index.add(descriptors[start : start + (1 << 18)].astype(np.float32))
+    for start in range(0, len(descriptors), BLOCK):
+        index.add(np.concatenate(descriptors[start : start + BLOCK]).astype(np.float32))
     return index
 
 

@@ -29,15 +29,15 @@ def local_cost(paths: Sequence[str], photographs: int, k1: int, settings: Settin
     that was verified costs nothing in later epochs, so the first epoch is the dearest.
     """
     chosen = [paths[n * len(paths) // min(TRIED, len(paths))] for n in range(min(TRIED, len(paths)))]
-    began = time.perf_counter()
+    began = time.process_time()
     features = [extract(path, settings, digest=str(n)) for n, path in enumerate(chosen)]
-    extracted = time.perf_counter()
+    extracted = time.process_time()
     descriptor_candidates(features, CANDIDATES)
-    searched = time.perf_counter()
+    searched = time.process_time()
     pairs = [(a, b) for n, a in enumerate(features) for b in features[n + 1 :]]
     for pair in pairs:
         verified_matches(*pair)
-    each = (time.perf_counter() - searched) / max(1, len(pairs))
+    each = (time.process_time() - searched) / max(1, len(pairs))
     own = float(np.mean([len(f.points) for f in features]))
     once = (extracted - began) / len(chosen) * photographs
     grown = comparisons(photographs, own) / max(1.0, comparisons(len(chosen), own))

@@ -10,10 +10,10 @@ import numpy as np
 
 from .features import UNIT, LocalFeatures
 
-COMPARED = 16  # photographs of its station that one is compared with
+COMPARED = 16  # other sequences of its station that a photograph is compared with
 PLACE = 4.0  # pixels of `LocalFeatures.size` between two keypoints at one place
 ALIKE = 0.9  # cosine of two descriptors of one thing
-SHARE = 0.25  # of the photographs compared, in which a keypoint of the background is
+SHARE = 0.25  # of the sequences compared, in which a keypoint of the background is
 FEWEST = 2  # of them
 
 
@@ -29,7 +29,8 @@ def foreground(
 ) -> list[np.ndarray]:
     """Which keypoints do not repeat within a station, as the same descriptor at the same place in several sequences.
 
-    An animal that sits still is at one place in its own sequence only, so photographs of one sequence are not compared.
+    An animal that sits still is at one place in its own sequence only, so a photograph is compared with one photograph
+    of each other sequence.
 
     Args:
         features: of N photographs.
@@ -46,8 +47,11 @@ def foreground(
     kept = [np.ones(len(one.points), dtype=bool) for one in features]
     for members in groups.values():
         for n in members:
-            others = [m for m in members if m != n and (sequences[n] is None or sequences[m] != sequences[n])]
-            compared = [features[m] for m in spread(others)]
+            others: dict[object, int] = {}
+            for m in members:
+                if m != n and (sequences[n] is None or sequences[m] != sequences[n]):
+                    others.setdefault(m if sequences[m] is None else sequences[m], m)
+            compared = [features[m] for m in spread([*others.values()])]
             repeated = sum(
                 (is_in(features[n], other).astype(int) for other in compared), np.zeros(len(features[n].points))
             )

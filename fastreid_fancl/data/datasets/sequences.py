@@ -6,10 +6,10 @@ camera that are at most ``GAP_SECONDS`` apart belong to one sequence, whatever a
 
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, time
 
 from ...errors import UserError
 from ...logs import log_once
@@ -74,10 +74,19 @@ def read_moment(text: str) -> datetime:
     return datetime(*(int(part or 0) for part in match.groups()))
 
 
+def shared_midnights(moments: Iterable[datetime]) -> set[datetime]:
+    """Midnights that several photographs share: dates whose time of day a table has lost."""
+    counts = Counter(moment for moment in moments if moment.time() == time())
+    return {moment for moment, number in counts.items() if number > 1}
+
+
 def _bursts(camera: str, taken: list[tuple[datetime, int]]) -> dict[int, str]:
     """Map the number of each photograph to its sequence, named by camera and first moment; `taken` is sorted."""
     names, name, before = {}, "", None
+    unknown = shared_midnights(moment for moment, _ in taken)
     for moment, n in taken:
+        if moment in unknown:
+            continue
         if before is None or (moment - before).total_seconds() > GAP_SECONDS:
             name = f"{camera} {moment.isoformat()}"
         names[n], before = name, moment
