@@ -128,6 +128,20 @@ def test_held_statistics_stay_while_the_backbone_trains(mode):
     assert torch.equal(backbone[1].weight, before["1.weight"]) == (mode == "frozen")
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("method", ["fancl", "ice"])
+def test_the_statistics_of_every_encoder_are_held(datasets, tmp_path, method, processes):
+    """FANCL's noised encoder and ICE's teacher, too: all keep the 0 and 1 of a random start, and learn their scale."""
+    keys = {"MODEL__BACKBONE__BATCHNORM": "eval", "MODEL__BACKBONE__NORM": "BN", "SOLVER__ITERS_PER_EPOCH": 1}
+    command_line(arguments(method, tmp_path, "--num-gpus", str(processes), **keys))
+    found = {name: value for name, value in weights(tmp_path).items() if "backbone" in name}
+    assert sum(name.endswith("backbone.bn1.running_mean") for name in found) == 2, "two encoders"
+    for name, value in found.items():
+        if "running" in name:
+            assert (value == float(name.endswith("var"))).all(), name
+    assert not any((value == 1).all() for name, value in found.items() if name.endswith("backbone.bn1.weight"))
+
+
 def test_held_statistics_do_not_depend_on_the_batch():
     """In evaluation mode an image's output is its own, whatever is beside it in the batch and however it is grouped."""
     torch.manual_seed(0)

@@ -136,8 +136,13 @@ def test_the_order_of_the_files_on_disk_changes_nothing(root, folder, monkeypatc
     assert [path for path, *_ in expected] == sorted(path for path, *_ in expected)
 
 
-@pytest.mark.parametrize("system", ["cluster_contrast", "resnet50"])
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize(
+    ("folder", "system"),
+    [
+        *((folder, system) for folder in FOLDERS for system in ("cluster_contrast", "resnet50")),
+        *(("Market1501", system) for system in ("ice", "jcl", "pplr")),  # each reads cameras in its own way
+    ],
+)
 def test_a_system_trains_and_is_evaluated_across_cameras(root, tmp_path, folder, system):
     WRITERS[folder](root)
     train(folder, system, tmp_path / "run")
@@ -150,7 +155,7 @@ def test_a_system_trains_and_is_evaluated_across_cameras(root, tmp_path, folder,
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_system_starts_on_one_process_and_on_four(folder, system):
+def test_the_settings_of_every_system_suit_one_process_and_four(folder, system):
     cfg = configured(folder, system, "MODEL.WEIGHTS", "")
     for processes in (1, 4):
         check_config(cfg, processes)

@@ -96,3 +96,24 @@ def test_a_start_that_never_saw_a_photograph_is_warned_of(tmp_path):
     source = stock_cfg(DATASETS__NAMES=("SyntheticSourceSmall",), MODEL__BACKBONE__PRETRAIN=True)
     (tmp_path / "config.yaml").write_text(source.dump())
     assert warning(MODEL__WEIGHTS=weights) is None
+
+
+@pytest.mark.parametrize("first", [{}, {"MODEL__BACKBONE__PRETRAIN": True}], ids=["random", "ImageNet"])
+@pytest.mark.parametrize("key", ["MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH"])
+def test_what_a_start_saw_is_followed_from_run_to_run(tmp_path, first, key):
+    """A run on drawn animals, whose weights a second one starts from, whose weights the training starts from."""
+
+    def starting(weights, **keys):
+        pretrained = {"MODEL__BACKBONE__PRETRAIN": True} if "PATH" in key else {}
+        return stock_cfg(**{key.replace(".", "__"): str(weights)}, **pretrained, **keys)
+
+    runs = [tmp_path / name / "model_final.pth" for name in ("first", "second")]
+    configs = (
+        stock_cfg(DATASETS__NAMES=("SyntheticSourceSmall",), **first),
+        starting(runs[0], DATASETS__NAMES=("SyntheticPandasSmall",)),
+    )
+    for weights, cfg in zip(runs, configs, strict=True):
+        weights.parent.mkdir()
+        (weights.parent / "config.yaml").write_text(cfg.dump())
+    expected = None if first else SYNTHETIC_START
+    assert warning_of_start(starting(runs[1], DATASETS__NAMES=("mine",)), 0, True) == expected

@@ -19,7 +19,7 @@ from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.report.tables import FURTHER, cell
 from fastreid_fancl.runs.read import GROUPING, read_run
 
-SCORED = ["ARI", "homogeneity", "completeness"]
+SCORED = ["ARI", "purity", "homogeneity", "completeness"]
 
 
 def settings(**changes):

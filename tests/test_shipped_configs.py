@@ -18,6 +18,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from fastreid_fancl import load_config, weights
+from fastreid_fancl.backbones.timm import LITE0
 from fastreid_fancl.engine.trainer import Trainer, is_unsupervised
 
 PARTS = ("studies", "systems")
@@ -83,7 +84,8 @@ def make_start(path: Path, folder: Path) -> tuple[dict, Path | None]:
     Configurations that start from the same network share one file of the folder.
     """
     shipped = load_config(os.fspath(path))
-    if not (shipped.MODEL.WEIGHTS or shipped.MODEL.BACKBONE.PRETRAIN):
+    packaged = shipped.MODEL.BACKBONE.TIMM == LITE0 and not shipped.MODEL.WEIGHTS  # its weights are installed
+    if packaged or not (shipped.MODEL.WEIGHTS or shipped.MODEL.BACKBONE.PRETRAIN):
         return {}, None
     cfg = plain_config(configured(path, **{"MODEL.BACKBONE.PRETRAIN": False}))
     name = hashlib.sha256(f"{bool(shipped.MODEL.WEIGHTS)} {cfg.MODEL} {cfg.PARTS}".encode()).hexdigest()

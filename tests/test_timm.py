@@ -1,8 +1,10 @@
 """timm models as backbones: feature maps, starts, and every method that trains on them."""
 
 import importlib.util
+import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -11,7 +13,14 @@ from support.runs import arguments, by_name, same, weights
 from torch import nn
 
 from fastreid_fancl import load_config
-from fastreid_fancl.backbones.timm import LITE0, build, describe, lite0_weights, on_grid
+from fastreid_fancl.backbones.timm import (
+    LITE0,
+    build,
+    describe,
+    lite0_weights,
+    load_pretrained_weights,
+    on_grid,
+)
 from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.fana import FANA, first_convolution
 
@@ -33,7 +42,7 @@ def test_a_model_gives_a_feature_map(name):
     model = build(name, (64, 96)).eval()
     with torch.no_grad():
         assert model(torch.rand(2, 3, 64, 96)).shape == (2, channels, *cells)
-    assert describe(name, (64, 96)).channels == channels
+    assert describe(name, (64, 96), (96, 64)).channels == channels
     assert first_convolution(model) == layer
 
 
@@ -125,6 +134,35 @@ def test_the_packaged_weights_are_the_networks():
     assert all(key.endswith("num_batches_tracked") for key in missing)
     assert not unexpected
     assert model.bn1.running_var.std() > 0
+
+
+def hub_folder(folder: Path, architecture: str, weights: dict[str, torch.Tensor]) -> str:
+    """A folder as a hub has it; returns the name of its model."""
+    folder.mkdir()
+    settings = {"architecture": architecture, "num_classes": 10, "pretrained_cfg": {"input_size": [3, 64, 64]}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    torch.save(weights, folder / "pytorch_model.bin")
+    return f"local-dir:{folder}"
+
+
+def test_weights_of_a_hub_fit_whatever_their_prefix_or_are_refused(tmp_path):
+    torch.manual_seed(0)
+    published = {f"model.backbone.{key}": value for key, value in build("test_resnet", (64, 64)).state_dict().items()}
+    name = hub_folder(tmp_path / "prefixed", "test_resnet", published)
+    keys = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM"]
+    model = build(name, (64, 64))
+    load_pretrained_weights(model, load_config("", [*keys, name]))
+    assert all(torch.equal(value, published[f"model.backbone.{key}"]) for key, value in model.state_dict().items())
+
+    other = hub_folder(tmp_path / "other", "test_efficientnet", published)
+    with pytest.raises(ValueError, match="No weight of timm's weights for local-dir:.*other fits the backbone"):
+        load_pretrained_weights(build(other, (64, 64)), load_config("", [*keys, other]))
+
+
+def test_a_model_that_refuses_the_size_of_the_images_says_so():
+    options = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "mvitv2_tiny"]
+    with pytest.raises(ValueError, match=r"mvitv2_tiny cannot encode images of 160 x 256 pixels .*\[224,224\]"):
+        load_config("", [*options, "INPUT.SIZE_TRAIN", "[160,256]", "INPUT.SIZE_TEST", "[160,256]"])
 
 
 def test_without_the_package_the_command_is_given(monkeypatch):

@@ -154,14 +154,29 @@ def _with_size(create: Callable, size: tuple[int, int]) -> nn.Module:
 
 
 @functools.lru_cache(maxsize=32)
-def describe(name: str, size: tuple[int, int]) -> ModelInfo:
+def describe(name: str, size: tuple[int, int], test_size: tuple[int, int]) -> ModelInfo:
     """Return the channels and the normalisation of a model, without allocating its weights.
 
+    Args:
+        name, size: as for `build`.
+        test_size: (H, W) in pixels that the model must accept, too.
+
     Raises:
-        ValueError: as `find_model` does.
+        ValueError: as `find_model` does, or if the model makes no feature map of images of one of these sizes.
     """
-    with torch.device("meta"), torch.no_grad():
-        channels = build(name, size).eval()(torch.empty(1, 3, *size)).shape[1]
+    find_model(name)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            model = build(name, size).eval()
+            channels = [model(torch.empty(1, 3, *each)).shape[1] for each in (size, test_size)][0]
+    except UserError:
+        raise
+    except Exception as error:  # models check their images in many ways
+        sizes = " and ".join(f"{height} x {width}" for height, width in dict.fromkeys((size, test_size)))
+        raise UserError(
+            f"{name} cannot encode images of {sizes} pixels ({type(error).__name__}: {error}): take INPUT.SIZE_TRAIN "
+            "and SIZE_TEST that it accepts, such as [224,224], or another MODEL.BACKBONE.TIMM."
+        ) from error
     mean, std = ([255.0 * value for value in find_model(name).pretrained[key]] for key in ("mean", "std"))
     return ModelInfo(channels, mean, std)
 
@@ -189,8 +204,9 @@ def build_waveblock_timm_backbone(cfg) -> nn.Module:
     stages = [model.get_submodule(last[side]) for side in (8, 16) if side in last]
     if len(stages) != 2 or not all(isinstance(stage, nn.Sequential) for stage in stages):
         raise UserError(
-            "JCL's attention needs a convolutional model with stages at 1/8 and 1/16 of the input's size, got "
-            f"MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose a ResNet or an EfficientNet."
+            "JCL's attention needs stages at 1/8 and 1/16 of the input's size that are sequences of blocks in timm, as "
+            f"those of ResNets and EfficientNets are, got MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose one of "
+            "these."
         )
     return add_wave_attention(model, stages)
 
@@ -249,11 +265,18 @@ def _download(model: nn.Module, name: str) -> None:
             f"timm has no pre-trained weights for {name}: set MODEL.BACKBONE.PRETRAIN_PATH, or take a name that is "
             f"listed by python -c \"import timm; print(timm.list_pretrained('{source.architecture}*'))\""
         )
+    fetched: dict[str, Tensor] = {}
+
+    def keep(state: dict[str, Tensor], _: nn.Module) -> dict:
+        fetched.update(state)
+        return {}  # timm would load what fits and say nothing of the rest, so `load_backbone` loads it
+
     try:
-        load_pretrained(model, source.pretrained, num_classes=0, filter_fn=_key_filter(source), strict=False)
+        load_pretrained(model, source.pretrained, num_classes=0, filter_fn=keep, strict=False)
     except Exception as error:  # no network, no space or no such file: all have the same cure
         raise NotFetchedError(name, error) from error
-    logger.info("Training starts from timm's weights for %s.", name)
+    if fetched:  # else the model has a loader of its own
+        load_backbone(model, fetched, f"timm's weights for {name}", key_filter=_key_filter(source))
 
 
 class NotFetchedError(UserError):

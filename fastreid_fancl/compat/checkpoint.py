@@ -134,6 +134,12 @@ class Checkpointer(checkpoint.Checkpointer):
         of_backbone = [key for key in (*missing, *(e[0] for e in shapes)) if key.startswith("backbone.")]
         lost = weights.lost_layers(self.model.state_dict(), of_backbone)
         if lost:
+            if all("pos_embed" in name for name in lost):
+                raise UserError(
+                    f"{self._path} has position embeddings of another image size: set INPUT.SIZE_TRAIN to the size of "
+                    "its training (SIZE_TEST may be another), or give the file by MODEL.BACKBONE.PRETRAIN_PATH, which "
+                    "resizes them."
+                )
             raise UserError(
                 f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
                 f"as {lost[0]}, and would stay random.{self._other} Check MODEL.BACKBONE, or name what a backbone of "

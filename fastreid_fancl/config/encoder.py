@@ -40,7 +40,7 @@ def describe_encoder(cfg: CfgNode) -> None:
     if backbone.TIMM:
         from ..backbones.timm import describe  # registers backbones, which IMPORTS may have replaced
 
-        channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN))
+        channels, mean, std = describe(backbone.TIMM, tuple(cfg.INPUT.SIZE_TRAIN), tuple(cfg.INPUT.SIZE_TEST))
         if backbone.FEAT_DIM not in (0, channels):
             raise UserError(
                 f"Expected MODEL.BACKBONE.FEAT_DIM {channels} with {backbone.TIMM}, got {backbone.FEAT_DIM}: "

@@ -196,7 +196,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "MEMORY.UPDATE",
             "mean",
-            "`mean` updates a centroid by every query (Eq. 9), `hard` by the least similar one only (Cluster Contrast)",
+            "`mean` updates a centroid by every query (Eq. 9), `hard` by the least similar one only, as Cluster "
+            "Contrast's first version did",
             OneOf("mean", "hard"),
         ),
     ),

@@ -1,5 +1,6 @@
 """The weights that a run starts from: their names in the log, and warnings of starts that teach little."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -40,16 +41,34 @@ def weights_in_use(cfg) -> str:
 
 def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
     """A warning if a training without labels starts from random weights, or one on photographs from drawn animals."""
-    if epoch or cfg.MODEL.BACKBONE.PRETRAIN and not cfg.MODEL.WEIGHTS:
+    drawn = only_drawn(cfg.DATASETS.NAMES)
+    if epoch or _starts_from_imagenet(cfg.MODEL):
         return None
-    if not cfg.MODEL.WEIGHTS:
-        return RANDOM_START if unsupervised or not only_drawn(cfg.DATASETS.NAMES) else None
-    learned_on = Path(cfg.MODEL.WEIGHTS).with_name("config.yaml")
-    if only_drawn(cfg.DATASETS.NAMES) or not learned_on.is_file():
-        return None
-    source = yaml.safe_load(learned_on.read_text())
-    from_nothing = not source["MODEL"]["BACKBONE"]["PRETRAIN"] and not source["MODEL"]["WEIGHTS"]
-    return SYNTHETIC_START if from_nothing and only_drawn(source["DATASETS"]["NAMES"]) else None
+    if not _file_of_start(cfg.MODEL):
+        return RANDOM_START if unsupervised or not drawn else None
+    return SYNTHETIC_START if not drawn and _saw_only_drawn(_file_of_start(cfg.MODEL)) else None
+
+
+def _file_of_start(model: Mapping) -> str:
+    """The file that a MODEL node starts from; "" for none."""
+    return model["WEIGHTS"] or model["BACKBONE"]["PRETRAIN"] and model["BACKBONE"]["PRETRAIN_PATH"] or ""
+
+
+def _starts_from_imagenet(model: Mapping) -> bool:
+    return model["BACKBONE"]["PRETRAIN"] and not _file_of_start(model)
+
+
+def _saw_only_drawn(weights: str) -> bool:
+    """Whether the run that wrote a file, and all before it that it started from, saw drawn animals only."""
+    seen: set[str] = set()
+    while weights and weights not in seen:
+        seen.add(weights)
+        learned_on = Path(weights).with_name("config.yaml")
+        source = yaml.safe_load(learned_on.read_text()) if learned_on.is_file() else None
+        if source is None or not only_drawn(source["DATASETS"]["NAMES"]) or _starts_from_imagenet(source["MODEL"]):
+            return False
+        weights = _file_of_start(source["MODEL"])
+    return True
 
 
 def only_drawn(names: list[str]) -> bool:

@@ -26,6 +26,7 @@ from ..errors import UserError, exit_with_message
 from ..escape import visible
 from ..files import make_folder
 from ..methods import PseudoLabelMethod
+from ..runs.read import read_config
 from ..runs.tables import write_groups
 
 
@@ -48,6 +49,8 @@ def command_line(argv: list[str] | None = None) -> None:
     if (identities >= 0).any():
         scores, known = in_words(grouping_scores(grouped.labels, identities)), int((identities >= 0).sum())
         print(f"Against the animals of {known} photographs, counting each ungrouped image as its own group: {scores}")
+        if args.run and not set(read_config(args.run)["DATASETS"]["NAMES"]).isdisjoint(cfg.DATASETS.NAMES):
+            print("The run was trained on some or all of these photographs: this says nothing of unseen animals.")
 
 
 def parser() -> argparse.ArgumentParser:

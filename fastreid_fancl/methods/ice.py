@@ -133,8 +133,7 @@ class ICE(PseudoLabelMethod):
     The teacher's features are clustered and tested. The teacher is updated at the beginning of a step, with the
     student's weights after the previous step, as in MoCo. The released code updates it at the end of a step, so the
     features that it clusters are one step newer. That code also runs both networks on views whose features enter no
-    loss, prefers batches in which the images of a cluster come from many cameras, and clusters at eps 0.55; this
-    implementation does none of that.
+    loss, and prefers batches in which the images of a cluster come from many cameras; this implementation does neither.
     """
 
     VIEWS: ClassVar = {"images_teacher": "train", "images_weak": "test"}
