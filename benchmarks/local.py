@@ -3,9 +3,10 @@
     FASTREID_DATASETS=FOLDER python benchmarks/local.py NAME [NAME ...] [--weights 0.05 0.1 0.2] [KEY VALUE ...]
 
 Retrieval by the data set's queries and gallery, or by leave-one-out over all its photographs, burst-mates not counted.
-Groups of the same photographs by the Jaccard distance and DBSCAN, as the engine makes them, and by two other
-clusterings of the fused graph: average linkage, and Louvain communities where networkx is installed. Seconds are of one
-process's processor time. Prints Markdown. How seconds and memory grow with the photographs: discovery.py.
+Groups of the same photographs by the Jaccard distance and DBSCAN, as the engine makes them, by the average linkage of
+this distance, as `fancl discover` makes them, and by two other clusterings of the fused similarity: average linkage,
+and Louvain communities where networkx is installed. Seconds are of one process's processor time. Prints Markdown. How
+seconds and memory grow with the photographs: discovery.py.
 """
 
 import argparse
@@ -34,6 +35,8 @@ from fastreid_fancl.engine.labels import cluster, distance_options, linked_label
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.engine.features import extract_features  # noqa: E402
 from fastreid_fancl.engine.trained_model import load_model  # noqa: E402
+from fastreid_fancl.clustering.constraints import Constraints  # noqa: E402
+from fastreid_fancl.individuals.certainty import group  # noqa: E402
 from fastreid.data.transforms import build_transforms  # noqa: E402
 from scipy.cluster.hierarchy import fcluster, linkage  # noqa: E402
 from scipy.spatial.distance import squareform  # noqa: E402
@@ -161,7 +164,11 @@ def groupings(case: Case, how: str, weight: float, calibrated: bool) -> list[dic
     """A row for each clustering."""
     truth = np.array([pid for _, pid, _ in case.test.photographs])
     similarity = dense(case, weight, calibrated)
-    by_name = {"Jaccard and DBSCAN": jaccard_labels(case, weight, calibrated), "average linkage": average(similarity)}
+    by_name = {"Jaccard and DBSCAN": jaccard_labels(case, weight, calibrated)}
+    by_name |= {
+        "Jaccard and average linkage": discovered(case, weight, calibrated),
+        "average linkage": average(similarity),
+    }
     by_name |= louvain(case, weight, calibrated)
     return [
         {"data set": case.name, "similarity": how, "clustering": name} | scores(labels, truth)
@@ -194,6 +201,19 @@ def jaccard_labels(case: Case, weight: float, calibrated: bool) -> np.ndarray | 
         return cluster(distance, options, case.cfg.SEED, image_keys(path for path, *_ in case.test.photographs)).labels
     except ValueError:
         return None
+
+
+def discovered(case: Case, weight: float, calibrated: bool) -> np.ndarray:
+    """As `fancl discover` groups photographs of which nothing is known; a photograph alone is left out."""
+
+    class Fused:
+        @staticmethod
+        def neighbors(_keys, features, k):
+            values = torch.from_numpy(features)
+            return evidence_of(case, calibrated).rank(values, nearest(values, k + local.EXTRA), weight, k)
+
+    grouping = group(case.features.numpy(), Constraints(), patterns=Fused if weight else None, seed=case.cfg.SEED)
+    return np.where(np.bincount(grouping.labels)[grouping.labels] > 1, grouping.labels, -1)
 
 
 def linked(case: Case, weight: float, inliers: int) -> dict:

@@ -10,10 +10,10 @@ import numpy as np
 
 from .features import UNIT, LocalFeatures
 
-COMPARED = 16  # other sequences of its station that a photograph is compared with
+COMPARED = 16  # photographs of other sequences of its station that one is compared with
 PLACE = 4.0  # pixels of `LocalFeatures.size` between two keypoints at one place
 ALIKE = 0.9  # cosine of two descriptors of one thing
-SHARE = 0.25  # of the sequences compared, in which a keypoint of the background is
+SHARE = 0.25  # of the photographs compared, in which a keypoint of the background is
 FEWEST = 2  # of them
 
 
@@ -27,10 +27,11 @@ def without_background(
 def foreground(
     features: Sequence[LocalFeatures], stations: Sequence[str | None], sequences: Sequence[str | None]
 ) -> list[np.ndarray]:
-    """Which keypoints do not repeat within a station, as the same descriptor at the same place in several sequences.
+    """Which keypoints do not repeat within a station, as the same descriptor at the same place in other sequences.
 
-    An animal that sits still is at one place in its own sequence only, so a photograph is compared with one photograph
-    of each other sequence.
+    Photographs of one sequence are not compared, as an animal may sit still in it. One that stays where it is over
+    several sequences loses keypoints all the same: stations rarely have more than two or three sequences that show one
+    background in one light, so a stricter rule would keep nearly all of it.
 
     Args:
         features: of N photographs.
@@ -47,11 +48,8 @@ def foreground(
     kept = [np.ones(len(one.points), dtype=bool) for one in features]
     for members in groups.values():
         for n in members:
-            others: dict[object, int] = {}
-            for m in members:
-                if m != n and (sequences[n] is None or sequences[m] != sequences[n]):
-                    others.setdefault(m if sequences[m] is None else sequences[m], m)
-            compared = [features[m] for m in spread([*others.values()])]
+            others = [m for m in members if m != n and (sequences[n] is None or sequences[m] != sequences[n])]
+            compared = [features[m] for m in spread(others)]
             repeated = sum(
                 (is_in(features[n], other).astype(int) for other in compared), np.zeros(len(features[n].points))
             )
