@@ -1,0 +1,78 @@
+"""Which epoch a run without a test would have kept, against the last and the best one: of runs that had a test.
+
+    FASTREID_DATASETS=FOLDER python benchmarks/label_free.py logs/cats/*/seed_*
+
+The epochs are those with an evaluation; without a test they are the candidates for model_best. Their label-free scores
+are those by which EPS auto chose its radius when the next epoch grouped; that of the last epoch is computed here, from
+model_final.pth. Prints Markdown.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tables import Tables, add_output  # noqa: E402
+
+import fastreid_fancl  # noqa: E402, F401 (fixes fast-reid before it is imported)
+from fastreid_fancl import clustering  # noqa: E402
+from fastreid_fancl.engine.labels import distance_alone  # noqa: E402
+from fastreid_fancl.engine.record import setting  # noqa: E402
+from fastreid_fancl.engine.seeds import Stream, derive_seed  # noqa: E402
+from fastreid_fancl.engine.trained_model import run_config  # noqa: E402
+from fastreid_fancl.errors import UserError, exit_with_message  # noqa: E402
+from fastreid_fancl.individuals.grouping import encode  # noqa: E402
+from fastreid_fancl.runs.read import FINAL, read_run  # noqa: E402
+
+
+def scores_of_sweeps(run: Path) -> dict[int, float]:
+    """Label-free score after so many epochs, as the run wrote it when the next epoch began."""
+    with open(run / "eps_sweep.csv", newline="") as file:
+        return {int(row["epoch"]): float(row["score"]) for row in csv.DictReader(file) if row["used"] == "1"}
+
+
+def score_of_last(run: Path, epochs: int) -> float:
+    """Label-free score of a run's final weights on the photographs that it trained on."""
+    cfg = run_config(run, ["MODEL.WEIGHTS", str(run / FINAL)], [])
+    images, _, features = encode(cfg)
+    distance = distance_alone(features, cfg.PSEUDO_LABELS)
+    seed = derive_seed(cfg.SEED, epochs, Stream.CLUSTERING)
+    chosen = clustering.choose_eps(distance, cfg.PSEUDO_LABELS.MIN_SAMPLES, None, seed, images.keys)
+    return next(row.score for row in chosen.sweep if row.eps == chosen.eps)
+
+
+def measure(folder: Path) -> dict:
+    """The row of a run: label-free score / mAP after each evaluation, and the mAP kept, last and best.
+
+    Raises:
+        UserError: if the run has no evaluations, or chose no radius by data.
+    """
+    run = read_run(folder)
+    found = {epoch.number + 1: epoch.scores["mAP"] for epoch in run.epochs if "mAP" in epoch.scores}
+    if not found or not (folder / "eps_sweep.csv").exists():
+        raise UserError(f"{folder} has no evaluations, or no PSEUDO_LABELS.EPS auto: give another run.")
+    score = scores_of_sweeps(folder)
+    last = max(found)
+    score[last] = score_of_last(folder, last)
+    kept = max(found, key=lambda epoch: (score[epoch], -epoch))
+    row = {"run": f"{run.system}, seed {run.seed}"}
+    row |= {f"after {epoch}": f"{score[epoch]:.3f} / {value:.1f}" for epoch, value in found.items()}
+    return row | {"epoch kept": kept, "mAP kept": found[kept], "last": found[last], "best": max(found.values())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    add_output(parser)
+    args = parser.parse_args()
+    tables = Tables(args.output, setting()["machine"], torch.get_num_threads())
+    tables.add([measure(run) for run in args.runs])
+
+
+if __name__ == "__main__":
+    with exit_with_message():
+        main()
