@@ -37,7 +37,7 @@ from .links import active
 from .patterns import Patterns, fused_similarities, keypoints, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
-COMPARED = 300  # known photographs that one is matched with, spot by spot: less than a second
+COMPARED = 150  # known photographs that one is matched with, spot by spot: about a second on one core
 TRAINING = "training"  # folder of runs that were trained on the project
 TABLES = {
     "decisions.csv": Decision,
