@@ -9,7 +9,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from graphlib import CycleError, TopologicalSorter
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from scipy.sparse import csr_matrix
 
 from ..errors import UserError
 from ..escape import visible
 from ..files import make_folder, replacing
-from ..local import LocalFeatures, extract, verified_matches
+from ..local import LocalFeatures, extract, verified_matches, verifying
 from ..local.calibrate import Curve
 from ..locks import exclusive_lock
 from ..runs.checked import DamagedError
@@ -208,7 +206,7 @@ class Project:
         by_key = self.by_key
         known = [by_key[key] for key in self.gallery.keys[near].tolist()]
         there = without_rest(patterns, known, keypoints(self.folder, known, {}))
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with verifying() as pool:
             inliers = np.array([len(found) for found in pool.map(partial(verified_matches, spots), there)])
         extra = csr_matrix((patterns.worth(inliers), ([0] * len(near), near)), shape=(1, len(self.gallery.keys)))
         return extra, {row.key: int(number) for row, number in zip(known, inliers, strict=True)}

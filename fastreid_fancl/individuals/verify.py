@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -186,9 +187,10 @@ def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:
     rows = [known[keys[n]] for n in sorted({pair[name] for pair in pairs for name in "ab"})]
     there = without_rest(project.patterns, rows, keypoints(project.folder, rows, {}))
     features = {row.key: one for row, one in zip(rows, there, strict=True)}
-    with Progress("Matched points", len(pairs), "pairs") as progress:
-        for pair in pairs:
-            pair |= _points([known[keys[pair[name]]] for name in "ab"], features)
+    shown = [[known[keys[pair[name]]] for name in "ab"] for pair in pairs]
+    with local.verifying() as pool, Progress("Matched points", len(pairs), "pairs") as progress:
+        for pair, points in zip(pairs, pool.map(partial(_points, features=features), shown), strict=True):
+            pair |= points
             progress.advance()
     return queue
 

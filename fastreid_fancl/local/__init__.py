@@ -4,7 +4,7 @@ from .calibrate import Calibration
 from .candidates import descriptor_candidates
 from .features import DEFAULT, EXTRACTORS, LocalFeatures, Settings, extract
 from .match import FEWEST, Matches, ratio_matches, verified_matches
-from .pairs import EXTRA, LocalPairs
+from .pairs import EXTRA, LocalPairs, verifying
 from .points import points
 from .repeats import foreground, without_background
 from .store import local_features
@@ -26,5 +26,6 @@ __all__ = [
     "points",
     "ratio_matches",
     "verified_matches",
+    "verifying",
     "without_background",
 ]

@@ -6,12 +6,14 @@ that the encoder or the descriptors propose are verified; all others have no inl
 Shapes: N photographs, D dimensions of the encoder's features, k candidates of a photograph, P pairs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ..progress import Progress
@@ -27,6 +29,16 @@ CHUNK = 512  # pairs between two reports
 def log_inliers(inliers: np.ndarray) -> np.ndarray:
     """Evidence of a pair by the rule above: each further match counts for less."""
     return np.log1p(inliers)
+
+
+@contextmanager
+def verifying() -> Iterator[ThreadPoolExecutor]:
+    """Threads that verify pairs, one pair at a time each.
+
+    The products of one pair are too small to share: NumPy's own threads would take ten times as long for them.
+    """
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        yield pool
 
 
 class LocalPairs:
@@ -57,10 +69,7 @@ class LocalPairs:
         """(P, 2) photographs -> (P,) numbers of verified matches."""
         keys = pair_keys(pairs, len(self))
         new = [key for key in np.unique(keys).tolist() if key not in self._known]
-        with (
-            ThreadPoolExecutor(torch.get_num_threads()) as pool,
-            Progress("Local matches", len(new), "pairs") as progress,
-        ):
+        with verifying() as pool, Progress("Local matches", len(new), "pairs") as progress:
             for start in range(0, len(new), CHUNK):
                 part = new[start : start + CHUNK]
                 self._known.update(zip(part, pool.map(self._verify, part), strict=True))
