@@ -17,9 +17,9 @@ from fastreid_fancl.engine.run import command_line, evaluate
 from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.report.tables import FURTHER, cell
-from fastreid_fancl.runs.read import GROUPING, read_run
+from fastreid_fancl.runs.read import CLUSTERING, GROUPING, read_run
 
-SCORED = ["ARI", "purity", "homogeneity", "completeness"]
+SCORED = ["ARI", "Purity", "homogeneity", "completeness"]
 
 
 def settings(**changes):
@@ -33,6 +33,10 @@ def separate(animals: int, images: int) -> tuple[torch.Tensor, np.ndarray]:
     centres = np.linalg.qr(rng.normal(size=(32, animals)))[0].T
     features = np.repeat(centres, images, axis=0) + 0.05 * rng.normal(size=(animals * images, 32))
     return torch.from_numpy(features.astype(np.float32)), np.repeat(np.arange(animals), images)
+
+
+def test_scores_of_the_test_and_of_the_clusters_have_other_names():
+    assert set(GROUPING).isdisjoint(CLUSTERING), "metrics.json has both in one line"
 
 
 def test_animals_that_are_apart_are_found():

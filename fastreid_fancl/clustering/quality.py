@@ -63,7 +63,7 @@ def grouping_scores(labels: np.ndarray, identities: np.ndarray) -> dict[str, flo
         identities: (N,) true identities, integers; -1 where unknown.
 
     Returns:
-        `ARI`, the adjusted Rand index: 1 for the true groups, 0 on average for random ones. `purity`: the share of
+        `ARI`, the adjusted Rand index: 1 for the true groups, 0 on average for random ones. `Purity`: the share of
         photographs that show the most common animal of their group. `homogeneity`: 1 if no group mixes animals.
         `completeness`: 1 if no animal is in two groups (Rosenberg and Hirschberg, 2007). Counted over all photographs:
         `groups`, known `animals`, and `ungrouped`, the images left out.
@@ -78,7 +78,7 @@ def grouping_scores(labels: np.ndarray, identities: np.ndarray) -> dict[str, flo
     animals, groups = np.asarray(identities)[known], noise_as_singletons(np.asarray(labels))[known]
     return {
         "ARI": numbers["ari_all"],
-        "purity": _agreement(groups, animals)["purity"],
+        "Purity": _agreement(groups, animals)["purity"],
         "homogeneity": float(homogeneity_score(animals, groups)),
         "completeness": float(completeness_score(animals, groups)),
         "groups": numbers["clusters"],

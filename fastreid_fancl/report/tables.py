@@ -44,7 +44,7 @@ RETRIEVAL = (score("mAP"), score("Rank-1"), score("Rank-5"), score("Rank-10"))
 FURTHER = (
     score("mINP"),
     grouped("Test ARI", "ARI", 3, max),
-    grouped("Test purity", "purity", 3),
+    grouped("Test purity", "Purity", 3),
     grouped("Test homogeneity", "homogeneity", 3),
     grouped("Test completeness", "completeness", 3),
     grouped("Test groups", "groups", 1),

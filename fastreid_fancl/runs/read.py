@@ -26,7 +26,7 @@ from .checked import (
     word,
 )
 
-GROUPING = ("ARI", "purity", "homogeneity", "completeness", "groups", "animals", "ungrouped")
+GROUPING = ("ARI", "Purity", "homogeneity", "completeness", "groups", "animals", "ungrouped")
 RETRIEVAL = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 SCORES = (*RETRIEVAL, *GROUPING)
 CLUSTERING = ("clusters", "left_out", "mean_cluster_size", "identities", "ari", "ari_all", "nmi", "purity", "eps")
