@@ -12,10 +12,11 @@ from .match import verified_matches
 from .pairs import CANDIDATES, EXTRA
 
 TRIED = 16  # photographs
+SEARCHED = 4  # times the memory of the keypoints that is held while they are searched
 
 
 class LocalCost(NamedTuple):
-    """Seconds of processor time of all photographs, once and per epoch at most; bytes of their keypoints."""
+    """Seconds of processor time of all photographs, once and per epoch at most; bytes at most."""
 
     keypoints: float
     matches: float
@@ -43,7 +44,7 @@ def local_cost(paths: Sequence[str], photographs: int, k1: int, settings: Settin
     grown = comparisons(photographs, own) / max(1.0, comparisons(len(chosen), own))
     verified = min(photographs * (k1 + EXTRA + CANDIDATES), photographs * (photographs - 1) / 2)
     size = sum(f.descriptors.nbytes + f.points.nbytes for f in features) / len(chosen)
-    return LocalCost(once + (searched - extracted) * grown, each * verified, round(2 * size * photographs))
+    return LocalCost(once + (searched - extracted) * grown, each * verified, round(SEARCHED * size * photographs))
 
 
 def comparisons(photographs: int, own: float) -> float:
