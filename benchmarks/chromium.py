@@ -6,7 +6,7 @@ MISSING = "Selenium, chromium or chromedriver is not installed (Debian: apt-get 
 
 
 def chromium(*arguments: str):
-    """Start Chromium with further arguments; None if it is missing. It logs what it asks of the network, too."""
+    """Start Chromium with further arguments, logging its console and its requests; None if it is missing."""
     try:
         from selenium import webdriver
     except ImportError:

@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=2 python benchmarks/discovery.py 300 1000 3000 10000 [--size 400 300] [--discover --local 0 ...]
 
 Draws red pandas, about 20 photographs each, and runs `fancl discover` on them. Seconds by the clock are those that the
-command prints, and the peak is that of its memory. Then one photograph is matched several times, and all photographs
-of the review page are scrolled through in Chromium, where Selenium can start it. Prints Markdown.
+command prints, and the peak is that of its memory. Then a few photographs are matched, and all photographs of the
+review page are scrolled through in Chromium, where Selenium can start it. Prints Markdown.
 """
 
 import argparse

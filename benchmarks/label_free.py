@@ -8,7 +8,6 @@ model_final.pth. Prints Markdown.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tables import Tables, add_output  # noqa: E402
 
 import fastreid_fancl  # noqa: E402, F401 (fixes fast-reid before it is imported)
 from fastreid_fancl import clustering  # noqa: E402
+from fastreid_fancl.engine.fused import local_pairs  # noqa: E402
 from fastreid_fancl.engine.labels import distance_alone  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
 from fastreid_fancl.engine.seeds import Stream, derive_seed  # noqa: E402
@@ -27,19 +27,14 @@ from fastreid_fancl.engine.trained_model import run_config  # noqa: E402
 from fastreid_fancl.errors import UserError, exit_with_message  # noqa: E402
 from fastreid_fancl.individuals.grouping import encode  # noqa: E402
 from fastreid_fancl.runs.read import FINAL, read_run  # noqa: E402
-
-
-def scores_of_sweeps(run: Path) -> dict[int, float]:
-    """Label-free score after so many epochs, as the run wrote it when the next epoch began."""
-    with open(run / "eps_sweep.csv", newline="") as file:
-        return {int(row["epoch"]): float(row["score"]) for row in csv.DictReader(file) if row["used"] == "1"}
+from fastreid_fancl.runs.tables import SWEEP, read_sweeps  # noqa: E402
 
 
 def score_of_last(run: Path, epochs: int) -> float:
     """Label-free score of a run's final weights on the photographs that it trained on."""
     cfg = run_config(run, ["MODEL.WEIGHTS", str(run / FINAL)], [])
     images, _, features = encode(cfg)
-    distance = distance_alone(features, cfg.PSEUDO_LABELS)
+    distance = distance_alone(features, cfg.PSEUDO_LABELS, local_pairs(cfg, images.img_items))
     seed = derive_seed(cfg.SEED, epochs, Stream.CLUSTERING)
     chosen = clustering.choose_eps(distance, cfg.PSEUDO_LABELS.MIN_SAMPLES, None, seed, images.keys)
     return next(row.score for row in chosen.sweep if row.eps == chosen.eps)
@@ -49,13 +44,14 @@ def measure(folder: Path) -> dict:
     """The row of a run: label-free score / mAP after each evaluation, and the mAP kept, last and best.
 
     Raises:
-        UserError: if the run has no evaluations, or chose no radius by data.
+        UserError: if the run has no evaluations, or as `read_sweeps`.
     """
     run = read_run(folder)
     found = {epoch.number + 1: epoch.scores["mAP"] for epoch in run.epochs if "mAP" in epoch.scores}
-    if not found or not (folder / "eps_sweep.csv").exists():
-        raise UserError(f"{folder} has no evaluations, or no PSEUDO_LABELS.EPS auto: give another run.")
-    score = scores_of_sweeps(folder)
+    if not found:
+        raise UserError(f"{folder} has no evaluations: give a run with a test.")
+    sweeps = read_sweeps(folder / SWEEP)
+    score = {epoch: row["score"] for epoch, rows in sweeps.items() for row in rows if row["used"]}
     last = max(found)
     score[last] = score_of_last(folder, last)
     kept = max(found, key=lambda epoch: (score[epoch], -epoch))

@@ -3,23 +3,18 @@
 import csv
 import json
 import math
-import sys
 
+import hardware  # noqa: E402
+import phases  # noqa: E402
+import plan as planned_and_actual  # noqa: E402
 import pytest
+import tables  # noqa: E402
 import torch
-from conftest import REPO
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fastreid_fancl.engine.estimate import Estimate, Phase
 from fastreid_fancl.errors import UserError
-
-sys.path.append(str(REPO / "benchmarks"))
-
-import hardware  # noqa: E402
-import phases  # noqa: E402
-import plan as planned_and_actual  # noqa: E402
-import tables  # noqa: E402
 
 
 @pytest.mark.parametrize(("recomputed", "products"), [(False, 5), (True, 6)])

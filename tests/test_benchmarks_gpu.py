@@ -11,18 +11,15 @@ import time
 import zipfile
 from pathlib import Path
 
-import pytest
-import torch
-from conftest import REPO
-
-sys.path.append(str(REPO / "benchmarks"))
-
 import gpu  # noqa: E402
 import gpu_items  # noqa: E402
 import gpu_pack  # noqa: E402
 import gpu_runs  # noqa: E402
 import hardware  # noqa: E402
+import pytest
 import tables  # noqa: E402
+import torch
+from conftest import REPO
 from gpu_plan import PLAN, Item, Setting  # noqa: E402
 
 # Items as others are: called with (report, setting, *arguments), in a process of their own.

@@ -164,17 +164,17 @@ def describe(name: str, size: tuple[int, int], test_size: tuple[int, int]) -> Mo
     Raises:
         ValueError: as `find_model` does, or if the model makes no feature map of images of one of these sizes.
     """
-    find_model(name)
+    sizes = dict.fromkeys((size, test_size))  # most often one
     try:
         with torch.device("meta"), torch.no_grad():
             model = build(name, size).eval()
-            channels = [model(torch.empty(1, 3, *each)).shape[1] for each in (size, test_size)][0]
+            channels, *_ = [model(torch.empty(1, 3, *each)).shape[1] for each in sizes]
     except UserError:
         raise
     except Exception as error:  # models check their images in many ways
-        sizes = " and ".join(f"{height} x {width}" for height, width in dict.fromkeys((size, test_size)))
+        named = " and ".join(f"{height} x {width}" for height, width in sizes)
         raise UserError(
-            f"{name} cannot encode images of {sizes} pixels ({type(error).__name__}: {error}): take INPUT.SIZE_TRAIN "
+            f"{name} cannot encode images of {named} pixels ({type(error).__name__}: {error}): take INPUT.SIZE_TRAIN "
             "and SIZE_TEST that it accepts, such as [224,224], or another MODEL.BACKBONE.TIMM."
         ) from error
     mean, std = ([255.0 * value for value in find_model(name).pretrained[key]] for key in ("mean", "std"))
@@ -204,9 +204,8 @@ def build_waveblock_timm_backbone(cfg) -> nn.Module:
     stages = [model.get_submodule(last[side]) for side in (8, 16) if side in last]
     if len(stages) != 2 or not all(isinstance(stage, nn.Sequential) for stage in stages):
         raise UserError(
-            "JCL's attention needs stages at 1/8 and 1/16 of the input's size that are sequences of blocks in timm, as "
-            f"those of ResNets and EfficientNets are, got MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose one of "
-            "these."
+            "JCL's attention needs stages at 1/8 and 1/16 of the input's size that are plain sequences of blocks, got "
+            f"MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose a ResNet or an EfficientNet."
         )
     return add_wave_attention(model, stages)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import plural
+from ..data.datasets.sequences import GAP_SECONDS
 from ..data.images import UnreadableImage
 from ..errors import UserError, exit_with_message
 from ..escape import visible
@@ -24,7 +25,6 @@ from .discover import Report
 from .encode import START
 from .export.contents import parse_zone
 from .intake import (
-    GAP_SECONDS,
     Intake,
     long_sequences,
     read_folder,

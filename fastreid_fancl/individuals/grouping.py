@@ -50,7 +50,7 @@ def command_line(argv: list[str] | None = None) -> None:
         scores, known = in_words(grouping_scores(grouped.labels, identities)), int((identities >= 0).sum())
         print(f"Against the animals of {known} photographs, counting each ungrouped image as its own group: {scores}")
         if args.run and not set(read_config(args.run)["DATASETS"]["NAMES"]).isdisjoint(cfg.DATASETS.NAMES):
-            print("The run was trained on some or all of these photographs: this says nothing of unseen animals.")
+            print("The run was trained on some or all of these photographs: scores of unseen animals may be lower.")
 
 
 def parser() -> argparse.ArgumentParser:

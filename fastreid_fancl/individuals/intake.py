@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from ..data import plural
 from ..data.datasets.names import is_hidden
-from ..data.datasets.sequences import shared_midnights
+from ..data.datasets.sequences import GAP_SECONDS, bursts
 from ..data.datasets.tree import SUFFIXES
 from ..data.images import open_header, open_regular
 from ..errors import UserError
@@ -22,7 +22,6 @@ from ..escape import visible
 from ..files import write_text
 from .rows import Photograph, table_text
 
-GAP_SECONDS = 60
 LEFT_OUT = "left_out.csv"
 EXIF_IFD, TAKEN, DIGITISED, SERIAL = 0x8769, 0x9003, 0x9004, 0xA431
 EXIF_MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
@@ -278,18 +277,8 @@ def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list
     rows, taken = list(rows), defaultdict(list)
     for n, row in enumerate(rows):
         if row.date_time and not row.sequence:
-            taken[row.season, row.station, row.camera].append((row.date_time, n))
-    names = {}
-    for moments in taken.values():
-        before, name = None, ""
-        unknown = shared_midnights(datetime.fromisoformat(text) for text, _ in moments)
-        for text, n in sorted(moments):
-            moment = datetime.fromisoformat(text)
-            if moment in unknown:
-                continue
-            if before is None or (moment - before).total_seconds() > gap:
-                name = text
-            names[n], before = name, moment
+            taken[row.season, row.station, row.camera].append((datetime.fromisoformat(row.date_time), n))
+    names = {n: first.isoformat() for moments in taken.values() for n, first in bursts(moments, gap).items()}
     return [
         replace(row, sequence=_sequence(row, name) if (name := names.get(n, row.sequence)) else "")
         for n, row in enumerate(rows)

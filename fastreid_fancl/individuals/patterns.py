@@ -98,7 +98,7 @@ class Patterns:
         pairs = unique_pairs(
             np.concatenate([unordered_pairs(by_encoder), compared[compared[:, 0] != compared[:, 1]]]), number
         )
-        similarity = cosines(torch.from_numpy(features), pairs) + np.asarray(bonus[tuple(pairs.T)]).ravel()
+        similarity = cosines(torch.from_numpy(features), pairs) + at(bonus, pairs)
         return nearest(symmetric(pairs, similarity.astype(np.float32), number), k)
 
     def write(self, folder: Path) -> None:
@@ -186,6 +186,19 @@ def without_rest(
         one.keep(patterns.kept[number[row.key], : len(one.points)]) if row.key in number else one
         for row, one in zip(rows, found, strict=True)
     ]
+
+
+def at(bonus: csr_matrix, pairs: np.ndarray) -> np.ndarray:
+    """The entries (P,) of `Patterns.between` at pairs (P, 2)."""
+    return np.asarray(bonus[tuple(pairs.T)]).ravel()
+
+
+def pair_similarities(
+    patterns: Patterns | None, keys: Sequence[str], features: np.ndarray, pairs: np.ndarray
+) -> np.ndarray:
+    """Fused similarities (P,) of pairs (P, 2) of n photographs (n, D)."""
+    cosine = cosines(torch.from_numpy(features), pairs)
+    return cosine if patterns is None or not len(pairs) else cosine + at(patterns.between(keys, keys), pairs)
 
 
 def fused_similarities(

@@ -32,7 +32,7 @@ from .certainty import calibrate
 from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
 from .links import active
-from .patterns import Patterns, fused_similarities, keypoints, without_rest
+from .patterns import Patterns, keypoints, pair_similarities, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
 COMPARED = 150  # known photographs that one is matched with, spot by spot: about a second on one core
@@ -187,16 +187,14 @@ class Project:
 
         None until enough pairs are decided.
         """
-        known, scores, same = self.by_key, [], []
-        for decision in active(self.decisions):
-            if decision.kind in ("same", "different") and {decision.a, decision.b} <= known.keys():
-                pair = [known[key] for key in (decision.a, decision.b)]
-                keys, values = self.known_features.of(row for row in pair if row.usable)
-                if len(keys) == 2:
-                    similarity = fused_similarities(self.patterns, keys[:1], values[:1], keys[1:], values[1:])
-                    scores.append(float(similarity[0, 0]))
-                    same.append(decision.kind == "same")
-        return calibrate(scores, same)
+        decided = [one for one in active(self.decisions) if one.kind in ("same", "different")]
+        named = {key for one in decided for key in (one.a, one.b)}
+        keys, features = self.known_features.of(row for row in self.photographs if row.usable and row.key in named)
+        number = {key: n for n, key in enumerate(keys)}
+        decided = [one for one in decided if {one.a, one.b} <= number.keys()]
+        pairs = np.array([(number[one.a], number[one.b]) for one in decided], dtype=np.int64).reshape(-1, 2)
+        scores = pair_similarities(self.patterns, keys, features, pairs)
+        return calibrate(scores.tolist(), [one.kind == "same" for one in decided])
 
     def _compared(
         self, patterns: Patterns, features: np.ndarray, spots: LocalFeatures

@@ -111,7 +111,7 @@ def _compared(
     after = _without_pairs(rows, local_features, chosen, weight)
     if repeated := sum(int((~one).sum()) for one in chosen):
         share = repeated / sum(len(one) for one in chosen)
-        logger.info("Left out are the %.0f%% of the spots that repeat at one place of their station.", 100 * share)
+        logger.info("%.0f%% of the spots repeat at one place of their station and are left out.", 100 * share)
     compared = local.LocalPairs([one.keep(kept) for one, kept in zip(local_features, chosen, strict=True)])
     if before is not None:
         compared.remember(*_unchanged(before, after))

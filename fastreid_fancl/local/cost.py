@@ -9,7 +9,7 @@ import numpy as np
 from .candidates import FLAT, PROBES, QUERIES, cells_of, descriptor_candidates
 from .features import DEFAULT, Settings, extract
 from .match import verified_matches
-from .pairs import CANDIDATES, EXTRA
+from .pairs import CANDIDATES, EXTRA, verifying
 
 TRIED = 16  # photographs
 SEARCHED = 4  # times the memory of the keypoints that is held while they are searched
@@ -36,8 +36,9 @@ def local_cost(paths: Sequence[str], photographs: int, k1: int, settings: Settin
     descriptor_candidates(features, CANDIDATES)
     searched = time.process_time()
     pairs = [(a, b) for n, a in enumerate(features) for b in features[n + 1 :]]
-    for pair in pairs:
-        verified_matches(*pair)
+    with verifying():  # as they are verified in earnest
+        for pair in pairs:
+            verified_matches(*pair)
     each = (time.process_time() - searched) / max(1, len(pairs))
     own = float(np.mean([len(f.points) for f in features]))
     once = (extracted - began) / len(chosen) * photographs

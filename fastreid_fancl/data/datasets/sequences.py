@@ -39,7 +39,9 @@ def assign_sequences(photos: Sequence[Photo], rows: Sequence[dict[str, str]], so
         message = f"{source}: {len(unread)} times cannot be read, so these photographs are of no sequence"
         cure = "Write them as 2024-05-31 23:59:59, the year first."
         log_once(logger, logging.WARNING, f"{message}\n{shorten(unread)}\n{cure}")
-    named = {n: name for camera, taken in moments.items() for n, name in _bursts(camera, sorted(taken)).items()}
+    named = {
+        n: f"{camera} {first.isoformat()}" for camera, taken in moments.items() for n, first in bursts(taken).items()
+    }
     return [replace(photo, sequence=named.get(n, photo.sequence)) for n, photo in enumerate(photos)]
 
 
@@ -80,14 +82,19 @@ def shared_midnights(moments: Iterable[datetime]) -> set[datetime]:
     return {moment for moment, number in counts.items() if number > 1}
 
 
-def _bursts(camera: str, taken: list[tuple[datetime, int]]) -> dict[int, str]:
-    """Map the number of each photograph to its sequence, named by camera and first moment; `taken` is sorted."""
-    names, name, before = {}, "", None
+def bursts(taken: Sequence[tuple[datetime, int]], gap: float = GAP_SECONDS) -> dict[int, datetime]:
+    """Map the numbers of a camera's photographs to the first moment of their burst.
+
+    A burst ends where the next photograph is more than `gap` seconds later. Midnights that photographs share are of no
+    burst.
+    """
     unknown = shared_midnights(moment for moment, _ in taken)
-    for moment, n in taken:
-        if moment in unknown:
-            continue
-        if before is None or (moment - before).total_seconds() > GAP_SECONDS:
-            name = f"{camera} {moment.isoformat()}"
-        names[n], before = name, moment
-    return names
+    found: dict[int, datetime] = {}
+    first = before = None
+    for moment, n in sorted(taken):
+        if moment not in unknown:
+            if before is None or (moment - before).total_seconds() > gap:
+                first = moment
+            found[n] = first
+            before = moment
+    return found
