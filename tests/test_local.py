@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.coats import SIZE, coat
+from support.coats import SIZE, coat, under_text
 from support.pages import block
 
 from fastreid_fancl import local
@@ -20,6 +20,7 @@ from fastreid_fancl.local import candidates, store
 from fastreid_fancl.local.calibrate import OTHERS, Calibration, apart, burst_mates, calibration
 from fastreid_fancl.local.match import fit_affine, is_plausible
 from fastreid_fancl.local.pairs import pair_keys, pairs_of, unique_pairs, unordered_pairs
+from fastreid_fancl.local.repeats import is_in, spread
 
 TURN = cv2.getRotationMatrix2D((100, 75), 20, 0.85)  # 20 degrees, to 0.85 of the size
 
@@ -135,9 +136,9 @@ def test_a_photograph_without_texture_matches_nothing(herd, tmp_path):
 
 def test_keypoints_lie_inside_the_box_and_the_mask(tmp_path):
     box = (0.25, 0.2, 0.75, 0.9)
-    points = features_of(coat(0), tmp_path, "boxed", box=box).points
-    assert len(points) > 20
-    assert (points.min(axis=0) >= box[:2]).all() and (points.max(axis=0) <= box[2:]).all()
+    places = features_of(coat(0), tmp_path, "boxed", box=box).places
+    assert len(places) > 20
+    assert (places.min(axis=0) >= box[:2]).all() and (places.max(axis=0) <= box[2:]).all()
     mask = np.zeros((15, 20))
     mask[:, :10] = 1
     points = features_of(coat(0), tmp_path, "masked", mask=mask).points
@@ -150,7 +151,28 @@ def test_a_box_gives_the_places_in_the_whole_photograph(herd, tmp_path):
     matches = local.verified_matches(herd[0], features_of(coat(0), tmp_path, "zz", box=(0.2, 0.2, 0.9, 0.9)))
     other = features_of(coat(0), tmp_path, "zz", box=(0.2, 0.2, 0.9, 0.9))
     assert len(matches) > 50
-    assert np.abs(herd[0].points[matches.first] - other.points[matches.second]).max() < 0.03
+    assert np.abs(herd[0].places[matches.first] - other.places[matches.second]).max() < 0.03
+
+
+def test_points_are_as_fine_in_a_small_box_of_a_large_photograph(tmp_path):
+    """Float16 shares of the photograph would be 3 pixels apart near its right edge."""
+    large = np.full((1000, 6000), 128, dtype=np.uint8)
+    large[700:850, 5700:5900] = coat(0)
+    features = features_of(large, tmp_path, "large", box=(5700 / 6000, 0.7, 5900 / 6000, 0.85))
+    alone = features_of(coat(0), tmp_path, "alone")
+    assert features.size == alone.size == SIZE and np.array_equal(features.points, alone.points)
+    assert np.abs(features.places * (6000, 1000) - (5700, 700) - alone.places * SIZE).max() < 0.2
+
+
+def test_without_a_digest_the_order_of_two_photographs_does_not_matter(herd, tmp_path):
+    for name, picture in (("a", coat(0)), ("b", turned(coat(0)))):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    a, b = (local.extract(tmp_path / f"{name}.png") for name in "ab")
+    there, back = local.verified_matches(a, b), local.verified_matches(b, a)
+    assert len(there) > 25 and np.array_equal(there.first, back.second)
+    mask = np.ones((15, 20))
+    others = [local.extract(tmp_path / "a.png", **how) for how in ({"box": (0, 0, 0.5, 1)}, {"mask": mask})]
+    assert len({a.digest, b.digest, *(one.digest for one in others)}) == 4
 
 
 def test_keypoints_are_stored_once_by_content_and_settings(tmp_path, monkeypatch, caplog):
@@ -255,7 +277,7 @@ class Counted(local.LocalPairs):
     """Pairs with inliers of a table in the place of photographs."""
 
     def __init__(self, table: list[list[int]]):
-        super().__init__([None] * len(table), candidates=0)
+        super().__init__([local.LocalFeatures(np.empty((0, 2)), np.empty((0, 128)), (1, 1), "")] * len(table))
         self.table, self.asked = table, []
 
     def _verify(self, key: int) -> int:
@@ -282,21 +304,16 @@ def test_the_fused_rule_on_paper():
 def test_a_ranking_does_not_depend_on_the_order_of_files(herd):
     features = torch.nn.functional.normalize(torch.randn(6, 512, generator=torch.Generator().manual_seed(0)))
     everyone = np.tile(np.arange(6), (6, 1))
-    squared, index = local.LocalPairs(herd, 2).rank(features, everyone, 0.2, 4)
+    squared, index = local.LocalPairs(herd).rank(features, everyone, 0.2, 4)
     assert index[:, 1].tolist() == [1, 0, 3, 2, 5, 4], "the animal's other photograph is the nearest"
     order = np.array([3, 5, 0, 2, 4, 1])
-    moved = local.LocalPairs([herd[n] for n in order], 2).rank(features[order], everyone, 0.2, 4)
+    moved = local.LocalPairs([herd[n] for n in order]).rank(features[order], everyone, 0.2, 4)
     assert np.array_equal(order[moved[1]], index[order]) and np.array_equal(moved[0], squared[order])
 
 
 def test_what_repeats_within_a_station_is_left_out(tmp_path):
     """Three photographs of three animals under one bar of text: the bar goes, each animal stays."""
-    found = []
-    for animal in range(3):
-        picture = coat(animal)
-        picture[:30] = 0
-        cv2.putText(picture, "STATION 04  21C", (4, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 2)
-        found.append(features_of(picture, tmp_path, f"text{animal}"))
+    found = [features_of(under_text(coat(animal)), tmp_path, f"text{animal}") for animal in range(3)]
 
     def in_bar(features):
         return (features.points[:, 1] < 0.15).sum()
@@ -310,6 +327,28 @@ def test_what_repeats_within_a_station_is_left_out(tmp_path):
     unknown = local.without_background(found, [None] * 3, [None] * 3)
     elsewhere = local.without_background(found, ["1", "2", "3"], [None] * 3)
     assert all(len(f.points) == len(found[n % 3].points) for n, f in enumerate([*burst, *unknown, *elsewhere]))
+
+
+def test_one_place_is_a_share_of_the_photograph_in_any_box():
+    """Of 1000 x 500 pixels, 1% is 10 pixels: keypoints 8 pixels apart are at one place, those 12 apart are not.
+
+    Both boxes are 100 pixels wide, so that 8 pixels are 0.08 of them; the second one begins 50 pixels further right.
+    """
+    descriptors = np.array([[255, 255, 255, 255, 63]], np.uint8)  # about 512 long
+
+    def at(pixel: float, left: float) -> local.LocalFeatures:
+        points = np.array([[(pixel - left) / 100, 0.5]], np.float16)
+        return local.LocalFeatures(points, descriptors, (100, 100), "", (left / 1000, 0, left / 1000 + 0.1, 0.2))
+
+    assert is_in(at(460, 400), at(468, 450)).tolist() == [True]
+    assert is_in(at(460, 400), at(472, 450)).tolist() == [False]
+
+
+@pytest.mark.parametrize("left_out", [[], [0], [3, 4, 5], [0, 1, 39], list(range(40)), list(range(1, 40))])
+def test_photographs_are_compared_with_an_even_choice_of_the_others(left_out):
+    others = [n for n in range(40) if n not in left_out]
+    count = min(16, len(others))
+    assert spread(40, left_out) == [others[n * len(others) // count] for n in range(count)]
 
 
 def test_known_pairs():

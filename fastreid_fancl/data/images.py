@@ -84,6 +84,18 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         raise UnreadableImage(f"cannot read the photograph {path}: {problem}; {cure}", path, problem) from error
 
 
+def pixels_of(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a box in whole pixels of a photograph of `size`: one pixel or more, and inside it.
+
+    Args:
+        box: left, top, right and bottom as shares of the width and height.
+        size: width and height in pixels.
+    """
+    (width, height), (left, top, right, bottom) = size, box
+    x, y = min(int(left * width), width - 1), min(int(top * height), height - 1)
+    return x, y, min(width, max(x + 1, round(right * width))), min(height, max(y + 1, round(bottom * height)))
+
+
 def open_header(file: BinaryIO) -> Image.Image:
     """Open a photograph in one of the ``FORMATS``; its size and EXIF data are read, its pixels are not.
 

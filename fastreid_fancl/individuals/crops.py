@@ -6,7 +6,7 @@ from functools import lru_cache
 from PIL import Image
 
 from ..data.datasets.names import FileIndex
-from ..data.images import read_image
+from ..data.images import pixels_of, read_image
 from .rows import Box
 
 
@@ -27,10 +27,7 @@ def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     image = read_image(file_of(path))
     if box is None:
         return image
-    width, height = image.size
-    left, top = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
-    right, bottom = round((box[0] + box[2]) * width), round((box[1] + box[3]) * height)
-    return image.crop((left, top, min(width, max(left + 1, right)), min(height, max(top + 1, bottom))))
+    return image.crop(pixels_of((box[0], box[1], box[0] + box[2], box[1] + box[3]), image.size))
 
 
 def _files_of(folder: str) -> FileIndex:

@@ -3,6 +3,7 @@
 Shapes: n keypoints, W dimensions of a descriptor.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..data.images import read_image
+from ..data.images import pixels_of, read_image
 from ..errors import UserError
 
 Box = tuple[float, float, float, float]
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 UNIT = 512  # the length of a stored descriptor; no entry of a RootSIFT is near half of it
 
 
@@ -43,21 +45,29 @@ class LocalFeatures(NamedTuple):
     """Keypoints of a photograph.
 
     Attributes:
-        points: (n, 2) float16, x and y as shares of the photograph's width and height.
+        points: (n, 2) float16, x and y as shares of the box's width and height; of the photograph's without a box.
         descriptors: (n, W) uint8, whole numbers, so that their products are exact in float32 in any order.
-        size: (width, height) of the whole photograph in the pixels in which the keypoints were found.
+        size: (width, height) of the box in the pixels in which the keypoints were found.
         digest: of the file, the box and the settings.
+        box: left, top, right, bottom as shares of the photograph.
     """
 
     points: np.ndarray
     descriptors: np.ndarray
     size: tuple[int, int]
     digest: str
+    box: Box = WHOLE
 
     @property
     def pixels(self) -> np.ndarray:
         """(n, 2) float32, the points in pixels of `size`."""
         return self.points.astype(np.float32) * np.float32(self.size)
+
+    @property
+    def places(self) -> np.ndarray:
+        """(n, 2) float64, the points as shares of the photograph."""
+        left, top, right, bottom = self.box
+        return self.points.astype(np.float64) * (right - left, bottom - top) + (left, top)
 
     def keep(self, chosen: np.ndarray) -> "LocalFeatures":
         """Those keypoints only; `chosen` is (n,) booleans."""
@@ -84,7 +94,7 @@ def extract(
         box: left, top, right, bottom of the animal as shares of the width and height; keypoints are found inside only,
             at `settings.side` pixels of the box.
         mask: (H, W), not zero where the animal is, of any size in the photograph's proportions.
-        digest: to keep with the features.
+        digest: to keep with the features; by default that of the pixels, the box, the mask and the settings.
 
     Raises:
         UnreadableImage: (a UserError) as `read_image`.
@@ -103,27 +113,28 @@ def extract_from(
     """`extract` of a photograph that was read."""
     if settings.extractor not in EXTRACTORS:
         raise UserError(f"Expected an extractor out of {', '.join(EXTRACTORS)}, got {settings.extractor!r}.")
-    left, top, right, bottom = _corners(box or (0, 0, 1, 1), image.size)
+    if box is not None and not (0 <= box[0] <= box[2] <= 1 and 0 <= box[1] <= box[3] <= 1):
+        raise UserError(f"Expected a box as left, top, right, bottom in shares from 0 to 1, got {box}.")
+    left, top, right, bottom = pixels_of(box or WHOLE, image.size)
     crop = image.crop((left, top, right, bottom)).convert("L")
     scale = min(1.0, settings.side / max(crop.size))
     small = [max(1, round(length * scale)) for length in crop.size]
     inside = None if mask is None else _crop_of_mask(mask, image.size, (left, top, right, bottom), small)
     pixels = np.asarray(crop.resize(small, Image.Resampling.BILINEAR, reducing_gap=2))
     places, descriptors = EXTRACTORS[settings.extractor](pixels, inside, settings)
-    whole = np.array(image.size, dtype=np.float64)
-    points = ((places + 0.5) / small * crop.size + (left, top)) / whole
-    size = tuple(max(1, round(length * scale)) for length in image.size)
-    return LocalFeatures(points.astype(np.float16), descriptors, size, digest)
+    width, height = image.size
+    found = left / width, top / height, right / width, bottom / height
+    digest = digest or digest_of_pixels(image, settings, box, mask)
+    return LocalFeatures(((places + 0.5) / small).astype(np.float16), descriptors, (small[0], small[1]), digest, found)
 
 
-def _corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels of the photograph."""
-    left, top, right, bottom = box
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise UserError(f"Expected a box as left, top, right, bottom in shares from 0 to 1, got {box}.")
-    width, height = size
-    corners = int(left * width), int(top * height), -int(-right * width // 1), -int(-bottom * height // 1)
-    return corners[0], corners[1], max(corners[2], corners[0] + 1), max(corners[3], corners[1] + 1)
+def digest_of_pixels(image: Image.Image, settings: Settings, box: Box | None, mask: np.ndarray | None) -> str:
+    """What keypoints of a photograph without a file's digest are known by."""
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16)
+    digest.update(repr((image.size, settings, box)).encode())
+    if mask is not None:
+        digest.update(np.packbits(np.asarray(mask) != 0).tobytes() + repr(mask.shape).encode())
+    return digest.hexdigest()
 
 
 def _crop_of_mask(mask: np.ndarray, size: tuple[int, int], corners: tuple, small: list[int]) -> np.ndarray:

@@ -44,22 +44,15 @@ def verifying() -> Iterator[ThreadPoolExecutor]:
 class LocalPairs:
     """Pairs of N photographs. What was verified once is not verified again; no result depends on what was.
 
-    Args:
+    Attributes:
         features: of the photographs, in their order.
-        candidates: of a photograph, by its descriptors; 0 leaves the proposals to the encoder.
-        evidence: of a number of inliers, such as `log_inliers` or a `Calibration`.
+        proposed: (N, CANDIDATES) row numbers, by the descriptors; -1 for none.
+        evidence: of a number of inliers: `log_inliers`, or a `Calibration`.
     """
 
-    def __init__(
-        self,
-        features: Sequence[LocalFeatures],
-        candidates: int = CANDIDATES,
-        evidence: Callable[[np.ndarray], np.ndarray] = log_inliers,
-    ):
-        self.features, self.evidence = features, evidence
-        self.proposed = (
-            descriptor_candidates(features, candidates) if candidates else np.empty((len(features), 0), dtype=np.int64)
-        )
+    def __init__(self, features: Sequence[LocalFeatures]):
+        self.features, self.proposed = features, descriptor_candidates(features, CANDIDATES)
+        self.evidence: Callable[[np.ndarray], np.ndarray] = log_inliers
         self._known: dict[int, int] = {}
 
     def __len__(self):

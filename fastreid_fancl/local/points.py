@@ -31,4 +31,4 @@ def points(
     """
     first, second = local_features([os.fspath(a), os.fspath(b)], settings, boxes, folder)
     matches = verified_matches(first, second)
-    return first.points[matches.first].astype(np.float32), second.points[matches.second].astype(np.float32)
+    return first.places[matches.first].astype(np.float32), second.places[matches.second].astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from .features import UNIT, LocalFeatures
 
 COMPARED = 16  # photographs of other sequences of its station that one is compared with
-PLACE = 4.0  # pixels of `LocalFeatures.size` between two keypoints at one place
+PLACE = 0.01  # of a photograph's longer side, between two keypoints at one place
 ALIKE = 0.9  # cosine of two descriptors of one thing
 SHARE = 0.25  # of the photographs compared, in which a keypoint of the background is
 FEWEST = 2  # of them
@@ -47,9 +47,12 @@ def foreground(
             groups[stations[n]].append(n)
     kept = [np.ones(len(one.points), dtype=bool) for one in features]
     for members in groups.values():
+        mates = defaultdict(list)  # places in `members`
+        for place, n in enumerate(members):
+            mates[n if sequences[n] is None else sequences[n]].append(place)
         for n in members:
-            others = [m for m in members if m != n and (sequences[n] is None or sequences[m] != sequences[n])]
-            compared = [features[m] for m in spread(others)]
+            own = mates[n if sequences[n] is None else sequences[n]]
+            compared = [features[members[place]] for place in spread(len(members), own)]
             repeated = sum(
                 (is_in(features[n], other).astype(int) for other in compared), np.zeros(len(features[n].points))
             )
@@ -57,17 +60,23 @@ def foreground(
     return kept
 
 
-def spread(numbers: list[int]) -> list[int]:
-    """At most COMPARED of the numbers, evenly from the whole list."""
-    count = min(COMPARED, len(numbers))
-    return [numbers[n * len(numbers) // count] for n in range(count)]
+def spread(number: int, left_out: Sequence[int]) -> list[int]:
+    """At most COMPARED of the numbers 0, 1, ... below `number`, evenly from all but those left out, in rising order."""
+    others = number - len(left_out)
+    count = min(COMPARED, others)
+    ranks = np.arange(count) * others // max(1, count)
+    # The number of rank r has as many before it that are left out as have r others or fewer before them.
+    before = np.asarray(left_out, dtype=np.int64) - np.arange(len(left_out))
+    return (ranks + np.searchsorted(before, ranks, side="right")).tolist()
 
 
 def is_in(a: LocalFeatures, b: LocalFeatures) -> np.ndarray:
     """(n,) booleans: whether each keypoint of one photograph has the same descriptor at the same place in another."""
     if not len(a.points) or not len(b.points):
         return np.zeros(len(a.points), dtype=bool)
-    (x, y), (other_x, other_y) = a.pixels.T, b._replace(size=a.size).pixels.T
+    left, top, right, bottom = a.box
+    shape = np.array(a.size) / (right - left, bottom - top)
+    (x, y), (other_x, other_y) = (one.places.T * (shape / shape.max())[:, None] for one in (a, b))
     near = (x[:, None] - other_x) ** 2 + (y[:, None] - other_y) ** 2 <= PLACE**2
     first, second = np.nonzero(near)
     products = np.einsum("pw,pw->p", a.descriptors[first].astype(np.float32), b.descriptors[second].astype(np.float32))

@@ -16,7 +16,7 @@ from ..data.images import READER_VERSION, UnreadableImage, open_regular
 from ..files import write_arrays
 from ..logs import log_once
 from ..progress import Progress
-from .features import DEFAULT, Box, LocalFeatures, Settings, extract, nothing
+from .features import DEFAULT, WHOLE, Box, LocalFeatures, Settings, extract, nothing
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ def digest_of(path: str | os.PathLike, box: Box | None, settings: Settings, cont
     else:
         known = content.encode()
     digest = hashlib.blake2b(known, digest_size=16)
-    digest.update(repr((box, settings, READER_VERSION)).encode())
+    where = box and ("shares of the box", *box)  # older files have places as shares of the photograph
+    digest.update(repr((where, settings, READER_VERSION)).encode())
     return digest.hexdigest()
 
 
@@ -98,14 +99,21 @@ def _load_or_extract(folder: Path, digest: str, path: str, box: Box | None, sett
     file = folder / digest[:2] / f"{digest}.npz"
     try:
         with np.load(file) as stored:
-            return LocalFeatures(stored["points"], stored["descriptors"], tuple(stored["size"].tolist()), digest)
+            own = tuple(stored["box"].tolist()) if "box" in stored else WHOLE
+            return LocalFeatures(stored["points"], stored["descriptors"], tuple(stored["size"].tolist()), digest, own)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         if not isinstance(error, FileNotFoundError):
             log_once(logger, logging.WARNING, f"{file} is damaged ({error}); its keypoints are found again")
     features = extract(path, settings, box, digest=digest)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(file, points=features.points, descriptors=features.descriptors, size=np.array(features.size))
+        write_arrays(
+            file,
+            points=features.points,
+            descriptors=features.descriptors,
+            size=np.array(features.size),
+            box=np.array(features.box),
+        )
     except OSError as error:
         log_once(logger, logging.WARNING, f"{folder} cannot be written ({error}); keypoints are found in each run")
     return features

@@ -16,3 +16,11 @@ def coat(animal: int) -> np.ndarray:
         cv2.ellipse(picture, centre, axes, int(rng.integers(180)), 0, 360, int(rng.integers(0, 150)), -1)
     noise = cv2.GaussianBlur(rng.normal(0, 40, picture.shape), (0, 0), 1)
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def under_text(picture: np.ndarray) -> np.ndarray:
+    """A coat under the bar of text that a camera trap writes into the upper 15% of its photographs."""
+    written = picture.copy()
+    written[:30] = 0
+    cv2.putText(written, "STATION 04  21C", (4, 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 2)
+    return written
