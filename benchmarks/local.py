@@ -1,6 +1,6 @@
 """What local matches add to a frozen encoder, without any training or label: retrieval and groups.
 
-    FASTREID_DATASETS=FOLDER python benchmarks/local.py NAME [NAME ...] [--weights 0.05 0.1 0.2] [KEY VALUE ...]
+    FASTREID_DATASETS=FOLDER python benchmarks/local.py NAME [NAME ...] [--weights 0.05 0.1 0.2] [--opts KEY VALUE ...]
 
 Retrieval by the data set's queries and gallery, or by leave-one-out over all its photographs, burst-mates not counted.
 Groups of the same photographs by the Jaccard distance and DBSCAN, as the engine makes them, by the average linkage of
@@ -30,13 +30,15 @@ from fastreid_fancl.data.datasets import load  # noqa: E402
 from fastreid_fancl.data.datasets.protocols import Protocol  # noqa: E402
 from fastreid_fancl.data.keys import image_keys  # noqa: E402
 from fastreid_fancl.engine.evaluation import protocol  # noqa: E402
-from fastreid_fancl.engine.fused import learned_evidence, photos_of  # noqa: E402
+from fastreid_fancl.engine.fused import learned_evidence, photos_of, spots_of  # noqa: E402
 from fastreid_fancl.engine.labels import cluster, distance_options, linked_labels  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.engine.features import extract_features  # noqa: E402
 from fastreid_fancl.engine.trained_model import load_model  # noqa: E402
 from fastreid_fancl.clustering.constraints import Constraints  # noqa: E402
 from fastreid_fancl.individuals.certainty import group  # noqa: E402
+from fastreid_fancl.individuals.patterns import COUNTS, NEAREST, Patterns  # noqa: E402
+from fastreid_fancl.local.pairs import unordered_pairs  # noqa: E402
 from fastreid.data.transforms import build_transforms  # noqa: E402
 from scipy.cluster.hierarchy import fcluster, linkage  # noqa: E402
 from scipy.spatial.distance import squareform  # noqa: E402
@@ -108,16 +110,14 @@ def prepare(name: str, args, tables: Tables) -> Case:
     loader = feature_loader(images, cfg.TEST.IMS_PER_BATCH, 0)
     features = extract_features(load_model(cfg), loader)["original"]
     encoded = time.process_time()
-    known = photos_of([name])
-    photos = [known[path] for path, *_ in items]
-    stations, sequences = [photo.station for photo in photos], [photo.sequence for photo in photos]
-    found = local.local_features([path for path, *_ in items])
-    kept = local.without_background(found, stations, sequences)
+    photos = photos_of([name], [path for path, *_ in items])
+    found = local.local_features([photo.path for photo in photos])
+    kept = spots_of(photos)
     described = time.process_time()
     pairs = local.LocalPairs(kept)
     searched = time.process_time()
     calibrated = learned_evidence(pairs, photos)
-    case = Case(name, test, features, pairs, calibrated, sequences, cfg)
+    case = Case(name, test, features, pairs, calibrated, [photo.sequence for photo in photos], cfg)
     verifying = time.process_time()
     verified = case.pairs.fuse(features, nearest(features, NEIGHBORS), 1.0).nnz // 2
     row = {"data set": name, "photographs": len(items), "animals": len({pid for _, pid, _ in items})}
@@ -178,7 +178,7 @@ def groupings(case: Case, how: str, weight: float, calibrated: bool) -> list[dic
 
 
 def scores(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """ARI, the groups, and the animals found: those that more than half of some group and of themselves is of."""
+    """ARI, the groups, and the animals found: a group is mostly one of them and has most of its photographs."""
     found = 0
     for animal in np.unique(truth):
         own = labels[(truth == animal) & (labels >= 0)]
@@ -205,14 +205,14 @@ def jaccard_labels(case: Case, weight: float, calibrated: bool) -> np.ndarray | 
 
 def discovered(case: Case, weight: float, calibrated: bool) -> np.ndarray:
     """As `fancl discover` groups photographs of which nothing is known; a photograph alone is left out."""
-
-    class Fused:
-        @staticmethod
-        def neighbors(_keys, features, k):
-            values = torch.from_numpy(features)
-            return evidence_of(case, calibrated).rank(values, nearest(values, k + local.EXTRA), weight, k)
-
-    grouping = group(case.features.numpy(), Constraints(), patterns=Fused if weight else None, seed=case.cfg.SEED)
+    keys, patterns = [str(n) for n in range(len(case.features))], None
+    if weight:
+        near = nearest(case.features, NEAREST + local.EXTRA - 1)
+        pairs = unordered_pairs(np.concatenate([near, case.pairs.proposed], axis=1))
+        evidence = evidence_of(case, calibrated).evidence(np.arange(COUNTS)).astype(np.float32)
+        kept = np.ones((len(keys), COUNTS), dtype=bool)
+        patterns = Patterns(keys, keys, pairs, case.pairs.inliers(pairs), evidence, weight, kept)
+    grouping = group(case.features.numpy(), Constraints(), patterns=patterns, keys=keys, seed=case.cfg.SEED)
     return np.where(np.bincount(grouping.labels)[grouping.labels] > 1, grouping.labels, -1)
 
 

@@ -171,18 +171,17 @@ class Rehearsal:
         times = cfg.SOLVER.MAX_EPOCH + scores_groups(cfg)  # once more after the last epoch
         yield Phase("features", 1 if kept else times, each * self.images / self.processes)
         if uses_local(cfg.PSEUDO_LABELS):
-            yield from self._local_matches(times)
+            yield from self._local_matches()
         yield Phase("clustering", times, clustering)
         yield Phase("memory", cfg.SOLVER.MAX_EPOCH, memory)
 
-    def _local_matches(self, times: int) -> Iterator[Phase]:
-        """Keypoints and their search, once, and the pairs that are verified before each clustering, at most."""
+    def _local_matches(self) -> Iterator[Phase]:
+        """Keypoints and their search, and the pairs of the first epoch; later epochs verify the few that are new."""
         paths = [path for path, *_ in self.dataset.img_items]
         cost = local_cost(paths, self.images, self.cfg.PSEUDO_LABELS.K1)
         self.keypoints = cost.bytes
-        threads = torch.get_num_threads()
-        yield Phase("keypoints", 1, cost.keypoints / threads)
-        yield Phase("local matches", times, cost.matches / threads)
+        yield Phase("keypoints", 1, cost.keypoints)
+        yield Phase("local matches", 1, cost.matches)
 
     def _cluster(self, features: Tensor) -> float:
         """Seconds of one clustering of features (N, D), after a small one that loads or compiles its code."""

@@ -1,6 +1,7 @@
 """Local matches of the training images, and an encoder's neighbours by them: PSEUDO_LABELS.LOCAL."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -25,19 +26,35 @@ def local_pairs(cfg, items: Sequence[tuple]) -> local.LocalPairs | None:
     """
     if not uses_local(cfg.PSEUDO_LABELS):
         return None
-    photos = photos_of(cfg.DATASETS.NAMES)
-    known = [photos.get(path, Photo(path)) for path, *_ in items]
-    stations, sequences = [photo.station for photo in known], [photo.sequence for photo in known]
-    features = local.local_features([photo.path for photo in known])
-    pairs = local.LocalPairs(local.without_background(features, stations, sequences))
-    pairs.evidence = learned_evidence(pairs, known) or pairs.evidence
+    photos = photos_of(cfg.DATASETS.NAMES, [path for path, *_ in items])
+    pairs = local.LocalPairs(spots_of(photos))
+    pairs.evidence = learned_evidence(pairs, photos) or pairs.evidence
     return pairs
 
 
+def spots_of(photos: Sequence[Photo]) -> list[local.LocalFeatures]:
+    """The keypoints of photographs, without those of the background where stations or cameras are known.
+
+    Raises:
+        UnreadableImage: (a UserError) as `read_image`.
+    """
+    features = local.local_features([photo.path for photo in photos])
+    return local.without_background(
+        features, [photo.background for photo in photos], [photo.sequence for photo in photos]
+    )
+
+
 def learned_evidence(pairs: local.LocalPairs, photos: Sequence[Photo]) -> local.Calibration | None:
-    """A calibration by what is known of the photographs without labels; None where that is too little."""
-    stations, sequences = [photo.station for photo in photos], [photo.sequence for photo in photos]
-    return calibration(pairs.inliers, burst_mates(sequences), apart(stations, moments_of(photos)))
+    """A calibration by what is known of the photographs without labels; None where that is too little.
+
+    Photographs of one moment may be cut from one frame and show several animals: their sequences are no positives. Two
+    cameras may look at one animal: only named stations give negatives.
+    """
+    moments = moments_of(photos)
+    at_once = Counter((photo.sequence, moment) for photo, moment in zip(photos, moments, strict=True) if moment)
+    mixed = {sequence for (sequence, _), number in at_once.items() if number > 1}
+    sequences = [None if photo.sequence in mixed else photo.sequence for photo in photos]
+    return calibration(pairs.inliers, burst_mates(sequences), apart([photo.station for photo in photos], moments))
 
 
 def uses_local(options) -> bool:
@@ -45,17 +62,18 @@ def uses_local(options) -> bool:
     return options.LOCAL > 0 and options.ALGORITHM != "oracle"
 
 
-def photos_of(names: Sequence[str]) -> dict[str, Photo]:
-    """Path -> what is known of it in the data sets of these names, where they tell.
+def photos_of(names: Sequence[str], paths: Sequence[str]) -> list[Photo]:
+    """What the data sets of these names know of the photographs of some paths.
 
-    Stations and sequences are named behind their data set, as several may count them from 1.
+    Stations, cameras and sequences are named behind their data set, as several may count them from 1.
     """
-    return {photo.path: _behind(name, photo) for name in names for photo in getattr(load(name), "photos", ())}
+    known = {photo.path: _behind(name, photo) for name in names for photo in getattr(load(name), "photos", ())}
+    return [known.get(path, Photo(path)) for path in paths]
 
 
 def _behind(name: str, photo: Photo) -> Photo:
-    station, sequence = (part and f"{name} {part}" for part in (photo.station, photo.sequence))
-    return replace(photo, station=station, sequence=sequence)
+    station, camera, sequence = (part and f"{name} {part}" for part in (photo.station, photo.camera, photo.sequence))
+    return replace(photo, station=station, camera=camera, sequence=sequence)
 
 
 def moments_of(photos: Sequence[Photo]) -> list[datetime | None]:

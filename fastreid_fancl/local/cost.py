@@ -1,13 +1,16 @@
 """What local matches of many photographs will take, by trying a few."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from ..data.images import UnreadableImage
 from .candidates import FLAT, PROBES, QUERIES, cells_of, descriptor_candidates
-from .features import DEFAULT, Settings, extract
+from .features import DEFAULT, LocalFeatures, Settings, extract
 from .match import verified_matches
 from .pairs import CANDIDATES, EXTRA, verifying
 
@@ -16,7 +19,10 @@ SEARCHED = 4  # times the memory of the keypoints that is held while they are se
 
 
 class LocalCost(NamedTuple):
-    """Seconds of processor time of all photographs, once and per epoch at most; bytes at most."""
+    """Seconds of all photographs on the threads of PyTorch, and bytes, both at most.
+
+    A pair that was verified is not verified again, so `matches` are nearly all of the first epoch of a training.
+    """
 
     keypoints: float
     matches: float
@@ -26,12 +32,14 @@ class LocalCost(NamedTuple):
 def local_cost(paths: Sequence[str], photographs: int, k1: int, settings: Settings = DEFAULT) -> LocalCost:
     """Try some of the paths, and scale to a number of photographs.
 
-    The search of descriptors grows with what it compares (see `comparisons`), all else with the photographs. A pair
-    that was verified costs nothing in later epochs, so the first epoch is the dearest.
+    The search of descriptors grows with what it compares (see `comparisons`), all else with the photographs.
+    Photographs that cannot be read are not tried.
     """
-    chosen = [paths[n * len(paths) // min(TRIED, len(paths))] for n in range(min(TRIED, len(paths)))]
+    tried = min(TRIED, len(paths))
     began = time.process_time()
-    features = [extract(path, settings, digest=str(n)) for n, path in enumerate(chosen)]
+    features = list(_readable([paths[n * len(paths) // tried] for n in range(tried)], settings))
+    if not features:
+        return LocalCost(0.0, 0.0, 0)
     extracted = time.process_time()
     descriptor_candidates(features, CANDIDATES)
     searched = time.process_time()
@@ -41,11 +49,22 @@ def local_cost(paths: Sequence[str], photographs: int, k1: int, settings: Settin
             verified_matches(*pair)
     each = (time.process_time() - searched) / max(1, len(pairs))
     own = float(np.mean([len(f.points) for f in features]))
-    once = (extracted - began) / len(chosen) * photographs
-    grown = comparisons(photographs, own) / max(1.0, comparisons(len(chosen), own))
+    found = (extracted - began) / len(features) * photographs
+    grown = comparisons(photographs, own) / max(1.0, comparisons(len(features), own))
     verified = min(photographs * (k1 + EXTRA + CANDIDATES), photographs * (photographs - 1) / 2)
-    size = sum(f.descriptors.nbytes + f.points.nbytes for f in features) / len(chosen)
-    return LocalCost(once + (searched - extracted) * grown, each * verified, round(SEARCHED * size * photographs))
+    size = sum(f.descriptors.nbytes + f.points.nbytes for f in features) / len(features)
+    threads = torch.get_num_threads()
+    return LocalCost(
+        (found + (searched - extracted) * grown) / threads,
+        each * verified / threads,
+        round(SEARCHED * size * photographs),
+    )
+
+
+def _readable(paths: Sequence[str], settings: Settings) -> Iterator[LocalFeatures]:
+    for path in paths:
+        with suppress(UnreadableImage):  # whoever needs its keypoints says so
+            yield extract(path, settings)
 
 
 def comparisons(photographs: int, own: float) -> float:

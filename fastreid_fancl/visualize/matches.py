@@ -10,7 +10,7 @@ from PIL import Image
 from .. import local
 from ..data import UNLABELLED
 from ..data.loaders import Item
-from ..engine.fused import photos_of
+from ..engine.fused import photos_of, spots_of
 from ..engine.trained_model import run_label
 from ..errors import UserError
 from . import drawing
@@ -61,13 +61,7 @@ def draw(cfg, number: int) -> Picture:
 
 def best_pairs(items: list[Item], names: list[str], number: int, seed: int) -> list[Pair]:
     """At most `number` pairs, each of one photograph by the seed and its best candidate; no pair comes twice."""
-    photos = photos_of(names)
-    known = [photos.get(path) for path, *_ in items]
-    features = local.without_background(
-        local.local_features([path for path, *_ in items]),
-        [photo and photo.station for photo in known],
-        [photo and photo.sequence for photo in known],
-    )
+    features = spots_of(photos_of(names, [path for path, *_ in items]))
     pairs = local.LocalPairs(features)
     taken: dict[frozenset, Pair] = {}
     for first in spread([pid for _, pid, _ in items], len(items), seed):

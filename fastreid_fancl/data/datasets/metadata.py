@@ -154,7 +154,7 @@ def _photo(folder: str, fields: dict[str, str], where: str) -> Photo:
         camera=clean_name(fields.get("camera", "")),
         sequence=clean_name(fields.get("sequence", "")),
         where=where,
-        station=clean_name(fields.get("station", "")) or clean_name(fields.get("camera", "")),
+        station=clean_name(fields.get("station", "")),
         taken=time_of(fields) or None,
     )
 

@@ -20,8 +20,8 @@ class Photo:
     """One photograph of a data set; ``None`` means unknown.
 
     Photographs of one ``sequence`` belong to one burst. ``where`` is the line or the path that describes the
-    photograph, for messages. ``station`` is where the camera stands: its column, or else the camera. ``taken`` is the
-    date and time as the table has them.
+    photograph, for messages. ``station`` is where the camera stands. ``taken`` is the date and time, as the table has
+    them.
     """
 
     path: str
@@ -32,3 +32,8 @@ class Photo:
     where: str = ""
     station: str | None = None
     taken: str | None = None
+
+    @property
+    def background(self) -> str | None:
+        """What has one background in all its photographs, as far as is known: the station, or else the camera."""
+        return self.station or self.camera
