@@ -15,6 +15,7 @@ from support.pages import block
 from support.projects import table
 
 import fastreid_fancl
+from fastreid_fancl.data.datasets.metadata import read_metadata
 from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals import train as training
 from fastreid_fancl.individuals.additions import take_in
@@ -880,7 +881,15 @@ def test_training_takes_the_crops_of_today_and_leaves_out_what_is_away(tmp_path,
     report = Report()
     assert training.train(lions, report, 6, 2)
     assert settings[settings.index("PSEUDO_LABELS.LOCAL") + 1] == "0.2", "spots teach the encoder, too"
-    assert len(list((project / "training" / "photographs").iterdir())) == 19
+    crops = project / "training" / "photographs"
+    assert len(list(crops.glob("*.jpg"))) == 19
+    known = {os.path.basename(photo.path): photo for photo in read_metadata(os.fspath(crops / "metadata.csv"))}
+    for row in lions.photographs:
+        if row.path != "st0/IMG_0001.png":
+            photo = known.pop(f"{row.key}.jpg")
+            assert (photo.station, photo.taken) == (row.station, row.date_time), "rocks of its station are left out"
+            assert photo.sequence and photo.sequence.endswith(row.sequence)
+    assert not known
     assert report.problems[0].startswith("st0/IMG_0001.png is not trained on: ")
     boxed_later = next(row for row in lions.photographs if row.path != "st0/IMG_0001.png")
     lions.photographs = [replace(row, box=HALVES[0]) if row is boxed_later else row for row in lions.photographs]

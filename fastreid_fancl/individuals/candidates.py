@@ -38,7 +38,7 @@ class Gallery:
         Args:
             features: (M, D) at unit length.
             owners: (M,) animals.
-            sequences: (M,) sequences, "" for none.
+            sequences: (M,) sequences, "" for none, or what else is of one occasion.
             keys: (M,) keys of the photographs.
             patterns: local matches; None for the similarity of features alone.
         """
@@ -160,7 +160,7 @@ def gallery_of(rows: Sequence[Photograph], features: np.ndarray, patterns: Patte
     return Gallery(
         features[chosen],
         [row.individual for row in known],
-        [row.sequence for row in known],
+        [row.occasion for row in known],
         [row.key for row in known],
         patterns,
     )

@@ -79,7 +79,8 @@ def group(
     """Group photographs under constraints, at the radius that scores best by modularity and stability.
 
     Modularity (`clustering.eps.modularities`) is high where near pairs are together, stability where draws find the
-    same groups: each draw sees a random half of the feature's dimensions, or a changed photograph.
+    same groups: each draw sees a random half of the dimensions of the features, or of those of a changed photograph,
+    and a random half of the pairs with local matches.
 
     Args:
         features: (N, D) at unit length.
@@ -89,7 +90,7 @@ def group(
         k1, k2: of `jaccard_distance`.
         seed: of the draws.
         radius: None for the best one.
-        patterns, keys: of `distance_of`, in all draws too.
+        patterns, keys: of `distance_of`.
     """
     free, rows = free or constraints, len(features)
     if rows < FEWEST:
@@ -99,8 +100,13 @@ def group(
     labels = labels_at(rows, constraints, found, RADII)
     own = labels if free is constraints else labels_at(rows, free, tree(distance, free, RADII[-1])[0], RADII)
     sources = [features, *views]
-    parts = (_half(sources[n % len(sources)], derive_seed(seed, n)) for n in range(DRAWS))
-    draws = np.array(list(_draws((distance_of(part, k1, k2, patterns, keys) for part in parts), free)))
+
+    def draw(n: int) -> csr_matrix:
+        own_seed = derive_seed(seed, n)
+        matches = patterns and patterns.draw(SHARE, own_seed)
+        return distance_of(_half(sources[n % len(sources)], own_seed), k1, k2, matches, keys)
+
+    draws = np.array(list(_draws(map(draw, range(DRAWS)), free)))
     stable = np.array([[rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
     scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
     best, ties = best_radius(own, scores, radius)

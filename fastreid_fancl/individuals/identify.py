@@ -123,7 +123,7 @@ def score_all(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray) 
     pairs = gallery_of(current, features, ledger.project.patterns).own_and_other(
         features,
         [row.individual for row in current],
-        [row.sequence for row in current],
+        [row.occasion for row in current],
         [row.key for row in current],
     )
     own_scores, other_scores = [], []

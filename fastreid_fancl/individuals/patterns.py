@@ -8,7 +8,7 @@ Shapes: N photographs of a project, D feature dimensions, P pairs.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from .. import local
 from ..clustering import knn
 from ..files import write_arrays
 from ..local.pairs import cosines, nearest, symmetric, unique_pairs, unordered_pairs
+from ..local.store import digest_of
 from ..runs.checked import DamagedError
 from .crops import file_of
 from .encode import AGAIN, read_arrays
@@ -70,6 +71,11 @@ class Patterns:
     def rule(self) -> str:
         """A name of what pairs are worth: other weights and other evidence have others."""
         return hashlib.sha256(np.float64(self.weight).tobytes() + self.evidence.tobytes()).hexdigest()[:16]
+
+    def draw(self, share: float, seed: int) -> "Patterns":
+        """The patterns with the matches of a random share of the pairs; the others have none."""
+        drawn = np.random.default_rng(seed).random(len(self.pairs)) < share
+        return replace(self, inliers=np.where(drawn, self.inliers, 0))
 
     def matched(self, one: str, other: str) -> int | None:
         """The inliers of two photographs, by their keys; None if they were not compared."""
@@ -167,6 +173,12 @@ def keypoints(
         contents=[row.hash for row in rows],
         problems=problems,
     )
+
+
+def keypoints_of_file(path: str) -> local.LocalFeatures:
+    """The keypoints of a photograph, taken whole, that need not be one of the project's; nothing is stored."""
+    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return local.extract(path, digest=digest_of(path, None, local.DEFAULT, content))
 
 
 def corners(row: Photograph) -> tuple[float, float, float, float] | None:

@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 from ..errors import UserError
 from ..escape import visible
 from ..files import make_folder, replacing
-from ..local import LocalFeatures, extract, verified_matches, verifying
+from ..local import LocalFeatures, verified_matches, verifying
 from ..local.calibrate import Curve
 from ..locks import exclusive_lock
 from ..runs.checked import DamagedError
@@ -32,7 +32,7 @@ from .certainty import calibrate
 from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
 from .links import active
-from .patterns import Patterns, keypoints, pair_similarities, without_rest
+from .patterns import Patterns, keypoints, keypoints_of_file, pair_similarities, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
 COMPARED = 150  # known photographs that one is matched with, spot by spot: about a second on one core
@@ -167,7 +167,9 @@ class Project:
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)
         likely = self.calibration()
-        extra, points = self._compared(self.patterns, values, extract(file_of(path))) if self.patterns else (None, {})
+        extra, points = (
+            self._compared(self.patterns, values, keypoints_of_file(file_of(path))) if self.patterns else (None, {})
+        )
         return [
             {
                 "individual": one.individual,

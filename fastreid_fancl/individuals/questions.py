@@ -180,7 +180,7 @@ def _near(view: View, others: int = 10) -> set[Names]:
     numbers = [n for name in sorted(view.animals) for n in view.animals[name]]
     rows = [view.rows[n] for n in numbers]
     found = known.candidates(
-        view.features[numbers], [row.sequence for row in rows], [row.key for row in rows], top=others + 1
+        view.features[numbers], [row.occasion for row in rows], [row.key for row in rows], top=others + 1
     )
     return {
         in_order(row.individual, one.individual)

@@ -82,7 +82,7 @@ def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     rows = [view.rows[n] for n in chosen]
     found = known.candidates(
         view.features[chosen],
-        [row.sequence for row in rows],
+        [row.occasion for row in rows],
         [row.key for row in rows],
         top=CANDIDATES + max((len(refused.get(row.key, ())) for row in rows), default=0),
     )

@@ -76,6 +76,11 @@ class Photograph:
         return iso_time(self.date_time).replace(tzinfo=None) if self.date_time else None
 
     @property
+    def occasion(self) -> str:
+        """Its sequence, or its file where none is known. Photographs of one occasion are no evidence for each other."""
+        return self.sequence or self.hash[:16]
+
+    @property
     def counts(self) -> bool:
         """Whether it is evidence of its animal: in exports, numbers of photographs and matches."""
         return self.status in ("confirmed", "proposed", "single")

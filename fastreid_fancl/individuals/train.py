@@ -5,6 +5,7 @@ import os
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from ..config.load import load_config
 from ..data.images import UnreadableImage
 from ..engine.run import train as run_training
 from ..errors import UserError
-from ..files import replacing
+from ..files import replacing, write_text
 from ..local.cost import local_cost
 from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
@@ -25,7 +26,7 @@ from .encode import encode_all, encoder_named
 from .identify import owners_of
 from .links import active, constraints_of, rejections
 from .project import TRAINING, Project
-from .rows import Decision, Photograph
+from .rows import Decision, Photograph, table_text
 from .verify import compare
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,16 @@ RECIPE = "Photographs/fancl"
 FEWEST = 16  # photographs to train on
 STEP_COST = 6  # of a training step, in features of as many photographs: two encoders, forward and backward
 TOLERANCE = 0.01  # by which stability may fall
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A line of the training's metadata.csv: where and when were photographs taken whose backgrounds repeat."""
+
+    path: str
+    station: str
+    sequence: str
+    date_time: str
 
 
 class GroupQuality(NamedTuple):
@@ -89,7 +100,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
         compare(project, usable, values, k1)  # what cannot be compared is named by the grouping that follows
     output = run_folder(folder, project.settings["encoder"])
     options = training_options(folder, project, k1, k2)
-    _say_how_long(project, rows, sorted((folder / "photographs").iterdir()), options)
+    _say_how_long(project, rows, sorted((folder / "photographs").glob("*.jpg")), options)
     with report.step("training"):
         _run(folder, options)
         encoder = encoder_named(f"run:{output}")
@@ -119,6 +130,11 @@ def write_crops(folder: Path, rows: Sequence[Photograph], report: Report) -> lis
         with replacing(folder / f"{row.key}.jpg") as temporary:
             crop.save(temporary, "JPEG", quality=95)
         written.append(row)
+    crops = [
+        Crop(f"{row.key}.jpg", row.station, f"{row.season} {row.sequence}" if row.sequence else "", row.date_time)
+        for row in written
+    ]
+    write_text(folder / "metadata.csv", table_text(crops, Crop))
     return written
 
 
