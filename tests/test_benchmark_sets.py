@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from conftest import REPO
 from PIL import Image
 
@@ -14,6 +16,7 @@ from fastreid_fancl import load_config
 from fastreid_fancl.config.checks import check_config
 from fastreid_fancl.data import datasets
 from fastreid_fancl.data.datasets import load
+from fastreid_fancl.engine.evaluation import ProtocolEvaluator, protocol
 from fastreid_fancl.engine.run import command_line
 
 CONFIGS = REPO / "configs"
@@ -151,6 +154,23 @@ def test_a_system_trains_and_is_evaluated_across_cameras(root, tmp_path, folder,
     assert 0 < last["mAP"] <= 100 and 0 <= last["Rank-1"] <= 100
     # 6 is matched by its own camera only; 4 and 5 by others
     assert "1 of 3 queries have no match in the gallery" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_the_background_of_market1501_is_no_animal_of_the_groups(root, tmp_path):
+    """A detector's mistake that looks like identity 5 joins its group, and costs no score."""
+    write_market1501(root)
+    keys = {"K1": 4, "K2": 2, "MIN_SAMPLES": 2, "EPS": 0.5}
+    opts = [str(word) for key, value in keys.items() for word in (f"PSEUDO_LABELS.{key}", value)]
+    cfg = configured("Market1501", "resnet50", *opts)
+    test = protocol(cfg, "Market1501")
+    evaluator = ProtocolEvaluator(cfg, test, os.fspath(tmp_path / "queries.csv"))
+    pids, camids = (torch.tensor([item[column] for item in test.photographs]) for column in (1, 2))
+    assert sorted(pids.tolist()) == [0, *3 * [5], *3 * [6], *3 * [7]]
+    features = F.one_hot(pids.clamp(min=5)).float() + torch.arange(10)[:, None] / 1000
+    evaluator.process({"targets": pids, "camids": camids}, features)
+    scores = evaluator.evaluate()
+    assert (scores["animals"], scores["groups"], scores["ungrouped"]) == (3, 3, 0)
+    assert scores["ARI"] == scores["Purity"] == 1
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -46,7 +46,7 @@ def protocol(cfg, name: str) -> Protocol:
     dataset = load(name)
     if cfg.TEST.TRANSDUCTIVE:
         return leave_one_out(_labelled(dataset, cfg.DATASETS.COMBINEALL))
-    return Protocol(dataset.query, dataset.gallery, getattr(dataset, "test_identities", []))
+    return Protocol(dataset.query, dataset.gallery, getattr(dataset, "test_identities", []), dataset._junk_pids)
 
 
 def _labelled(dataset, combined: bool) -> list[Photo]:
@@ -105,8 +105,9 @@ class ProtocolEvaluator(ReidEvaluator):
         whole = {name: torch.cat([part[name] for part in parts]) for name in ("feats", "pids", "camids")}
         features, pids, camids = (values[rows] for values in whole.values())
         results = self._score(features, pids.numpy(), camids.numpy())
+        identities = np.where(np.isin(whole["pids"], self.test.strangers), -1, whole["pids"])
         groups = group_test(
-            whole["feats"], whole["pids"].numpy(), self.cfg, image_keys(path for path, *_ in self.test.photographs)
+            whole["feats"], identities, self.cfg, image_keys(path for path, *_ in self.test.photographs)
         )
         return OrderedDict(results | groups)  # fast-reid's table of scores takes no other mapping
 
@@ -171,7 +172,7 @@ def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray |
 
     Args:
         features: (N, D) at test time, of any length.
-        identities: (N,) integers.
+        identities: (N,) integers; -1 where unknown.
         cfg: the configuration.
         keys: (N,) uint64 of `image_keys`; None for the row numbers.
     """

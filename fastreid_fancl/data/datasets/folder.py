@@ -62,8 +62,9 @@ class FolderDataset(ImageDataset):
         self.leaves_one_out = self._tests_by_leave_one_out()
         tested = [photo for photo in self.photos if photo.split != "train"]
         protocol = leave_one_out if self.leaves_one_out else market1501
-        query, gallery, self.test_identities = protocol(tested)
-        super().__init__(self._train_items(), query, gallery, **kwargs)
+        test = protocol(tested)
+        self.test_identities = test.names
+        super().__init__(self._train_items(), test.query, test.gallery, **kwargs)
         self._log_oddities()
 
     def _tests_by_leave_one_out(self) -> bool:

@@ -24,11 +24,13 @@ class Protocol(NamedTuple):
         query: (path, pid, camid) of each query.
         gallery: (path, pid, camid) of each gallery photograph. With leave-one-out it includes the queries.
         names: names of the identities, ``names[pid]``; empty if a data set has only numbers.
+        strangers: pids of no one animal, such as 0 in Market1501, its background; scores of groups leave these out.
     """
 
     query: list[TestItem]
     gallery: list[TestItem]
     names: list[str]
+    strangers: Sequence[int] = ()
 
     @property
     def photographs(self) -> list[TestItem]:
