@@ -95,8 +95,9 @@ def test_no_processes_are_refused():
         check_config(stock_cfg(), world_size=0)
 
 
-def test_starting_weights_that_a_resumed_run_does_not_read_may_be_gone(tmp_path):
-    cfg = stock_cfg(tmp_path, MODEL__WEIGHTS="gone.pth")
+@pytest.mark.parametrize("key", ["MODEL__WEIGHTS", "MODEL__BACKBONE__PRETRAIN_PATH"])
+def test_starting_weights_that_a_resumed_run_does_not_read_may_be_gone(tmp_path, key):
+    cfg = stock_cfg(tmp_path, MODEL__BACKBONE__PRETRAIN=True, **{key: "gone.pth"})
     with pytest.raises(ValueError, match="gone.pth: there is no such file"):
         check_config(cfg, resume=True)
     (tmp_path / "last_checkpoint").write_text("model_0000.pth")

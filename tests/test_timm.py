@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from support.runs import arguments, by_name, same, weights
+import yaml
+from support.runs import TINY, arguments, by_name, configured, same, weights
 from torch import nn
 
 from fastreid_fancl import load_config
@@ -22,6 +23,7 @@ from fastreid_fancl.backbones.timm import (
     on_grid,
 )
 from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.fana import FANA, first_convolution
 
 # D, cells of the map at 64 x 96 pixels, the first convolution.
@@ -210,3 +212,27 @@ def test_a_model_trains_is_evaluated_and_resumes(name, datasets, tmp_path):
     command_line(arguments("cluster_contrast", parts, "--resume", **changes))
     assert same(weights(parts), weights(whole))
     assert not same(weights(whole, "model_0000.pth"), weights(whole))
+
+
+@pytest.mark.parametrize("name", ["build_timm_backbone", "build_waveblock_timm_backbone"])
+def test_without_a_network_a_run_starts_from_a_file_and_is_resumed(name, datasets, tmp_path, monkeypatch):
+    """Nothing asks for the backbone's own weights, which those of the file would replace."""
+
+    def no_network(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm.models, "load_pretrained", no_network)
+    method = "jcl" if "waveblock" in name else "cluster_contrast"
+    keys = {**TINY, "MODEL__BACKBONE__NAME": name, "INPUT__SIZE_TRAIN": "[32,64]", "INPUT__SIZE_TEST": "[32,64]"}
+    keys |= {"MODEL__BACKBONE__PRETRAIN": True, "SOLVER__ITERS_PER_EPOCH": 1, "PSEUDO_LABELS__EPS": 0.6}
+    start, run = tmp_path / "start.pth", tmp_path / "run"
+    torch.save({"model": Trainer.build_model(configured("cluster_contrast", **TINY)).state_dict()}, start)
+    with pytest.raises(SystemExit, match="Could not fetch test_resnet"):
+        command_line(arguments(method, run, **keys))
+    command_line(arguments(method, run, MODEL__WEIGHTS=start, SOLVER__MAX_EPOCH=1, **keys))
+    command_line(arguments(method, run, "--resume", SOLVER__MAX_EPOCH=2, **keys))
+    assert torch.load(run / "model_final.pth", weights_only=True)["epoch"] == 1
+    log = (run / "log.txt").read_text()
+    assert ("start fresh, as it asks: backbone." in log) == (method == "jcl")
+    assert yaml.safe_load((run / "config.yaml").read_text())["MODEL"]["BACKBONE"]["PRETRAIN"]
+    assert "Continuing with changed settings (before, now): MODEL.WEIGHTS" in log and "PRETRAIN (" not in log

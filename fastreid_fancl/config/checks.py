@@ -51,7 +51,7 @@ def check_config(cfg: CfgNode, world_size: int = 1, resume: bool = False) -> Non
         cfg: the configuration.
         world_size: processes in all.
         resume: whether training continues from OUTPUT_DIR's last checkpoint, if there is one.
-            Then MODEL.WEIGHTS is not read.
+            Then neither MODEL.WEIGHTS nor MODEL.BACKBONE.PRETRAIN_PATH is read.
 
     Raises:
         ValueError: with every setting that cannot work, its value and the cure.
@@ -63,11 +63,11 @@ def check_config(cfg: CfgNode, world_size: int = 1, resume: bool = False) -> Non
         )
     problems = [
         problem
-        for check in (_values, _device, _optimizer, _batches, _architecture, _neighbours, _runtime, _files)
+        for check in (_values, _device, _optimizer, _batches, _architecture, _neighbours, _runtime)
         for problem in check(cfg, world_size)
     ]
     if not (resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))):
-        problems += _weights(cfg)
+        problems += _starts(cfg)
     if problems:
         raise UserError("Correct these settings:\n  " + "\n  ".join(problems))
 
@@ -171,15 +171,12 @@ def _runtime(cfg: CfgNode, world_size: int) -> Iterator[str]:
             yield reason
 
 
-def _weights(cfg: CfgNode) -> Iterator[str]:
+def _starts(cfg: CfgNode) -> Iterator[str]:
     if cfg.MODEL.WEIGHTS and not os.path.exists(cfg.MODEL.WEIGHTS):  # reading it says what else it is
         yield (
             f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}: there is no such file{looked_for(cfg.MODEL.WEIGHTS)}; the starting "
             "weights of configs/Synthetic and configs/SyntheticSmall are made by training their pretrain.yml there"
         )
-
-
-def _files(cfg: CfgNode, world_size: int) -> Iterator[str]:
     path = cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if cfg.MODEL.BACKBONE.PRETRAIN and path and not os.path.exists(path):
         yield f"MODEL.BACKBONE.PRETRAIN_PATH {path}: there is no such file{looked_for(path)}"

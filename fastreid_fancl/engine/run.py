@@ -149,7 +149,7 @@ def train(args) -> dict:
         check_start(cfg)
         if args.resume:
             check_resumed(cfg)
-        trainer = Trainer(cfg)
+        trainer = Trainer(cfg, args.resume)
         trainer.resume_or_load(args.resume)
         for name in cfg.DATASETS.TESTS:
             Trainer.build_test_loader(cfg, name)  # decodes test photographs before the clocks run

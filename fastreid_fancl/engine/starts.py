@@ -28,6 +28,15 @@ def weights_named(cfg) -> str:
     return backbone.PRETRAIN_PATH or f"ImageNet weights of {backbone.get('TIMM') or backbone.NAME}"
 
 
+def without_pretraining(cfg):
+    """A copy of the configuration for a model whose weights a file has: its backbone's own would be loaded in vain."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.freeze()
+    return cfg
+
+
 def start_of(cfg, epoch: int) -> str:
     """Which weights a training starts from or continues with, as the end of a sentence; epochs count from 0."""
     return f"continues from its checkpoint after {epoch} epochs" if epoch else f"starts from {weights_named(cfg)}"

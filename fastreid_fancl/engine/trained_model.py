@@ -16,7 +16,7 @@ from ..config.load import load_config
 from ..errors import UserError
 from ..openvino import compile_forward, why_unusable
 from ..runs.read import last_checkpoint, read_config, system_name
-from .starts import check_start
+from .starts import check_start, without_pretraining
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -203,10 +203,8 @@ def load_model(cfg) -> nn.Module:
         UserError: if the weights lack a part of the test-time feature, or MODEL.BACKBONE.PRETRAIN_PATH would not be
             used.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
     if cfg.MODEL.WEIGHTS:
-        cfg.MODEL.BACKBONE.PRETRAIN = False
+        cfg = without_pretraining(cfg)
     else:
         check_start(cfg)
         if not cfg.MODEL.BACKBONE.PRETRAIN:

@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from fastreid.data import build_reid_test_loader
@@ -25,7 +26,7 @@ from ..data.transforms import train_transforms
 from ..errors import UserError
 from ..methods import PseudoLabelMethod
 from ..progress import ShownLoader
-from ..runs.read import is_transductive
+from ..runs.read import is_transductive, last_checkpoint
 from .console import EpochLine, TrainingProgress, describe_test, describe_training
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, identity_batches
@@ -33,7 +34,7 @@ from .label_free_score import LabelFreeScore
 from .loader import EpochLoader
 from .pseudo_labels import PseudoLabels
 from .record import RunRecord
-from .starts import start_of, warning_of_start
+from .starts import start_of, warning_of_start, without_pretraining
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
@@ -135,6 +136,16 @@ class Trainer(DefaultTrainer):
     """
 
     begin: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, cfg, resume: bool = False):
+        """Build what the training needs.
+
+        Args:
+            cfg: the configuration.
+            resume: whether `resume_or_load` will continue from OUTPUT_DIR's last checkpoint, if there is one.
+        """
+        from_file = cfg.MODEL.WEIGHTS or resume and last_checkpoint(Path(cfg.OUTPUT_DIR))
+        super().__init__(without_pretraining(cfg) if from_file else cfg)
 
     @classmethod
     def build_model(cls, cfg) -> nn.Module:
