@@ -4,7 +4,8 @@
 
 The epochs are those with an evaluation; without a test they are the candidates for model_best. Their label-free scores
 are those by which EPS auto chose its radius when the next epoch grouped; that of the last epoch is computed here, from
-model_final.pth. Prints Markdown.
+model_final.pth. SpCL groups the features in its memory, so all its scores but the last are of these, and not of the
+encoder by which a run without a test chooses. Prints Markdown.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from label_free import score_of_last
 from support.runs import TINY, arguments, by_name, metrics, same, weights
 
 from fastreid_fancl.engine.run import command_line
@@ -11,10 +12,8 @@ from fastreid_fancl.engine.run import command_line
 EPOCHS = 3
 
 
-def run(output, *flags, **changes):
-    command_line(
-        arguments("cluster_contrast", output, *flags, DATASETS__TESTS="()", TEST__EVAL_PERIOD=1, **TINY, **changes)
-    )
+def run(output, *flags, method="cluster_contrast", **changes):
+    command_line(arguments(method, output, *flags, DATASETS__TESTS="()", TEST__EVAL_PERIOD=1, **TINY, **changes))
 
 
 @pytest.mark.parametrize("eps", ["auto", 0.5])
@@ -35,6 +34,13 @@ def test_the_score_is_that_of_the_clustering_that_follows(datasets, tmp_path):
     rows = [line.split(",") for line in (tmp_path / "eps_sweep.csv").read_text().splitlines()]
     chosen = [dict(zip(rows[0], row, strict=True)) for row in rows[1:] if row[0] == "1" and row[-1] == "1"]
     assert [float(row["score"]) for row in chosen] == pytest.approx(by_name(tmp_path)["label_free_score"][:1])
+
+
+@pytest.mark.parametrize("method", ["cluster_contrast", "spcl"])
+def test_the_score_is_that_of_the_encoder_that_is_saved(datasets, tmp_path, method):
+    """SpCL clusters the features in its memory, which no saved model gives."""
+    run(tmp_path, method=method, SOLVER__MAX_EPOCH=2, PSEUDO_LABELS__EPS="auto")
+    assert score_of_last(tmp_path, 2) == pytest.approx(by_name(tmp_path)["label_free_score"][-1])
 
 
 def test_a_resumed_run_keeps_the_same_best_model(datasets, tmp_path):

@@ -15,7 +15,8 @@ class LabelFreeScore:
 
     It is the score by which `PSEUDO_LABELS.EPS auto` chooses a radius: high if images of a group are more alike than
     images in general (modularity), and if a part of the pairs gives the same groups (stability). The epoch with the
-    highest score becomes `model_best`. RESULTS.md compares it with the last and with the best epoch.
+    highest score becomes `model_best`. RESULTS.md compares it with the last and with the best epoch. The features are
+    those of the encoder that is saved, and not those that SpCL has in its memory.
     """
 
     def __init__(self, cfg, labels: PseudoLabels):
@@ -24,7 +25,7 @@ class LabelFreeScore:
     def __call__(self) -> dict[str, float]:
         """Numbers by name; "metric" chooses `model_best`."""
         options, epoch = self.cfg.PSEUDO_LABELS, self.labels.trainer.epoch + 1
-        distance = self.labels.snapshot(epoch).distance
+        distance = self.labels.distance_of_encoder(epoch)
         radii = None if options.EPS == "auto" else (options.EPS,)
         seed = derive_seed(self.cfg.SEED, epoch, Stream.CLUSTERING)
         keys = self.labels.trainer.data_loader.dataset.keys

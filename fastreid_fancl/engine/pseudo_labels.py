@@ -104,14 +104,27 @@ class PseudoLabels(HookBase):
         if features is None:
             features = self._features(dataset)
         extracted = time.perf_counter()
-        options = self.cfg.PSEUDO_LABELS
-        if uses_local(options):  # all processes, though only the main one has the pairs
-            broadcast_from_main(lambda: self._find_keypoints(dataset))
-        with explain_cuda_oom():
-            original = features["original"].to(clustering_device(options, method.device))
-            distance = distance_together(original, options, self.pairs)
+        original, distance = self._distance(features["original"])
         self.kept = Snapshot(epoch, features, original, distance, extracted - began, time.perf_counter() - extracted)
         return self.kept
+
+    def distance_of_encoder(self, epoch: int) -> csr_matrix | None:
+        """The distance (N, N) before an epoch of features by the encoder, also where a method clusters stored ones."""
+        method = unwrap(self.trainer.model)
+        method.epoch = epoch
+        if method.stored_features() is None:
+            return self.snapshot(epoch).distance
+        _, distance = self._distance(self._features(self.trainer.data_loader.dataset)["original"])
+        return distance
+
+    def _distance(self, features: Tensor) -> tuple[Tensor, csr_matrix | None]:
+        """The features (N, D) on the device of the clustering, and their distance as a `Snapshot` has it."""
+        options = self.cfg.PSEUDO_LABELS
+        if uses_local(options):  # all processes, though only the main one has the pairs
+            broadcast_from_main(lambda: self._find_keypoints(self.trainer.data_loader.dataset))
+        with explain_cuda_oom():
+            features = features.to(clustering_device(options, unwrap(self.trainer.model).device))
+            return features, distance_together(features, options, self.pairs)
 
     def before_train(self):
         if self.cfg.PSEUDO_LABELS.ALGORITHM == "oracle":
