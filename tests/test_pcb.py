@@ -1,13 +1,15 @@
 import os
+import re
 
 import numpy as np
 import pytest
 import torch
 from support import oracles
-from support.runs import arguments, by_name, same, weights
+from support.runs import arguments, by_name, configured, same, weights
 from torch import nn
 
 from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.heads import ClusterContrastHead, PartHead, stripes
 from fastreid_fancl.methods.pcb import PCB, part_cross_entropy, refined_parts
 
@@ -171,6 +173,24 @@ def test_a_resumed_phase_ends_where_one_never_stopped_ends(first_phase, tmp_path
     refine(first_phase, parts, SOLVER__MAX_EPOCH=stopped)
     refine(first_phase, parts, "--resume")
     assert same(weights(whole), weights(parts))
+
+
+@pytest.mark.parametrize(
+    ("iterations", "warning"),
+    [
+        (3, "FREEZE_ITERS 3 ends before the first epoch, of 4 iterations, does: .* For two epochs set 8"),
+        (4, None),
+        (11, None),
+        (12, "FREEZE_ITERS 12 keeps backbone, heads, classifier fixed in all 12 iterations of the training"),
+    ],
+)
+def test_a_freeze_that_does_not_fit_the_photographs_is_warned_of(datasets, tmp_path, caplog, iterations, warning):
+    """Three epochs of four iterations."""
+    trainer = Trainer(configured("pcb_rpp", tmp_path, MODEL__WEIGHTS="", **SHORT, SOLVER__FREEZE_ITERS=iterations))
+    trainer.resume_or_load(False)
+    found = [message for message in caplog.messages if "FREEZE_ITERS" in message]
+    assert len(found) == bool(warning)
+    assert all(re.search(warning, message) for message in found)
 
 
 def test_both_phases_can_be_evaluated_again(first_phase, tmp_path):

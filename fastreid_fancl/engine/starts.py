@@ -58,6 +58,20 @@ def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
     return SYNTHETIC_START if not drawn and _saw_only_drawn(_file_of_start(cfg.MODEL)) else None
 
 
+def warning_of_freeze(cfg, iters_per_epoch: int) -> str | None:
+    """A warning if SOLVER.FREEZE_ITERS ends in the first epoch, or not before the training does."""
+    frozen, whole = cfg.SOLVER.FREEZE_ITERS, cfg.SOLVER.MAX_EPOCH * iters_per_epoch
+    layers = ", ".join(cfg.MODEL.FREEZE_LAYERS)
+    if not frozen or not layers or iters_per_epoch <= frozen < whole:
+        return None
+    if frozen >= whole:
+        return f"SOLVER.FREEZE_ITERS {frozen} keeps {layers} fixed in all {whole} iterations of the training."
+    return (
+        f"SOLVER.FREEZE_ITERS {frozen} ends before the first epoch, of {iters_per_epoch} iterations, does: what is not "
+        f"frozen has seen few of the images by then. For two epochs set {2 * iters_per_epoch}."
+    )
+
+
 def _file_of_start(model: Mapping) -> str:
     """The file that a MODEL node starts from; "" for none."""
     return model["WEIGHTS"] or model["BACKBONE"]["PRETRAIN"] and model["BACKBONE"]["PRETRAIN_PATH"] or ""

@@ -34,7 +34,7 @@ from .label_free_score import LabelFreeScore
 from .loader import EpochLoader
 from .pseudo_labels import PseudoLabels
 from .record import RunRecord
-from .starts import start_of, warning_of_start, without_pretraining
+from .starts import start_of, warning_of_freeze, warning_of_start, without_pretraining
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
@@ -218,8 +218,8 @@ class Trainer(DefaultTrainer):
         """
         super().resume_or_load(resume)
         logger.info("Training %s.", start_of(self.cfg, self.start_epoch))
-        warning = warning_of_start(self.cfg, self.start_epoch, is_unsupervised(self.cfg))
-        if warning:
+        start = warning_of_start(self.cfg, self.start_epoch, is_unsupervised(self.cfg))
+        for warning in filter(None, (start, warning_of_freeze(self.cfg, self.iters_per_epoch))):
             logger.warning(warning)
         check_state(self.optimizer)
         lay_out_state(self.model, self.optimizer)
