@@ -63,7 +63,15 @@ def test_the_start_of_a_training_is_said():
     assert start_of(stock_cfg(), 0) == "starts from random weights"
     assert start_of(stock_cfg(), 3) == "continues from its checkpoint after 3 epochs"
     assert start_of(stock_cfg(MODEL__WEIGHTS="a.pth"), 0) == "starts from MODEL.WEIGHTS a.pth"
-    assert "ImageNet" in start_of(stock_cfg(MODEL__BACKBONE__PRETRAIN=True), 0)
+    assert "ImageNet weights of build_resnet" in start_of(stock_cfg(MODEL__BACKBONE__PRETRAIN=True), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("tf_efficientnet_lite0", "ImageNet"), ("vit_small_patch14_dinov2.lvd142m", "pre-trained")]
+)
+def test_only_known_weights_are_said_to_be_imagenets(name, kind):
+    cfg = load_config("Photographs/fancl", ["MODEL.BACKBONE.TIMM", name])
+    assert start_of(cfg, 0) == f"starts from {kind} weights of {name}"
 
 
 def test_photographs_without_groups_get_the_rule_and_no_advice_on_training():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from ..backbones.timm import LITE0
 from ..data.datasets import SYNTHETIC
 from ..errors import UserError
 
@@ -25,7 +26,9 @@ def weights_named(cfg) -> str:
         return f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}"
     if not backbone.PRETRAIN:
         return "random weights"
-    return backbone.PRETRAIN_PATH or f"ImageNet weights of {backbone.get('TIMM') or backbone.NAME}"
+    name = backbone.get("TIMM")
+    known = not name or name.partition(".")[0] == LITE0  # what else timm has may come from other photographs
+    return backbone.PRETRAIN_PATH or f"{'ImageNet' if known else 'pre-trained'} weights of {name or backbone.NAME}"
 
 
 def without_pretraining(cfg):
@@ -51,7 +54,7 @@ def weights_in_use(cfg) -> str:
 def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
     """A warning if a training without labels starts from random weights, or one on photographs from drawn animals."""
     drawn = only_drawn(cfg.DATASETS.NAMES)
-    if epoch or _starts_from_imagenet(cfg.MODEL):
+    if epoch or _starts_from_published(cfg.MODEL):
         return None
     if not _file_of_start(cfg.MODEL):
         return RANDOM_START if unsupervised or not drawn else None
@@ -77,7 +80,7 @@ def _file_of_start(model: Mapping) -> str:
     return model["WEIGHTS"] or model["BACKBONE"]["PRETRAIN"] and model["BACKBONE"]["PRETRAIN_PATH"] or ""
 
 
-def _starts_from_imagenet(model: Mapping) -> bool:
+def _starts_from_published(model: Mapping) -> bool:
     return model["BACKBONE"]["PRETRAIN"] and not _file_of_start(model)
 
 
@@ -88,7 +91,7 @@ def _saw_only_drawn(weights: str) -> bool:
         seen.add(weights)
         learned_on = Path(weights).with_name("config.yaml")
         source = yaml.safe_load(learned_on.read_text()) if learned_on.is_file() else None
-        if source is None or not only_drawn(source["DATASETS"]["NAMES"]) or _starts_from_imagenet(source["MODEL"]):
+        if source is None or not only_drawn(source["DATASETS"]["NAMES"]) or _starts_from_published(source["MODEL"]):
             return False
         weights = _file_of_start(source["MODEL"])
     return True
