@@ -17,7 +17,8 @@ from .errors import UserError
 logger = logging.getLogger(__name__)
 INSTALL = "pip install 'fastreid_fancl[openvino]'"
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-LARGEST_ERROR = 0.1  # relative; in float32 it is below 1e-4, in bfloat16 near 1e-2
+# Relative. In float32 it is below 1e-4; in bfloat16 up to 0.08 on photographs, by a pre-trained EfficientNet-Lite0.
+LARGEST_ERROR = {"float32": 0.001, "bfloat16": 0.1}
 
 
 def why_unusable(device: str) -> str:
@@ -56,9 +57,9 @@ def compile_forward(model: nn.Module, size: tuple[int, int], precision: str) -> 
         raise UserError(
             f"OpenVINO cannot run this {type(model).__name__} ({reason}): use TEST.RUNTIME torch."
         ) from error
-    if not difference < LARGEST_ERROR:  # also if it is NaN
+    if not difference < LARGEST_ERROR[precision]:  # also if it is NaN
         raise UserError(
-            f"Expected the features of OpenVINO to equal those of PyTorch, but they differ by {difference:.0%}: "
+            f"Expected the features of OpenVINO to equal those of PyTorch, but they differ by {difference:.1%}: "
             "use TEST.RUNTIME torch."
         )
     model.forward = compiled

@@ -185,6 +185,8 @@ class Model(nn.Module):
     ("function", "reason"),
     [
         (lambda images: images.mean((2, 3)) * float(images.mean()), "differ by"),  # a number that the trace keeps
+        # near 102 in the trace of two images and 81 for three: about 402 / 381
+        (lambda images: images.mean((2, 3)) * (300 + float(images.mean())), r"differ by 5\.\d%"),
         (lambda images: images.mean((2, 3)).view(len(images), 3), "OpenVINO cannot run this Model"),  # 2 for ever
     ],
 )
