@@ -18,6 +18,7 @@ from fastreid_fancl.backbones.timm import (
     LITE0,
     build,
     describe,
+    find_model,
     lite0_weights,
     load_pretrained_weights,
     on_grid,
@@ -120,8 +121,14 @@ def test_a_wrong_model_is_explained(options, message):
 
 def test_a_missing_timm_is_named_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ValueError, match="pip install timm"):
+    with pytest.raises(ValueError, match="pip install --upgrade timm"):
         load_config("", ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "resnet26"])
+
+
+def test_a_timm_that_is_too_old_is_no_missing_network(monkeypatch):
+    monkeypatch.delattr(timm.models, "resolve_model_input_args")
+    with pytest.raises(ValueError, match="MODEL.BACKBONE.TIMM resnet26t needs .*: pip install --upgrade timm$"):
+        find_model("resnet26t")
 
 
 @pytest.mark.skipif(

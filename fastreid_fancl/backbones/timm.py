@@ -105,15 +105,16 @@ def find_model(name: str, option: str = "MODEL.BACKBONE.TIMM") -> Source:
     """
     try:
         import timm
+        from timm.models import resolve_model_input_args
     except ImportError as error:
-        raise UserError(f"{option} {name} needs timm: pip install timm") from error
+        raise UserError(f"{option} {name} needs timm 1.0.31 or newer: pip install --upgrade timm") from error
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
         raise UserError(
             f"Expected {option} to name a model of timm {timm.__version__}, got {name!r}."
             + did_you_mean(name, timm.list_models())
         )
     try:
-        options = timm.models.resolve_model_input_args(name)
+        options = resolve_model_input_args(name)
     except Exception as error:  # a hub can fail in many ways, all with the same cure
         raise NotFetchedError(name, error) from error
     return Source(options.pop("model_name"), options, options.pop("pretrained_cfg"))
