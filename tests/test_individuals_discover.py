@@ -20,12 +20,13 @@ from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals import train as training
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
+from fastreid_fancl.individuals.decisions import add_decisions
 from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
-from fastreid_fancl.individuals.sources import boxed
+from fastreid_fancl.individuals.sources import NO_ANIMAL, NOT_OURS, SEEN, boxed
 from fastreid_fancl.individuals.summary import describe_photographs
 from fastreid_fancl.methods import LinkedFANCL
 
@@ -778,8 +779,24 @@ def test_an_animal_that_a_detector_overlooked_comes_in_with_its_box_later():
     again = replace(ONE, individual="", status="unsure", box=HALVES[0])
     found, report = taken_in(again, before=blank)
     assert found == [again] and not report.problems
-    by_a_person = replace(blank, note="")
-    assert taken_in(again, before=by_a_person)[0][0].status == "not_animal"
+
+
+def test_a_blank_photograph_that_comes_in_without_a_box_stays_blank():
+    """As the docs advise when a folder has moved: only its new place is given, not the detector's file again."""
+    whole = replace(ONE, individual="", status="unsure", root="/new")
+    for note in (NO_ANIMAL, NOT_OURS):
+        blank = replace(ONE, individual="", status="not_animal", note=note)
+        found, report = taken_in(whole, before=blank)
+        assert found == [replace(blank, root="/new")] and report.added == 0
+        assert taken_in(replace(whole, note=SEEN), before=blank)[0][0].status == "unsure", "Camtrap DP says so now"
+
+
+def test_what_a_person_called_no_animal_stays_so_when_a_box_comes_in():
+    project = new_project("lions", "none")
+    project.photographs = boxed(replace(ONE, individual="", status="unsure"), [])
+    add_decisions(project, [Decision("2025-01-01T00:00:00Z", "me", "not_animal", ONE.key)])
+    found, _ = taken_in(replace(ONE, individual="", status="unsure", box=HALVES[0]), before=project.photographs)
+    assert found[0].status == "not_animal"
 
 
 def test_boxes_without_any_animal_say_what_to_change(tmp_path, capsys):

@@ -34,7 +34,15 @@ from fastreid_fancl.individuals.links import MOVED, active, constraints_of, reje
 from fastreid_fancl.individuals.opening import new_project, prefix_of
 from fastreid_fancl.individuals.project import Project
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
-from fastreid_fancl.individuals.sources import NOT_OURS, boxed, common_offset, with_boxes, with_camtrapdp, with_table
+from fastreid_fancl.individuals.sources import (
+    NOT_OURS,
+    SEEN,
+    boxed,
+    common_offset,
+    with_boxes,
+    with_camtrapdp,
+    with_table,
+)
 
 
 def distance(*pairs: tuple[int, int, float], rows: int = 6) -> csr_matrix:
@@ -300,7 +308,7 @@ def test_other_species_of_a_camtrap_dp_are_no_animals_of_the_project(tmp_path):
     assert [(one.status, one.box and one.box[0], one.note) for one in found] == [
         ("unsure", 0.1, ""),
         ("not_animal", None, NOT_OURS),
-        ("unsure", None, ""),  # nobody has named it yet
+        ("unsure", None, SEEN),  # nobody has named it yet
     ]
     assert "of other species than Panthera leo show no animal of this project: Panthera pardus (2)." in note
     everything, note = with_camtrapdp(ROWS, tmp_path)

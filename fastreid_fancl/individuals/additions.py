@@ -11,7 +11,7 @@ from .discover import Report
 from .intake import Intake, named_by_time
 from .project import Project
 from .rows import Photograph
-from .sources import NO_ANIMAL, NOT_OURS
+from .sources import NO_ANIMAL, NOT_OURS, SEEN
 
 FOUND, SAID = ("found", "exif", "file name"), ("named", "table")  # of station_source and date_time_source
 
@@ -61,9 +61,13 @@ def _as_if_new(had: Sequence[Photograph], first: Photograph) -> bool:
 
 
 def _tried_again(old: Photograph, row: Photograph) -> bool:
-    """Whether a photograph comes in as if it were new: it was unreadable, or a detector overlooked its animal."""
+    """Whether a photograph comes in as if it were new: it was unreadable, or its animal was overlooked.
+
+    That somebody found an animal since is said by a box or a note. A whole photograph is usable, too, and says nothing.
+    """
+    found = row.usable and (row.box is not None or SEEN in row.note)
     overlooked = old.note in (NO_ANIMAL, NOT_OURS) and not old.usable
-    return old.status == "unreadable" or (overlooked and row.usable)
+    return old.status == "unreadable" or (overlooked and found)
 
 
 def _other_boxes(had: Sequence[Photograph], came: Sequence[Photograph]) -> bool:

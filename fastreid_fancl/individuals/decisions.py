@@ -309,6 +309,7 @@ def _new(ledger: Ledger, decision: Decision) -> str:
 
 def _not_animal(ledger: Ledger, decision: Decision) -> str:
     ledger.move([decision.a], "", "not_animal", "moved", f"you said so on {decision.when}")
+    ledger.clear_note(decision.a)  # by which a detector could find an animal later
     return ""
 
 

@@ -74,6 +74,10 @@ class Ledger:
             self.rows[key] = replace(row, individual=individual, status=status)
             self.changes.append(Change(self.event, kind, key, before, after, reason))
 
+    def clear_note(self, key: str) -> None:
+        """Forget what a program noted on a photograph, once a person has said it."""
+        self.rows[key] = replace(self.rows[key], note="")
+
     def merge(self, gone: str, kept: str, reason: str) -> None:
         """Put an animal's photographs under another ID, with the name and sex that this one lacks.
 

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 CONFIDENCE = 0.2
 NO_ANIMAL = "no animal detected"  # note of a photograph without a box
 NOT_OURS = "no animal of this project"  # note of one on which a Camtrap DP has people, vehicles or other species
+SEEN = "an animal without a box, by Camtrap DP"  # note of one that is compared whole
 OVERSHOOT = 0.01  # of a box beyond the photograph, by which detectors round
 TOLD = ("path", "station", "camera", "date_time", "date", "time", "sequence", "side")
 SYNONYMS = {"orientation": "side", "camera_id": "camera", "datetime": "date_time", "timestamp": "date_time"}
@@ -273,8 +274,10 @@ def _with_camtrapdp(
             )
         if seen.types and seen.types <= NOT_ANIMALS:
             result.append(replace(row, status="not_animal", note=NO_ANIMAL if seen.types == {"blank"} else NOT_OURS))
+        elif seen.boxes:
+            result += boxed(row, seen.boxes)
         else:
-            result += boxed(row, seen.boxes) if seen.boxes else [row]
+            result.append(replace(row, note=SEEN) if "animal" in seen.types else row)
     note = f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."
     note += _zones([iso_time(one["timestamp"]) for one in media.values()], zone) + _of_others(others, species)
     lost = len(tables["media"]) - len(media)
