@@ -833,3 +833,43 @@ def test_a_photograph_unlike_its_groups_animal_is_unsure_about_the_one_that_it_i
     ledger = Ledger(project, "2025")
     assign(ledger, project.photographs, features, grouping)
     assert (ledger.rows["c"].individual, ledger.rows["c"].status) == place
+
+
+@pytest.mark.parametrize("decisions", [[], [("different", 0, 3)], [("different", 3, 1), ("undo", "t0", "")]])
+@pytest.mark.parametrize("apart", ["", "boxes", "sides"])
+def test_groups_that_join_known_animals_one_after_the_other_are_kept_apart_as_in_a_grouping(decisions, apart):
+    """Photographs 2 and 3, each a group, score 1 to LION-001 and 0.8 to LION-002; the accept level is 0.7.
+
+    Two boxes of one photograph are two animals, so the later group takes LION-002, as does one that a person called
+    different from 0. A left side joins no animal of which only the right one is known.
+    """
+    rows = [row(f"{n}", individual=f"LION-00{n + 1}", status="proposed") for n in range(2)] + [row("2"), row("3")]
+    if apart == "boxes":
+        rows[3] = replace(rows[2], key=f"{rows[2].key}-2")
+    if apart == "sides":
+        rows[0], rows[3] = replace(rows[0], side="right"), replace(rows[3], side="left")
+    project = project_of(rows, *TWO)
+    project.settings["levels"] = {"accept": 0.7, "reject": 0.5}
+    named = [(kind, *(rows[one].key if isinstance(one, int) else one for one in both)) for kind, *both in decisions]
+    project.decisions = [Decision(f"t{n}", "", *one) for n, one in enumerate(named)]
+    features = np.array([[1, 0], [0.8, 0.6], [1, 0], [1, 0]], dtype=np.float32)
+    grouping = group(features, Constraints(), k1=2)._replace(labels=np.arange(4))
+    ledger = Ledger(project, "2025")
+    assign(ledger, rows, features, grouping)
+    kept_apart = apart or (decisions and decisions[-1][0] == "different")
+    assert [ledger.rows[one.key].individual for one in rows[2:]] == ["LION-001", f"LION-00{2 if kept_apart else 1}"]
+    assert {one.status for one in ledger.rows.values()} == {"proposed"}
+
+
+def test_two_groups_that_differ_never_take_one_animal_and_sides_add_up_as_they_join():
+    """2 and 3 differ, and both are most like LION-001. 4 shows its left side, of which 2 is the first photograph."""
+    rows = [row(f"{n}", individual=f"LION-00{n + 1}", status="proposed", side="right") for n in range(2)]
+    rows += [row("2", side="both"), row("3"), row("4", side="left")]
+    project = project_of(rows, *TWO)
+    project.settings["levels"] = {"accept": 0.7, "reject": 0.5}
+    project.decisions = [Decision("t0", "", "different", rows[3].key, rows[2].key)]
+    features = np.array([[1, 0], [0.8, 0.6], [1, 0], [1, 0], [1, 0]], dtype=np.float32)
+    grouping = group(features, Constraints(), k1=2)._replace(labels=np.arange(5))
+    ledger = Ledger(project, "2025")
+    assign(ledger, rows, features, grouping)
+    assert [ledger.rows[one.key].individual for one in rows[2:]] == ["LION-001", "LION-002", "LION-001"]

@@ -4,14 +4,16 @@ Shapes: N photographs, D feature dimensions.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from ..clustering.constraints import SHOWN
 from .candidates import Gallery, gallery_of, levels, verdict
 from .certainty import Grouping
 from .ledger import Ledger
+from .links import active
 from .rows import Photograph
 
 FIRST, AFRESH = "grouped at the first discovery", "grouped afresh"
@@ -33,7 +35,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
     A group that holds a known animal is compared with this one, a burst at a time, by its mean score; a group without
     one is compared with all of them, as a whole. At or above the accept level photographs are proposed, down to the
     reject level unsure, below they are new. Those that are too unlike their group's animal are unsure about the animal
-    that they are most like. No photograph is proposed for an animal that a person said it is not.
+    that they are most like. None is proposed for an animal that it cannot be, see `RuledOut`.
 
     Args:
         ledger: of the project.
@@ -41,7 +43,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
         features: (N, D) at unit length.
         grouping: of the rows.
     """
-    known, rejected = gallery_of(rows, features, ledger.project.patterns), ledger.rejected
+    known, ruled_out = gallery_of(rows, features, ledger.project.patterns), RuledOut(ledger)
     owners = owners_of(rows)
     groups = defaultdict(list)
     for n, label in enumerate(grouping.labels.tolist()):
@@ -50,7 +52,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
     for members in groups.values():
         owner = next((owners[n] for n in members if owners[n]), "")
         open_ones = [n for n in members if not owners[n]]
-        fresh += _joining(ledger, rows, features, known, rejected, owner, open_ones) if open_ones else []
+        fresh += _joining(ledger, rows, features, known, ruled_out, owner, open_ones) if open_ones else []
     for members in sorted(fresh, key=lambda group: (-len(group), min(rows[n].key for n in group))):
         reason = "not like a known animal" if len(known.names) else FIRST
         name = ledger.new_animal(reason)
@@ -84,7 +86,7 @@ def _joining(
     rows: Sequence[Photograph],
     features: np.ndarray,
     known: Gallery,
-    rejected: Mapping[str, Collection[str]],
+    ruled_out: "RuledOut",
     owner: str,
     members: list[int],
 ) -> list[list[int]]:
@@ -93,18 +95,58 @@ def _joining(
     limits = ledger.project.settings["levels"]
     for burst in _bursts(rows, members) if owner else [members]:
         keys = [rows[n].key for n in burst]
-        ruled_out = {animal for key in keys for animal in rejected.get(key, ())}
-        best = known.likeliest(features[burst], owner, keys, ruled_out)
+        others = ruled_out.of(keys, owner)
+        best = known.likeliest(features[burst], owner, keys, others)
         status = "new" if best is None else verdict(best.score, limits)
         if owner and status != "proposed":
-            best = known.likeliest(features[burst], "", keys, ruled_out)
+            best = known.likeliest(features[burst], "", keys, others)
             status = "new" if best is None or verdict(best.score, limits) == "new" else "unsure"
         if best is None or status == "new":
             fresh += burst
         else:
             reason = f"score {best.score:.3f} to {best.individual} (photograph {best.key})"
-            ledger.move([rows[n].key for n in burst], best.individual, status, "joins", reason)
+            ledger.move(keys, best.individual, status, "joins", reason)
+            ruled_out.join(keys, best.individual)
     return [fresh] if fresh else []
+
+
+class RuledOut:
+    """The animals that photographs cannot be, while groups join animals one after the other.
+
+    They are those that `links.constraints_of` keeps apart in a grouping: what a person said they are not, or differ
+    from; what another box of one of the photographs shows; and, of photographs of one side, what is known by the other
+    side alone.
+    """
+
+    def __init__(self, ledger: Ledger):
+        self.rows, self.rejected = ledger.rows, ledger.rejected
+        self.apart: dict[str, set[str]] = defaultdict(set)
+        self.boxes: dict[str, set[str]] = defaultdict(set)
+        self.sides: dict[str, set[str]] = defaultdict(set)
+        for decision in active(ledger.project.decisions):
+            if decision.kind == "different":
+                self.apart[decision.a].add(decision.b)
+                self.apart[decision.b].add(decision.a)
+        for row in self.rows.values():
+            self.boxes[row.hash].add(row.key)
+            if row.counts:
+                self.join([row.key], row.individual)
+
+    def join(self, keys: Sequence[str], individual: str) -> None:
+        """Note the sides of photographs that are evidence of an animal now."""
+        self.sides[individual] |= self._sides(key for key in keys if self.rows[key].counts)
+
+    def of(self, keys: Sequence[str], owner: str) -> set[str]:
+        """The animals that photographs cannot be; the sides of their group's owner are settled by the grouping."""
+        rejected = {animal for key in keys for animal in self.rejected.get(key, ())}
+        apart = set[str]().union(*(self.apart.get(key, set()) | self.boxes[self.rows[key].hash] for key in keys))
+        there = (self.rows[key] for key in apart.difference(keys) & self.rows.keys())
+        shown = self._sides(keys)
+        turned = {name for name, sides in self.sides.items() if len(shown) == len(sides) == 1 and shown != sides}
+        return rejected | {row.individual for row in there if row.counts} | (turned - {owner})
+
+    def _sides(self, keys: Iterable[str]) -> set[str]:
+        return set[str]().union(*(SHOWN.get(self.rows[key].side, set()) for key in keys))
 
 
 def _bursts(rows: Sequence[Photograph], members: list[int]) -> list[list[int]]:
