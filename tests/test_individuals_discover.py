@@ -384,10 +384,24 @@ def test_a_project_is_restored_from_its_photographs_and_decisions(lions, first_s
     discover(lions, "--photos", first_season)
     assert {name: table(lions, name) for name in wanted} == wanted
     assert "project.json is missing" in caplog.text
+    assert "lacks" not in caplog.text, "changes.csv names all animals"
     (lions / "changes.csv").unlink()
     rows = decide(lions, ("undo", "2025-01-01T00:01:00Z"), start=9)
+    assert "lacks changes.csv. Nothing else says what an undo takes back: put back copies" in caplog.text
     assert individual_of(rows)[b] == before[a]
     assert "changes.csv is missing, so that nothing says what it changed" in (lions / "summary.txt").read_text()
+
+
+def test_a_project_without_its_record_of_merges_warns_that_ids_may_be_given_again(lions, caplog):
+    a, b = (keys_of(table(lions), animal)[0] for animal in (0, 1))
+    decide(lions, ("same", a, b))
+    for name in ("individuals.csv", "changes.csv"):
+        (lions / name).unlink()
+    discover(lions)
+    assert "lacks individuals.csv and changes.csv. Nothing else says which animals were merged, so" in caplog.text
+    caplog.clear()
+    discover(lions)
+    assert "lacks" not in caplog.text
 
 
 def test_regroup_groups_again_what_nobody_confirmed(lions):

@@ -56,7 +56,7 @@ def open_project(folder: str | os.PathLike, encoder: Encoder | None = None) -> P
         project = Project(path, {**settings, "encoder": own_run(path, settings["encoder"])}, encoder)
     except ValueError as error:
         raise DamagedError(path / "project.json", error, CURE) from error
-    project.read()
+    _read(project)
     return project
 
 
@@ -71,7 +71,7 @@ def restored_project(folder: str | os.PathLike, encoder: str) -> Project:
         DamagedError: (a ValueError) if a table is damaged.
     """
     project = new_project(folder, encoder)
-    project.read()
+    _read(project)
     ids = [animal.individual for animal in project.animals]
     if ids:
         project.settings["prefix"] = max(ids).rpartition("-")[0]
@@ -82,6 +82,23 @@ def restored_project(folder: str | os.PathLike, encoder: str) -> Project:
         "species, time zone and seed are those of a new project unless you name them.",
     )
     return project
+
+
+def _read(project: Project) -> None:
+    """Read all tables; a warning says what cannot be known where one is lost that the others do not make good."""
+    project.read()
+    lost = [name for name in ("individuals.csv", "changes.csv") if not (project.folder / name).exists()]
+    if "changes.csv" not in lost or not (project.photographs or project.decisions):
+        return  # which names all animals, too
+    unknown = "what an undo takes back"
+    if "individuals.csv" in lost:
+        unknown = f"which animals were merged, so that new animals may get their IDs again, and {unknown}"
+    log_once(
+        logger,
+        logging.WARNING,
+        f"{visible(project.folder)} lacks {' and '.join(lost)}. Nothing else says {unknown}: put back copies of all "
+        "tables if you have them, before anything is written.",
+    )
 
 
 def own_run(folder: Path, encoder: str) -> str:
