@@ -278,6 +278,14 @@ def test_secr_has_one_line_for_an_animal_a_detector_and_an_occasion(project, sta
     assert "Pool-1 252000.5 9831000 110" in (tmp_path / "two/traps.txt").read_text().splitlines()
 
 
+def test_secr_counts_days_after_the_last_capture_without_any_start_or_end(project, stations, tmp_path):
+    """Photographs of 1 to 4 June, the last animal that counts on the 3rd: secr would end there without usage."""
+    stations.write_text("station,x,y\nNorth ridge,1,2\nPool_1,3,4\n")
+    FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+    lines = (tmp_path / "out/traps.txt").read_text().splitlines()
+    assert lines == ["# Detector X Y Usage", "North-ridge 1 2 1111", "Pool-1 3 4 1111"]
+
+
 def two_seasons(project, stations):
     """2024 as it is and 2025, in which nobody identified the animal; only North ridge has a row of its own for 2024."""
     project.photographs = [row for row in seasons(project).photographs if row.status != "not_animal"]

@@ -95,15 +95,14 @@ def _check_day(contents: Contents, row: Photograph) -> None:
 
 
 def _traps(contents: Contents, season: str, detectors: dict[str, str]) -> list[str]:
-    """One line for each detector; its usage, 1 or 0 for each occasion, where the table has a start or an end."""
-    stations = in_season(contents.stations, season)
-    usage = any(station.start or station.end for station in stations)
-    lines = ["# Detector X Y" + " Usage" * usage]
-    for station in stations:
-        words = [detectors[station.station], f"{station.x:.10g}", f"{station.y:.10g}"]
-        if usage:
-            words.append(_usage(contents, season, station))
-        lines.append(" ".join(words))
+    """One line for each detector, with its usage, 1 or 0 for each occasion.
+
+    Without usage, secr takes the last capture for the last occasion.
+    """
+    lines = ["# Detector X Y Usage"]
+    for station in in_season(contents.stations, season):
+        usage = _usage(contents, season, station)
+        lines.append(f"{detectors[station.station]} {station.x:.10g} {station.y:.10g} {usage}")
     return lines
 
 
