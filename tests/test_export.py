@@ -309,6 +309,17 @@ def test_secr_takes_the_seasons_row_of_a_station_and_names_what_it_does_without(
     assert "no start or end of Pool_1: the first or the last day of the season stands in for it" in caplog.text
 
 
+def test_secr_asks_for_the_season_of_a_start_where_there_are_several_seasons(project, stations, tmp_path):
+    project = seasons(project)
+    with pytest.raises(ValueError, match="of North ridge, Pool_1, Unused without a season, .* seasons: 2024, 2025"):
+        FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+    assert not (tmp_path / "out").exists()
+    header, *rows = STATIONS.splitlines()
+    stations.write_text("\n".join([f"{header},season", *(f"{row},2024" for row in rows), "Pool_1,,,5,6,,,2025"]))
+    FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+    assert "Unused 255000 9830000 01111" in (tmp_path / "out/traps.txt").read_text()
+
+
 def test_camtrapr_has_a_session_where_the_stations_have_seasons(project, stations, tmp_path):
     two_seasons(project, stations)
     FORMATS["camtrapr"](project, tmp_path / "out", species="Panthera leo", stations_table=stations)
