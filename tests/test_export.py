@@ -144,8 +144,30 @@ def test_camtrapdp_has_the_expected_rows(project, stations, tmp_path):
         "latitude": "-1.75",
         "longitude": "36.5",
         "deploymentStart": "2024-06-01T12:00:00+03:00",
-        "deploymentEnd": "2024-06-04T00:00:00+03:00",
+        "deploymentEnd": "2024-06-04T23:59:59+03:00",
     }
+
+
+def test_camtrapdp_refuses_a_photograph_that_was_taken_while_its_station_had_no_camera(project, stations, tmp_path):
+    for end in ("2024-06-03", "2024-06-04T08:00:00+03:00", "2024-06-04T04:59:59Z"):
+        stations.write_text(STATIONS.replace("12:00:00,2024-06-04", f"12:00:00,{end}"))
+        if end.endswith("+03:00"):  # the time of the last photograph
+            camtrapdp(project, tmp_path / "out", stations)
+            continue
+        with pytest.raises(ValueError, match=r"IMG_.\.JPG was taken on 2024-06-04 .*, but .* has Pool_1 from .* until"):
+            camtrapdp(project, tmp_path / "again", stations)
+
+
+def test_times_of_stations_are_those_of_the_cameras_clocks(tmp_path, caplog):
+    (tmp_path / "t.csv").write_text(
+        "station,start,end\nA,2024-06-01T22:00:00Z,2024-06-05\nB,2024-06-01,2024-06-05T12:00\n"
+    )
+    first, other = read_stations(tmp_path / "t.csv", parse_zone("+03:00"))
+    assert [str(first.start), str(first.end)] == ["2024-06-02 01:00:00", "2024-06-05 23:59:59"]
+    assert [str(other.start), str(other.end)] == ["2024-06-01 00:00:00", "2024-06-05 12:00:00"]
+    assert not caplog.text
+    assert str(read_stations(tmp_path / "t.csv")[0].start) == "2024-06-01 22:00:00"
+    assert "times with a zone are taken as they are written, as the project has no time zone: disc" in caplog.text
 
 
 def test_camtrapdp_calls_a_photograph_blank_once_and_only_without_any_animal(project, stations, tmp_path):
@@ -189,6 +211,13 @@ def seasons(project):
     return replace(project, photographs=rows + [replace(row, season="2025") for row in further])
 
 
+def stations_of_seasons(stations):
+    """The stations of 2024, and Pool_1 in 2025."""
+    header, *rows = STATIONS.splitlines()
+    further = "Pool_1,-1.75,36.5,252000.5,9831000,,,2025"
+    stations.write_text("\n".join([f"{header},season", *(f"{row},2024" for row in rows), further]))
+
+
 @pytest.fixture
 def frictionless():
     """The package, without the higher limit on the length of cells that it sets for the whole process."""
@@ -201,6 +230,8 @@ def frictionless():
 def test_camtrapdp_is_valid_by_frictionless_and_the_profile(project, stations, tmp_path, frictionless, several):
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     output = tmp_path / "out"
+    if several:
+        stations_of_seasons(stations)
     camtrapdp(seasons(project) if several else project, output, stations, files="copy")
     description = json.loads((output / "datapackage.json").read_text())
     jsonschema.validate(description, json.loads((SCHEMAS / "camtrap-dp-profile.json").read_text()))
@@ -225,6 +256,7 @@ def test_a_wrong_package_is_not_valid(project, stations, tmp_path, frictionless)
 
 
 def test_a_season_and_a_camera_are_part_of_a_deployment_where_there_are_several(project, stations, tmp_path):
+    stations_of_seasons(stations)
     camtrapdp(seasons(project), tmp_path / "out", stations)
     names = {row["deploymentID"] for row in read(tmp_path / "out/deployments.csv")}
     assert {"2024_Pool_1_1", "2024_Pool_1_3", "2024_Pool_1_4", "2024_North ridge_1", "2025_Pool_1"} <= names
@@ -314,8 +346,7 @@ def test_secr_asks_for_the_season_of_a_start_where_there_are_several_seasons(pro
     with pytest.raises(ValueError, match="of North ridge, Pool_1, Unused without a season, .* seasons: 2024, 2025"):
         FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
     assert not (tmp_path / "out").exists()
-    header, *rows = STATIONS.splitlines()
-    stations.write_text("\n".join([f"{header},season", *(f"{row},2024" for row in rows), "Pool_1,,,5,6,,,2025"]))
+    stations_of_seasons(stations)
     FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
     assert "Unused 255000 9830000 01111" in (tmp_path / "out/traps.txt").read_text()
 
@@ -334,12 +365,14 @@ def test_camtrapr_has_a_session_where_the_stations_have_seasons(project, station
 
 
 def test_secr_refuses_a_photograph_of_a_day_without_usage(project, stations, tmp_path):
-    stations.write_text(STATIONS.replace("2024-06-04", "2024-06-02"))
-    with pytest.raises(
-        ValueError, match=r"P/IMG_1\.JPG was taken on 2024-06-03, .* Pool_1 from 2024-06-01 to 2024-06-02"
-    ):
-        FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
-    assert not (tmp_path / "out").exists()
+    """Of a station whose end alone is known, the message names no start."""
+    for start, said in (("2024-06-01T12:00:00", " from 2024-06-01"), ("", "")):
+        stations.write_text(STATIONS.replace("2024-06-01T12:00:00,2024-06-04", f"{start},2024-06-02"))
+        with pytest.raises(
+            ValueError, match=rf"P/IMG_1\.JPG was taken on 2024-06-03, .* Pool_1{said} until 2024-06-02:"
+        ):
+            FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+        assert not (tmp_path / "out").exists()
 
 
 def test_secr_refuses_two_stations_with_one_legal_name(project, stations, tmp_path):

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..escape import visible
 from ..runs.checked import DamagedError, dict_of, fields, finite, list_of, optional, read_json, word
 from .rows import SIDES, Box, Photograph, box_of, iso_time
-from .tables import lower, open_table
+from .tables import clock_time, lower, open_table
 
 logger = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ def _with_camtrapdp(
                 station=stations.get(one["deploymentID"], one["deploymentID"]),
                 station_source="table",
                 camera=one["deploymentID"],
-                date_time=_local(iso_time(one["timestamp"]), zone),
+                date_time=clock_time(iso_time(one["timestamp"]), zone).isoformat(),
                 date_time_source="table",
                 sequence=seen.event,
             )
@@ -348,12 +348,6 @@ def _of_others(others: Counter[str], species: str) -> str:
     names = ", ".join(f"{visible(name)} ({number})" for name, number in others.most_common(5))
     more = f" and {len(others) - 5} more" * (len(others) > 5)
     return f" Observations of other species than {visible(species)} show no animal of this project: {names}{more}."
-
-
-def _local(time: datetime, zone: tzinfo | None) -> str:
-    """A time as the cameras' clocks showed it; one without a zone is taken for local."""
-    local = time.astimezone(zone) if zone and time.tzinfo else time
-    return local.replace(tzinfo=None, microsecond=0).isoformat()
 
 
 def _zones(times: Sequence[datetime], zone: tzinfo | None) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,17 @@ def open_table(path: Path, name_of: Callable[[str], str] = str.strip) -> Table:
     lines = table_rows(os.fspath(path))
     columns = [name_of(name) for name in next(lines, (1, 1, []))[2]]
     return Table(columns, _by_column(path, columns, lines))
+
+
+def clock_time(time: datetime, zone: tzinfo | None) -> datetime:
+    """A time as the cameras' clocks showed it, in whole seconds; one without a zone is taken for theirs.
+
+    Args:
+        time: with or without a zone.
+        zone: of the cameras' clocks; None leaves a time as it is written, without its zone.
+    """
+    shown = time.astimezone(zone) if zone and time.tzinfo else time
+    return shown.replace(tzinfo=None, microsecond=0)
 
 
 def lower(name: str) -> str:

@@ -16,7 +16,17 @@ from ...version import __version__
 from ..links import active
 from ..rows import Photograph, iso_time
 from ..sources import NO_ANIMAL, NOT_OURS
-from .contents import Contents, dated, distinct, new_folder, place_file, station_of, warn_of_effort, write_csv
+from .contents import (
+    Contents,
+    check_within,
+    dated,
+    distinct,
+    new_folder,
+    place_file,
+    station_of,
+    warn_of_effort,
+    write_csv,
+)
 from .requirements import names_of_contributors
 from .stations import Station
 
@@ -50,9 +60,11 @@ def write(contents: Contents, output: Path) -> None:
     classificationProbability stays empty. Photographs without a date are left out with a warning.
 
     Raises:
-        ValueError: if the path of a photograph is one that the format forbids.
+        ValueError: if the path of a photograph is one that the format forbids, or it was taken while its station had
+            no camera.
     """
     package = Package(contents)
+    check_within(contents.stations, package.rows)
     tables = {"deployments": package.deployments, "media": package.media, "observations": package.observations}
     with new_folder(output) as folder:
         for name, rows in tables.items():

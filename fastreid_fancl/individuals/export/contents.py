@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta, timezone, tzinfo
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -78,7 +78,7 @@ class Contents:
     @cached_property
     def stations(self) -> list[Station]:
         """The rows of --stations-table, none without."""
-        return read_stations(Path(self.options.stations_table)) if self.options.stations_table else []
+        return read_stations(Path(self.options.stations_table), self.zone) if self.options.stations_table else []
 
     @cached_property
     def seasons(self) -> list[str]:
@@ -139,6 +139,27 @@ def in_season(stations: Iterable[Station], season: str) -> list[Station]:
     """One row for each station: that of a season, else the one without a season."""
     by_name = {station.station: station for station in stations if not station.season}
     return list((by_name | {station.station: station for station in stations if station.season == season}).values())
+
+
+def check_within(
+    stations: Sequence[Station], rows: Iterable[Photograph], part: Callable[[datetime], date] = lambda time: time
+) -> None:
+    """Raise UserError if a photograph was taken before the start or after the end of its station.
+
+    Args:
+        stations: of the table.
+        rows: photographs with a date.
+        part: of the times that is compared: all of them, or the days.
+    """
+    for row in rows:
+        station = station_of(stations, row)
+        taken, start, end = (moment and part(moment) for moment in (row.moment, station.start, station.end))
+        if (start and taken < start) or (end and taken > end):
+            span = f" from {start}" * bool(start) + f" until {end}" * bool(end)
+            raise UserError(
+                f"{visible(row.path)} was taken on {taken}, but --stations-table has {visible(row.station)}{span}: "
+                "correct one of them."
+            )
 
 
 def existing_file(row: Photograph) -> Path:

@@ -3,13 +3,12 @@
 import logging
 import re
 from collections.abc import Collection
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from ...errors import UserError
 from ...escape import visible
-from ..rows import Photograph
-from .contents import Contents, dated, in_season, new_folder, station_of, warn_of_effort
+from .contents import Contents, check_within, dated, in_season, new_folder, warn_of_effort
 from .stations import Station
 
 logger = logging.getLogger(__name__)
@@ -90,23 +89,12 @@ def _last_day(contents: Contents, season: str) -> date:
 
 def _captures(contents: Contents, season: str, session: str, detectors: dict[str, str]) -> list[str]:
     rows = [row for row in dated(contents.identified) if row.season == season]
-    for row in rows:
-        _check_day(contents, row)
+    check_within(contents.stations, rows, datetime.date)  # secr refuses captures by a detector that is not used
     first, length = _first_day(contents, season), contents.options.occasion_days
     captures = {
         (row.individual, (row.moment.date() - first).days // length + 1, detectors[row.station]) for row in rows
     }
     return [f"{session} {animal} {occasion} {detector}" for animal, occasion, detector in sorted(captures)]
-
-
-def _check_day(contents: Contents, row: Photograph) -> None:
-    """secr refuses captures by a detector that is not used."""
-    station, day = station_of(contents.stations, row), row.moment.date()
-    if (station.start and day < station.start.date()) or (station.end and day > station.end.date()):
-        raise UserError(
-            f"{visible(row.path)} was taken on {day}, but --stations-table has {visible(row.station)} from "
-            f"{station.start and station.start.date()} to {station.end and station.end.date()}: correct one of them."
-        )
 
 
 def _traps(contents: Contents, season: str, detectors: dict[str, str]) -> list[str]:
