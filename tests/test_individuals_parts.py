@@ -244,6 +244,19 @@ def test_a_table_gives_stations_times_and_sides(tmp_path):
     assert found[1] == ROWS[1] and "2 of 3 photographs are in it" in note
 
 
+def test_times_and_sides_of_a_table_that_cannot_be_read_are_counted_and_noted(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "path,date_time,side\nst1/a.jpg,03.06.2024 00:30,L\nst1/b.jpg,2024-06-03,\nst2/a.jpg,2024-06-03 00:30:00,Left\n"
+    )
+    found, note = with_table(ROWS, tmp_path / "t.csv")
+    assert found[0].note == "the table's time '03.06.2024 00:30' cannot be read; the table's side 'L' cannot be read"
+    assert [one.date_time for one in found] == ["", "", "2024-06-03T00:30:00"] and found[2].side == "left"
+    assert "2 times cannot be read, such as '03.06.2024 00:30' of st1/a.jpg: expected 2024-06-03 00:30:00, the" in note
+    assert "1 side cannot be read, such as 'L' of st1/a.jpg: expected left, right, both, unknown." in note
+    blank = boxed(ROWS[0], [])
+    assert with_table(blank, tmp_path / "t.csv")[0] == blank, "its note says that it shows no animal"
+
+
 def test_camtrap_dp_gives_deployments_times_and_blanks(tmp_path):
     (tmp_path / "deployments.csv").write_text("deploymentID,locationID\nd1,North\n")
     (tmp_path / "media.csv").write_text(

@@ -27,6 +27,7 @@ NOT_OURS = "no animal of this project"  # note of one on which a Camtrap DP has 
 SEEN = "an animal without a box, by Camtrap DP"  # note of one that is compared whole
 OVERSHOOT = 0.01  # of a box beyond the photograph, by which detectors round
 TOLD = ("path", "station", "camera", "date_time", "date", "time", "sequence", "side")
+FORMS = {"time": "2024-06-03 00:30:00, the year first", "side": ", ".join(SIDES)}  # of cells that may be unreadable
 SYNONYMS = {"orientation": "side", "camera_id": "camera", "datetime": "date_time", "timestamp": "date_time"}
 CAMTRAPDP = {
     "deployments": ("deploymentID",),
@@ -176,6 +177,10 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
         raise UserError(f"{visible(path)} names none of the photographs, such as {visible(rows[0].path)}.")
     result = [_with_values(row, said.get(row.path, {})) for row in rows]
     note = f"Table {path.name}: {len(said)} of {len(rows)} photographs are in it."
+    unread = {name: _unread(values) for name, values in said.items()}
+    for what, form in FORMS.items():
+        cells = [f"{cells[what]!r} of {name}" for name, cells in unread.items() if what in cells]
+        note += f" {plural(len(cells), what)} cannot be read, such as {cells[0]}: expected {form}." if cells else ""
     return result, note + _not_here(path, others, "rows")
 
 
@@ -194,20 +199,35 @@ def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
-    moment = values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
+    moment, side, unread = _moment(values), values.get("side", "").lower(), _unread(values)
     changes: dict[str, Any] = {name: values[name] for name in ("station", "camera", "sequence") if values.get(name)}
     if changes.get("station"):
         changes = {"camera": changes["station"], "station_source": "table", **changes}
-    try:
-        changes |= {"date_time": read_moment(moment).isoformat(), "date_time_source": "table"} if moment else {}
-    except ValueError:
-        changes["note"] = f"the table's time {moment!r} cannot be read"
-    side = values.get("side", "").lower()
-    if side in SIDES:
+    if moment and "time" not in unread:
+        changes |= {"date_time": read_moment(moment).isoformat(), "date_time_source": "table"}
+    if side and "side" not in unread:
         changes["side"] = side
-    elif side:
-        changes["note"] = f"the table's side {side!r} is not one of {', '.join(SIDES)}"
+    if row.usable:  # else the note says why it is not
+        notes = [row.note, *(f"the table's {what} {text!r} cannot be read" for what, text in unread.items())]
+        changes["note"] = "; ".join(filter(None, notes))
     return replace(row, **changes)
+
+
+def _moment(values: Mapping[str, str]) -> str:
+    return values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
+
+
+def _unread(values: Mapping[str, str]) -> dict[str, str]:
+    """The time and the side in a row of a table, where they cannot be read."""
+    moment, side, unread = _moment(values), values.get("side", ""), {}
+    try:
+        if moment:
+            read_moment(moment)
+    except ValueError:
+        unread["time"] = moment
+    if side and side.lower() not in SIDES:
+        unread["side"] = side
+    return unread
 
 
 def common_offset(folder: Path) -> str:
