@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fastreid_fancl.individuals.command import discover  # noqa: E402
 from fastreid_fancl.individuals.decisions import add_decisions  # noqa: E402
+from fastreid_fancl.individuals.discover import Report, rescore  # noqa: E402
 from fastreid_fancl.individuals.opening import open_project  # noqa: E402
 from fastreid_fancl.individuals.project import Project  # noqa: E402
 from fastreid_fancl.individuals.queue import review_queue  # noqa: E402
@@ -67,6 +68,7 @@ def review(folder: Path, truth: dict[str, str], order: str, decisions: int) -> l
             answers.append(Decision(f"2025-01-01T00:00:00.{done:06d}Z", "script", kind, a, b))
             done += 1
         add_decisions(project, answers)
+        rescore(project, Report())  # as `discover --decisions` does, so that the next questions follow today's levels
         table.append((done, *score(project, truth)))
     return table
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reviewer
 from PIL import Image
 from support.pages import block
 from support.projects import table
@@ -21,7 +22,7 @@ from fastreid_fancl.individuals import train as training
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.decisions import add_decisions
-from fastreid_fancl.individuals.discover import Report
+from fastreid_fancl.individuals.discover import Report, rescore
 from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
@@ -530,6 +531,17 @@ def test_the_queue_asks_what_settles_most_and_nothing_twice(lions):
     single = next(item for item in queue["open"] if queue["photographs"][item["photograph"]]["status"] == "single")
     animals = [one["individual"] for one in single["candidates"]]
     assert len(animals) == len(set(animals)) == 5
+
+
+def test_a_scripted_reviewer_asks_by_the_scores_that_a_discovery_would_have(lions, monkeypatch):
+    """By these true names all photographs show one animal, so animals are merged and all scores change."""
+    kept = []
+    monkeypatch.setattr(reviewer, "open_project", lambda folder: kept.append(open_project(folder)) or kept[0])
+    reviewer.review(lions, {row["path"]: "Simba" for row in table(lions)}, "random", 10)
+    (project,) = kept
+    scores = project.by_key, project.settings["levels"]
+    rescore(project, Report())
+    assert (project.by_key, project.settings["levels"]) == scores and len(project.decisions) == 10
 
 
 def test_open_photographs_that_move_together_are_one_question_and_unsure_ones_come_last(lions):
