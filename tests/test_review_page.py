@@ -93,6 +93,16 @@ def press(browser, keys):
     ActionChains(browser).send_keys(keys).perform()
 
 
+def hold(browser, key, code="", times=4):
+    """Press a key so long that it repeats."""
+    event = {"key": key, "code": code, "windowsVirtualKeyCode": 13 * (key == "Enter")}
+    text = "\r" if key == "Enter" else key
+    for number in range(times):
+        pressed = {"type": "keyDown", "text": text, "autoRepeat": number > 0, **event}
+        browser.execute_cdp_cmd("Input.dispatchKeyEvent", pressed)
+    browser.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyUp", **event})
+
+
 def find(browser, selector):
     return browser.find_element("css selector", selector)
 
@@ -174,6 +184,24 @@ def test_a_person_answers_everything_by_the_true_labels_with_keys_alone(opened, 
     ]
     times = [datetime.fromisoformat(row.when.replace("Z", "+00:00")) for row in rows]
     assert times == sorted(set(times)) and all(row.when.endswith("Z") for row in rows)
+
+
+def test_a_key_that_is_held_answers_once_and_goes_on_zooming_and_turning(opened):
+    press(opened, "w")
+    hold(opened, "s")
+    assert progress(opened) == "1 of 4 answered"
+    opened.execute_script("document.querySelector('#actions [data-key=d]').focus()")
+    hold(opened, "Enter", "Enter")
+    assert progress(opened) == "2 of 4 answered"
+    hold(opened, "c", times=2)
+    assert "2.25" in find(opened, ".view").get_attribute("style")
+    hold(opened, "g", times=3)  # from the third of four pairs
+    assert [each.get_attribute("data-key") for each in opened.find_elements("css selector", ".view")] == [
+        key_of(number) for number in PAIRS[1]
+    ]
+    press(opened, "e")
+    hold(opened, "1")
+    assert progress(opened) == "1 of 3 answered"
 
 
 def test_photographs_split_off_become_a_new_animal_and_one_undo_takes_all_of_it_back(opened, project):

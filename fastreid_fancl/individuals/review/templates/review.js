@@ -1,6 +1,7 @@
 "use strict";
 
-// Tabs, keys and progress. A key and its button are one entry of KEYS, which the help shows, too.
+// Tabs, keys and progress. A key and its button are one entry of KEYS, which the help shows, too. An entry that ends in
+// "held" repeats while its key is held; the others would answer question after question.
 
 const TABS = { animals, pairs, open: opened };
 const SHOW = { animals: showAnimal, pairs: showPair, open: showOpen };
@@ -35,18 +36,18 @@ const FURTHER = {
     }],
   ],
   pairs: [
-    ["c", "Zoom in", () => zoomAt(1.5)],
-    ["x", "Zoom out", () => zoomAt(1 / 1.5)],
-    ["b", "Brighter", () => look({ brightness: view.brightness + 0.2 })],
-    ["B", "Darker", () => look({ brightness: view.brightness - 0.2 })],
+    ["c", "Zoom in", () => zoomAt(1.5), "held"],
+    ["x", "Zoom out", () => zoomAt(1 / 1.5), "held"],
+    ["b", "Brighter", () => look({ brightness: view.brightness + 0.2 }), "held"],
+    ["B", "Darker", () => look({ brightness: view.brightness - 0.2 }), "held"],
     ["v", "Reset the view", resetView],
     ["r", "Lines between matched points", () => view.points.length && find("#lines-on").click()],
   ],
   open: [["v", "Enlarge the photograph", () => data.open[opened.at] && enlarge(data.photographs[data.open[opened.at].photograph])]],
 };
 const COMMON = [
-  ["a", "Previous", () => step(TABS[tab], -1)],
-  ["g", "Next", () => step(TABS[tab], 1)],
+  ["a", "Previous", () => step(TABS[tab], -1), "held"],
+  ["g", "Next", () => step(TABS[tab], 1), "held"],
   ["q", "Animals", () => turnTo("animals")],
   ["w", "Pairs", () => turnTo("pairs")],
   ["e", "Open photographs", () => turnTo("open")],
@@ -176,9 +177,10 @@ function pressedEnlarged(key) {
 
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event)) return;
+  const { key, target, repeat } = event;
+  if (repeat && key === "Enter") return event.preventDefault(); // it would press a button again
   const dialog = find("dialog[open]");
-  if (dialog) return dialog.id === "enlarged" ? pressedEnlarged(event.key) : undefined;
-  const { key, target } = event;
+  if (dialog) return dialog.id === "enlarged" && !repeat ? pressedEnlarged(key) : undefined;
   const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
   if (by && target.role === "tab") {
     const names = Object.keys(TABS);
@@ -187,11 +189,12 @@ function pressed(event) {
   }
   if (by) return step(TABS[tab], by);
   if (!find("#keys-on").checked && key !== "?") return;
-  if (/^[1-9]$/.test(key)) return tab === "open" ? chooseCandidate(key - 1) : tab === "animals" && chooseNumber(key - 1);
   const factor = { "+": 1.5, "=": 1.5, "-": 1 / 1.5 }[key];
   if (factor && tab === "pairs") return zoomAt(factor);
   const known = [...KEYS[tab], ...FURTHER[tab], ...COMMON];
   const hit = known.find(([name]) => name === key) ?? known.find(([name]) => name === key.toLowerCase());
+  if (repeat && hit?.[3] !== "held") return;
+  if (/^[1-9]$/.test(key)) return tab === "open" ? chooseCandidate(key - 1) : tab === "animals" && chooseNumber(key - 1);
   if (!hit) return;
   event.preventDefault();
   hit[2]();
