@@ -184,6 +184,9 @@ def test_unreadable_photographs_and_copies_are_named_and_stop_nothing(first_seas
     text = (tmp_path / "lions" / "summary.txt").read_text()
     assert "st0/broken.jpg is left out:" in text
     assert "st1/copy.png: the same photograph as st0/IMG_0001.png" in text
+    left_out = {row["path"]: row["reason"] for row in table(tmp_path / "lions", "left_out.csv")}
+    assert set(left_out) == {"st0/broken.jpg", "st0/empty.png", "st1/copy.png"}
+    assert f"st0/broken.jpg is left out: {left_out['st0/broken.jpg']}" in text
     assert len({row["individual"] for row in rows} - {""}) == 7
 
 

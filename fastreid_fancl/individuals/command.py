@@ -246,7 +246,7 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     project.write()
     write_text(project.folder / "summary.txt", "\n".join([*photographs, *found]) + "\n")
     if report.intake is not None:
-        write_left_out(project.folder, report.intake)
+        write_left_out(project.folder, report.intake.left_out | report.unreadable)
     print("\n".join(found if report.intake else [*photographs, *found]))  # those that came in are described already
     if page:
         queue = with_points(project, review_queue(project))

@@ -53,6 +53,7 @@ class Report:
         moved: photographs that it had and that lie elsewhere now.
         completed: photographs that it had and that got a station, a time, a side or a box that they lacked.
         problems: what could not be used or followed, in sentences.
+        unreadable: path -> reason of photographs that came in and turned out to be broken.
         training: what came of a training, in a sentence.
         grouping: None if nothing was grouped.
         seconds: of the steps by name.
@@ -63,6 +64,7 @@ class Report:
     moved: int = 0
     completed: int = 0
     problems: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
     training: str = ""
     grouping: Grouping | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -99,9 +101,10 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
             else row
             for row in project.photographs
         ]
-    report.problems += [
-        f"{row.path} is left out: {problems[row.key]}" for row in project.photographs if row.key in problems
-    ]
+    broken = [row for row in project.photographs if row.key in problems]
+    came = {row.hash for row in report.intake.photographs} if report.intake else set()
+    report.unreadable |= {row.path: problems[row.key] for row in broken if row.hash in came}
+    report.problems += [f"{row.path} is left out: {problems[row.key]}" for row in broken]
     if project.settings["fingerprint"] != project.encoder.fingerprint:
         project.settings |= {"fingerprint": project.encoder.fingerprint, "levels": {}}  # its scores have other levels
     project.forget_features()

@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -99,9 +99,9 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
     return intake
 
 
-def write_left_out(folder: Path, intake: Intake) -> None:
+def write_left_out(folder: Path, left_out: Mapping[str, str]) -> None:
     """Write all files that were left out into a project's folder; without any, remove the table of an earlier time."""
-    rows = [LeftOut(*one) for one in sorted(intake.left_out.items())]
+    rows = [LeftOut(*one) for one in sorted(left_out.items())]
     if rows:
         write_text(folder / LEFT_OUT, table_text(rows, LeftOut))
     else:
