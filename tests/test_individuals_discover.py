@@ -435,6 +435,14 @@ def test_contradictions_are_reported_by_file_names_and_not_followed(lions, capsy
     assert f"that {paths[a]} and {paths[b]} differ" in said
 
 
+def test_the_console_stops_after_twenty_problems_and_the_summary_names_all(lions, capsys):
+    decide(lions, *(("not_animal", f"{n:016x}") for n in range(21)), ("side", table(lions)[0]["key"], "", "left"))
+    said, text = capsys.readouterr().out, (lions / "summary.txt").read_text()
+    assert "Please check (21):" in said and "Please check (21):" in text
+    assert "there is no photograph 0000000000000014" in text and "... and" not in text
+    assert "0000000000000014" not in said and "  ... and 1 more\nAll of them are in summary.txt." in said
+
+
 def test_a_photograph_is_moved_taken_out_made_new_or_no_animal(lions):
     rows = table(lions)
     homes, zero = individual_of(rows), keys_of(rows, 0)

@@ -39,7 +39,7 @@ from .queue import review_queue
 from .review.page import write_page
 from .rows import Box, read_decisions
 from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
-from .summary import changed, describe_photographs, summary
+from .summary import SUMMARY, changed, describe_photographs, summary
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -243,8 +243,9 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     known = project.by_key
     checks = check_groups([known[key] for key in keys], project.known_features.borders_of([known[key] for key in keys]))
     photographs, found = describe_photographs(project, report), summary(project, report, checks)
+    everything = summary(project, report, checks, most=len(report.problems))
     project.write()
-    write_text(project.folder / "summary.txt", "\n".join([*photographs, *found]) + "\n")
+    write_text(project.folder / SUMMARY, "\n".join([*photographs, *everything]) + "\n")
     if report.intake is not None:
         write_left_out(project.folder, report.intake.left_out | report.unreadable)
     print("\n".join(found if report.intake else [*photographs, *found]))  # those that came in are described already

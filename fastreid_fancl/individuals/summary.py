@@ -12,18 +12,28 @@ from .intake import LEFT_OUT
 from .project import Project
 from .rows import Change
 
+SUMMARY = "summary.txt"
+MOST = 20  # lines of one kind on the console
 WHOLE_FRAMES = (
     "Whole frames are compared; crop by a detector for better groups: run MegaDetector and give its file by --boxes."
 )
 
 
-def summary(project: Project, report: Report, checks: Sequence[Association] = ()) -> list[str]:
-    """What a command found or changed, line by line; `describe_photographs` says what it was found on."""
+def summary(project: Project, report: Report, checks: Sequence[Association] = (), most: int = MOST) -> list[str]:
+    """What a command found or changed, line by line; `describe_photographs` says what it was found on.
+
+    Args:
+        project, report: of the command.
+        checks: whether groups follow something else than animals.
+        most: problems that are listed.
+    """
     lines = [f"{project.settings['name']}: {_counts(project)}", *_animals(project, report), _local(project)]
     lines += [report.training] if report.training else []
     lines += [str(check) for check in checks]
     if report.problems:
-        lines += [f"Please check ({len(report.problems)}):", shorten([visible(one) for one in report.problems], 20)]
+        problems = shorten([visible(one) for one in report.problems], most)
+        lines += [f"Please check ({len(report.problems)}):", problems]
+        lines += [f"All of them are in {SUMMARY}."] * (len(report.problems) > most)
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
     return [*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]
 
@@ -68,8 +78,8 @@ def describe_photographs(project: Project, report: Report) -> list[str]:
         lines.append(WHOLE_FRAMES)
     if report.intake is not None and report.intake.left_out:
         left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
-        lines += [f"Files left out ({len(left)}):", shorten(left, 20)]
-        lines += [f"All of them are in {LEFT_OUT}."] * (len(left) > 20)
+        lines += [f"Files left out ({len(left)}):", shorten(left, MOST)]
+        lines += [f"All of them are in {LEFT_OUT}."] * (len(left) > MOST)
     return lines
 
 
