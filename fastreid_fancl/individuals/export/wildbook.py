@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...escape import csv_cell
 from ..rows import Photograph
 from .contents import Contents, dated, new_folder, place_file, station_of, write_csv
 from .stations import Station
@@ -81,5 +82,6 @@ def _write_sheet(folder: Path, encounters: list[Encounter]) -> None:
         return
     book = openpyxl.Workbook()
     for row in (columns, *rows):
-        book.active.append([None if value == "" else value for value in row])
+        # openpyxl would take a name that begins with = for a formula
+        book.active.append([None if value == "" else csv_cell(value) for value in row])
     book.save(folder / f"{folder.name}.xlsx")
