@@ -721,6 +721,15 @@ def test_all_files_that_are_left_out_are_in_a_table(tmp_path, colours, capsys):
     assert not (tmp_path / "lions" / "left_out.csv").exists()
 
 
+def test_a_link_to_a_folder_is_named_with_the_files_that_are_left_out(tmp_path, colours, capsys):
+    photograph(tmp_path / "season" / "st1" / "a.png", 0, 0)
+    photograph(tmp_path / "disk" / "b.png", 1, 0)
+    (tmp_path / "season" / "st2").symlink_to(tmp_path / "disk")
+    rows = discover(tmp_path / "lions", "--photos", tmp_path / "season")
+    assert [one["path"] for one in rows] == ["st1/a.png"]
+    assert "st2: a link to a folder is not followed; put the folder in its place" in capsys.readouterr().out
+
+
 def test_two_cards_of_one_name_are_noted(tmp_path, colours, capsys):
     cards = [tmp_path / name / "DCIM" for name in ("one", "two")]
     for number, card in enumerate(cards):

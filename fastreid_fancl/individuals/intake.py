@@ -23,6 +23,7 @@ from ..files import write_text
 from .rows import Photograph, table_text
 
 LEFT_OUT = "left_out.csv"
+LINK = "a link to a folder is not followed; put the folder in its place, or give it by --photos and the same --season"
 EXIF_IFD, TAKEN, DIGITISED, SERIAL = 0x8769, 0x9003, 0x9004, 0xA431
 EXIF_MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
 NAMED_MOMENT = re.compile(
@@ -118,6 +119,8 @@ def _files(root: Path, intake: Intake) -> list[str]:
             folders[:] = []
             continue
         folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for link in (path for name in folders if os.path.islink(path := os.path.join(here, name))):
+            intake.left_out[os.path.relpath(link, root)] = LINK
         for name in sorted(name for name in names if not is_hidden(name)):
             path = os.path.relpath(os.path.join(here, name), root).replace(os.sep, "/")
             if not name.lower().endswith(SUFFIXES):
