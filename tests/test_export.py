@@ -263,6 +263,17 @@ def test_a_season_and_a_camera_are_part_of_a_deployment_where_there_are_several(
     assert read(tmp_path / "out/media.csv")[-1]["filePath"] == "2025/Q/later.png"
 
 
+def test_two_deployments_never_share_a_name(project, stations, tmp_path):
+    """Camera 1 of the station Pool and the station Pool_1 would both be Pool_1."""
+    rows = project.photographs
+    project.photographs[:2] = [replace(row, station="Pool", camera=str(n)) for n, row in enumerate(rows[:2])]
+    stations.write_text(STATIONS.replace("North ridge", "Pool"))
+    camtrapdp(project, tmp_path / "out", stations)
+    places = {(row["deploymentID"], row["locationID"]) for row in read(tmp_path / "out/deployments.csv")}
+    assert places == {("Pool_0", "Pool"), ("Pool_1", "Pool"), ("Pool_1_2", "Pool_1"), ("Unused", "Unused")}
+    assert [row["deploymentID"] for row in read(tmp_path / "out/media.csv")] == ["Pool_0", "Pool_1"] + ["Pool_1_2"] * 3
+
+
 def test_camtrapdp_refuses_a_path_that_it_forbids(project, stations, tmp_path):
     project.photographs[0] = replace(project.photographs[0], path="N/..hidden.jpg")
     with pytest.raises(ValueError, match=r"allows no path such as N/\.\.hidden\.jpg: take out"):

@@ -101,9 +101,34 @@ class Package:
 
     def deployment(self, row: Photograph) -> str:
         """The deployment that a photograph belongs to."""
-        parts = [row.season] if len(self.contents.seasons) > 1 else []
-        parts += [row.station, row.camera] if len(self.cameras[row.station]) > 1 else [row.station]
-        return "_".join(part for part in parts if part)
+        return self._names[self._place(row)]
+
+    def _place(self, row: Photograph) -> tuple[str, str, str]:
+        """Season, station and camera, as far as there are several of them."""
+        season = row.season if len(self.contents.seasons) > 1 else ""
+        return season, row.station, row.camera if len(self.cameras[row.station]) > 1 else ""
+
+    @cached_property
+    def _names(self) -> dict[tuple[str, str, str], str]:
+        """Place -> deploymentID; camera 1 of station A and a station A_1 are numbered, as both would be A_1."""
+        places = {self._place(row) for row in self.rows}
+        places |= {(station.season, station.station, "") for station in self._unused}
+        names: dict[str, tuple[str, str, str]] = {}
+        for place in sorted(places):
+            name = joined = "_".join(filter(None, place))
+            number = 1
+            while name in names:
+                number += 1
+                name = f"{joined}_{number}"
+            names[name] = place
+        return {place: name for name, place in names.items()}
+
+    @cached_property
+    def _unused(self) -> list[Station]:
+        """Stations of the table that had a camera and have no photographs."""
+        stations = self.contents.stations
+        seen = {station_of(stations, row) for row in self.rows}
+        return [station for station in stations if station not in seen and station.start and station.end]
 
     def time(self, value: datetime) -> str:
         """A local time with its zone."""
@@ -131,15 +156,13 @@ class Package:
         for row in self.rows:
             groups[self.deployment(row)].append(row)
         stations = self.contents.stations
-        seen = {station_of(stations, rows[0]) for rows in groups.values()}
-        warn_of_effort(seen)
+        warn_of_effort({station_of(stations, rows[0]) for rows in groups.values()})
         for name, rows in sorted(groups.items()):
             times = [row.moment for row in rows]
             yield self._deployment(name, station_of(stations, rows[0]), times, rows[0].camera, rows[0].season)
-        for station in stations:
-            if station not in seen and station.start and station.end:
-                name = "_".join(part for part in (station.season, station.station) if part)
-                yield self._deployment(name, station, [], "", station.season)
+        for station in self._unused:
+            name = self._names[station.season, station.station, ""]
+            yield self._deployment(name, station, [], "", station.season)
 
     def _deployment(self, name: str, station: Station, times: list[datetime], camera: str, season: str) -> dict:
         return {
