@@ -75,7 +75,8 @@ def season(folder: Path, animals: dict[int, range], stations: int = 2) -> Path:
 
 
 def discover(project: Path, *arguments) -> list[dict[str, str]]:
-    command_line(["discover", os.fspath(project), "--no-page", "--k1", "6", *map(os.fspath, arguments)])
+    grouping = ["--k1", "6"] if {"--photos", "--regroup", "--local", "--run", "--train"}.intersection(arguments) else []
+    command_line(["discover", os.fspath(project), "--no-page", *grouping, *map(os.fspath, arguments)])
     return table(project)
 
 
@@ -695,6 +696,10 @@ def test_a_discovery_that_comes_to_nothing_leaves_nothing(tmp_path):
         (["discover", "lions", "--photos", "season", "--timezone", "Berlin"], "Expected --timezone such as +03:00"),
         (["discover", "lions", "--table", "no.csv"], "--table: name the photographs by --photos FOLDER, too."),
         (["discover", "lions", "--stations", "1", "--gap", "5"], "--stations, --gap: name the photographs by"),
+        (
+            ["discover", "lions", "--k1", "5", "--augment", "2"],
+            "--augment, --k1: nothing is grouped; add --regroup, or",
+        ),
         (["discover", "lions", "--photos", "notes.txt"], "got notes.txt: that is a file."),
         (
             ["discover", "lions", "--photos", "season", "--decisions", "d.csv"],

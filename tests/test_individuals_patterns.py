@@ -59,7 +59,8 @@ def draw(path: Path, animal: int, view: int) -> str:
 
 def discover(project: Path, *arguments) -> dict[str, dict[str, str]]:
     """The rows of photographs.csv by the hash of the file."""
-    command_line(["discover", os.fspath(project), "--no-page", "--k1", "4", *map(os.fspath, arguments)])
+    grouping = ["--k1", "4"] if arguments else []
+    command_line(["discover", os.fspath(project), "--no-page", *grouping, *map(os.fspath, arguments)])
     with open(project / "photographs.csv", encoding="utf-8", newline="") as file:
         return {row["hash"]: row for row in csv.DictReader(file)}
 

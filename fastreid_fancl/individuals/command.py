@@ -45,6 +45,7 @@ from .verify import checked_weight, with_points
 
 logger = logging.getLogger(__name__)
 
+OF_GROUPING = ("augment", "k1")  # options beside one that groups, see `_groups`
 OF_PHOTOGRAPHS = ("season", "stations", "gap", "boxes", "confidence", "camtrapdp", "table")  # options beside --photos
 
 
@@ -73,9 +74,16 @@ def discover(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.train and args.runtime == "openvino":
         parser.error("--train trains and encodes by torch: leave out --runtime openvino, or --train.")
-    describe = [name for name in OF_PHOTOGRAPHS if getattr(args, name) != parser.get_default(name)]
-    if describe and args.photos is None:
-        parser.error(f"{', '.join(f'--{name}' for name in describe)}: name the photographs by --photos FOLDER, too.")
+
+    def given(names: Sequence[str]) -> str:
+        return ", ".join(f"--{name}" for name in names if getattr(args, name) != parser.get_default(name))
+
+    if given(OF_PHOTOGRAPHS) and args.photos is None:
+        parser.error(f"{given(OF_PHOTOGRAPHS)}: name the photographs by --photos FOLDER, too.")
+    if given(OF_GROUPING) and not _groups(args):
+        parser.error(
+            f"{given(OF_GROUPING)}: nothing is grouped; add --regroup, or name photographs by --photos FOLDER."
+        )
     _guarded(_discover, args, ": features and keypoints found so far are kept")
 
 
@@ -133,11 +141,16 @@ def _discover(args: argparse.Namespace) -> None:
             report.problems += problems + contradictions(project.animals, changes)
             what = changed(project, changes) if new else "the project has all of this file"
             print(f"{plural(new, 'new decision')}: {what}.")
-        if args.photos or args.encoder or args.run or args.train or args.regroup or args.local is not None:
+        if _groups(args):
             _group(project, args, report, event)
         else:
             steps.rescore(project, report)
         finish(project, report, page=not args.no_page)
+
+
+def _groups(args: argparse.Namespace) -> bool:
+    """Whether photographs are grouped; else only decisions are applied, and scores written again."""
+    return bool(args.photos or args.encoder or args.run or args.train or args.regroup or args.local is not None)
 
 
 def opened(args: argparse.Namespace) -> Project:
