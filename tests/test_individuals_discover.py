@@ -28,7 +28,7 @@ from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
 from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
 from fastreid_fancl.individuals.sources import NO_ANIMAL, NOT_OURS, SEEN, boxed
-from fastreid_fancl.individuals.summary import describe_photographs
+from fastreid_fancl.individuals.summary import describe_photographs, summary
 from fastreid_fancl.methods import LinkedFANCL
 
 
@@ -807,13 +807,18 @@ def test_boxes_of_an_unreadable_photograph_outlast_a_reading_without_boxes():
 
 
 def test_a_photograph_with_several_boxes_is_counted_once():
-    boxes = [replace(ONE, key=ONE.key + end, box=box) for end, box in zip(("", "-2"), HALVES, strict=True)]
+    dated = replace(ONE, date_time="2024-06-03T00:30:00", date_time_source="exif", sequence="s")
+    boxes = [replace(dated, key=ONE.key + end, box=box) for end, box in zip(("", "-2"), HALVES, strict=True)]
     project, report = new_project("lions", "none"), Report()
     take_in(project, Intake(boxes), report)
     assert project.photographs == boxes and report.added == 1
     take_in(project, Intake([replace(box, path="b/a.jpg") for box in boxes]), report)
     assert (report.added, report.moved) == (1, 1)
-    assert "Photographs: 1 read, 1 new, 1 at another place" in "\n".join(describe_photographs(project, report))
+    said = "\n".join(describe_photographs(project, report))
+    assert "Photographs: 1 read, 1 new, 1 at another place" in said and "Sequences: 1, 0 with several" in said
+    assert "by exif (1)" in said and len(boxes) == 2
+    first = summary(project, report)[0]
+    assert first == "lions: 0 animals on 1 photograph (2 rows, one for each animal on each: 2 proposed)."
 
 
 def test_an_animal_that_a_detector_overlooked_comes_in_with_its_box_later():

@@ -41,8 +41,10 @@ def summary(project: Project, report: Report, checks: Sequence[Association] = ()
 def _counts(project: Project) -> str:
     statuses = Counter(row.status for row in project.photographs)
     animals = sum(animal.status != "merged" for animal in project.animals)
-    parts = [f"{number} {name.replace('_', ' ')}" for name, number in statuses.most_common()]
-    return f"{plural(animals, 'animal')} on {plural(len(project.photographs), 'photograph')} ({', '.join(parts)})."
+    parts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in statuses.most_common())
+    photographs, rows = len({row.hash for row in project.photographs}), len(project.photographs)
+    of = f"{rows} rows, one for each animal on each: " if rows > photographs else ""
+    return f"{plural(animals, 'animal')} on {plural(photographs, 'photograph')} ({of}{parts})."
 
 
 def describe_photographs(project: Project, report: Report) -> list[str]:
@@ -56,7 +58,7 @@ def describe_photographs(project: Project, report: Report) -> list[str]:
             f"Photographs: {read} read, {report.added} new, {report.moved} at another place than before{completed}."
         )
         lines += report.intake.notes
-    sources = Counter(row.date_time_source for row in rows)
+    sources = Counter({row.hash: row.date_time_source for row in rows}.values())
     dates = sorted(row.date_time[:10] for row in rows if row.date_time)
     if dates:
         known = ", ".join(f"{name} ({number})" for name, number in sources.most_common())
@@ -64,7 +66,7 @@ def describe_photographs(project: Project, report: Report) -> list[str]:
         lines.append(f"Dates {span}, by {known}.")
     else:
         lines.append("No dates are known: give the column date_time by --table if you have them.")
-    sequences = Counter(row.sequence for row in rows if row.sequence)
+    sequences = Counter({row.hash: row.sequence for row in rows if row.sequence}.values())
     longer = sum(number > 1 for number in sequences.values())
     lines.append(f"Sequences: {len(sequences)}, {longer} with several photographs; each is assumed to show one animal.")
     several = sum(number > 1 for number in Counter(row.hash for row in rows).values())
