@@ -144,7 +144,7 @@ def test_rows_where_only_some_have_a_split_are_named(root):
 def test_repeated_rows_count_once_and_contradictions_are_named(root, caplog):
     table(root, "path,identity", "a.png,1", "./a.png,1", "b.png,2", files="ab")
     assert len(wild().train) == 2
-    assert "1 repeated rows dropped\n  metadata.csv line 3, as metadata.csv line 2" in caplog.text
+    assert "1 repeated row dropped\n  metadata.csv line 3, as metadata.csv line 2" in caplog.text
     table(root, "path,identity,split", "a.png,1,query", "b.png,1,gallery", "a.png,2,gallery", name="Other")
     with rejected("line 4: same photograph as metadata.csv line 2, but another identity and split"):
         wild("Other")

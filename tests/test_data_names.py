@@ -121,7 +121,7 @@ def test_a_quote_that_swallows_more_than_a_field_holds_is_named(root):
 def test_a_quote_that_swallows_rows_in_a_column_that_is_not_used_is_warned_of(root, caplog):
     data = wild(root, "path,identity,notes", 'a.png,1,"nice', "b.png,2,", 'c.png,3,"old', "d.png,4,")
     assert identities(data) == {"a": "1", "d": "4"}
-    assert "1 rows span several lines, which a quote joins" in caplog.text and "lines 2 to 4" in caplog.text
+    assert "1 row over several lines, which a quote joins" in caplog.text and "lines 2 to 4" in caplog.text
 
 
 def test_the_line_is_that_where_a_row_begins(root):
@@ -250,8 +250,8 @@ def test_two_boxes_of_a_photograph_are_no_repeated_row(root, caplog, box):
     header = f"path,identity,{','.join(box)}"
     one, other = (",".join([value] * len(box)) for value in "01")
     wild(root, header, f"a.png,,{one}", f"a.png,,{other}", f"a.png,,{one}")
-    assert "1 rows dropped that name the photograph of an earlier row (with another box, but boxes" in caplog.text
-    assert "1 repeated rows dropped\n  metadata.csv line 4, as metadata.csv line 2" in caplog.text
+    assert "1 row dropped for naming the photograph of an earlier row (with another box, but boxes" in caplog.text
+    assert "1 repeated row dropped\n  metadata.csv line 4, as metadata.csv line 2" in caplog.text
     with pytest.raises(ValueError, match="line 3: same photograph as .*, but another identity .with another box"):
         wild(root, header, f"a.png,Ann,{one}", f"a.png,Bob,{other}", name="Two")
 

@@ -564,7 +564,7 @@ def test_broken_tables_that_are_given_are_named_alike(project, tmp_path, rows, s
 def test_rows_that_a_quote_joins_are_warned_of(tmp_path, caplog):
     (tmp_path / "table.csv").write_text('station,x\n"A\nB",1\nC,2\n')
     assert [one.station for one in read_stations(tmp_path / "table.csv")] == ["A\nB", "C"]
-    assert "1 rows span several lines" in caplog.text
+    assert "1 row over several lines" in caplog.text
 
 
 def test_a_table_of_image_ids_names_a_photograph_once(project, tmp_path):
@@ -635,7 +635,7 @@ def test_photographs_without_a_date_are_left_out_with_a_warning(project, station
     project.photographs[1] = replace(project.photographs[1], date_time="")
     camtrapdp(project, tmp_path / "out", stations)
     assert len(read(tmp_path / "out/media.csv")) == 4
-    assert "1 photographs have no date: the export is without them." in caplog.text
+    assert "Left out of the export, as they have no date: 1 photograph." in caplog.text
 
 
 def test_an_option_of_another_format_is_refused(project, tmp_path):

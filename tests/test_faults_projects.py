@@ -383,7 +383,7 @@ def test_wrong_categories_and_images_that_are_there_twice_are_refused(tmp_path):
 def test_rounding_at_the_edge_is_cut_and_other_photographs_are_counted(tmp_path):
     rows, note = boxes(tmp_path, image([-0.004, 0.5, 0.504, 0.505]), image([0, 0, 1, 1], file="st3/a.jpg"))
     assert rows[0].box == (0, 0.5, 0.5, 0.5)
-    assert "1 images of md.json are not among the photographs" in note
+    assert "Not among the photographs: 1 image of md.json." in note
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_photograph_is_not_taken_for_one_of_another_folder(tmp_path, name, pat
         return
     rows, note = with_table(PATHS, tmp_path / "t.csv")
     assert [row.path for row in rows if row.station == "North"] == [path] * bool(path)
-    assert ("1 rows of t.csv are not among the photographs" in note) == (path is None)
+    assert ("Not among the photographs: 1 row of t.csv." in note) == (path is None)
 
 
 @QUICK
@@ -462,8 +462,8 @@ def test_media_that_are_missing_and_events_without_media_are_counted(tmp_path):
     write_camtrapdp(tmp_path, media=media, observations=OBSERVATIONS + ",animal,e2\n")
     rows, note = with_camtrapdp(PATHS, tmp_path)
     assert [row.station for row in rows] == ["North", "", ""]
-    assert "1 rows of media.csv are not among the photographs" in note
-    assert "1 observations name an event and no photograph" in note
+    assert "Not among the photographs: 1 row of media.csv." in note
+    assert "Not used, as no photograph is named: 1 observation of an event." in note
 
 
 # computed files, and code

@@ -84,7 +84,7 @@ def test_each_row_is_in_the_data_set_or_named_or_counted(read, table):
         assert problems is None or 0 < int(problems[1]) <= 2 * len(filled)
         assert problems or not filled or "no photographs" not in said
         return
-    dropped = sum(map(int, re.findall(r"(\d+) (?:repeated )?rows dropped", said)))
+    dropped = sum(map(int, re.findall(r"(\d+) (?:repeated )?rows? dropped", said)))
     assert len(dataset.photos) + dropped == len(filled)
     assert len({photo.path for photo in dataset.photos}) == len(dataset.photos)
     splits = dataset.train + dataset.query + dataset.gallery

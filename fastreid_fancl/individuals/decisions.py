@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ..clustering.constraints import Constraints, Groups, Link, linked
+from ..data import plural
 from ..errors import UserError
 from ..escape import visible
 from .ledger import Ledger
@@ -46,8 +47,8 @@ def _check_own(project: Project, decisions: Iterable[Decision]) -> None:
     named = {decision.a for decision in decisions if decision.kind in KINDS}
     if named and named.isdisjoint(project.by_key):
         raise UserError(
-            f"The decisions name {len(named)} photographs, such as {visible(min(named))}, but none of them is in "
-            f"{visible(project.folder)}: give the file of this project."
+            f"The decisions name {plural(len(named), 'photograph')}, such as {visible(min(named))}, but none of them "
+            f"is in {visible(project.folder)}: give the file of this project."
         )
 
 

@@ -110,13 +110,13 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
         f"Boxes of {path.name}: {plural(sum(map(len, boxes.values())), 'animal')} on "
         f"{plural(len(boxes), 'photograph')}, of which {several} show several animals and {blank} none."
         + f" Not looked at by the detector, and therefore compared whole: {whole}." * bool(whole)
-        + _not_here(path, len(looked_at) - len(boxes), "images")
+        + _not_here(path, len(looked_at) - len(boxes), "image")
     )
 
 
 def _not_here(path: Path, number: int, what: str) -> str:
     """A sentence on what a file names and --photos does not have; "" if there is none."""
-    return f" {number} {what} of {path.name} are not among the photographs." if number else ""
+    return f" Not among the photographs: {plural(number, what)} of {path.name}." if number else ""
 
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
@@ -181,7 +181,7 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
     for what, form in FORMS.items():
         cells = [f"{cells[what]!r} of {name}" for name, cells in unread.items() if what in cells]
         note += f" {plural(len(cells), what)} cannot be read, such as {cells[0]}: expected {form}." if cells else ""
-    return result, note + _not_here(path, others, "rows")
+    return result, note + _not_here(path, others, "row")
 
 
 def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -302,8 +302,8 @@ def _with_camtrapdp(
     note += _zones([iso_time(one["timestamp"]) for one in media.values()], zone) + _of_others(others, species)
     lost = len(tables["media"]) - len(media)
     whole = sum(not one["mediaID"] for one in tables["observations"])
-    events_only = f" {whole} observations name an event and no photograph; they are not used." if whole else ""
-    return result, note + _not_here(folder / "media.csv", lost, "rows") + events_only
+    events_only = f" Not used, as no photograph is named: {plural(whole, 'observation')} of an event." if whole else ""
+    return result, note + _not_here(folder / "media.csv", lost, "row") + events_only
 
 
 def _media(rows: Sequence[Photograph], folder: Path, table: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:

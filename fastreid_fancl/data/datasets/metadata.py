@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ...errors import UserError
 from ...logs import log_once
-from .. import shorten
+from .. import plural, shorten
 from ..images import open_regular
 from .columns import box_columns, explain_unused, likely_name
 from .names import FileIndex, clean_name, has_break, is_guessed_missing
@@ -101,7 +101,9 @@ def table_rows(path: str) -> Iterator[tuple[int, int, list[str]]]:
         where = f"{path} line {last + 1} is not CSV"
         raise UserError(f"{where}: {error}; close its quotes, or save the table again as CSV") from error
     if spread:
-        message = f"{path}: {len(spread)} rows span several lines, which a quote joins; check that each is one row"
+        message = (
+            f"{path}: {plural(len(spread), 'row')} over several lines, which a quote joins; check that each is one row"
+        )
         log_once(logger, logging.WARNING, f"{message}\n{shorten(spread)}")
 
 
@@ -194,9 +196,11 @@ def _drop_repeated(path: str, photos: list[Photo], problems: list[str], boxes: d
         else:
             (other_boxes if boxed else repeated).append(f"{photo.where}, as {earlier.where}")
     if repeated:
-        log_once(logger, logging.WARNING, f"{path}: {len(repeated)} repeated rows dropped\n{shorten(repeated)}")
+        log_once(
+            logger, logging.WARNING, f"{path}: {plural(len(repeated), 'repeated row')} dropped\n{shorten(repeated)}"
+        )
     if other_boxes:
-        message = f"{len(other_boxes)} rows dropped that name the photograph of an earlier row ({NO_BOXES})"
+        message = f"{plural(len(other_boxes), 'row')} dropped for naming the photograph of an earlier row ({NO_BOXES})"
         log_once(logger, logging.WARNING, f"{path}: {message}\n{shorten(other_boxes)}")
     return list(first.values())
 

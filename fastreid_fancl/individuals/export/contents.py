@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ...data import plural
 from ...errors import UserError
 from ...escape import csv_cell, visible
 from ...files import explained
@@ -108,8 +109,8 @@ def dated(rows: Sequence[Photograph]) -> list[Photograph]:
     """The rows that have a date; a warning gives the number of the others."""
     with_date = [row for row in rows if row.date_time]
     if len(with_date) < len(rows):
-        left_out = f"{len(rows) - len(with_date)} photographs have no date: the export is without them."
-        log_once(logger, logging.WARNING, left_out)
+        left_out = plural(len(rows) - len(with_date), "photograph")
+        log_once(logger, logging.WARNING, f"Left out of the export, as they have no date: {left_out}.")
     return with_date
 
 

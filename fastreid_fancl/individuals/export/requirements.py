@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ...data import plural
 from ...escape import visible
 from .contents import Contents, station_of
 
@@ -44,7 +45,9 @@ def stations(contents: Contents) -> str:
     if not without:
         return ""
     shown = visible(without[0])
-    return f"the station of {len(without)} photographs, such as {shown}: discover --photos FOLDER --stations 1"
+    return (
+        f"the station of {plural(len(without), 'photograph')}, such as {shown}: discover --photos FOLDER --stations 1"
+    )
 
 
 def degrees(contents: Contents) -> str:
