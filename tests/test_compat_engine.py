@@ -68,6 +68,15 @@ def test_two_steps_change_every_weight_and_gradients_do_not_pile_up(changes):
     assert all(after[name].grad.abs().sum() == 0 for name in before)
 
 
+def test_a_part_of_the_backbone_stays_as_it_was(datasets, tmp_path):
+    trainer = stock_trainer(tmp_path, MODEL__FREEZE_LAYERS=["backbone.layer1"], SOLVER__FREEZE_ITERS=100)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    changed = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith("backbone.layer1.") for name in changed), "statistics of BatchNorm included"
+    assert {name.split(".")[1] for name in changed if name.startswith("backbone.")} >= {"conv1", "layer2", "layer4"}
+
+
 def test_the_optimiser_can_be_pickled_and_restored():
     model = build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))
     optimizer, _ = build_optimizer(stock_cfg(), model)

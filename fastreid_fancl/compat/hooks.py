@@ -42,27 +42,32 @@ class EvalHook(hooks.EvalHook):
 @replace(hooks.LayerFreeze)
 class LayerFreeze(hooks.LayerFreeze):
     """Symptom: BatchNorm statistics of MODEL.FREEZE_LAYERS move after the first evaluation; a resumed run freezes them
-    for SOLVER.FREEZE_ITERS again; a misspelt layer trains.
+    for SOLVER.FREEZE_ITERS again; a misspelt layer trains; parts such as backbone.blocks.0 stay in training mode.
 
     Cause: engine/hooks.py:486 puts them into evaluation mode once, and each evaluation ends in `model.train()`;
-    solver/build.py:131 counts the steps of the process, not of the run; engine/hooks.py:481 only logs unknown names.
+    solver/build.py:131 counts the steps of the process, not of the run; engine/hooks.py:481 only logs unknown names,
+    and knows none but those of the model's own parts.
     Fix: evaluation mode before each step, the optimiser's groups opened by the run's iteration, a UserError.
     """
 
     def before_train(self) -> None:
-        known = [name for name, _ in self.model.named_children()]
+        known = {name for name, _ in self.model.named_modules()}
         unknown = [name for name in self.freeze_layers if name not in known]
         if unknown:
-            raise UserError(f"Expected MODEL.FREEZE_LAYERS to be of {', '.join(known)}; got {', '.join(unknown)}.")
+            parts = ", ".join(name for name, _ in self.model.named_children())
+            raise UserError(f"Expected MODEL.FREEZE_LAYERS to be of {parts}, or parts of these; got {', '.join(unknown)}.")
 
     def before_step(self) -> None:
-        super().before_step()
         if self.trainer.iter < self.freeze_iters:
             for name in self.freeze_layers:
-                getattr(self.model, name).eval()
-        else:
-            for group in self.trainer.optimizer.param_groups:
-                group["freeze_status"] = "normal"
+                self.model.get_submodule(name).eval()
+            self.is_frozen = True
+            return
+        if self.is_frozen:
+            self.model.train()
+            self.is_frozen = False
+        for group in self.trainer.optimizer.param_groups:
+            group["freeze_status"] = "normal"
 
 
 @replace(events.EventStorage)
