@@ -137,7 +137,7 @@ def download(browser, folder):
 
 def until(true):
     """Wait for what the browser does a little later, such as the load of a picture."""
-    for _ in range(200):
+    for _ in range(1500):  # 30 seconds: a busy machine draws slowly
         if true():
             return
         time.sleep(0.02)
