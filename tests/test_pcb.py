@@ -204,5 +204,6 @@ def test_both_phases_can_be_evaluated_again(first_phase, tmp_path):
 
 
 def test_a_misspelt_frozen_layer_is_refused_with_the_known_ones(first_phase, tmp_path):
-    with pytest.raises(SystemExit, match="FREEZE_LAYERS .*backbone, heads, classifier, part_classifier, or parts of these; got head"):
+    known = "backbone, heads, classifier, part_classifier, or parts of these"
+    with pytest.raises(SystemExit, match=f"FREEZE_LAYERS .*{known}; got head"):
         refine(first_phase, tmp_path / "rpp", MODEL__FREEZE_LAYERS="('backbone', 'head')")

@@ -55,7 +55,8 @@ class LayerFreeze(hooks.LayerFreeze):
         unknown = [name for name in self.freeze_layers if name not in known]
         if unknown:
             parts = ", ".join(name for name, _ in self.model.named_children())
-            raise UserError(f"Expected MODEL.FREEZE_LAYERS to be of {parts}, or parts of these; got {', '.join(unknown)}.")
+            wrong = ", ".join(unknown)
+            raise UserError(f"Expected MODEL.FREEZE_LAYERS to be of {parts}, or parts of these; got {wrong}.")
 
     def before_step(self) -> None:
         if self.trainer.iter < self.freeze_iters:
