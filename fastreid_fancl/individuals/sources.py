@@ -175,11 +175,11 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
             raise UserError(f"{visible(path)} line {line}: {found} is there twice with other values. Leave one row.")
     if not said:
         raise UserError(f"{visible(path)} names none of the photographs, such as {visible(rows[0].path)}.")
-    result = [_with_values(row, said.get(row.path, {})) for row in rows]
+    read = {name: _read(values) for name, values in said.items()}
+    result = [_with(row, *read[row.path]) if row.path in read else row for row in rows]
     note = f"Table {path.name}: {len(said)} of {len(rows)} photographs are in it."
-    unread = {name: _unread(values) for name, values in said.items()}
     for what, form in FORMS.items():
-        cells = [f"{cells[what]!r} of {name}" for name, cells in unread.items() if what in cells]
+        cells = [f"{unread[what]!r} of {name}" for name, (_, unread) in read.items() if what in unread]
         note += f" {plural(len(cells), what)} cannot be read, such as {cells[0]}: expected {form}." if cells else ""
     return result, note + _not_here(path, others, "row")
 
@@ -198,36 +198,31 @@ def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield line, {name: clean_name(cell) or "" for name, cell in row.items()}
 
 
-def _with_values(row: Photograph, values: dict[str, str]) -> Photograph:
-    moment, side, unread = _moment(values), values.get("side", "").lower(), _unread(values)
-    changes: dict[str, Any] = {name: values[name] for name in ("station", "camera", "sequence") if values.get(name)}
-    if changes.get("station"):
-        changes = {"camera": changes["station"], "station_source": "table", **changes}
-    if moment and "time" not in unread:
-        changes |= {"date_time": read_moment(moment).isoformat(), "date_time_source": "table"}
-    if side and "side" not in unread:
-        changes["side"] = side
-    if row.usable:  # else the note says why it is not
-        notes = [row.note, *(f"the table's {what} {text!r} cannot be read" for what, text in unread.items())]
-        changes["note"] = "; ".join(filter(None, notes))
-    return replace(row, **changes)
-
-
-def _moment(values: Mapping[str, str]) -> str:
-    return values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
-
-
-def _unread(values: Mapping[str, str]) -> dict[str, str]:
-    """The time and the side in a row of a table, where they cannot be read."""
-    moment, side, unread = _moment(values), values.get("side", ""), {}
+def _read(values: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a row of a table says, by attributes of `Photograph`; and its time and side where they cannot be read."""
+    said: dict[str, Any] = {name: values[name] for name in ("station", "camera", "sequence") if values.get(name)}
+    unread = {}
+    if said.get("station"):
+        said = {"camera": said["station"], "station_source": "table", **said}
+    moment = values.get("date_time") or f"{values.get('date', '')} {values.get('time', '')}".strip()
     try:
-        if moment:
-            read_moment(moment)
+        said |= {"date_time": read_moment(moment).isoformat(), "date_time_source": "table"} if moment else {}
     except ValueError:
         unread["time"] = moment
-    if side and side.lower() not in SIDES:
+    side = values.get("side", "")
+    if side.lower() in SIDES:
+        said["side"] = side.lower()
+    elif side:
         unread["side"] = side
-    return unread
+    return said, unread
+
+
+def _with(row: Photograph, said: dict[str, Any], unread: dict[str, str]) -> Photograph:
+    row = replace(row, **said)
+    if not row.usable:
+        return row  # the note says why it is not
+    notes = [row.note, *(f"the table's {what} {text!r} cannot be read" for what, text in unread.items())]
+    return replace(row, note="; ".join(filter(None, notes)))
 
 
 def common_offset(folder: Path) -> str:
