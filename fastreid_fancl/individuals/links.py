@@ -3,6 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from ..clustering.constraints import Constraints, Contradiction, Link
 from .rows import Decision, Individual, Photograph
 
@@ -47,6 +49,22 @@ def rejections(decisions: Iterable[Decision], animals: Mapping[str, Individual])
         elif decision.kind == "is":
             rejected[decision.a].pop(heir(decision.b, animals), None)
     return rejected
+
+
+def decided_pairs(decisions: Iterable[Decision], keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of photographs, in the order of their keys, that people decided on.
+
+    Args:
+        decisions: those that hold, of `active`.
+        keys: of the photographs; pairs with others are left out.
+
+    Returns:
+        Rows (P, 2), and whether a person said that they show one animal (P,).
+    """
+    number = {key: n for n, key in enumerate(keys)}
+    decided = [one for one in decisions if one.kind in ("same", "different") and {one.a, one.b} <= number.keys()]
+    pairs = np.array([(number[one.a], number[one.b]) for one in decided], dtype=np.int64).reshape(-1, 2)
+    return pairs, np.array([one.kind == "same" for one in decided], dtype=bool)
 
 
 def set_apart(decisions: Iterable[Decision]) -> set[str]:

@@ -31,7 +31,7 @@ from .candidates import Gallery, gallery_of, verdict
 from .certainty import calibrate
 from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
-from .links import active
+from .links import active, decided_pairs
 from .patterns import Patterns, keypoints, keypoints_of_file, pair_similarities, without_rest
 from .rows import Change, Decision, Individual, Photograph
 
@@ -189,14 +189,12 @@ class Project:
 
         None until enough pairs are decided.
         """
-        decided = [one for one in active(self.decisions) if one.kind in ("same", "different")]
-        named = {key for one in decided for key in (one.a, one.b)}
+        decisions = active(self.decisions)
+        named = {key for one in decisions for key in (one.a, one.b)}
         keys, features = self.known_features.of(row for row in self.photographs if row.usable and row.key in named)
-        number = {key: n for n, key in enumerate(keys)}
-        decided = [one for one in decided if {one.a, one.b} <= number.keys()]
-        pairs = np.array([(number[one.a], number[one.b]) for one in decided], dtype=np.int64).reshape(-1, 2)
+        pairs, same = decided_pairs(decisions, keys)
         scores = pair_similarities(self.patterns, keys, features, pairs)
-        return calibrate(scores.tolist(), [one.kind == "same" for one in decided])
+        return calibrate(scores.tolist(), same.tolist())
 
     def _compared(
         self, patterns: Patterns, features: np.ndarray, spots: LocalFeatures

@@ -24,7 +24,7 @@ from .crops import crop_of
 from .discover import Report, encoded
 from .encode import encode_all, encoder_named
 from .identify import owners_of
-from .links import active, constraints_of, rejections
+from .links import active, constraints_of, decided_pairs, rejections
 from .project import TRAINING, Project
 from .rows import Decision, Photograph, table_text
 from .verify import compare
@@ -39,7 +39,7 @@ TOLERANCE = 0.01  # by which stability may fall
 
 @dataclass(frozen=True)
 class Crop:
-    """A line of the training's metadata.csv: where and when were photographs taken whose backgrounds repeat."""
+    """A line of the training's metadata.csv; photographs of one station share a background."""
 
     path: str
     station: str
@@ -201,10 +201,7 @@ def group_quality(
     grouping = certainty.group(
         values, constraints_of(rows, ()), k1=k1, k2=k2, seed=seed, patterns=project.patterns, keys=keys
     )
-    number = {row.key: n for n, row in enumerate(rows)}
-    right = [
-        (grouping.labels[number[one.a]] == grouping.labels[number[one.b]]) == (one.kind == "same")
-        for one in decisions
-        if one.kind in ("same", "different") and {one.a, one.b} <= number.keys()
-    ]
-    return GroupQuality(grouping.stability, float(np.mean(right)) if right else None, len(right))
+    pairs, same = decided_pairs(decisions, keys)
+    a, b = grouping.labels[pairs].T
+    agreement = float(((a == b) == same).mean()) if len(pairs) else None
+    return GroupQuality(grouping.stability, agreement, len(pairs))

@@ -18,7 +18,7 @@ from ..local.pairs import log_inliers, unordered_pairs
 from ..packages import INSTALL_FAISS, has_faiss
 from ..progress import Progress
 from .crops import file_of
-from .links import active, several_animals
+from .links import active, decided_pairs, several_animals
 from .patterns import COUNTS, NEAREST, Patterns, keypoints, without_rest
 from .project import Project
 from .rows import Decision, Photograph
@@ -49,10 +49,10 @@ def weight_of(project: Project, photographs: int) -> float:
         logger.info("Local matches are left out, because faiss is not installed: %s.", INSTALL_FAISS)
     if photographs > MOST:
         logger.info(
-            "Local matches are left out: %d photographs need more memory than the %d up to which they are compared by "
-            "themselves. Give --local 0.2 to compare them anyway.",
-            photographs,
+            "Local matches are left out: they need much memory for more than %d photographs, and there are %d. Give "
+            "--local 0.2 to compare them anyway.",
             MOST,
+            photographs,
         )
     return WEIGHT if there and photographs <= MOST else 0.0
 
@@ -162,19 +162,13 @@ def _unchanged(before: Patterns, after: Patterns) -> tuple[np.ndarray, np.ndarra
 
 def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that are known to show one animal, and to show two, each (P, 2): by bursts, stations and decisions."""
-    several, number = several_animals(rows, decisions), {row.key: n for n, row in enumerate(rows)}
+    several = several_animals(rows, decisions)
     sequences = [row.sequence if row.sequence and row.sequence not in several else None for row in rows]
     moments = [row.moment for row in rows]
-    decided = {
-        kind: [
-            (number[one.a], number[one.b]) for one in decisions if one.kind == kind and {one.a, one.b} <= number.keys()
-        ]
-        for kind in ("same", "different")
-    }
-    same, different = (np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in decided.values())
+    pairs, same = decided_pairs(decisions, [row.key for row in rows])
     return (
-        np.concatenate([burst_mates(sequences), same]),
-        np.concatenate([apart([row.station or None for row in rows], moments), different]),
+        np.concatenate([burst_mates(sequences), pairs[same]]),
+        np.concatenate([apart([row.station or None for row in rows], moments), pairs[~same]]),
     )
 
 
