@@ -39,7 +39,7 @@ from .queue import review_queue
 from .review.page import write_page
 from .rows import Box, read_decisions
 from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
-from .summary import SUMMARY, changed, describe_photographs, summary
+from .summary import SUMMARY, changed, describe_photographs, seconds_of, summary, to_check
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -256,12 +256,14 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     known = project.by_key
     checks = check_groups([known[key] for key in keys], project.known_features.borders_of([known[key] for key in keys]))
     photographs, found = describe_photographs(project, report), summary(project, report, checks)
-    everything = summary(project, report, checks, most=len(report.problems))
+    problems, last = report.problems, seconds_of(project, report)
     project.write()
-    write_text(project.folder / SUMMARY, "\n".join([*photographs, *everything]) + "\n")
+    everything = [*photographs, *found, *to_check(problems, len(problems)), last]
+    write_text(project.folder / SUMMARY, "\n".join(everything) + "\n")
     if report.intake is not None:
         write_left_out(project.folder, report.intake.left_out | report.unreadable)
-    print("\n".join(found if report.intake else [*photographs, *found]))  # those that came in are described already
+    described = [] if report.intake else photographs  # those that came in are described already
+    print("\n".join([*described, *found, *to_check(problems), last]))
     if page:
         queue = with_points(project, review_queue(project))
         write_page(project.folder, queue, lambda key: crop_of(known[key].file, known[key].box))

@@ -19,23 +19,28 @@ WHOLE_FRAMES = (
 )
 
 
-def summary(project: Project, report: Report, checks: Sequence[Association] = (), most: int = MOST) -> list[str]:
+def summary(project: Project, report: Report, checks: Sequence[Association] = ()) -> list[str]:
     """What a command found or changed, line by line; `describe_photographs` says what it was found on.
 
-    Args:
-        project, report: of the command.
-        checks: whether groups follow something else than animals.
-        most: problems that are listed.
+    `to_check` and `seconds_of` follow it.
     """
     lines = [f"{project.settings['name']}: {_counts(project)}", *_animals(project, report), _local(project)]
     lines += [report.training] if report.training else []
-    lines += [str(check) for check in checks]
-    if report.problems:
-        problems = shorten([visible(one) for one in report.problems], most)
-        lines += [f"Please check ({len(report.problems)}):", problems]
-        lines += [f"All of them are in {SUMMARY}."] * (len(report.problems) > most)
+    return lines + [str(check) for check in checks]
+
+
+def to_check(problems: Sequence[str], most: int = MOST) -> list[str]:
+    """The first problems of a command, line by line."""
+    if not problems:
+        return []
+    listed = shorten([visible(one) for one in problems], most)
+    return [f"Please check ({len(problems)}):", listed, *[f"All of them are in {SUMMARY}."] * (len(problems) > most)]
+
+
+def seconds_of(project: Project, report: Report) -> str:
+    """The encoder, and the seconds of a command's steps."""
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
-    return [*lines, f"Encoder: {project.settings['encoder']}. {steps}".strip()]
+    return f"Encoder: {project.settings['encoder']}. {steps}".strip()
 
 
 def _counts(project: Project) -> str:
