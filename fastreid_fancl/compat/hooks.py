@@ -59,14 +59,18 @@ class LayerFreeze(hooks.LayerFreeze):
             raise UserError(f"Expected MODEL.FREEZE_LAYERS to be of {parts}, or parts of these; got {wrong}.")
 
     def before_step(self) -> None:
+        names = ", ".join(self.freeze_layers)
         if self.trainer.iter < self.freeze_iters:
             for name in self.freeze_layers:
                 self.model.get_submodule(name).eval()
+            if not self.is_frozen:
+                self._logger.info(f'Freeze layer group "{names}" training for {self.freeze_iters:d} iterations')
             self.is_frozen = True
             return
         if self.is_frozen:
             self.model.train()
             self.is_frozen = False
+            self._logger.info(f'Open layer group "{names}" training')
         for group in self.trainer.optimizer.param_groups:
             group["freeze_status"] = "normal"
 
