@@ -30,7 +30,7 @@ from fastreid_fancl.data.datasets import load  # noqa: E402
 from fastreid_fancl.data.datasets.protocols import Protocol  # noqa: E402
 from fastreid_fancl.data.keys import image_keys  # noqa: E402
 from fastreid_fancl.engine.evaluation import protocol  # noqa: E402
-from fastreid_fancl.engine.fused import learned_evidence, photos_of, spots_of  # noqa: E402
+from fastreid_fancl.engine.fused import learned_evidence, photos_of  # noqa: E402
 from fastreid_fancl.engine.labels import cluster, distance_options, linked_labels  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.engine.features import extract_features  # noqa: E402
@@ -112,7 +112,7 @@ def prepare(name: str, args, tables: Tables) -> Case:
     encoded = time.process_time()
     photos = photos_of([name], [path for path, *_ in items])
     found = local.local_features([photo.path for photo in photos])
-    kept = spots_of(photos)
+    kept = local.without_background(found, [photo.background for photo in photos], [photo.sequence for photo in photos])
     described = time.process_time()
     pairs = local.LocalPairs(kept)
     searched = time.process_time()

@@ -124,11 +124,11 @@ def extract_from(
     places, descriptors = EXTRACTORS[settings.extractor](pixels, inside, settings)
     width, height = image.size
     found = left / width, top / height, right / width, bottom / height
-    digest = digest or digest_of_pixels(image, settings, box, mask)
+    digest = digest or _digest_of_pixels(image, settings, box, mask)
     return LocalFeatures(((places + 0.5) / small).astype(np.float16), descriptors, (small[0], small[1]), digest, found)
 
 
-def digest_of_pixels(image: Image.Image, settings: Settings, box: Box | None, mask: np.ndarray | None) -> str:
+def _digest_of_pixels(image: Image.Image, settings: Settings, box: Box | None, mask: np.ndarray | None) -> str:
     """What keypoints of a photograph without a file's digest are known by."""
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(repr((image.size, settings, box)).encode())

@@ -46,13 +46,13 @@ def foreground(
         if stations[n] is not None:
             groups[stations[n]].append(n)
     kept = [np.ones(len(one.points), dtype=bool) for one in features]
+    names = [n if sequence is None else sequence for n, sequence in enumerate(sequences)]
     for members in groups.values():
         mates = defaultdict(list)  # places in `members`
         for place, n in enumerate(members):
-            mates[n if sequences[n] is None else sequences[n]].append(place)
+            mates[names[n]].append(place)
         for n in members:
-            own = mates[n if sequences[n] is None else sequences[n]]
-            compared = [features[members[place]] for place in spread(len(members), own)]
+            compared = [features[members[place]] for place in spread(len(members), mates[names[n]])]
             repeated = sum(
                 (is_in(features[n], other).astype(int) for other in compared), np.zeros(len(features[n].points))
             )
@@ -65,7 +65,7 @@ def spread(number: int, left_out: Sequence[int]) -> list[int]:
     others = number - len(left_out)
     count = min(COMPARED, others)
     ranks = np.arange(count) * others // max(1, count)
-    # The number of rank r has as many before it that are left out as have r others or fewer before them.
+    # What is left out comes before the other of rank r if no more than r others come before it.
     before = np.asarray(left_out, dtype=np.int64) - np.arange(len(left_out))
     return (ranks + np.searchsorted(before, ranks, side="right")).tolist()
 
