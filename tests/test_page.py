@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from PIL import Image
+from support.browsing import load
 from support.run_folders import settings, write_queried_run, write_run
 
 from fastreid_fancl.compare.command import command_line
@@ -61,7 +62,7 @@ def written(systems, tmp_path_factory):
 def opened(browser, written):
     """The page in the browser; whatever a test does there, the console stays empty and no request leaves the page."""
     browser.get_log("performance"), browser.get_log("browser")
-    browser.get(written.as_uri())
+    load(browser, written)
     yield browser
     assert browser.get_log("browser") == []
     assert {url for url in requests(browser) if not url.startswith(("data:", "blob:"))} == {written.as_uri()}
@@ -180,7 +181,7 @@ def test_an_unfinished_run_has_a_curve_and_no_more(browser, tmp_path):
     runs = [write_run(tmp_path / f"fancl/seed_{seed}", seed) for seed in (0, 1)]
     runs += [write_run(tmp_path / f"{name}/seed_2", 2, finished=False) for name in ("fancl", "spcl")]
     failed = [Missing("spcl", 2, "failed")]
-    browser.get(write_page(gather(map(read_run, runs), failed), tmp_path).as_uri())
+    load(browser, write_page(gather(map(read_run, runs), failed), tmp_path))
     lines = drawn(browser)
     assert lines["fancl, seed 2, unfinished"] == lines["spcl, seed 2, unfinished"] == [30, None]
     assert lines["fancl, mean of 2 seeds"] == [30, 40]
@@ -301,7 +302,7 @@ def test_a_plot_is_saved_opaque_under_its_title(opened):
 def test_the_picture_of_a_study_comes_right_after_the_results(browser, systems, tmp_path):
     pytest.importorskip("plotly", reason="plotly is not installed")
     write_pictures(tmp_path, {"kind": "study", "file": "one.png", "caption": "Variants", "alt": "a blue field"})
-    browser.get(write_page(systems, tmp_path).as_uri())
+    load(browser, write_page(systems, tmp_path))
     assert texts(browser, "main h2") == ["Results", "Study", "Curves", "Pictures", "Settings", "Runs"]
     assert texts(browser, "#study ~ figure figcaption") == ["Variants"]
     assert "Variants" not in texts(browser, ".album figcaption")
@@ -321,7 +322,7 @@ def test_every_table_plot_and_picture_says_what_it_is(opened):
 
 
 def test_the_page_allows_no_request_and_no_other_script(browser, written):
-    browser.get(written.as_uri())
+    load(browser, written)
     refused = browser.execute_async_script(
         """
         const [done, names] = [arguments[0], []];
@@ -342,7 +343,7 @@ def test_a_comparison_in_which_all_failed_opens(browser, tmp_path):
     pytest.importorskip("plotly", reason="plotly is not installed")
     path = write_page(gather([], [Missing("fancl", 0, "no data")]), tmp_path)
     browser.get_log("browser")
-    browser.get(path.as_uri())
+    load(browser, path)
     assert texts(browser, ".lead") == ["No run has finished."]
     assert texts(browser, ".warning li") == ["fancl, seed 0: no data"]
     assert browser.get_log("browser") == []

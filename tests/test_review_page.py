@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 from PIL import Image
+from support.browsing import load
 
 from fastreid_fancl import progress as progress_of
 from fastreid_fancl.individuals.crops import crop_of
@@ -84,7 +85,7 @@ def show(browser, folder, width=1280, height=900):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     downloads = {"behavior": "allow", "downloadPath": str(folder / "downloads")}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
-    browser.get((folder / "review.html").as_uri())
+    load(browser, folder / "review.html")
 
 
 def press(browser, keys):
