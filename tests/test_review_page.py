@@ -563,19 +563,43 @@ def test_hostile_names_harm_nothing_and_a_phone_has_no_horizontal_scroll(browser
     assert next(session, None) is None
 
 
-def test_ten_thousand_photographs_are_all_there_and_only_those_near_the_view_are_drawn(browser, tmp_path):
+def show_many(browser, tmp_path, number: int) -> None:
+    """A page of so many photographs of one animal, without pictures."""
     large = queue()
-    large["photographs"] = [{**large["photographs"][0], "key": f"{number:016x}"} for number in range(10000)]
-    large["individuals"] = [{**large["individuals"][0], "photographs": list(range(10000))}]
+    large["photographs"] = [{**large["photographs"][0], "key": f"{place:016x}"} for place in range(number)]
+    large["individuals"] = [{**large["individuals"][0], "photographs": list(range(number))}]
     (tmp_path / "review.html").write_text(page(tmp_path, large))
     show(browser, tmp_path)
-    assert texts(browser, "#about span")[0] == "10000 photographs"
+    assert texts(browser, "#about span")[0] == f"{number} photographs"
+
+
+def test_of_ten_thousand_photographs_only_those_near_the_view_are_drawn(browser, tmp_path):
+    show_many(browser, tmp_path, 10000)
     count = "return document.querySelectorAll('#grid .toggle').length"
     before = browser.execute_script(count)
     assert before < 500
     browser.execute_script("scrollTo(0, document.body.scrollHeight)")
     until(lambda: browser.execute_script(count) > before)
     assert before < browser.execute_script(count) < 1000
+    browser.get_log("browser")  # it has no pictures
+
+
+def test_scrolling_down_shows_every_photograph_in_its_place(browser, tmp_path):
+    show_many(browser, tmp_path, 2000)
+    keys = "return [...document.querySelectorAll('#grid .toggle')].map((toggle) => toggle.dataset.key)"
+
+    def at_the_end() -> bool:
+        browser.execute_script("scrollTo(0, document.body.scrollHeight)")
+        return len(browser.execute_script(keys)) == 2000
+
+    until(at_the_end)
+    assert browser.execute_script(keys) == [f"{place:016x}" for place in range(2000)]
+    # Every row but the last is full, whatever lies out of view.
+    columns = browser.execute_script(
+        "return [...document.querySelectorAll('#grid .part')].map("
+        "(part) => getComputedStyle(part).gridTemplateColumns.split(' ').length)"
+    )
+    assert len(set(columns)) == 1 and 840 % columns[0] == 0
     browser.get_log("browser")  # it has no pictures
 
 

@@ -51,8 +51,8 @@ function entries() {
 
 function showList() {
   const list = find("#list");
-  const [top, count] = [list.scrollTop, list.childElementCount];
-  grow(list, entries(), entry, Math.max(count, 60));
+  const [top, shown] = [list.scrollTop, list.shown ?? 0];
+  grow(list, entries(), entry, Math.max(shown, 60));
   list.scrollTop = top;
 }
 
@@ -100,7 +100,7 @@ function showAnimal() {
   if (find("#sex").value !== (known?.sex ?? "")) find("#sex").value = "";
   find("#merge").replaceChildren(make("option", { value: "", textContent: "choose an animal" }));
   const grid = find("#grid");
-  grow(grid, own, photographCard, grid.dataset.id === id ? Math.max(grid.childElementCount, 60) : 60);
+  grow(grid, own, photographCard, grid.dataset.id === id ? Math.max(grid.shown, 60) : 60);
   grid.dataset.id = id;
   showList();
   showChosen();

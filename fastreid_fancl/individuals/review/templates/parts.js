@@ -73,17 +73,26 @@ function matched(item) {
   return item.matched_points ? make("span", { textContent: `${item.matched_points} matched points` }) : "";
 }
 
-// Fill a container with elements for items, a few at a time as they come near the view: 10,000 photographs stay smooth.
+// A part of a container has whole rows by up to eight columns, so only the last row of all can be incomplete.
+const PART = 840;
+
+// Fill a container with elements for items, a few at a time as they come near the view. They lie in parts, and the browser
+// passes over those that are far from the view: 10,000 photographs stay smooth.
 function grow(container, items, render, least = 60) {
   container.observer?.disconnect();
   const end = make("div", { className: "end" });
-  let shown = 0;
-  const more = (count) => {
-    end.before(...items.slice(shown, shown + count).map((item, place) => render(item, shown + place)));
-    shown += count;
-    if (shown >= items.length) end.remove();
-  };
   container.replaceChildren(end);
+  container.shown = 0;
+  const more = (count) => {
+    for (const item of items.slice(container.shown, container.shown + count)) {
+      if (container.shown % PART === 0) {
+        end.previousSibling?.classList.add("full");
+        end.before(make("div", { className: "part" }));
+      }
+      end.previousSibling.append(render(item, container.shown++));
+    }
+    if (container.shown >= items.length) end.remove();
+  };
   more(least);
   if (!end.isConnected) return;
   container.observer = new IntersectionObserver(
