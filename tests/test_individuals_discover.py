@@ -22,7 +22,7 @@ from fastreid_fancl.individuals import train as training
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.decisions import add_decisions
-from fastreid_fancl.individuals.discover import Report, rescore
+from fastreid_fancl.individuals.discover import Certainty, Report, rescore
 from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
@@ -543,6 +543,22 @@ def test_the_queue_asks_what_settles_most_and_nothing_twice(lions):
     single = next(item for item in queue["open"] if queue["photographs"][item["photograph"]]["status"] == "single")
     animals = [one["individual"] for one in single["candidates"]]
     assert len(animals) == len(set(animals)) == 5
+
+
+def test_animals_come_first_of_which_most_photographs_are_in_doubt(lions, monkeypatch):
+    """2 photographs of certainty 0.7 are 0.6 in doubt, 1 of 0.5 is 0.5, and all others are certain; 0.6 - 0.3 = 0.3."""
+    homes, rows = individual_of(table(lions)), table(lions)
+    (a, b, *_), (c, *_) = keys_of(rows, 3), keys_of(rows, 1)
+    doubtful = {a: 0.7, b: 0.7, c: 0.5}
+    monkeypatch.setattr(Certainty, "of", lambda self, animals: {key: doubtful.get(key, 1.0) for key in animals})
+    others = sorted(set(homes.values()) - {homes[a], homes[c]})
+
+    def shown() -> list[str]:
+        return [one["id"] for one in review_queue(open_project(lions))["individuals"]]
+
+    assert shown() == [homes[a], homes[c], *others]
+    decide(lions, ("is", b, homes[b]))
+    assert shown() == [homes[c], homes[a], *others], "nobody doubts a photograph that a person confirmed"
 
 
 def test_a_scripted_reviewer_asks_by_the_scores_that_a_discovery_would_have(lions, monkeypatch):

@@ -42,10 +42,12 @@ def _photograph(view: View, row: Photograph) -> dict[str, Any]:
 def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     """Each animal with its photographs, those that are least like the others first.
 
-    Those without photographs are there, too, so that the page knows where earlier decisions on them lead.
+    The animals come first of which most photographs are expected to be wrong, those of equal doubt by their IDs. Those
+    without photographs are there, too, so that the page knows where earlier decisions on them lead.
     """
     entries = []
-    for animal in sorted(view.project.animals, key=lambda animal: animal.individual):
+    doubt = {animal.individual: _doubt(view, animal.individual) for animal in view.project.animals}
+    for animal in sorted(view.project.animals, key=lambda animal: (-doubt[animal.individual], animal.individual)):
         members = view.animals.get(animal.individual, [])
         features = view.features[members]
         others = max(1, len(members) - 1)
@@ -63,6 +65,12 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
             }
         )
     return entries
+
+
+def _doubt(view: View, individual: str) -> float:
+    """How many photographs of an animal are expected to be of another one, by their certainty."""
+    rows = (view.rows[n] for n in view.animals.get(individual, ()))
+    return round(sum(1 - view.certainty.get(row.key, 1.0) for row in rows if row.status != "confirmed"), 3)
 
 
 def _candidate(view: View, row: Photograph, one: Candidate) -> dict[str, Any]:
