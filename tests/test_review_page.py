@@ -12,6 +12,7 @@ from support.browsing import load
 from fastreid_fancl import progress as progress_of
 from fastreid_fancl.individuals.crops import crop_of
 from fastreid_fancl.individuals.decisions import add_decisions
+from fastreid_fancl.individuals.links import active
 from fastreid_fancl.individuals.opening import new_project
 from fastreid_fancl.individuals.review import pictures
 from fastreid_fancl.individuals.review.page import page, write_page
@@ -185,6 +186,36 @@ def test_a_person_answers_everything_by_the_true_labels_with_keys_alone(opened, 
     ]
     times = [datetime.fromisoformat(row.when.replace("Z", "+00:00")) for row in rows]
     assert times == sorted(set(times)) and all(row.when.endswith("Z") for row in rows)
+
+
+def test_a_corrected_answer_is_the_one_that_the_project_follows(opened, project):
+    press(opened, "wsa")
+    press(opened, "d")  # the first pair again
+    press(opened, "e1a")
+    press(opened, "f")  # and the first open photograph
+    rows = downloaded(opened, project)
+    a, b = map(key_of, PAIRS[0])
+    assert [(row.kind, row.a, row.b) for row in active(rows)] == [
+        ("different", a, b),
+        ("unsure", key_of(OPEN[0]), key_of(2)),
+    ]
+    press(opened, "z")
+    corrected = [("different", a, b, ""), ("is", key_of(OPEN[0]), "CAT-001", "")]
+    assert decided(active(downloaded(opened, project))) == corrected, "an undone correction brings the answer back"
+    press(opened, "zz")
+    assert decided(active(downloaded(opened, project))) == [("same", a, b, "")]
+
+
+def test_a_new_animal_is_parted_only_after_the_project_has_it(opened, project):
+    """The page could not say it: rows name photographs, and both parts would be "the same" as one of them."""
+    press(opened, "q12f")
+    find(opened, '.entry[data-id^="new:"]').click()
+    before = decided(downloaded(opened, project))
+    press(opened, "1f")
+    assert find(opened, "#said").text.startswith("The project does not have this new animal yet")
+    press(opened, "d")
+    assert find(opened, "#said").text.startswith("Only photographs of animals of the project can be taken out")
+    assert decided(downloaded(opened, project)) == before
 
 
 def test_a_key_that_is_held_answers_once_and_goes_on_zooming_and_turning(opened):

@@ -205,14 +205,18 @@ function finishAnimal(text, ...rows) {
 function takeOut() {
   withChosen((moved) => {
     const rows = partings(moved);
-    if (rows.length) finishAnimal(`${plural(chosen.size, "photograph")} taken out of ${nameOf(currentAnimal())}.`, ...rows);
-    else say("These photographs belong to no animal of the project. Press Z to undo your last answer.");
+    if (rows.length === moved.length) finishAnimal(`${plural(chosen.size, "photograph")} taken out of ${nameOf(currentAnimal())}.`, ...rows);
+    else say("Only photographs of animals of the project can be taken out. Press Z to undo your last answer.");
   });
 }
 
 function split() {
-  withChosen(([first, ...others]) => {
-    const rows = [...partings([first, ...others]), { ...first, kind: "new" }, ...others.map((row) => ({ ...row, kind: "same", b: first.a }))];
+  withChosen((moved) => {
+    if (moved.some(({ a }) => merged(state.where.get(a)).startsWith("new:"))) {
+      return say("The project does not have this new animal yet: download your decisions for it first, or press Z to undo.");
+    }
+    const [first, ...others] = moved;
+    const rows = [...partings(moved), { ...first, kind: "new" }, ...others.map((row) => ({ ...row, kind: "same", b: first.a }))];
     finishAnimal(`${plural(chosen.size, "photograph")} made a new animal.`, ...rows);
   });
 }

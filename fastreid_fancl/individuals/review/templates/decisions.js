@@ -104,13 +104,20 @@ function undoneRows() {
 
 const undoing = (rows) => reversed(rows).map((row) => ({ kind: "undo", a: row.when }));
 
+// Rows that undo the earlier answers of this page to a question, so that the project follows the last one only.
+function correcting(answers) {
+  const undone = undoneRows();
+  const own = actions.map((rows) => rows.filter(({ kind }) => kind !== "undo"));
+  return undoing(own.filter((rows) => rows.length === 1 && answers(rows[0]) && !undone.has(rows[0].when)).flat());
+}
+
 function undo() {
   const undone = undoneRows();
   const answers = (row) => row.kind !== "undo" || applied.has(row.a); // not an undo of what the page itself holds
-  const last = reversed(actions).find(([row]) => answers(row) && !undone.has(row.when));
+  const last = reversed(actions).find((rows) => rows.some((row) => answers(row) && !undone.has(row.when)));
   if (!last) return say(`There is nothing to undo.${earlier.length ? " Shift Z lists what the project has taken in." : ""}`), null;
   decide("Undone.", ...undoing(last));
-  return last;
+  return last.filter(answers);
 }
 
 // What the decisions make of the queue.

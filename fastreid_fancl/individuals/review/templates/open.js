@@ -58,7 +58,8 @@ function answerOpen(text, row) {
   if (!item) return;
   const { key, file } = data.photographs[item.photograph];
   const mates = MOVING.includes(row.kind) ? burst(state, key).length - 1 : 0;
-  decide(`${file}${mates ? ` and ${mates} more of its sequence` : ""}: ${text}.`, { ...row, a: key });
+  const before = correcting(({ kind, a, b }) => a === key && (["is", "new", "not_animal"].includes(kind) || (kind === "unsure" && b === bestOf.get(a))));
+  decide(`${file}${mates ? ` and ${mates} more of its sequence` : ""}: ${text}.`, ...before, { ...row, a: key });
   goToUnanswered(opened);
 }
 

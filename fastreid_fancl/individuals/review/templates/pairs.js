@@ -50,6 +50,7 @@ function answerPair(kind) {
   const pair = data.pairs[pairs.at];
   if (!pair) return;
   const [a, b] = keysOf(pair);
-  decide(`${ANSWERS[kind]}: ${byKey.get(a).file} and ${byKey.get(b).file}.`, { kind, a, b });
+  const before = correcting((row) => row.kind in ANSWERS && pairOf(row.a, row.b) === pairOf(a, b));
+  decide(`${ANSWERS[kind]}: ${byKey.get(a).file} and ${byKey.get(b).file}.`, ...before, { kind, a, b });
   goToUnanswered(pairs);
 }
