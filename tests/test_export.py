@@ -570,7 +570,7 @@ def test_rows_that_a_quote_joins_are_warned_of(tmp_path, caplog):
 def test_a_table_of_image_ids_names_a_photograph_once(project, tmp_path):
     paths = sorted({row.path for row in project.photographs})
     lines = [f"{number},{path}\n" for number, path in enumerate(paths)]
-    (tmp_path / "ids.csv").write_text("image_id,path\n" + "".join(lines) + f"9,images/{paths[0]}\n")
+    (tmp_path / "ids.csv").write_text("image_id,path\n" + "".join(lines) + f"9,./{paths[0]}\n")
     with pytest.raises(UserError, match=f"ids.csv line 7: {paths[0]} is there twice"):
         FORMATS["animalclef"](project, tmp_path / "out.csv", image_ids=tmp_path / "ids.csv")
 

@@ -3,8 +3,10 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from scipy.sparse import csr_matrix
 from test_individuals_discover import Colours, discover, photograph
 
 from fastreid_fancl.clustering.constraints import RADII, Constraints, Link, labels_at, linked, tree
+from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals import project as projects
 from fastreid_fancl.individuals.additions import take_in
 from fastreid_fancl.individuals.candidates import Gallery, gallery_of, levels
@@ -346,6 +349,59 @@ def test_boxes_come_from_one_source(tmp_path):
         with_boxes(boxed(ROWS[0], [(0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 0.5, 1.0)]), tmp_path / "md.json")
     blank = boxed(ROWS[0], [])
     assert with_boxes(blank, tmp_path / "md.json")[0] == blank, "what Camtrap DP calls blank stays so"
+
+
+def detected(tmp_path, *files: str, category: str = "1") -> Path:
+    """MegaDetector's JSON with one box on each file; a category is 1 for animals, 2 for people."""
+    found = [{"category": category, "conf": 0.9, "bbox": [0, 0, 1, 0.9]}]
+    images = [{"file": file, "detections": found} for file in files]
+    content = {"images": images, "detection_categories": {"1": "animal", "2": "person"}}
+    (tmp_path / "md.json").write_text(json.dumps(content))
+    return tmp_path / "md.json"
+
+
+def test_a_name_in_the_folder_of_another_season_is_no_photograph_of_this_one(tmp_path):
+    """Cameras give the same numbers again; tables, detections and our own Camtrap DP begin at the folder of both."""
+    (tmp_path / "2024/st1").mkdir(parents=True)
+    (tmp_path / "2024/st1/a.jpg").touch()
+    rows = [replace(one, root=f"{tmp_path}/2023", season="dry") for one in ROWS]
+    times = "2024/st1/a.jpg,2024-01-01 00:30:00\n2023/st1/a.jpg,2023-01-01 00:30:00\n"
+    (tmp_path / "t.csv").write_text("path,date_time\n" + times)
+    found, note = with_table(rows, tmp_path / "t.csv")
+    assert [one.date_time[:4] for one in found] == ["2023", "", ""] and "Not among the photographs: 1 row of" in note
+    (tmp_path / "t.csv").write_text("path,date_time\n2024/st1/a.jpg,2024-01-01\n")
+    with pytest.raises(UserError, match="names none of the photographs"):
+        with_table(rows, tmp_path / "t.csv")
+    found, note = with_boxes(rows, detected(tmp_path, "x/2023/st1/a.jpg", "x/2024/st1/a.jpg"))
+    assert found[0].box and "Not among the photographs: 1 image of md.json." in note
+    camtrapdp_of(tmp_path, [UTC] * 2)
+    media = (tmp_path / "media.csv").read_text().replace("st1/b", "wet/st1/a").replace(",st1", ",media/dry/st1")
+    (tmp_path / "media.csv").write_text(media)
+    found, note = with_camtrapdp(rows, tmp_path)
+    assert [one.station for one in found] == ["d1", "", ""] and "Not among the photographs: 1 row of media.csv" in note
+
+
+def test_photographs_that_were_moved_or_renamed_keep_what_a_table_says(tmp_path):
+    (tmp_path / "cards").symlink_to(".", target_is_directory=True)
+    for root in ("", f"{tmp_path}/photographs", os.fspath(tmp_path / "cards")):
+        rows = [replace(one, root=root) for one in ROWS]
+        (tmp_path / "t.csv").write_text("path,station\nold/st1/a.jpg,North\nolder/st1/b.jpg,North\na/b.jpg,South\n")
+        assert [one.station for one in with_table(rows, tmp_path / "t.csv")[0]] == ["North", "North", ""]
+
+
+def test_a_copy_that_is_left_out_is_no_second_name_of_a_photograph(tmp_path):
+    copy, rows = "backup/a.jpg", [row("a.jpg"), row("b.jpg")]
+    with pytest.raises(UserError, match="two images that may be a.jpg: x/a.jpg and y/a.jpg. Leave one of them, or run"):
+        with_boxes(rows, detected(tmp_path, "x/a.jpg", "y/a.jpg"))
+    found, note = with_boxes(rows, detected(tmp_path, copy, "a.jpg", "cards/b.jpg"), left_out=[copy])
+    assert all(one.box for one in found) and "Not among the photographs: 1 image of" in note
+    assert "1 image of" in with_boxes(rows, detected(tmp_path, "gone/a.jpg", "a.jpg"))[1], "it was deleted since"
+    (tmp_path / "t.csv").write_text(f"path,station\ncards/a.jpg,North\ncards/{copy},South\n")
+    assert [one.station for one in with_table(rows, tmp_path / "t.csv", [copy])[0]] == ["North", ""]
+    camtrapdp_of(tmp_path, [UTC] * 2)
+    text = (tmp_path / "media.csv").read_text().replace("st1/a.jpg", copy).replace("st1/b.jpg", "a.jpg")
+    (tmp_path / "media.csv").write_text(text)
+    assert [one.station for one in with_camtrapdp(rows, tmp_path, left_out=[copy])[0]] == ["d1", ""]
 
 
 def test_sequences_end_at_the_gap_and_at_the_camera():

@@ -234,9 +234,9 @@ def understood(intake: Intake, args: argparse.Namespace, project: Project) -> In
         settings["timezone"] = settings["timezone"] or common_offset(args.camtrapdp)
     zone, species = parse_zone(settings["timezone"]), settings["species"]
     sources = (
-        (args.camtrapdp, lambda rows, path: with_camtrapdp(rows, path, zone, species)),
-        (args.table, with_table),
-        (args.boxes, lambda rows, path: with_boxes(rows, path, args.confidence)),
+        (args.camtrapdp, lambda rows, path: with_camtrapdp(rows, path, zone, species, intake.left_out)),
+        (args.table, lambda rows, path: with_table(rows, path, intake.left_out)),
+        (args.boxes, lambda rows, path: with_boxes(rows, path, args.confidence, intake.left_out)),
     )
     if any(file is not None for file, _ in sources):
         rows = [replace(row, sequence="") for row in intake.photographs]

@@ -1,6 +1,7 @@
 """What other programs know of photographs: a detector's boxes, a Camtrap DP folder, a table."""
 
 import logging
+import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,34 +45,80 @@ DETECTIONS = fields(
 
 
 class Places:
-    """Photographs by the ends of their paths, as other programs name them from other folders."""
+    """Photographs by the ends of their paths, as other programs name them from other folders.
 
-    def __init__(self, rows: Iterable[Photograph]):
+    Attributes:
+        of: the paths by each of their ends.
+        roots: the folders from which a path begins.
+        homes: names of the folder before a path: of its root, or of its season, as our exports write it.
+        left_out: paths of files that are not used; a name that means one of them means no photograph.
+    """
+
+    def __init__(self, rows: Iterable[Photograph], left_out: Iterable[str] = ()):
         self.of: dict[str, set[str]] = defaultdict(set)
+        self.roots: dict[str, set[str]] = defaultdict(set)
+        self.homes: dict[str, set[str]] = defaultdict(set)
+        self.left_out = {unicodedata.normalize("NFC", path) for path in left_out}
         for row in rows:
             parts = row.path.split("/")
             for n in range(len(parts)):
                 self.of["/".join(parts[n:])].add(row.path)
+            self.roots[row.path].add(row.root)
+            self.homes[row.path] |= {unicodedata.normalize("NFC", os.path.basename(row.root)), row.season} - {""}
 
-    def find(self, name: str) -> str | None:
-        """The only path that is the end of a name, or that ends as the whole name does; None if there is none.
+    def find(self, names: Iterable[str]) -> list[str | None]:
+        """The photograph that each name of a file means, None for those of other files.
 
-        A name and a path that differ in a folder are two photographs, as cameras give the same numbers again.
+        It is the only path that is the end of a name, or that ends as the whole name does. A name and a path that
+        differ in a folder are two photographs, as cameras give the same numbers again, and so do two seasons: where the
+        file has the path itself, or names with the folder of the photographs, names with another folder are others.
         """
-        parts = [part for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/") if part != "."]
-        ends = ["/".join(parts[n:]) for n in range(len(parts))]
-        whole = next((end for end in ends if end in self.of.get(end, ())), None)
-        longer = self.of.get(ends[0], ()) if ends else ()
-        return whole or (next(iter(longer)) if len(longer) == 1 else None)
+        found = [self._match(name) for name in names]
+        exact = {path for path, before in found if path and before == ""}
+        own = {before for path, before in found if path and before and before in self.homes[path]}
+        return [None if path and self._is_other(path, before, exact, own) else path for path, before in found]
+
+    def _match(self, name: str) -> tuple[str | None, str | None]:
+        """The path, and the folder before it in the name: "" if there is none, None if the name is the shorter one."""
+        plain = unicodedata.normalize("NFC", name).replace("\\", "/")
+        parts = [part for part in plain.split("/") if part not in ("", ".")]
+        for n in range(len(parts)):
+            end = "/".join(parts[n:])
+            if end in self.left_out:
+                return None, None
+            if end in self.of.get(end, ()):
+                return end, parts[n - 1] if n else ""
+        longer = self.of.get("/".join(parts), ())
+        return (next(iter(longer)) if len(longer) == 1 else None), None
+
+    def _is_other(self, path: str, before: str | None, exact: set[str], own: set[str]) -> bool:
+        """Whether a name with this folder before a path, or a part of the path, means another file."""
+        if before == "" or before in self.homes[path]:
+            return False
+        return path in exact or (before is not None and (bool(own & self.homes[path]) or self._is_beside(path, before)))
+
+    def _is_beside(self, path: str, before: str) -> bool:
+        """Whether the photographs' folder stands beside one of that name, which has a file of that path."""
+        return any(_has_other(os.path.join(os.path.dirname(root), before), path, root) for root in self.roots[path])
 
 
-def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFIDENCE) -> tuple[list[Photograph], str]:
+def _has_other(folder: str, path: str, root: str) -> bool:
+    """Whether a folder is another one than the root of photographs, and has a file of this path, too."""
+    if not (root and os.path.exists(os.path.join(folder, path))):
+        return False
+    return not (os.path.exists(root) and os.path.samefile(folder, root))
+
+
+def with_boxes(
+    rows: Sequence[Photograph], path: Path, confidence: float = CONFIDENCE, left_out: Iterable[str] = ()
+) -> tuple[list[Photograph], str]:
     """Rows for each animal that MegaDetector found, of its JSON file.
 
     Args:
         rows: of whole photographs.
         path: of the JSON file, format 1.x.
         confidence: boxes below are dropped; a photograph without any is marked as not showing an animal.
+        left_out: paths of files that are not used, such as copies.
 
     Returns:
         The rows, and a sentence for the summary.
@@ -84,17 +131,21 @@ def with_boxes(rows: Sequence[Photograph], path: Path, confidence: float = CONFI
         raise UserError("--camtrapdp gives boxes, and so does --boxes: leave out --boxes, as only one can be right.")
     if not path.is_file():
         raise UserError(f"Expected MegaDetector's JSON file by --boxes, got {visible(path)}: there is no such file.")
-    content, places = read_json(path, DETECTIONS, "Run the detector again"), Places(rows)
+    content = read_json(path, DETECTIONS, "Run the detector again")
     animal = [key for key, name in content.get("detection_categories", {"1": "animal"}).items() if name == "animal"]
     boxes: dict[str, list[Box]] = {}
+    names: dict[str, str] = {}
     # The detector failed on images without a list of detections.
     looked_at = [image for image in content["images"] if image.get("detections") is not None]
-    for image in looked_at:
-        found = places.find(image["file"])
+    places = Places(rows, left_out).find(image["file"] for image in looked_at)
+    for image, found in zip(looked_at, places, strict=True):
         if found in boxes:
-            raise DamagedError(path, f"{found} is there twice", "Leave one of them, or run the detector again")
+            raise UserError(
+                f"{visible(path)} has two images that may be {visible(found)}: {visible(names[found])} and "
+                f"{visible(image['file'])}. Leave one of them, or run the detector on the folder that --photos names."
+            )
         if found:
-            boxes[found] = _boxes(path, image, animal, confidence)
+            names[found], boxes[found] = image["file"], _boxes(path, image, animal, confidence)
     if not boxes:
         raise UserError(
             f"{visible(path)} names none of the photographs (such as {visible(rows[0].path)}): run the detector on the "
@@ -157,8 +208,13 @@ def boxed(row: Photograph, boxes: Sequence[Box]) -> list[Photograph]:
     return [replace(row, key=row.key if n == 0 else f"{row.key}-{n + 1}", box=box) for n, box in enumerate(order)]
 
 
-def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph], str]:
+def with_table(rows: Sequence[Photograph], path: Path, left_out: Iterable[str] = ()) -> tuple[list[Photograph], str]:
     """Rows with what a table says: columns path, station, camera, date_time (or date and time), sequence, side.
+
+    Args:
+        rows: of photographs.
+        path: of the table.
+        left_out: paths of files that are not used, such as copies.
 
     Returns:
         The rows, and a sentence for the summary.
@@ -167,10 +223,9 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
         ValueError: if the table cannot be read, or names none of the photographs.
     """
     said: dict[str, dict[str, str]] = {}
-    places, others = Places(rows), 0
-    for line, values in _table_lines(path):
-        found = places.find(values["path"])
-        others += found is None
+    lines = list(_table_lines(path))
+    places = Places(rows, left_out).find(values["path"] for _, values in lines)
+    for (line, values), found in zip(lines, places, strict=True):
         if found and said.setdefault(found, values) != values:
             raise UserError(f"{visible(path)} line {line}: {found} is there twice with other values. Leave one row.")
     if not said:
@@ -181,7 +236,7 @@ def with_table(rows: Sequence[Photograph], path: Path) -> tuple[list[Photograph]
     for what, form in FORMS.items():
         cells = [f"{unread[what]!r} of {name}" for name, (_, unread) in read.items() if what in unread]
         note += f" {plural(len(cells), what)} cannot be read, such as {cells[0]}: expected {form}." if cells else ""
-    return result, note + _not_here(path, others, "row")
+    return result, note + _not_here(path, places.count(None), "row")
 
 
 def _table_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -239,7 +294,11 @@ def common_offset(folder: Path) -> str:
 
 
 def with_camtrapdp(
-    rows: Sequence[Photograph], folder: Path, zone: tzinfo | None = None, species: str = ""
+    rows: Sequence[Photograph],
+    folder: Path,
+    zone: tzinfo | None = None,
+    species: str = "",
+    left_out: Iterable[str] = (),
 ) -> tuple[list[Photograph], str]:
     """Rows with what a Camtrap DP folder says: stations, times, sequences, boxes, which photographs show no animal.
 
@@ -248,6 +307,7 @@ def with_camtrapdp(
         folder: with deployments.csv, media.csv and observations.csv.
         zone: of the cameras' clocks, to which times are converted; None leaves each as it is written, without its zone.
         species: whose observations are animals; those with another scientific name show none. Empty takes all.
+        left_out: paths of files that are not used, such as copies.
 
     Returns:
         The rows, and sentences for the summary.
@@ -256,7 +316,7 @@ def with_camtrapdp(
         ValueError: if a table is missing or broken, or names none of the photographs.
     """
     try:
-        return _with_camtrapdp(rows, folder, zone, species)
+        return _with_camtrapdp(rows, folder, zone, species, left_out)
     except (KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -264,14 +324,14 @@ def with_camtrapdp(
 
 
 def _with_camtrapdp(
-    rows: Sequence[Photograph], folder: Path, zone: tzinfo | None, species: str
+    rows: Sequence[Photograph], folder: Path, zone: tzinfo | None, species: str, left_out: Iterable[str]
 ) -> tuple[list[Photograph], str]:
     tables = {name: _records(folder / f"{name}.csv", columns) for name, columns in CAMTRAPDP.items()}
     stations = {
         one["deploymentID"]: one.get("locationID") or one.get("locationName") or one["deploymentID"]
         for one in tables["deployments"]
     }
-    media = _media(rows, folder, tables["media"])
+    media = _media(rows, folder, tables["media"], left_out)
     observed, others = _observed(tables["observations"], media, species)
     result = []
     for row in rows:
@@ -301,11 +361,13 @@ def _with_camtrapdp(
     return result, note + _not_here(folder / "media.csv", lost, "row") + events_only
 
 
-def _media(rows: Sequence[Photograph], folder: Path, table: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
+def _media(
+    rows: Sequence[Photograph], folder: Path, table: Sequence[dict[str, str]], left_out: Iterable[str]
+) -> dict[str, dict[str, str]]:
     """The rows of media.csv by the path of the photograph that each names."""
-    places, media = Places(rows), {}
-    for one in table:
-        found = places.find(one["filePath"])
+    media: dict[str, dict[str, str]] = {}
+    places = Places(rows, left_out).find(one["filePath"] for one in table)
+    for one, found in zip(table, places, strict=True):
         if found in media:
             raise UserError(f"{visible(folder)}/media.csv names {found} twice: leave one row.")
         if found:

@@ -45,9 +45,9 @@ def _image_ids(contents: Contents, rows: Iterable[Photograph]) -> dict[str, str]
     if not {"image_id", "path"} <= set(columns):
         raise UserError(f"--image-ids {visible(path)}: expected the columns image_id and path.")
     ids: dict[str, str] = {}
-    places = Places(rows)  # the table's paths may begin at another folder
-    for line, cells in lines:
-        name = places.find(cells["path"].strip())
+    told = list(lines)
+    places = Places(rows).find(cells["path"].strip() for _, cells in told)  # its paths may begin at another folder
+    for (line, cells), name in zip(told, places, strict=True):
         if name and ids.setdefault(name, cells["image_id"].strip()) != cells["image_id"].strip():
             raise UserError(f"--image-ids {visible(path)} line {line}: {visible(name)} is there twice. Leave one row.")
     if without := [row.path for row in rows if not ids.get(row.path)]:
