@@ -17,8 +17,9 @@ from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals.export import FORMATS
 from fastreid_fancl.individuals.export.contents import Contents, Options, parse_zone
 from fastreid_fancl.individuals.export.stations import read_stations
-from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
-from fastreid_fancl.individuals.sources import NO_ANIMAL, NOT_OURS
+from fastreid_fancl.individuals.ledger import Ledger
+from fastreid_fancl.individuals.rows import Change, Decision, Individual, Photograph, read_table, table_text
+from fastreid_fancl.individuals.sources import BESIDE, NO_ANIMAL, NOT_OURS
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end
@@ -36,6 +37,7 @@ class Project:
     photographs: list[Photograph]
     animals: list[Individual] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     settings: dict = field(
         default_factory=lambda: {"name": "Lions", "encoder": "resnet50", "species": "", "timezone": ""}
     )
@@ -185,6 +187,13 @@ def test_camtrapdp_calls_a_photograph_blank_once_and_only_without_any_animal(pro
     assert [(row["observationID"], row["observationType"], row["bboxX"]) for row in blank] == [(both.key, "blank", "")]
     assert leopard.key not in {row["mediaID"] for row in rows}, "it shows an animal, of which the project says nothing"
     assert leopard.key in {row["mediaID"] for row in read(tmp_path / "out/media.csv")}
+    for note in (NOT_OURS, BESIDE):  # a person says so, too
+        project.photographs[-1] = replace(leopard, note=note)
+        ledger = Ledger(project, "now")
+        ledger.clear_note(leopard.key)
+        project.photographs[-1] = ledger.rows[leopard.key]
+        camtrapdp(project, tmp_path / note, stations)
+        assert leopard.key not in {row["mediaID"] for row in read(tmp_path / note / "observations.csv")}
 
 
 def test_camtrapdp_names_only_people_whose_decisions_hold(project, stations, tmp_path):

@@ -174,6 +174,12 @@ def test_pictures_of_a_project_are_no_photographs(tmp_path, monkeypatch):
         discover(Path("lions"), "--photos", "lions")
 
 
+def test_a_confidence_in_percent_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        discover(tmp_path / "lions", "--photos", tmp_path, "--confidence", "90")
+    assert "Expected --confidence to be from 0 to 1, got 90." in capsys.readouterr().err
+
+
 def test_unreadable_photographs_and_copies_are_named_and_stop_nothing(first_season, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(first_season, photos)

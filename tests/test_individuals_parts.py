@@ -38,6 +38,8 @@ from fastreid_fancl.individuals.opening import new_project, prefix_of
 from fastreid_fancl.individuals.project import Project
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
 from fastreid_fancl.individuals.sources import (
+    BESIDE,
+    NO_ANIMAL,
     NOT_OURS,
     SEEN,
     boxed,
@@ -322,7 +324,7 @@ def test_other_species_of_a_camtrap_dp_are_no_animals_of_the_project(tmp_path):
     camtrapdp_of(tmp_path, [UTC] * 3, seen)
     found, note = with_camtrapdp(ROWS, tmp_path, species="Panthera leo")
     assert [(one.status, one.box and one.box[0], one.note) for one in found] == [
-        ("unsure", 0.1, ""),
+        ("unsure", 0.1, BESIDE),
         ("not_animal", None, NOT_OURS),
         ("unsure", None, SEEN),  # nobody has named it yet
     ]
@@ -402,6 +404,19 @@ def test_a_copy_that_is_left_out_is_no_second_name_of_a_photograph(tmp_path):
     text = (tmp_path / "media.csv").read_text().replace("st1/a.jpg", copy).replace("st1/b.jpg", "a.jpg")
     (tmp_path / "media.csv").write_text(text)
     assert [one.station for one in with_camtrapdp(rows, tmp_path, left_out=[copy])[0]] == ["d1", ""]
+
+
+def test_people_are_not_blank_and_categories_are_read_in_any_case(tmp_path):
+    path = detected(tmp_path, "st1/a.jpg", category="2")
+    found, note = with_boxes(ROWS, path)
+    assert (found[0].status, found[0].note) == ("not_animal", NOT_OURS) and "and 1 none" in note
+    assert with_boxes(ROWS, path, confidence=0.95)[0][0].note == NO_ANIMAL
+    text = detected(tmp_path, "st1/a.jpg").read_text()
+    path.write_text(text.replace('"animal"', '"Animal"'))
+    assert [(one.box is not None, one.note) for one in with_boxes(ROWS, path)[0]] == [(True, ""), *[(False, "")] * 2]
+    path.write_text(text.replace('"animal"', '"lion"'))
+    with pytest.raises(UserError, match="Expected the category animal in .*md.json, got lion, person: give the file"):
+        with_boxes(ROWS, path)
 
 
 def test_sequences_end_at_the_gap_and_at_the_camera():

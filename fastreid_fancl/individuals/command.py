@@ -75,6 +75,9 @@ def discover(argv: Sequence[str] | None = None) -> None:
     if args.train and args.runtime == "openvino":
         parser.error("--train trains and encodes by torch: leave out --runtime openvino, or --train.")
 
+    if not 0 <= args.confidence <= 1:
+        parser.error(f"Expected --confidence to be from 0 to 1, got {args.confidence:g}.")
+
     def given(names: Sequence[str]) -> str:
         return ", ".join(f"--{name}" for name in names if getattr(args, name) != parser.get_default(name))
 

@@ -24,7 +24,7 @@ from .ledger import Ledger
 from .links import active, constraints_of, in_file_names
 from .project import Project
 from .rows import Photograph
-from .sources import NO_ANIMAL
+from .sources import NO_ANIMAL, NOT_OURS
 from .verify import compare
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def regroup(
     """Group all photographs and give the open ones their animals; afresh, all that nobody confirmed are open."""
     rows, (values, *changed_values) = encoded(project, features, *views)
     if not rows:
-        blank = sum(row.note == NO_ANIMAL for row in project.photographs)
+        blank = sum(row.note in (NO_ANIMAL, NOT_OURS) for row in project.photographs)
         why = f" Photographs without a box of an animal: {blank}; see --boxes and --confidence." if blank else ""
         report.problems.append(f"No photograph can be used, so there are no animals.{why}")
         return

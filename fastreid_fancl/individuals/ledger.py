@@ -10,6 +10,7 @@ from ..escape import visible
 from .links import MOVED, active, heir, rejections
 from .project import Project
 from .rows import STATUSES, Change, Individual, Photograph
+from .sources import BESIDE, NOT_OURS
 
 TRAITS = ("name", "sex")
 
@@ -75,8 +76,13 @@ class Ledger:
             self.changes.append(Change(self.event, kind, key, before, after, reason))
 
     def clear_note(self, key: str) -> None:
-        """Forget what a program noted on a photograph, once a person has said it."""
-        self.rows[key] = replace(self.rows[key], note="")
+        """Forget what a program noted on a photograph, once a person has said it.
+
+        That people or other species are on it stays, as it is not blank.
+        """
+        row = self.rows[key]
+        others = NOT_OURS in row.note or BESIDE in row.note
+        self.rows[key] = replace(row, note=f"{NOT_OURS}, as a person said" if others else "")
 
     def merge(self, gone: str, kept: str, reason: str) -> None:
         """Put an animal's photographs under another ID, with the name and sex that this one lacks.

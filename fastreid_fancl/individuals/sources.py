@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.2
 NO_ANIMAL = "no animal detected"  # note of a photograph without a box
-NOT_OURS = "no animal of this project"  # note of one on which a Camtrap DP has people, vehicles or other species
+NOT_OURS = "no animal of this project"  # note of one on which others say that people, vehicles or other species are
+BESIDE = "people, vehicles or other species beside the animal"  # note of one that has a box of an animal as well
 SEEN = "an animal without a box, by Camtrap DP"  # note of one that is compared whole
 OVERSHOOT = 0.01  # of a box beyond the photograph, by which detectors round
 TOLD = ("path", "station", "camera", "date_time", "date", "time", "sequence", "side")
@@ -132,8 +133,9 @@ def with_boxes(
     if not path.is_file():
         raise UserError(f"Expected MegaDetector's JSON file by --boxes, got {visible(path)}: there is no such file.")
     content = read_json(path, DETECTIONS, "Run the detector again")
-    animal = [key for key, name in content.get("detection_categories", {"1": "animal"}).items() if name == "animal"]
+    animal = _animal(path, content.get("detection_categories", {"1": "animal"}))
     boxes: dict[str, list[Box]] = {}
+    others: set[str] = set()
     names: dict[str, str] = {}
     # The detector failed on images without a list of detections.
     looked_at = [image for image in content["images"] if image.get("detections") is not None]
@@ -145,14 +147,19 @@ def with_boxes(
                 f"{visible(image['file'])}. Leave one of them, or run the detector on the folder that --photos names."
             )
         if found:
-            names[found], boxes[found] = image["file"], _boxes(path, image, animal, confidence)
+            names[found] = image["file"]
+            boxes[found], has_others = _boxes(path, image, animal, confidence)
+            if has_others:
+                others.add(found)
     if not boxes:
         raise UserError(
             f"{visible(path)} names none of the photographs (such as {visible(rows[0].path)}): run the detector on the "
             "folder that --photos names."
         )
     result = [
-        row for one in rows for row in (boxed(one, boxes[one.path]) if one.path in boxes and one.usable else [one])
+        row
+        for one in rows
+        for row in (boxed(one, boxes[one.path], one.path in others) if one.path in boxes and one.usable else [one])
     ]
     blank = sum(not found for found in boxes.values())
     several = sum(len(found) > 1 for found in boxes.values())
@@ -170,18 +177,32 @@ def _not_here(path: Path, number: int, what: str) -> str:
     return f" Not among the photographs: {plural(number, what)} of {path.name}." if number else ""
 
 
-def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> list[Box]:
-    """The boxes of animals of an image, in reading order."""
+def _animal(path: Path, categories: Mapping[str, str]) -> list[str]:
+    """The keys of the categories that are animals."""
+    animal = [key for key, name in categories.items() if name.strip().lower() == "animal"]
+    if not animal:
+        got = visible(", ".join(categories.values())) or "none"
+        raise UserError(
+            f"Expected the category animal in detection_categories of {visible(path)}, got {got}: give the file of "
+            "MegaDetector, or call what is to be compared animal there."
+        )
+    return animal
+
+
+def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> tuple[list[Box], bool]:
+    """The boxes of animals of an image, and whether something else was detected on it, such as a person."""
     boxes: list[Box] = []
+    others = False
     for detection in image.get("detections") or []:
         try:
             score, box = finite(detection["conf"]), [finite(part) for part in detection["bbox"]]
-            if str(detection["category"]) in animal and score >= confidence:
+            if score >= confidence and str(detection["category"]) in animal:
                 boxes.append(_inside(box))
+            others |= score >= confidence and str(detection["category"]) not in animal
         except (KeyError, TypeError, ValueError) as error:
             problem = f"a detection of {image['file']}: {error if isinstance(error, ValueError) else repr(error)}"
             raise DamagedError(path, problem, "Run the detector again") from error
-    return boxes
+    return boxes, others
 
 
 def _inside(box: Sequence[float]) -> Box:
@@ -200,10 +221,18 @@ def _inside(box: Sequence[float]) -> Box:
     return box_of((left, top, right - left, bottom - top))
 
 
-def boxed(row: Photograph, boxes: Sequence[Box]) -> list[Photograph]:
-    """A photograph's rows, one for each box in reading order; without boxes it shows no animal."""
+def boxed(row: Photograph, boxes: Sequence[Box], others: bool = False) -> list[Photograph]:
+    """A photograph's rows, one for each box in reading order; without boxes it shows no animal.
+
+    Args:
+        row: of the whole photograph.
+        boxes: of the animals.
+        others: whether people, vehicles or other species are on it, so that without an animal it is not blank.
+    """
     if not boxes:
-        return [replace(row, status="not_animal", note=NO_ANIMAL)]
+        return [replace(row, status="not_animal", note=NOT_OURS if others else NO_ANIMAL)]
+    if others:
+        row = replace(row, note="; ".join(filter(None, (row.note, BESIDE))))
     order = sorted(boxes, key=lambda box: (round(box[1] * 3), box[0], box[1]))
     return [replace(row, key=row.key if n == 0 else f"{row.key}-{n + 1}", box=box) for n, box in enumerate(order)]
 
@@ -348,9 +377,9 @@ def _with_camtrapdp(
                 sequence=seen.event,
             )
         if seen.types and seen.types <= NOT_ANIMALS:
-            result.append(replace(row, status="not_animal", note=NO_ANIMAL if seen.types == {"blank"} else NOT_OURS))
+            result += boxed(row, [], others=seen.types != {"blank"})
         elif seen.boxes:
-            result += boxed(row, seen.boxes)
+            result += boxed(row, seen.boxes, bool(seen.types & NOT_ANIMALS - {"blank"}))
         else:
             result.append(replace(row, note=SEEN) if "animal" in seen.types else row)
     note = f"Camtrap DP: {len(media)} of {len(rows)} photographs are in {folder.name}/media.csv."

@@ -222,7 +222,7 @@ class Package:
         """The rows that are observations: those of animals, and the first one of a photograph without any."""
         seen = {row.hash for row in self.rows if row.usable}
         for row in self.rows:
-            blank = row.hash not in seen and row.note != NOT_OURS
+            blank = row.hash not in seen and not row.note.startswith(NOT_OURS)
             if row.usable or blank:
                 seen.add(row.hash)
                 yield row
