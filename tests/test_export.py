@@ -640,6 +640,28 @@ def test_a_project_without_stations_dates_or_animals_says_what_to_discover(proje
     ]
 
 
+def test_a_photograph_that_is_not_exported_needs_no_station(project, stations, tmp_path):
+    root = Path(project.photographs[0].root)
+    stray = photograph(root, "setup.jpg", 80, "", "2024-06-04T10:00:00", status="not_animal")
+    project.photographs.append(stray)
+    given = {"species": "Panthera leo", "stations_table": stations}
+    for name in ("camtrapr", "wildbook", "secr"):
+        assert lacks(project, name, **given) == []
+    project.photographs[-1] = replace(stray, status="unsure")
+    cure = "--table metadata.csv with the columns path, station"
+    expected = [f"the station of 1 photograph, such as setup.jpg: discover --photos FOLDER {cure}"]
+    assert lacks(project, "wildbook", **given) == expected and lacks(project, "camtrapr", **given) == []
+
+
+def test_a_table_of_stations_of_other_seasons_says_so(project, stations):
+    project.photographs = [replace(row, season="leo_2024") for row in project.photographs]
+    header, *rows = STATIONS.splitlines()
+    stations.write_text("\n".join([f"{header},session", *(f"{row},2024" for row in rows)]))
+    (said,) = lacks(project, "secr", stations_table=stations)
+    assert said.startswith("the coordinates of North ridge, Pool_1: --stations-table")
+    assert ". It has them for the season 2024, not for leo_2024: correct its column, or leave it empty" in said
+
+
 def test_photographs_without_a_date_are_left_out_with_a_warning(project, stations, tmp_path, caplog):
     project.photographs[1] = replace(project.photographs[1], date_time="")
     camtrapdp(project, tmp_path / "out", stations)

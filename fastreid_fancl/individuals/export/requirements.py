@@ -1,10 +1,12 @@
 """What a format demands and a project may lack: each check returns what to give, or nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ...data import plural
 from ...escape import visible
+from ..rows import Photograph
 from .contents import Contents, station_of
+from .stations import Station
 
 Check = Callable[[Contents], str]
 
@@ -40,14 +42,34 @@ def dates(contents: Contents) -> str:
 
 
 def stations(contents: Contents) -> str:
-    """A station for every photograph."""
-    without = [row.path for row in contents.photographs if not row.station]
+    """A station for every photograph that is written."""
+    return _stations(contents, contents.photographs)
+
+
+def stations_of_animals(contents: Contents) -> str:
+    """A station for every photograph that is not marked as showing no animal."""
+    return _stations(contents, [row for row in contents.photographs if row.usable])
+
+
+def stations_of_identified(contents: Contents) -> str:
+    """A station for every photograph of a known animal."""
+    return _stations(contents, contents.identified or contents.photographs)
+
+
+def _stations(contents: Contents, rows: Sequence[Photograph]) -> str:
+    rows = [row for row in rows if row.date_time] or rows  # those without a date are left out, if others have one
+    without = [row for row in rows if not row.station]
     if not without:
         return ""
-    shown = visible(without[0])
-    return (
-        f"the station of {plural(len(without), 'photograph')}, such as {shown}: discover --photos FOLDER --stations 1"
-    )
+    beside = [row for row in without if _lies_beside_stations(contents, row)]
+    cure = "--table metadata.csv with the columns path, station" if beside else "--stations 1"
+    shown = visible((beside or without)[0].path)
+    return f"the station of {plural(len(without), 'photograph')}, such as {shown}: discover --photos FOLDER {cure}"
+
+
+def _lies_beside_stations(contents: Contents, row: Photograph) -> bool:
+    """Whether no level of folders gives a photograph a station: it lies in none, or beside those of its season."""
+    return "/" not in row.path or any(one.station for one in contents.photographs if one.season == row.season)
 
 
 def degrees(contents: Contents) -> str:
@@ -62,19 +84,32 @@ def metres(contents: Contents) -> str:
 
 def _places(contents: Contents, first: str, second: str, unit: str) -> str:
     table = contents.stations
-    missing = []
+    missing: list[str] = []
+    absent: list[Photograph] = []
     for row in contents.photographs:
         station = station_of(table, row)
         known = station and getattr(station, first) is not None and getattr(station, second) is not None
         if row.station and not known:
             missing.append(visible(row.station))
+            absent += [row] if station is None else []
     missing += [visible(row.station) for row in table if getattr(row, first) is None or getattr(row, second) is None]
     if not missing:
         return ""
     names = sorted(set(missing))
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     columns = f"station, {first}, {second}"
-    return f"the coordinates of {listed}: --stations-table stations.csv with the columns {columns} {unit}"
+    lacks = f"the coordinates of {listed}: --stations-table stations.csv with the columns {columns} {unit}"
+    return lacks + _of_other_seasons(table, absent)
+
+
+def _of_other_seasons(table: Sequence[Station], absent: Sequence[Photograph]) -> str:
+    """A sentence if the table has stations of photographs for other seasons alone; "" else."""
+    names = {row.station for row in absent}
+    has = ", ".join(sorted({visible(station.season) for station in table if station.station in names}))
+    if not has:
+        return ""
+    lacks = ", ".join(sorted({visible(row.season) or "one without a name" for row in absent}))
+    return f". It has them for the season {has}, not for {lacks}: correct its column, or leave it empty for all seasons"
 
 
 def features(contents: Contents) -> str:
