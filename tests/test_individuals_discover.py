@@ -174,6 +174,15 @@ def test_pictures_of_a_project_are_no_photographs(tmp_path, monkeypatch):
         discover(Path("lions"), "--photos", "lions")
 
 
+def test_crops_of_a_training_before_the_project_was_written_are_no_photographs(tmp_path):
+    photos = season(tmp_path / "photos", {0: range(3), 1: range(3)})
+    photograph(photos / "lions/training/photographs/a.png", 0, 7)
+    rows = discover(photos / "lions", "--photos", photos)
+    assert len(rows) == 6 and not any(row["path"].startswith("lions") for row in rows)
+    with pytest.raises(SystemExit, match="got .*photos: it is a project of .*, which needs a folder of its own"):
+        discover(photos, "--photos", photos)
+
+
 def test_a_confidence_in_percent_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         discover(tmp_path / "lions", "--photos", tmp_path, "--confidence", "90")

@@ -209,7 +209,7 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
     if args.photos:
         with report.step("reading"):
             season = args.season or args.photos.resolve().name
-            intake = understood(read_folder(args.photos, season, args.stations, args.gap), args, project)
+            intake = understood(read_folder(args.photos, season, args.stations, args.gap, args.project), args, project)
         take_in(project, intake, report)
         print("\n".join(describe_photographs(project, report)), flush=True)
     k2 = max(2, args.k1 // 4 + 1)

@@ -65,7 +65,9 @@ class LeftOut:
     reason: str
 
 
-def read_folder(root: Path, season: str, stations: int | None = None, gap: float = GAP_SECONDS) -> Intake:
+def read_folder(
+    root: Path, season: str, stations: int | None = None, gap: float = GAP_SECONDS, project: Path | None = None
+) -> Intake:
     """Read what the photographs below a folder say of themselves.
 
     Args:
@@ -73,6 +75,7 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
         season: name of what is added.
         stations: the level of folders that are stations: 1 for those that lie in `root`, 0 for none; None to find out.
         gap: seconds between successive photographs of one sequence.
+        project: the folder of the project to which they are added; it may not be written yet, and have crops already.
 
     Raises:
         ValueError: if there is no such folder, it is a project, has no photograph, or has no such level.
@@ -80,11 +83,16 @@ def read_folder(root: Path, season: str, stations: int | None = None, gap: float
     if not root.is_dir():
         what = "that is a file" if root.exists() else "there is no such folder"
         raise UserError(f"Expected a folder of photographs, got {visible(root)}: {what}.")
-    if _is_project(root):
-        raise UserError(f"Expected a folder of photographs, got {visible(root)}: it is a project of `fancl discover`.")
+    own = "" if project is None else os.path.realpath(project)
+    if _is_project(root, own):
+        raise UserError(
+            f"Expected a folder of photographs, got {visible(root)}: it is a project of `fancl discover`, which "
+            "needs a folder of its own."
+        )
     root, intake = Path(os.path.abspath(root)), Intake()
     with ThreadPoolExecutor(4) as pool:
-        facts = dict(zip(paths := _files(root, intake), pool.map(_facts, [root / path for path in paths]), strict=True))
+        paths = _files(root, intake, own)
+        facts = dict(zip(paths, pool.map(_facts, [root / path for path in paths]), strict=True))
     rows = [
         replace(fact, path=unicodedata.normalize("NFC", path), root=os.fspath(root), season=season)
         for path, fact in facts.items()
@@ -109,12 +117,12 @@ def write_left_out(folder: Path, left_out: Mapping[str, str]) -> None:
         (folder / LEFT_OUT).unlink(missing_ok=True)
 
 
-def _files(root: Path, intake: Intake) -> list[str]:
+def _files(root: Path, intake: Intake, own: str) -> list[str]:
     """Paths of photographs relative to a folder, in the order of their names; others are left out with a reason."""
     paths: list[str] = []
     others: Counter[str] = Counter()
     for here, folders, names in os.walk(root, onerror=lambda error: _unreadable(error, root, intake)):
-        if _is_project(Path(here)):
+        if _is_project(Path(here), own):
             intake.notes.append(f"The folder {visible(os.path.relpath(here, root))} is a project and is left out.")
             folders[:] = []
             continue
@@ -135,9 +143,10 @@ def _files(root: Path, intake: Intake) -> list[str]:
     return sorted(paths)
 
 
-def _is_project(folder: Path) -> bool:
-    """Whether a folder is a project, whose pictures and crops are no photographs to add."""
-    return all((folder / name).exists() for name in ("project.json", "photographs.csv"))
+def _is_project(folder: Path, own: str) -> bool:
+    """Whether a folder is a project, such as the own one, whose pictures and crops are no photographs to add."""
+    written = all((folder / name).exists() for name in ("project.json", "photographs.csv"))
+    return written or os.path.realpath(folder) == own
 
 
 def _unreadable(error: OSError, root: Path, intake: Intake) -> None:
