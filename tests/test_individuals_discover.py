@@ -266,6 +266,15 @@ def test_a_known_animal_is_matched_and_a_stranger_is_new(lions, tmp_path, capsys
     assert f"  {best[0]['score']:.3f}  {home}  st" in capsys.readouterr().out
 
 
+def test_a_photograph_that_the_project_has_is_named_as_known(lions, capsys):
+    row = next(row for row in table(lions) if animal_of(row) == "2")
+    path = os.path.join(row["root"], row["path"])
+    verdicts = {one["individual"]: one["verdict"] for one in open_project(lions).match(path)}
+    assert verdicts.pop(row["individual"]) == "known" and "known" not in verdicts.values()
+    command_line(["match", os.fspath(lions), path])
+    assert f"known, the project has this photograph as one of {row['individual']}\n" in capsys.readouterr().out
+
+
 def test_the_example_of_the_docs_opens_a_project(lions, monkeypatch):
     monkeypatch.chdir(lions.parent)
     photograph(lions.parent / "new.jpg", 2, 77)

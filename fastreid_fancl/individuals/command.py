@@ -308,7 +308,9 @@ def _match(args: argparse.Namespace) -> None:
 
 def _print_matches(matches: dict[str, list[dict[str, Any]]]) -> None:
     for path, candidates in matches.items():
-        print(f"{visible(path)}: {candidates[0]['verdict']}")
+        known = [one["individual"] for one in candidates if one["verdict"] == "known"]
+        there = f"known, the project has this photograph as one of {' and '.join(known)}"
+        print(f"{visible(path)}: {there if known else candidates[0]['verdict']}")
         for one in candidates:
             name = visible(f"{one['individual']} {one['name']}".strip())
             points = f"  ({one['matched_points']} matched points)" if one["matched_points"] else ""

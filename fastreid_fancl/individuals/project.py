@@ -5,6 +5,7 @@ features/<fingerprint of the encoder>.npz, features/local/     can be computed a
 patterns.npz, certainty.npz, summary.txt, left_out.csv, review.html, thumbnails/, large/, training/
 """
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -150,7 +151,8 @@ class Project:
 
         Returns:
             A dictionary for each of the `top` animals: individual, name, score, probability that it is this animal
-            (None until enough pairs are decided), verdict (proposed, unsure or new), photograph and key of its
+            (None until enough pairs are decided), verdict (proposed, unsure or new; known
+            if the project has this very photograph as one of the animal), photograph and key of its
             photograph that is most alike, and matched_points with that photograph (None if they were not compared).
             Local matches are compared with the COMPARED known photographs that are nearest by the features.
 
@@ -166,7 +168,8 @@ class Project:
             raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)
-        likely = self.calibration()
+        likely, content = self.calibration(), hashlib.sha256(Path(file_of(path)).read_bytes()).hexdigest()
+        owners = {row.individual for row in self.photographs if row.hash == content and row.counts}
         extra, points = (
             self._compared(self.patterns, values, keypoints_of_file(file_of(path))) if self.patterns else (None, {})
         )
@@ -176,7 +179,7 @@ class Project:
                 "name": names.get(one.individual, ""),
                 "score": round(one.score, 4),
                 "probability": likely and round(float(likely(one.score)), 4),
-                "verdict": verdict(one.score, self.settings["levels"]),
+                "verdict": "known" if one.individual in owners else verdict(one.score, self.settings["levels"]),
                 "photograph": known[one.key].path,
                 "key": one.key,
                 "matched_points": points.get(one.key),
