@@ -450,6 +450,31 @@ def test_regroup_groups_again_what_nobody_confirmed(lions):
     assert len({after[zero[0]], after[one[0]], after[two[0]]}) == 3
 
 
+def test_regroup_and_training_keep_what_a_person_merged(lions):
+    """Nobody confirmed a photograph of the two. An undone merge, and photographs that left since, are not linked."""
+    before = individual_of(table(lions))
+    zero, one = (keys_of(table(lions), animal) for animal in (0, 1))
+    decide(lions, ("merge", before[zero[0]], before[one[0]]))
+    after = individual_of(discover(lions, "--regroup"))
+    assert {after[key] for key in zero + one} == {before[one[0]]}
+    decide(lions, ("different", zero[0], one[0]), start=1)
+    parted = individual_of(discover(lions, "--regroup"))
+    assert parted[zero[0]] != parted[one[0]]
+    decide(lions, ("undo", "2025-01-01T00:01:00Z"), ("undo", "2025-01-01T00:00:00Z"), start=2)
+    parted = individual_of(discover(lions, "--regroup"))
+    assert len({parted[key] for key in zero}) == 1 and parted[zero[0]] != parted[one[0]]
+
+
+def test_regroup_keeps_out_what_a_person_took_out_and_the_rest_keeps_its_id(lions):
+    rows, before = table(lions), individual_of(table(lions))
+    key, *rest = keys_of(rows, 0)
+    taken_out = {row["key"]: row for row in decide(lions, ("is_not", key, before[key]))}
+    assert taken_out[key]["status"] == "unsure"
+    after = individual_of(discover(lions, "--regroup"))
+    assert {after[one] for one in rest} == {before[key]} and after[key] != before[key]
+    assert {one: after[one] for one in after if one != key} == {one: before[one] for one in before if one != key}
+
+
 def test_contradictions_are_reported_by_file_names_and_not_followed(lions, capsys):
     rows = table(lions)
     a, b, c = keys_of(rows, 0)[0], keys_of(rows, 1)[0], keys_of(rows, 1)[1]
@@ -982,8 +1007,10 @@ def test_training_takes_the_crops_of_today_and_leaves_out_what_is_away(tmp_path,
     settings = []
     monkeypatch.setattr(training, "_run", lambda folder, options: settings.extend(options))
     monkeypatch.setattr(LinkedFANCL, "constraints", LinkedFANCL.constraints)
-    report = Report()
+    report, (merged, other) = Report(), sorted({row.individual for row in lions.photographs})[:2]
+    add_decisions(lions, [Decision("2025-01-01T00:00:00Z", "", "merge", merged, other)])
     assert training.train(lions, report, 6, 2)
+    assert any("you merged their animals" in link.reason for link in LinkedFANCL.constraints.must)
     assert settings[settings.index("PSEUDO_LABELS.LOCAL") + 1] == "0.2", "spots teach the encoder, too"
     crops = project / "training" / "photographs"
     assert len(list(crops.glob("*.jpg"))) == 19

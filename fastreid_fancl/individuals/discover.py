@@ -131,7 +131,8 @@ def regroup(
     with report.step("local matches"):
         report.problems += compare(project, rows, values, k1)
     ledger = Ledger(project, event)
-    constraints = constraints_of(rows, active(project.decisions), owners_of(rows, afresh), ledger.rejected)
+    decisions, owners = active(project.decisions), owners_of(rows, afresh)
+    constraints = constraints_of(rows, decisions, owners, ledger.rejected, project.changes)
     logger.info("Grouping %s; the first time on a computer can take minutes.", plural(len(rows), "photograph"))
     with report.step("grouping"):
         report.grouping = certainty.group(

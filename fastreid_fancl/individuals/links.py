@@ -1,12 +1,12 @@
 """What a project knows of pairs of its photographs: bursts, boxes of one photograph, sides, what people decided."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from ..clustering.constraints import Constraints, Contradiction, Link
-from .rows import Decision, Individual, Photograph
+from .rows import COUNTED, Change, Decision, Individual, Photograph
 
 MOVED = "its last photographs were moved there"  # note of an animal that ended without a merge
 ALONE = "alone"  # value of a decision on one photograph that the rest of its sequence does not follow
@@ -99,6 +99,7 @@ def constraints_of(
     decisions: Iterable[Decision],
     owners: Sequence[str] = (),
     rejected: Mapping[str, Mapping[str, str]] | None = None,
+    changes: Iterable[Change] = (),
 ) -> Constraints:
     """The constraints of a grouping of rows.
 
@@ -107,10 +108,14 @@ def constraints_of(
         decisions: those that hold, of `active`.
         owners: animal that each row stays with, "" for none.
         rejected: animals that a photograph is not, of `rejections`.
+        changes: of the project, which say what a "merge" put together; without them, merges are no links.
     """
     decisions, rejected = list(decisions), rejected or {}
     number = {row.key: n for n, row in enumerate(rows)}
-    of_owner = {owner: n for n, owner in reversed(list(enumerate(owners))) if owner}
+    of_animal = defaultdict(list)
+    for n, row in enumerate(rows):
+        if row.counts:
+            of_animal[row.individual].append(n)
     must, cannot = [], list(_boxes(rows))
     for decision in decisions:
         a, b = number.get(decision.a), number.get(decision.b)
@@ -121,17 +126,54 @@ def constraints_of(
         elif decision.kind == "different":
             cannot.append(_apart(a, b, decision.when))
     cannot += [
-        _apart(number[key], of_owner[animal], when)
+        _apart(number[key], n, when)
         for key, animals in rejected.items()
         for animal, when in animals.items()
-        if key in number and number[key] != of_owner.get(animal, number[key])
+        for n in of_animal[animal]  # all of them, as none of them has to be in the group of another one
+        if key in number and number[key] != n
     ]
+    must += _merges(rows, decisions, changes)
     must += _bursts(rows, several_animals(rows, decisions, rejected))
     return Constraints(must, cannot, [row.side for row in rows], owners)
 
 
 def _apart(a: int, b: int, when: str) -> Link:
     return Link(a, b, f"you said on {when} that they are not the same")
+
+
+def _merges(rows: Sequence[Photograph], decisions: Iterable[Decision], changes: Iterable[Change]) -> list[Link]:
+    """A link for each "merge" that holds: of a typical photograph of either animal.
+
+    Nobody said of each photograph that it shows the animal, so one of each is enough. Photographs that left the animal
+    since are not linked.
+    """
+    merges, places = {decision.when for decision in decisions if decision.kind == "merge"}, dict[str, str]()
+    merged: dict[tuple[str, str, str], tuple[set[str], set[str]]] = {}
+    for change in (one for one in changes if one.kind != "side"):
+        (gone, _, _), (kept, _, status) = change.before.rpartition(" "), change.after.rpartition(" ")
+        if status not in COUNTED:
+            places.pop(change.item, None)
+            continue
+        if change.kind == "merged" and change.event in merges:
+            there = (change.event, gone, kept)
+            if there not in merged:
+                merged[there] = set(), {key for key, home in places.items() if home == kept}
+            merged[there][0].add(change.item)
+        places[change.item] = kept
+    links = []
+    for (when, _, _), both in merged.items():
+        gone_ones, kept_ones = (_typical(rows, keys) for keys in both)
+        links += [
+            Link(gone_ones[home], kept_ones[home], f"you merged their animals on {when}")
+            for home in sorted(gone_ones.keys() & kept_ones.keys())
+        ]
+    return links
+
+
+def _typical(rows: Sequence[Photograph], keys: Collection[str]) -> dict[str, int]:
+    """Of photographs, by the animals that they have now, the one that is confirmed, or most like the others."""
+    chosen = sorted((row.status == "confirmed", row.score or 0.0, n) for n, row in enumerate(rows) if row.key in keys)
+    return {rows[n].individual: n for _, _, n in chosen if rows[n].counts}
 
 
 def _boxes(rows: Sequence[Photograph]) -> Iterable[Link]:

@@ -16,6 +16,7 @@ from ..escape import csv_cell, visible
 from ..runs.checked import DamagedError, finite
 
 STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadable")
+COUNTED = ("confirmed", "proposed", "single")  # statuses of a photograph that is evidence of its animal
 INDIVIDUAL_STATUSES = ("confirmed", "proposed", "single", "merged")
 SIDES = ("left", "right", "both", "unknown")
 KINDS = ("same", "different", "unsure", "is", "is_not", "new", "not_animal", "side")
@@ -83,7 +84,7 @@ class Photograph:
     @property
     def counts(self) -> bool:
         """Whether it is evidence of its animal: in exports, numbers of photographs and matches."""
-        return self.status in ("confirmed", "proposed", "single")
+        return self.status in COUNTED
 
     @property
     def usable(self) -> bool:

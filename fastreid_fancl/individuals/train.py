@@ -93,7 +93,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     decisions = active(project.decisions)
     animals = {animal.individual: animal for animal in project.animals}
     LinkedFANCL.constraints = constraints_of(
-        rows, decisions, owners_of(rows, afresh=True), rejections(decisions, animals)
+        rows, decisions, owners_of(rows, afresh=True), rejections(decisions, animals), project.changes
     )
     with report.step("local matches"):
         usable, (values,) = encoded(project, project.known_features)
