@@ -973,25 +973,53 @@ def test_the_summary_says_that_there_are_no_dates(tmp_path):
     assert "No dates are known" in (tmp_path / "lions" / "summary.txt").read_text()
 
 
-def test_photographs_whose_disk_is_away_keep_their_animals(lions, first_season, monkeypatch):
-    """Another encoder has to read them all again; it cannot, and nothing that a person confirmed may go by it."""
-    before = {row["key"]: (row["individual"], row["status"]) for row in table(lions)}
+class Others(Colours):
+    """Another encoder, for which all photographs have to be read again."""
 
-    class Others(Colours):
-        fingerprint = "c011"
+    fingerprint = "c011"
 
+
+def test_another_encoder_is_refused_while_animals_cannot_be_read_and_some_photographs_may_be_away(
+    lions, first_season, monkeypatch, tmp_path
+):
+    """Else known animals would get new IDs, as nothing could be compared with them."""
+    before, settings = table(lions), (lions / "project.json").read_text()
+    new = season(tmp_path / "lions_2025", {animal: range(10, 14) for animal in range(3)})
     monkeypatch.setattr(projects, "encoder_named", lambda name: Others())
     away = first_season.with_name("away")
     first_season.rename(away)
     try:
+        said = (
+            r"7 animals, such as LION-001, .* \(st\d/.*: there is no such file\). .*--photos first.* keep the encoder"
+        )
+        with pytest.raises(SystemExit, match=said):
+            discover(lions, "--photos", new, "--encoder", "others")
+        assert table(lions) == before and (lions / "project.json").read_text() == settings
+        first_season.mkdir()
+        shutil.copytree(away / "st0", first_season / "st0")
+        single = next(row for row in before if row["status"] == "single")
+        one = first_season / single["path"]
+        one.parent.mkdir(exist_ok=True)
+        shutil.copy(away / single["path"], one)
         rows = discover(lions, "--encoder", "others")
     finally:
+        shutil.rmtree(first_season)
         away.rename(first_season)
-    assert {row["key"]: (row["individual"], row["status"]) for row in rows} == before
+    assert standing(rows) == standing(before)
     assert "is left out" in (lions / "summary.txt").read_text()
-    assert {row["key"]: row["individual"] for row in discover(lions, "--encoder", "others again")} == {
-        key: individual for key, (individual, _) in before.items()
-    }
+    assert standing(discover(lions, "--encoder", "others again")) == standing(before)
+
+
+def test_training_is_left_out_while_animals_cannot_be_read(tmp_path, monkeypatch):
+    project, photos = tmp_path / "lions", season(tmp_path / "photos", {animal: range(5) for animal in range(4)})
+    discover(project, "--photos", photos)
+    photos.rename(tmp_path / "away")
+    monkeypatch.setattr(training, "_run", lambda folder, options: pytest.fail("trained"))
+    report = Report()
+    assert not training.train(open_project(project), report, 6, 2)
+    assert report.training.startswith(
+        "Nothing is trained, as the result could not be kept: 4 animals, such as LION-001"
+    )
 
 
 def test_training_takes_the_crops_of_today_and_leaves_out_what_is_away(tmp_path, monkeypatch):
@@ -1000,10 +1028,7 @@ def test_training_takes_the_crops_of_today_and_leaves_out_what_is_away(tmp_path,
     lions, away = open_project(project), photos / "st0" / "IMG_0001.png"
     away.rename(tmp_path / "away.png")
 
-    class Trained(Colours):
-        fingerprint = "c011"
-
-    monkeypatch.setattr(training, "encoder_named", lambda name: Trained())
+    monkeypatch.setattr(training, "encoder_named", lambda name: Others())
     settings = []
     monkeypatch.setattr(training, "_run", lambda folder, options: settings.extend(options))
     monkeypatch.setattr(LinkedFANCL, "constraints", LinkedFANCL.constraints)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -13,6 +13,8 @@ from PIL import Image, ImageEnhance
 
 from ..clustering.constraints import Constraints
 from ..data import plural
+from ..errors import UserError
+from ..escape import visible
 from ..files import write_arrays
 from ..runs.checked import DamagedError
 from . import certainty
@@ -84,10 +86,16 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
 
     Returns:
         The features, and those of `augment` changed photographs.
+
+    Raises:
+        UserError: if another encoder than before cannot read any photograph of an animal.
     """
     wanted = [row for row in project.photographs if row.usable]
     with report.step("features"):
         features, problems = encode_all(project.folder, project.encoder, wanted)
+        lost = beyond_reach(project.photographs, problems)
+        if lost and project.settings["fingerprint"] != project.encoder.fingerprint:
+            raise UserError(f"Expected to read all animals again for another encoder: {lost} Or keep the encoder.")
         views = [
             encode_all(project.folder, project.encoder, [row for row in wanted if row.key not in problems], view, name)[
                 0
@@ -109,6 +117,26 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
         project.settings |= {"fingerprint": project.encoder.fingerprint, "levels": {}}  # its scores have other levels
     project.forget_features()
     return features, views
+
+
+def beyond_reach(rows: Iterable[Photograph], problems: Mapping[str, str]) -> str:
+    """Which animals another encoder could not compare, so that they would get new IDs, and what helps; "" without any.
+
+    Args:
+        rows: of the project.
+        problems: of the photographs that cannot be read, by key.
+    """
+    counted = [row for row in rows if row.counts]
+    there = {row.individual for row in counted if row.key not in problems}
+    lost = [row for row in counted if row.individual not in there]
+    if not lost:
+        return ""
+    animals = sorted({row.individual for row in lost})
+    return (
+        f"{plural(len(animals), 'animal')}, such as {animals[0]}, would not be known again, as no photograph of them "
+        f"can be read ({visible(lost[0].path)}: {problems[lost[0].key]}). Connect their disk, or give their folder by "
+        "--photos first; of photographs that are deleted, remove the rows of photographs.csv."
+    )
 
 
 def regroup(

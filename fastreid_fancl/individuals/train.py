@@ -21,7 +21,7 @@ from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
 from . import certainty
 from .crops import crop_of
-from .discover import Report, encoded
+from .discover import Report, beyond_reach, encoded
 from .encode import encode_all, encoder_named
 from .identify import owners_of
 from .links import active, constraints_of, decided_pairs, rejections
@@ -77,7 +77,8 @@ class GroupQuality(NamedTuple):
 def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     """Train on the project's photographs, and make the result its encoder if the groups do not get worse by it.
 
-    Photographs that cannot be read are not trained on and named in the report: their disk may be away for today.
+    Photographs that cannot be read are not trained on and named in the report: their disk may be away for today. If
+    those are all of an animal, nothing is trained, as the result could not be kept.
 
     Returns:
         Whether it was kept.
@@ -87,7 +88,11 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     """
     folder = project.folder / TRAINING
     rows = sorted((row for row in project.photographs if row.usable), key=lambda row: f"{row.key}.jpg")
-    rows = write_crops(folder / "photographs", rows, report)
+    wanted, rows = rows, write_crops(folder / "photographs", rows, report)
+    away = {row.key for row in wanted} - {row.key for row in rows}
+    if lost := beyond_reach(wanted, dict.fromkeys(away, "it cannot be read")):
+        report.training = f"Nothing is trained, as the result could not be kept: {lost}"
+        return False
     if len(rows) < FEWEST:
         raise UserError(f"Expected {FEWEST} photographs or more to train on, got {len(rows)}: leave out --train.")
     decisions = active(project.decisions)
