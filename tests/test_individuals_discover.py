@@ -839,6 +839,21 @@ def test_what_differs_from_a_project_stays_as_it_is_and_is_reported():
     assert (report.moved, report.completed) == (1, 0)
 
 
+def row_of(name: str, **values) -> Photograph:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return Photograph(digest[:16], digest, f"{name}.jpg", **values)
+
+
+def test_whole_frames_of_a_further_season_are_noted_beside_the_boxes_of_the_first():
+    project, report = new_project("lions", "none"), Report()
+    project.photographs = [replace(ONE, box=HALVES[0])]
+    take_in(project, Intake([row_of("b", season="2025")]), report)
+    said = "\n".join(describe_photographs(project, report))
+    assert "Whole frames are compared;" in said and "Earlier photographs are cut out by boxes: 1." in said
+    take_in(project, Intake([replace(ONE, box=None)]), again := Report())
+    assert "Whole frames" not in "\n".join(describe_photographs(project, again))
+
+
 def test_of_several_boxes_none_takes_the_place_of_a_whole_photograph():
     boxes = [replace(ONE, key=ONE.key + end, box=box) for end, box in zip(("", "-2"), HALVES, strict=True)]
     found, report = taken_in(*boxes, before=ONE)

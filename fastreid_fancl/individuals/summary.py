@@ -10,7 +10,7 @@ from .checks import Association
 from .discover import Report
 from .intake import LEFT_OUT
 from .project import Project
-from .rows import Change
+from .rows import Change, Photograph
 
 SUMMARY = "summary.txt"
 MOST = 20  # lines of one kind on the console
@@ -80,14 +80,23 @@ def describe_photographs(project: Project, report: Report) -> list[str]:
         lines.append(f"Photographs that show several animals: {several}.")
     if sides:
         lines.append(f"Sides: {', '.join(f'{name} {number}' for name, number in sorted(sides.items()))}.")
-    usable = [row for row in rows if row.usable]
-    if usable and not any(row.box for row in usable):
-        lines.append(WHOLE_FRAMES)
+    lines += _whole_frames(rows, report)
     if report.intake is not None and report.intake.left_out:
         left = [f"{visible(name)}: {reason}" for name, reason in sorted(report.intake.left_out.items())]
         lines += [f"Files left out ({len(left)}):", shorten(left, MOST)]
         lines += [f"All of them are in {LEFT_OUT}."] * (len(left) > MOST)
     return lines
+
+
+def _whole_frames(rows: Sequence[Photograph], report: Report) -> list[str]:
+    """A sentence if photographs that came in are not cut out by boxes, or without any, those of the project."""
+    came = None if report.intake is None else {row.hash for row in report.intake.photographs}
+    usable = [row for row in rows if row.usable]
+    now = [row for row in usable if came is None or row.hash in came]
+    if not now or any(row.box for row in now):
+        return []
+    cut_out = sum(row.box is not None for row in usable)
+    return [WHOLE_FRAMES + f" Earlier photographs are cut out by boxes: {cut_out}." * bool(cut_out)]
 
 
 def _local(project: Project) -> str:
