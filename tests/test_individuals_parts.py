@@ -928,6 +928,18 @@ def test_a_photograph_unlike_its_groups_animal_is_unsure_about_the_one_that_it_i
     assert (ledger.rows["c"].individual, ledger.rows["c"].status) == place
 
 
+@pytest.mark.parametrize("animals", [[], [Individual("P-001")]])
+def test_new_animals_say_whether_they_were_compared_with_known_ones(tmp_path, animals):
+    """The photographs of P-001 are not there."""
+    project = Project(tmp_path, {"prefix": "P", "levels": {}})
+    project.photographs, project.animals = [row("a"), row("b")], animals
+    features = np.array([[1, 0], [0, 1]], dtype=np.float32)
+    ledger = Ledger(project, "2025")
+    assign(ledger, project.photographs, features, group(features, Constraints(), k1=2))
+    expected = "no photograph of a known animal could be compared" if animals else "grouped at the first discovery"
+    assert {change.reason for change in ledger.changes} == {expected}
+
+
 @pytest.mark.parametrize("decisions", [[], [("different", 0, 3)], [("different", 3, 1), ("undo", "t0", "")]])
 @pytest.mark.parametrize("apart", ["", "boxes", "sides"])
 def test_groups_that_join_known_animals_one_after_the_other_are_kept_apart_as_in_a_grouping(decisions, apart):

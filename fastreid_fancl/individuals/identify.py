@@ -17,6 +17,7 @@ from .links import active
 from .rows import Photograph
 
 FIRST, AFRESH = "grouped at the first discovery", "grouped afresh"
+UNLIKE, UNSEEN = "not like a known animal", "no photograph of a known animal could be compared"
 
 
 def owners_of(rows: Sequence[Photograph], afresh: bool = False) -> list[str]:
@@ -48,13 +49,12 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
     groups = defaultdict(list)
     for n, label in enumerate(grouping.labels.tolist()):
         groups[label].append(n)
-    fresh = []
+    fresh, reason = [], UNLIKE if len(known.names) else UNSEEN if ledger.animals else FIRST
     for members in groups.values():
         owner = next((owners[n] for n in members if owners[n]), "")
         open_ones = [n for n in members if not owners[n]]
         fresh += _joining(ledger, rows, features, known, ruled_out, owner, open_ones) if open_ones else []
     for members in sorted(fresh, key=lambda group: (-len(group), min(rows[n].key for n in group))):
-        reason = "not like a known animal" if len(known.names) else FIRST
         name = ledger.new_animal(reason)
         ledger.move([rows[n].key for n in members], name, "proposed", "joins", reason)
 
