@@ -835,13 +835,113 @@ def test_what_differs_from_a_project_stays_as_it_is_and_is_reported():
     known = replace(ONE, station="Ridge", date_time="2024-01-02T03:04:05", box=HALVES[0])
     found, report = taken_in(replace(known, station="Pool", path="b/a.jpg"), before=known)
     assert found == [replace(known, path="b/a.jpg")]
-    assert report.problems[0].startswith("Photographs of the project with another station, time or box now: 1, such as")
+    said = (
+        "Photographs of the project with another station, camera, time, sequence, side or box now: 1, such as b/a.jpg"
+    )
+    assert report.problems[0].startswith(said)
     assert (report.moved, report.completed) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "differs"),
+    [
+        ({"side": "left"}, {"side": "right"}, True),
+        ({"side": "left"}, {"side": "unknown"}, False),
+        ({"camera": "1"}, {"camera": "2"}, True),
+        ({"camera": "1"}, {"camera": "Ridge"}, False),  # the station stands in for a camera
+        ({"sequence": "2024 Ridge 7"}, {"sequence": "2024 Ridge 8"}, True),
+        ({"sequence": "2024 Ridge 7"}, {"sequence": "2024 Ridge 2024-01-02T03:04:05"}, False),  # which was found
+        ({"sequence": "2024 Ridge 7"}, {"sequence": "2025 Ridge 7", "season": "2025"}, False),
+    ],
+)
+def test_sides_cameras_and_given_sequences_that_differ_are_reported_too(before, later, differs):
+    known = replace(ONE, station="Ridge", camera="Ridge", season="2024", station_source="found")
+    known = replace(known, **before)
+    found, report = taken_in(replace(known, **later), before=known)
+    assert found == [known] and bool(report.problems) == differs
+
+
+def test_a_camera_that_is_given_takes_the_place_of_a_station_that_stood_in_for_it():
+    known = replace(ONE, station="Ridge", camera="Ridge", sequence="2024 Ridge 2024-01-02T03:04:05")
+    given = replace(known, camera="1", sequence="2024 Ridge 1 2024-01-02T03:04:05")
+    found, report = taken_in(given, before=known)
+    assert found == [given] and not report.problems
+    assert taken_in(replace(known, station_source="found"), before=given)[0] == [given]
+
+
+def test_a_season_and_a_gap_that_are_given_later_hold_for_new_photographs_only():
+    known = replace(ONE, season="2024", sequence="2024 2024-01-02T03:04:05")
+    wet = replace(known, season="wet", sequence="wet 2024-01-02T03:00:00")
+    for told, expected in (((), []), (("season",), ["season"]), (("season", "gap"), ["season", "gap"])):
+        project, report = new_project("lions", "none"), Report()
+        project.photographs = [known]
+        take_in(project, Intake([wet]), report, told)
+        assert project.photographs == [known]
+        options = [
+            one.split(" holds for new photographs only: 1 photograph of the project, such as a.jpg")[0]
+            for one in report.problems
+        ]
+        assert options == [f"--{name}" for name in expected]
+
+
+def test_a_file_that_another_program_wrote_into_is_no_second_photograph():
+    """Nor is it one later, when its folder has another name: the time is the same, and the earlier content is gone."""
+    known = replace(ONE, root="/r", season="2024", date_time="2024-06-03T00:30:00")
+    tagged = replace(known, hash="1" * 64, key="1" * 16, individual="", status="unsure")
+    for root in ("/r", "/moved"):
+        found, report = taken_in(replace(tagged, root=root), before=known)
+        assert found == [replace(known, root=root)] and report.added == 0
+        assert report.problems[0].startswith("Files that another program wrote into since: 1, such as a.jpg.")
+    found, report = taken_in(tagged, known, before=known)
+    assert len(found) == 2 and not report.problems, "both lie there"
+    for other in (replace(tagged, date_time="2024-07-01T00:00:00"), replace(tagged, date_time="")):
+        found, report = taken_in(other, before=known)
+        assert found == [known, other]
+        assert "Files of another content than before at the same place: 1, such as a.jpg." in report.problems[0]
+
+
+def test_a_burst_whose_first_photograph_comes_later_stays_one():
+    known = replace(ONE, season="2024", station="st", date_time="2024-06-03T10:00:02", sequence="2024 st 10:00:02")
+    later = replace(known, sequence="2024 st 10:00:00")
+    first = row_of("first", date_time="2024-06-03T10:00:00", sequence=later.sequence, season="2024", station="st")
+    assert [row.sequence for row in taken_in(first, later, before=known)[0]] == [known.sequence] * 2
+    elsewhere = replace(known, station="Ridge", station_source="table", sequence="2024 Ridge 10:00:02")
+    assert taken_in(first, later, before=elsewhere)[0][1].sequence == later.sequence, "a table gave another station"
 
 
 def row_of(name: str, **values) -> Photograph:
     digest = hashlib.sha256(name.encode()).hexdigest()
     return Photograph(digest[:16], digest, f"{name}.jpg", **values)
+
+
+def test_a_copy_in_the_next_season_is_left_out_while_the_original_is_there(tmp_path):
+    """A photograph whose file lies elsewhere now moves, and so does one whose folder is given by its parent."""
+    for folder in ("2024", "2025"):
+        photograph(tmp_path / folder / "a.png", 0, 0)
+    known = replace(ONE, path="a.png", root=os.fspath(tmp_path / "2024"), season="2024")
+    copy = replace(known, root=os.fspath(tmp_path / "2025"), season="2025", station="st1")
+    inside = replace(known, root=os.fspath(tmp_path), path="2024/a.png", season="all")
+    found, report = taken_in(copy, before=known)
+    assert found == [known] and (report.moved, report.completed) == (0, 0)
+    assert report.intake.left_out == {"a.png": "the same photograph as a.png of the season 2024"}
+    assert taken_in(inside, before=known)[0] == [replace(inside, season="2024")]
+    (tmp_path / "2024" / "a.png").unlink()
+    assert taken_in(copy, before=known)[0] == [replace(copy, season="2024")]
+
+
+def test_a_folder_that_is_known_keeps_its_season_under_another_name(tmp_path, capsys):
+    project, photos = tmp_path / "lions", season(tmp_path / "lions_2024", {0: range(3), 1: range(3)})
+    discover(project, "--photos", photos, "--season", "wet")
+    renamed = photos.rename(tmp_path / "lions_final")
+    photograph(renamed / "st1" / "IMG_0009.png", 0, 9, "2024:06:01 00:00:30")
+    rows = discover(project, "--photos", renamed)
+    assert {row["season"] for row in rows} == {"wet"} and len(rows) == 7
+    assert all(row["sequence"].startswith("wet st") for row in rows)
+    assert "The season is wet, by which most of these photographs are known; for an" in capsys.readouterr().out
+    shutil.copytree(renamed, tmp_path / "lions_2025")
+    photograph(tmp_path / "lions_2025" / "st1" / "IMG_0010.png", 0, 10, "2025:06:01 00:00:30")
+    rows = discover(project, "--photos", tmp_path / "lions_2025")
+    assert [row["season"] for row in rows].count("lions_2025") == 1, "the folder holds the season before, too"
 
 
 def test_whole_frames_of_a_further_season_are_noted_beside_the_boxes_of_the_first():

@@ -737,7 +737,7 @@ def test_a_station_that_was_found_is_corrected_by_a_level_or_a_table(tmp_path, c
     rows = discover(project, "--photos", photos, "--table", tmp_path / "t.csv")
     assert stations_of(rows)[paths[0]] == ("sta", "named"), "what was said first stays"
     assert (rows[0]["date_time"], rows[0]["date_time_source"]) == ("2024-07-02T03:04:05", "table")
-    assert "with another station, time or box now: 1" in capsys.readouterr().out
+    assert "with another station, camera, time, sequence, side or box now: 1" in capsys.readouterr().out
 
 
 FOUND = "2024 a 2024-06-01T00:00:00"

@@ -1,14 +1,14 @@
 """Photographs that come into a project, and what is learned of those that it has."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..data import plural
 from ..escape import visible
 from .discover import Report
-from .intake import Intake, named_by_time
+from .intake import Intake, named_by_time, with_sequences
 from .project import Project
 from .rows import Photograph
 from .sources import NO_ANIMAL, NOT_OURS, SEEN
@@ -16,21 +16,56 @@ from .sources import NO_ANIMAL, NOT_OURS, SEEN
 FOUND, SAID = ("found", "exif", "file name"), ("named", "table")  # of station_source and date_time_source
 
 
-def take_in(project: Project, intake: Intake, report: Report) -> None:
+def keep_season(had: Sequence[Photograph], intake: Intake, gap: float) -> None:
+    """Take the season by which most photographs of a folder are known, if it is given again or has another name now.
+
+    Args:
+        had: photographs of the project.
+        intake: what lies in the folder, without what other programs know of it.
+        gap: as for `intake.with_sequences`.
+    """
+    known = {row.hash: row for row in had}
+    seasons = Counter(
+        old.season
+        for row in intake.photographs
+        if (old := known.get(row.hash)) and old.path == row.path and (old.root == row.root or not old.file.exists())
+    )
+    season, number = seasons.most_common(1)[0] if seasons else ("", 0)
+    if season and 2 * number > len(intake.photographs) and season != intake.photographs[0].season:
+        rows = [replace(row, season=season, sequence="") for row in intake.photographs]
+        intake.photographs = with_sequences(rows, gap)
+        intake.notes.append(
+            f"The season is {visible(season)}, by which most of these photographs are known; for another one give "
+            "--season NAME."
+        )
+
+
+def take_in(project: Project, intake: Intake, report: Report, told: Collection[str] = ()) -> None:
     """Add photographs to a project.
 
     Those that it has keep what is known of them, take their new place, and get what they lacked. A station and a time
     that the user gives take the place of those that the program found. What differs else is reported. One that comes in
     with other boxes keeps those of the project, as it is not known which of them shows its animals.
+
+    Args:
+        project: changed.
+        intake: what came in; copies of photographs of another season are left out.
+        report: of the discovery.
+        told: which of "season" and "gap" the user gave.
     """
+    intake.photographs, problems = _written_into(project.photographs, intake.photographs)
     intake.notes += _further_of_season(project.photographs, intake.photographs)
     known, report.intake = _by_content(project.photographs), intake
-    others, boxes = [], []
+    others, boxes, new, copies = [], [], set[str](), dict[str, str]()
     for content, came in _by_content(intake.photographs).items():
         had, first = known.get(content, []), came[0]
         if _as_if_new(had, first):
             report.added += not had
             known[content] = came
+            new.add(content)
+            continue
+        if _is_copy(had[0], first):
+            copies[first.path] = f"the same photograph as {had[0].path} of the season {had[0].season}"
             continue
         if _other_boxes(had, came):
             boxes.append(first.path)
@@ -41,10 +76,97 @@ def take_in(project: Project, intake: Intake, report: Report) -> None:
         placed = [replace(old, root=first.root, path=first.path) for old in had]
         report.moved += placed != had  # once for a photograph, however many boxes it has
         report.completed += placed != known[content]
-        new = zip(known[content], (row for _, row in pairs), strict=True)
-        others += [first.path] if any(_differs(*pair) for pair in new) else []
+        both = zip(known[content], (row for _, row in pairs), strict=True)
+        others += [first.path] if any(_differs(*pair) for pair in both) else []
+    intake.photographs = [row for row in intake.photographs if row.path not in copies]
+    intake.left_out |= copies
+    _join_bursts(known, intake.photographs, new)
     project.photographs = [row for rows in known.values() for row in rows]
-    report.problems += _kept(boxes, others)
+    again = [(known[row.hash][0], row) for row in intake.photographs if row.hash not in new]
+    report.problems += problems + _kept(boxes, others) + _of_new_ones_only(again, told)
+
+
+def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tuple[list[Photograph], list[str]]:
+    """What came in, where files that another program wrote into count as the photographs that they were.
+
+    Such a program adds keywords, so that the content is new, but the path and the time are those of a photograph whose
+    own content is not there any more. Without such a time it cannot be told from another photograph.
+
+    Returns:
+        The rows, and sentences on both cases.
+    """
+    contents, known = {row.hash for row in came}, {row.hash for row in had}
+    before = defaultdict(list)
+    for old in had:
+        if old.hash not in contents:
+            before[old.path].append(old)
+    rows, same, unclear = [], dict[str, None](), dict[str, None]()
+    for row in came:
+        there = [old for old in before[row.path] if row.hash not in known and _lay_there(old, row)]
+        old = next((old for old in there if old.date_time and old.date_time == row.date_time), None)
+        if old:
+            row = replace(row, hash=old.hash, key=old.hash[:16] + row.key[16:])
+            same[row.path] = None
+        elif any(old.root == row.root for old in there):
+            unclear[row.path] = None
+        rows.append(row)
+    return rows, _changed_files(list(same), list(unclear))
+
+
+def _changed_files(same: Sequence[str], unclear: Sequence[str]) -> list[str]:
+    """Sentences on files whose content is another one than before."""
+    problems = []
+    if same:
+        problems.append(
+            f"Files that another program wrote into since: {len(same)}, such as {same[0]}. Their places and "
+            "times are those of photographs of the project, for which they are taken."
+        )
+    if unclear:
+        problems.append(
+            f"Files of another content than before at the same place: {len(unclear)}, such as {unclear[0]}. "
+            "They are taken for new photographs. If another program only wrote into them, put back the files as they "
+            "were and remove their new rows from photographs.csv; else give the place of the earlier ones by --photos."
+        )
+    return problems
+
+
+def _lay_there(old: Photograph, row: Photograph) -> bool:
+    """Whether a file may be a photograph of the same path, as it lies in its place, or as nothing lies there now."""
+    return old.root == row.root or (old.season == row.season and not old.file.exists())
+
+
+def _is_copy(old: Photograph, row: Photograph) -> bool:
+    """Whether a file is only a copy, in another season, of a photograph that still lies where it was."""
+    return old.season != row.season and old.file.exists() and not old.file.samefile(row.file)
+
+
+def _join_bursts(known: dict[str, list[Photograph]], came: Sequence[Photograph], new: Collection[str]) -> None:
+    """Put new photographs into the sequences of those with which they came in as one: a card may come in parts.
+
+    Args:
+        known: rows of the project by content, changed.
+        came: rows that came in.
+        new: contents of those that are new.
+    """
+    mates = defaultdict(list)
+    for row in came:
+        if row.sequence and row.hash not in new:
+            mates[row.sequence] += [old for old in known[row.hash] if old.sequence]
+    for content in new:
+        first = known[content][0]
+        one_camera = [old for old in mates[first.sequence] if _camera_of(old) == _camera_of(first)]
+        if one_camera:
+            nearest = min(one_camera, key=lambda old: _seconds_between(old, first))
+            known[content] = [replace(row, sequence=nearest.sequence) for row in known[content]]
+
+
+def _camera_of(row: Photograph) -> tuple[str, str, str]:
+    return row.season, row.station, row.camera
+
+
+def _seconds_between(one: Photograph, other: Photograph) -> float:
+    """0 where a time is not known."""
+    return abs((one.moment - other.moment).total_seconds()) if one.moment and other.moment else 0.0
 
 
 def _by_content(rows: Iterable[Photograph]) -> dict[str, list[Photograph]]:
@@ -83,6 +205,8 @@ def _completed(old: Photograph, row: Photograph) -> Photograph:
     changes: dict[str, Any] = {"root": row.root, "path": row.path}
     if (row.station and not old.station) or _overrules("station_source", row, old):
         changes |= {"station": row.station, "station_source": row.station_source, "camera": row.camera}
+    elif _stands_in(old) and not _stands_in(row) and not _overrules("station_source", old, row):
+        changes["camera"] = row.camera
     if (row.date_time and not old.date_time) or _overrules("date_time_source", row, old):
         changes |= {"date_time": row.date_time, "date_time_source": row.date_time_source}
     if not old.sequence or _has_other_sequence(old, row, replace(old, **changes)):
@@ -92,6 +216,11 @@ def _completed(old: Photograph, row: Photograph) -> Photograph:
     if old.box is None:
         changes["box"] = row.box
     return replace(old, **changes)
+
+
+def _stands_in(row: Photograph) -> bool:
+    """Whether a station or a folder stands in for a camera that nobody named."""
+    return row.camera in ("", row.station, row.path.rpartition("/")[0])
 
 
 def _overrules(source: str, row: Photograph, other: Photograph) -> bool:
@@ -111,13 +240,26 @@ def _has_other_sequence(old: Photograph, row: Photograph, completed: Photograph)
 
 
 def _differs(old: Photograph, row: Photograph) -> bool:
-    """Whether a photograph of the project is said to have another station, time or box."""
-    pairs = [(getattr(old, name), getattr(row, name)) for name in ("station", "date_time", "box")]
-    known = [_overrules(f"{name}_source", old, row) for name in ("station", "date_time")]
-    return any(
-        before and after and before != after and not settled
-        for (before, after), settled in zip(pairs, [*known, False], strict=True)
-    )
+    """Whether a photograph of the project is said to have another station, camera, time, sequence, side or box."""
+    at_station, at_time = (_overrules(f"{name}_source", old, row) for name in ("station", "date_time"))
+    cameras = not (at_station or _stands_in(old) or _stands_in(row)) and old.camera != row.camera
+    sequences = [_given_name(one) for one in (old, row)]
+    sides = [one.side if one.side != "unknown" else "" for one in (old, row)]
+    pairs = [sequences, sides, (old.box, row.box)]
+    pairs += [] if at_station else [(old.station, row.station)]
+    pairs += [] if at_time else [(old.date_time, row.date_time)]
+    return cameras or any(before and after and before != after for before, after in pairs)
+
+
+def _given_name(row: Photograph) -> str:
+    """The name of a sequence as a table gave it; "" for one that was found."""
+    return "" if named_by_time(row.sequence) else _bare_name(row)
+
+
+def _bare_name(row: Photograph) -> str:
+    """The name of a sequence without the season, the station and the camera before it."""
+    names = [name for name in (row.season, row.station, row.camera if row.camera != row.station else "") if name]
+    return row.sequence.removeprefix(" ".join([*names, ""]))
 
 
 def _further_of_season(had: Sequence[Photograph], came: Sequence[Photograph]) -> list[str]:
@@ -143,7 +285,27 @@ def _kept(boxes: Sequence[str], others: Sequence[str]) -> list[str]:
         )
     if others:
         problems.append(
-            f"Photographs of the project with another station, time or box now: {len(others)}, such as {others[0]}. "
-            "What the project has stays; correct photographs.csv if that is wrong."
+            f"Photographs of the project with another station, camera, time, sequence, side or box now: {len(others)}, "
+            f"such as {others[0]}. What the project has stays; correct photographs.csv if that is wrong."
         )
     return problems
+
+
+def _of_new_ones_only(pairs: Sequence[tuple[Photograph, Photograph]], told: Collection[str]) -> list[str]:
+    """What --season and --gap do not change of photographs that the project has, in sentences.
+
+    Args:
+        pairs: such photographs, each as the project has it and as it came in.
+        told: as for `take_in`.
+    """
+    found = [pair for pair in pairs if all(one.sequence and named_by_time(one.sequence) for one in pair)]
+    kept = {
+        "season": {old.hash: old.path for old, row in pairs if old.season != row.season},
+        "gap": {old.hash: old.path for old, row in found if _bare_name(old) != _bare_name(row)},
+    }
+    return [
+        f"--{option} holds for new photographs only: {plural(len(paths), 'photograph')} of the project, such as "
+        f"{next(iter(paths.values()))}, stay as they are; if that is wrong, correct {column} in photographs.csv."
+        for option, column in (("season", "season"), ("gap", "sequence"))
+        if option in told and (paths := kept[option])
+    ]

@@ -17,7 +17,7 @@ from ..errors import UserError, exit_with_message
 from ..escape import visible
 from ..files import write_text
 from . import discover as steps
-from .additions import take_in
+from .additions import keep_season, take_in
 from .checks import check_groups
 from .crops import crop_of
 from .decisions import add_decisions
@@ -209,8 +209,12 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
     if args.photos:
         with report.step("reading"):
             season = args.season or args.photos.resolve().name
-            intake = understood(read_folder(args.photos, season, args.stations, args.gap, args.project), args, project)
-        take_in(project, intake, report)
+            intake = read_folder(args.photos, season, args.stations, args.gap, args.project)
+            if args.season is None:
+                keep_season(project.photographs, intake, args.gap)
+            intake = understood(intake, args, project)
+        told = {"season": args.season is not None, "gap": args.gap != GAP_SECONDS}
+        take_in(project, intake, report, [name for name, given in told.items() if given])
         print("\n".join(describe_photographs(project, report)), flush=True)
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)
