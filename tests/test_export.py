@@ -18,8 +18,8 @@ from fastreid_fancl.individuals.export import FORMATS
 from fastreid_fancl.individuals.export.contents import Contents, Options, parse_zone
 from fastreid_fancl.individuals.export.stations import read_stations
 from fastreid_fancl.individuals.ledger import Ledger
+from fastreid_fancl.individuals.notes import BESIDE, NO_ANIMAL, NOT_OURS
 from fastreid_fancl.individuals.rows import Change, Decision, Individual, Photograph, read_table, table_text
-from fastreid_fancl.individuals.sources import BESIDE, NO_ANIMAL, NOT_OURS
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end

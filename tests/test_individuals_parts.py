@@ -34,20 +34,11 @@ from fastreid_fancl.individuals.intake import (
 )
 from fastreid_fancl.individuals.ledger import Ledger, contradictions
 from fastreid_fancl.individuals.links import MOVED, active, constraints_of, rejections
+from fastreid_fancl.individuals.notes import BESIDE, NO_ANIMAL, NOT_OURS, SEEN
 from fastreid_fancl.individuals.opening import new_project, prefix_of
 from fastreid_fancl.individuals.project import Project
 from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
-from fastreid_fancl.individuals.sources import (
-    BESIDE,
-    NO_ANIMAL,
-    NOT_OURS,
-    SEEN,
-    boxed,
-    common_offset,
-    with_boxes,
-    with_camtrapdp,
-    with_table,
-)
+from fastreid_fancl.individuals.sources import boxed, common_offset, with_boxes, with_camtrapdp, with_table
 
 
 def distance(*pairs: tuple[int, int, float], rows: int = 6) -> csr_matrix:

@@ -9,9 +9,9 @@ from ..data import plural
 from ..escape import visible
 from .discover import Report
 from .intake import Intake, named_by_time, with_sequences
+from .notes import NO_ANIMAL, NOT_OURS, SEEN
 from .project import Project
 from .rows import Photograph
-from .sources import NO_ANIMAL, NOT_OURS, SEEN
 
 FOUND, SAID = ("found", "exif", "file name"), ("named", "table")  # of station_source and date_time_source
 
@@ -103,9 +103,9 @@ def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tupl
     rows, same, unclear = [], dict[str, None](), dict[str, None]()
     for row in came:
         there = [old for old in before[row.path] if row.hash not in known and _lay_there(old, row)]
-        old = next((old for old in there if old.date_time and old.date_time == row.date_time), None)
-        if old:
-            row = replace(row, hash=old.hash, key=old.hash[:16] + row.key[16:])
+        then = next((old for old in there if old.date_time and old.date_time == row.date_time), None)
+        if then:
+            row = replace(row, hash=then.hash, key=then.hash[:16] + row.key[16:])
             same[row.path] = None
         elif any(old.root == row.root for old in there):
             unclear[row.path] = None
@@ -148,7 +148,7 @@ def _join_bursts(known: dict[str, list[Photograph]], came: Sequence[Photograph],
         came: rows that came in.
         new: contents of those that are new.
     """
-    mates = defaultdict(list)
+    mates: dict[str, list[Photograph]] = defaultdict(list)
     for row in came:
         if row.sequence and row.hash not in new:
             mates[row.sequence] += [old for old in known[row.hash] if old.sequence]

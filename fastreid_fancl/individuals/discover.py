@@ -24,9 +24,9 @@ from .identify import assign, assign_afresh, owners_of, score_all
 from .intake import Intake
 from .ledger import Ledger
 from .links import active, constraints_of, in_file_names
+from .notes import NO_ANIMAL, NOT_OURS
 from .project import Project
 from .rows import Photograph
-from .sources import NO_ANIMAL, NOT_OURS
 from .verify import compare
 
 logger = logging.getLogger(__name__)

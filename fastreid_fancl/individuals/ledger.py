@@ -8,9 +8,9 @@ from typing import Any
 
 from ..escape import visible
 from .links import MOVED, active, heir, rejections
+from .notes import BESIDE, NOT_OURS
 from .project import Project
 from .rows import STATUSES, Change, Individual, Photograph
-from .sources import BESIDE, NOT_OURS
 
 TRAITS = ("name", "sex")
 

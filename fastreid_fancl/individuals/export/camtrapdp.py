@@ -14,8 +14,8 @@ from ...errors import UserError
 from ...escape import visible
 from ...version import __version__
 from ..links import active
+from ..notes import NO_ANIMAL, NOT_OURS
 from ..rows import Photograph, iso_time
-from ..sources import NO_ANIMAL, NOT_OURS
 from .contents import (
     Contents,
     check_within,
