@@ -399,6 +399,58 @@ def test_weights_that_fit_in_part_are_refused():
         weights.load_backbone(backbone(), content, "w.pth")
 
 
+@pytest.mark.parametrize("name", ["layer1.0.se.fc1.weight", "layer3.2.conv1.weight", "layer3.2.0.bias"])
+def test_other_blocks_than_the_backbones_are_refused(name, tmp_path):
+    content = {**RESNET, name: torch.zeros(4, 4)}
+    with pytest.raises(ValueError, match=f"another architecture: the backbone lacks 1 weights of its blocks.* {name}"):
+        weights.load_backbone(backbone(), prefixed("module.", content), "w.pth")
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=f"another backbone: the model lacks 1 weights of its blocks.*backbone.{name}"):
+        Checkpointer(build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))).load(str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize(("name", "refused"), [("s1.b2.conv.conv.weight", True), ("head.fc2.weight", False)])
+def test_named_blocks_are_no_layers(name, refused):
+    """Blocks of RegNet and DenseNet have names with numbers; layers of a head do, too."""
+    block = nn.ModuleDict({"conv": nn.ModuleDict({"conv": nn.Conv2d(3, 3, 1)})})
+    found = nn.ModuleDict({"s1": nn.ModuleDict({"b1": block}), "head": nn.ModuleDict({"fc1": nn.Linear(3, 3)})})
+    surplus = weights.surplus_layers({**found.state_dict(), name: torch.zeros(3, 3)}, found.state_dict())
+    assert surplus == [name] * refused
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "head.0.weight",
+        "encoder2.layer1.0.conv1.weight",
+        "bn2.weight",
+        "layer1.0.attn_mask",
+        "layer2.2.attention.spatial.weight",
+    ],
+)
+def test_heads_second_encoders_and_tables_may_be_surplus(name):
+    found = backbone()
+    weights.load_backbone(found, {**RESNET, name: torch.zeros(4, 4)}, "w.pth")
+    assert starts(found)
+
+
+def test_a_file_without_statistics_of_batchnorm_is_refused():
+    """As model.named_parameters() gives one."""
+    content = {key: value for key, value in RESNET.items() if "running_" not in key}
+    with pytest.raises(ValueError, match="lacks 20 layers of the backbone, such as bn1.running_mean"):
+        weights.load_backbone(backbone(), content, "w.pth")
+    weights.load_backbone(backbone(), {k: v for k, v in RESNET.items() if "num_batches" not in k}, "w.pth")
+
+
+def test_a_file_may_lack_an_instance_normalisation_and_a_norm_that_follows_the_pooling(caplog):
+    found = backbone()
+    found.layer1[0].IN, found.norm = nn.InstanceNorm2d(64, affine=True), nn.LayerNorm(512)
+    with pytest.raises(ValueError, match="lacks 1 layers of the backbone, such as norm.weight"):
+        weights.load_backbone(found, RESNET, "w.pth")
+    weights.load_backbone(found, {**RESNET, "fc_norm.weight": torch.ones(512)}, "w.pth")
+    assert "4 weights keep their random start" in caplog.text
+
+
 def test_networks_of_other_kinds_are_refused_with_their_names():
     with pytest.raises(ValueError, match="No weight .*The file has a DenseNet-121, the model a ResNet-18"):
         weights.load_backbone(backbone(), torchvision.models.densenet121().state_dict(), "w.pth")

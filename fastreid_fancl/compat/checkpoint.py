@@ -102,7 +102,8 @@ class Checkpointer(checkpoint.Checkpointer):
         state = self.model.state_dict()
         fitted = weights.fit(checkpoint["model"], state)
         checkpoint["model"] = fitted.weights
-        self._other = weights.architectures(*(_of_backbone(names) for names in (fitted.weights, state)))
+        networks = [_of_backbone(names) for names in (fitted.weights, state)]
+        self._other, self._surplus = weights.architectures(*networks), weights.surplus_layers(*networks)
         fitting = [key for key, value in fitted.weights.items() if key in state and state[key].shape == value.shape]
         if not fitting:
             raise UserError(
@@ -132,7 +133,7 @@ class Checkpointer(checkpoint.Checkpointer):
         if fresh:
             logger.info("Parts of the backbone that %s lacks start fresh, as it asks: %s", self._path, ", ".join(fresh))
         of_backbone = [key for key in (*missing, *(e[0] for e in shapes)) if key.startswith("backbone.")]
-        lost = weights.lost_layers(self.model.state_dict(), of_backbone)
+        lost = weights.lost_layers(self.model.state_dict(), of_backbone, incompatible.unexpected_keys)
         if lost:
             if all("pos_embed" in name for name in lost):
                 raise UserError(
@@ -142,13 +143,15 @@ class Checkpointer(checkpoint.Checkpointer):
                 )
             raise UserError(
                 f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
-                f"as {lost[0]}, and would stay random.{self._other} Check MODEL.BACKBONE, or name what a backbone of "
-                "your own adds on purpose in its attribute `fresh_parts`."
+                f"as {lost[0]}, and would stay untrained.{self._other} Check MODEL.BACKBONE, or name what a backbone "
+                "of your own adds on purpose in its attribute `fresh_parts`."
             )
         self._require_same_network()
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))
 
     def _require_same_network(self) -> None:
-        """Refuse weights of a deeper network, too; it has all layers of a shallower one."""
-        if self._other:
-            raise UserError(f"{self._path} is of another backbone.{self._other} Check MODEL.BACKBONE.DEPTH.")
+        """Refuse weights of a deeper network, or of one with other blocks, too; it may have all layers of this one."""
+        if self._surplus or self._other:
+            n = len(self._surplus)
+            what = f": the model lacks {n} weights of its blocks, such as {self._surplus[0]}" if n else ""
+            raise UserError(f"{self._path} is of another backbone{what}.{self._other} Check MODEL.BACKBONE.")

@@ -1,7 +1,7 @@
 """Read starting weights and checkpoints from any file that holds tensors, and match them to a model by their names."""
 
 from .contents import as_checkpoint, read
-from .fitting import Fit, architectures, fit, fresh_parts, load_backbone, lost_layers, summarise_names
+from .fitting import Fit, architectures, fit, fresh_parts, load_backbone, lost_layers, summarise_names, surplus_layers
 from .formats import read_file
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "read",
     "read_file",
     "summarise_names",
+    "surplus_layers",
 ]

@@ -6,7 +6,7 @@ A part that "starts fresh" is one that a backbone adds to a known network on pur
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -21,6 +21,13 @@ logger = logging.getLogger(__name__)
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 NUMBERED = re.compile(r"((?:[A-Za-z_]\w*\.)*)(\d+)\.")
 RESNET = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+# The block of a network that a weight is in: .22 in layer3.22.conv1.weight, .b12 in s3.b12.conv1.conv.weight.
+BLOCK = re.compile(r"\.(\w*?)(\d+)(?=\.)")
+# Tables that timm computes itself, and JCL's attention, which a plain network may leave out.
+OPTIONAL = re.compile(r"\.(attn_mask|relative_coords_table)$|\.attention\.(channel|spatial)\.")
+FINAL_NORM = re.compile(r"\bnorm\.(?=\w+$)")
+# What a normalisation layer cannot do without; a bias that a file lacks is 0.
+NORMALISATION = (".weight", ".gamma", ".running_mean", ".running_var")
 
 
 @dataclass(frozen=True)
@@ -129,12 +136,47 @@ def _renamed(weights: dict, pairs: dict[tuple[str, str], tuple[int, int]]) -> Fi
     return Fit(inside, unused, removed, added, tuple(rivals))
 
 
-def lost_layers(state: dict, missing: Iterable[str]) -> list[str]:
-    """Return the missing weights that are matrices or filters.
+def lost_layers(state: dict, missing: Iterable[str], others: Collection[str]) -> list[str]:
+    """Return the missing weights without which a network does not work.
 
-    The others, such as those of an instance normalisation beside BatchNorm, may keep their initial values.
+    They are the matrices and filters; if none is missing, the scales and statistics of normalisation layers. Two of
+    these may keep their initial values: an instance normalisation `IN` beside BatchNorm, and the `norm` of a
+    transformer whose file has `fc_norm`, which normalises after the pooling that a backbone leaves out.
+
+    Args:
+        state: of the model.
+        missing: names of the model that the file lacks.
+        others: names of the file that the model lacks.
     """
-    return [key for key in missing if state[key].dim() > 1]
+    missing = list(missing)
+    return [key for key in missing if state[key].dim() > 1] or [
+        key
+        for key in missing
+        if key.endswith(NORMALISATION) and "IN" not in key.split(".") and FINAL_NORM.sub("fc_norm.", key) not in others
+    ]
+
+
+def surplus_layers(weights: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
+    """Return the weights that a model lacks although it has the numbered blocks that they are in, or others beside.
+
+    They are those of a deeper network or of other blocks. A head or a second encoder has no blocks of the model.
+    """
+    blocks = {block for key in state for block in _blocks(key)}
+    return [
+        key
+        for key, value in weights.items()
+        if key not in state
+        and value.is_floating_point()  # others count or index
+        and not OPTIONAL.search(key)
+        and not blocks.isdisjoint(_blocks(key))
+    ]
+
+
+def _blocks(key: str) -> Iterator[str]:
+    """Yield the names of the blocks around a weight, without their numbers."""
+    for match in BLOCK.finditer(key):
+        if not match[1] or key.count(".", match.end()) > 1:  # .fc2 in head.fc2.weight is a layer
+            yield key[: match.start(2)]
 
 
 def fresh_parts(model: nn.Module, present: Iterable[str]) -> tuple[str, ...]:
@@ -186,7 +228,8 @@ def load_backbone(
             weights do not fit; timm's `checkpoint_filter_fn` is such a filter.
 
     Raises:
-        ValueError: if nothing fits, a layer is missing, or a weight has a different shape than in the backbone.
+        ValueError: if nothing fits, a layer is missing, a weight has a different shape than in the backbone, or the
+            file has other layers in the backbone's blocks.
     """
     state = backbone.state_dict()
     best = fit(weights, state)
@@ -233,15 +276,18 @@ def _misfit(backbone: nn.Module, attempt: Fit, source: str) -> str | None:
             f"{source} is of another architecture: {wrong} has the shape {tuple(fitting[wrong].shape)}, the "
             f"backbone's has {tuple(state[wrong].shape)}.{which} Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
         )
-    lost = lost_layers(state, _missing(backbone, fitting)[1])
-    if which and not lost:  # a deeper network has all layers of a shallower one
-        return f"{source} is of another architecture.{which} Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
+    lost = lost_layers(state, _missing(backbone, fitting)[1], weights.keys() - fitting.keys())
     if lost:
+        layers = len({key.rpartition(".")[0] for key in lost})
         return (
-            f"{source} is of another architecture: it lacks {len(lost)} layers of the backbone, such as {lost[0]}, "
-            f"which would stay random.{which} Check MODEL.BACKBONE and PRETRAIN_PATH, or name what a backbone of your "
-            "own adds on purpose in its attribute `fresh_parts`."
+            f"{source} is of another architecture: it lacks {layers} layers of the backbone, such as {lost[0]}, "
+            f"which would stay untrained.{which} Check MODEL.BACKBONE and PRETRAIN_PATH, or name what a backbone of "
+            "your own adds on purpose in its attribute `fresh_parts`."
         )
+    surplus = surplus_layers(weights, state)  # a deeper network has all layers of a shallower one
+    if surplus or which:
+        what = f": the backbone lacks {len(surplus)} weights of its blocks, such as {surplus[0]}" if surplus else ""
+        return f"{source} is of another architecture{what}.{which} Check MODEL.BACKBONE and PRETRAIN_PATH."
     return None
 
 
