@@ -16,6 +16,7 @@ from torch import nn
 from fastreid_fancl import load_config
 from fastreid_fancl.backbones.timm import (
     LITE0,
+    NotFetchedError,
     build,
     describe,
     find_model,
@@ -125,6 +126,13 @@ def test_a_missing_timm_is_named_with_the_command(monkeypatch):
         load_config("", ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "resnet26"])
 
 
+def test_an_unknown_tag_or_a_hubs_model_without_its_prefix_is_told_the_right_name():
+    with pytest.raises(ValueError, match=r"got 'test_resnet.a99_in1k': it has test_resnet\.\w+\.$"):
+        find_model("test_resnet.a99_in1k")
+    with pytest.raises(ValueError, match="Did you mean hf-hub:BVRA/MegaDescriptor-T-224"):
+        find_model("BVRA/MegaDescriptor-T-224")
+
+
 def test_a_timm_that_is_too_old_is_no_missing_network(monkeypatch):
     monkeypatch.delattr(timm.models, "resolve_model_input_args")
     with pytest.raises(ValueError, match="MODEL.BACKBONE.TIMM resnet26t needs .*: pip install --upgrade timm$"):
@@ -166,6 +174,21 @@ def test_weights_of_a_hub_fit_whatever_their_prefix_or_are_refused(tmp_path):
     other = hub_folder(tmp_path / "other", "test_efficientnet", published)
     with pytest.raises(ValueError, match="No weight of timm's weights for local-dir:.*other fits the backbone"):
         load_pretrained_weights(build(other, (64, 64)), load_config("", [*keys, other]))
+
+
+def test_a_file_is_used_with_a_normalisation_that_the_log_names(tmp_path, caplog):
+    torch.save(build("test_resnet", (64, 64)).state_dict(), tmp_path / "w.pth")
+    options = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "test_resnet"]
+    options += ["MODEL.BACKBONE.PRETRAIN_PATH", str(tmp_path / "w.pth"), "MODEL.PIXEL_MEAN", "[1.0,2.0,3.0]"]
+    with caplog.at_level("INFO"):
+        load_pretrained_weights(build("test_resnet", (64, 64)), load_config("", options))
+    assert "normalised by MODEL.PIXEL_MEAN [1.0, 2.0, 3.0] and MODEL.PIXEL_STD [" in caplog.text
+    assert "MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to 255 times" in str(NotFetchedError("hf-hub:a/b", OSError("none")))
+
+
+def test_a_model_that_cannot_do_without_its_pooling_is_not_blamed_on_the_size():
+    with pytest.raises(ValueError, match=r"built without its pooling \(AssertionError: .*\): take another MODEL"):
+        describe("deit_tiny_distilled_patch16_224", (192, 128), (192, 128))
 
 
 def test_a_model_that_refuses_the_size_of_the_images_says_so():

@@ -101,7 +101,7 @@ def find_model(name: str, option: str = "MODEL.BACKBONE.TIMM") -> Source:
         option: that the user gave it by, for the message.
 
     Raises:
-        ValueError: if timm is not installed, does not know the model, or cannot reach the hub.
+        ValueError: if timm is not installed, does not know the model or its tag, or cannot reach the hub.
     """
     try:
         import timm
@@ -111,13 +111,23 @@ def find_model(name: str, option: str = "MODEL.BACKBONE.TIMM") -> Source:
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
         raise UserError(
             f"Expected {option} to name a model of timm {timm.__version__}, got {name!r}."
-            + did_you_mean(name, timm.list_models())
+            + (f" Did you mean hf-hub:{name}?" if "/" in name else did_you_mean(name, timm.list_models()))
         )
     try:
         options = resolve_model_input_args(name)
     except Exception as error:  # a hub can fail in many ways, all with the same cure
+        if ":" not in name:  # nothing is fetched: the tag is unknown
+            raise UserError(_known_tags(name, option)) from error
         raise NotFetchedError(name, error) from error
     return Source(options.pop("model_name"), options, options.pop("pretrained_cfg"))
+
+
+def _known_tags(name: str, option: str) -> str:
+    import timm
+
+    architecture = name.partition(".")[0]
+    known = ", ".join(timm.list_pretrained(architecture)) or "no weights of it"
+    return f"Expected {option} to name weights that timm {timm.__version__} knows, got {name!r}: it has {known}."
 
 
 def build(name: str, size: tuple[int, int]) -> nn.Module:
@@ -131,17 +141,18 @@ def build(name: str, size: tuple[int, int]) -> nn.Module:
         ValueError: as `find_model` does.
     """
     source = find_model(name)
-    from timm import create_model
-
-    create = functools.partial(
-        create_model,
-        source.architecture,
-        pretrained_cfg=source.pretrained,
-        **{**source.options, "num_classes": 0, "global_pool": ""},
-    )
+    create = functools.partial(_create, source)
     model = _with_size(create, size) if source.pretrained["fixed_input_size"] else create()
     model.register_forward_hook(as_feature_map)
     return model
+
+
+def _create(source: Source, **options) -> nn.Module:
+    """Create a model without classifier and pooling; `options` are those of its family."""
+    from timm import create_model
+
+    options = {**source.options, "num_classes": 0, "global_pool": "", **options}
+    return create_model(source.architecture, pretrained_cfg=source.pretrained, **options)
 
 
 def _with_size(create: Callable, size: tuple[int, int]) -> nn.Module:
@@ -173,6 +184,7 @@ def describe(name: str, size: tuple[int, int], test_size: tuple[int, int]) -> Mo
     except UserError:
         raise
     except Exception as error:  # models check their images in many ways
+        _require_no_pooling(name)
         named = " and ".join(f"{height} x {width}" for height, width in sizes)
         raise UserError(
             f"{name} cannot encode images of {named} pixels ({type(error).__name__}: {error}): take INPUT.SIZE_TRAIN "
@@ -180,6 +192,18 @@ def describe(name: str, size: tuple[int, int], test_size: tuple[int, int]) -> Mo
         ) from error
     mean, std = ([255.0 * value for value in find_model(name).pretrained[key]] for key in ("mean", "std"))
     return ModelInfo(channels, mean, std)
+
+
+def _require_no_pooling(name: str) -> None:
+    """Raise UserError if a model cannot be built without its pooling, whatever the size of the images."""
+    try:
+        with torch.device("meta"):
+            _create(find_model(name))
+    except Exception as error:  # models check their pooling in many ways
+        raise UserError(
+            f"{name} gives no feature map, as it cannot be built without its pooling ({type(error).__name__}: {error}):"
+            " take another MODEL.BACKBONE.TIMM."
+        ) from error
 
 
 @BACKBONE_REGISTRY.register()
@@ -220,6 +244,8 @@ def load_pretrained_weights(model: nn.Module, cfg) -> None:
     name, path = cfg.MODEL.BACKBONE.TIMM, cfg.MODEL.BACKBONE.PRETRAIN_PATH
     if path:
         load_backbone(model, read(path), path, key_filter=_key_filter(find_model(name)))
+        mean, std = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD  # a file may have been trained with others than TIMM's
+        logger.info("Images are normalised by MODEL.PIXEL_MEAN %s and MODEL.PIXEL_STD %s", mean, std)
     elif name.partition(".")[0] == LITE0:
         load_backbone(model, lite0_weights(model), f"the package {LITE0_PACKAGE} (ImageNet)")
     else:
@@ -289,6 +315,7 @@ class NotFetchedError(UserError):
     def __init__(self, name: str, error: Exception):
         self.problem = f"Could not fetch {name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})."
         super().__init__(
-            f"{self.problem} Run it once with a network, or set MODEL.BACKBONE.PRETRAIN_PATH to a file and "
-            f"MODEL.BACKBONE.TIMM to the name of its architecture. {LITE0} needs no network: {INSTALL_LITE0}"
+            f"{self.problem} Run it once with a network, or set MODEL.BACKBONE.PRETRAIN_PATH to a file, "
+            "MODEL.BACKBONE.TIMM to the name of its architecture, and MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to 255 "
+            f"times the mean and std of the model's card. {LITE0} needs no network: {INSTALL_LITE0}"
         )
