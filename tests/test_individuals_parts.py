@@ -683,6 +683,24 @@ def test_animals_that_take_each_other_in_are_never_merged_in_a_circle():
     assert animals_of(project) == {"LION-001": ("", "no photographs left"), "LION-002": ("LION-001", "")}
 
 
+def test_all_that_was_merged_is_linked_but_not_what_came_or_left_since():
+    rows = [row(path) for path in "abcdefg"]
+    project = project_of(rows, *TWO)
+    ledger = Ledger(project, "2024")
+    for keys, animal in ((rows[:3], "LION-001"), (rows[3:5], "LION-002")):
+        ledger.move([one.key for one in keys], animal, "proposed", "joins", "grouped")
+    ledger.close()
+    decide(project, ("merge", "LION-002", "LION-001"), ("is_not", rows[0].key, "LION-001"))
+    ledger = Ledger(project, "2025")
+    ledger.move([rows[5].key], "LION-001", "proposed", "joins", "grouped")
+    ledger.close()
+    found = constraints_of(project.photographs, active(project.decisions), changes=project.changes)
+    groups, _ = linked(7, found)
+    assert [members for members in groups.members if len(members) > 1] == [[1, 2, 3, 4]]
+    decide(project, ("undo", project.decisions[0].when), start=2)
+    assert not constraints_of(project.photographs, active(project.decisions), changes=project.changes).must
+
+
 def test_a_merge_carries_over_what_the_kept_animal_lacks_and_its_undo_takes_it_back():
     rows = two_and_one()
     project = project_of(rows, replace(TWO[0], name="Simba", sex="male"), replace(TWO[1], sex="female"))

@@ -160,7 +160,7 @@ def regroup(
         report.problems += compare(project, rows, values, k1)
     ledger = Ledger(project, event)
     decisions, owners = active(project.decisions), owners_of(rows, afresh)
-    constraints = constraints_of(rows, decisions, owners, ledger.rejected, project.changes)
+    constraints = constraints_of(rows, decisions, owners, ledger.rejected, project.changes if afresh else ())
     logger.info("Grouping %s; the first time on a computer can take minutes.", plural(len(rows), "photograph"))
     with report.step("grouping"):
         report.grouping = certainty.group(

@@ -1,7 +1,7 @@
 """What a project knows of pairs of its photographs: bursts, boxes of one photograph, sides, what people decided."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -142,38 +142,39 @@ def _apart(a: int, b: int, when: str) -> Link:
 
 
 def _merges(rows: Sequence[Photograph], decisions: Iterable[Decision], changes: Iterable[Change]) -> list[Link]:
-    """A link for each "merge" that holds: of a typical photograph of either animal.
+    """Links between all photographs of two animals that a "merge" made one, as far as they are still together.
 
-    Nobody said of each photograph that it shows the animal, so one of each is enough. Photographs that left the animal
-    since are not linked.
+    One link would not do: its two photographs would leave their animals, as few others are like both of them.
     """
-    merges, places = {decision.when for decision in decisions if decision.kind == "merge"}, dict[str, str]()
-    merged: dict[tuple[str, str, str], tuple[set[str], set[str]]] = {}
-    for change in (one for one in changes if one.kind != "side"):
-        (gone, _, _), (kept, _, status) = change.before.rpartition(" "), change.after.rpartition(" ")
-        if status not in COUNTED:
-            places.pop(change.item, None)
-            continue
-        if change.kind == "merged" and change.event in merges:
-            there = (change.event, gone, kept)
-            if there not in merged:
-                merged[there] = set(), {key for key, home in places.items() if home == kept}
-            merged[there][0].add(change.item)
-        places[change.item] = kept
     links = []
-    for (when, _, _), both in merged.items():
-        gone_ones, kept_ones = (_typical(rows, keys) for keys in both)
-        links += [
-            Link(gone_ones[home], kept_ones[home], f"you merged their animals on {when}")
-            for home in sorted(gone_ones.keys() & kept_ones.keys())
-        ]
+    for when, gone, kept in _merged(decisions, changes):
+        both, of_animal = gone | kept, defaultdict[str, list[int]](list)
+        for n, row in enumerate(rows):
+            if row.counts and row.key in both:
+                of_animal[row.individual].append(n)
+        for numbers in of_animal.values():
+            if len({rows[n].key in gone for n in numbers}) > 1:
+                links += [
+                    Link(a, b, f"you merged their animals on {when}")
+                    for a, b in zip(numbers, numbers[1:], strict=False)
+                ]
     return links
 
 
-def _typical(rows: Sequence[Photograph], keys: Collection[str]) -> dict[str, int]:
-    """Of photographs, by the animals that they have now, the one that is confirmed, or most like the others."""
-    chosen = sorted((row.status == "confirmed", row.score or 0.0, n) for n, row in enumerate(rows) if row.key in keys)
-    return {rows[n].individual: n for _, _, n in chosen if rows[n].counts}
+def _merged(decisions: Iterable[Decision], changes: Iterable[Change]) -> list[tuple[str, set[str], set[str]]]:
+    """Each "merge": when it was, and the keys of the animal that ended and of the one that stayed, as changes say."""
+    merges, places = {decision.when for decision in decisions if decision.kind == "merge"}, dict[str, str]()
+    merged: dict[tuple[str, str, str], tuple[set[str], set[str]]] = {}
+    for change in changes:
+        (gone, _, _), (kept, _, status) = change.before.rpartition(" "), change.after.rpartition(" ")
+        if change.kind == "merged" and change.event in merges and status in COUNTED:
+            merge = (change.event, gone, kept)
+            if merge not in merged:
+                merged[merge] = set(), {key for key, home in places.items() if home == kept}
+            merged[merge][0].add(change.item)
+        if change.kind != "side":
+            places[change.item] = kept if status in COUNTED else ""
+    return [(when, *both) for (when, _, _), both in merged.items()]
 
 
 def _boxes(rows: Sequence[Photograph]) -> Iterable[Link]:
