@@ -17,6 +17,7 @@ from fastreid_fancl.data.datasets.photos import Photo
 from fastreid_fancl.data.datasets.protocols import Protocol, leave_one_out
 from fastreid_fancl.engine.evaluation import ProtocolEvaluator
 from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.logs import log_once
 from fastreid_fancl.report.systems import check_datasets
 from fastreid_fancl.runs.read import datasets as of_config
 from fastreid_fancl.runs.read import read_run
@@ -156,6 +157,49 @@ def test_photographs_of_a_camera_a_minute_apart_are_of_one_sequence(root, header
     table(root, f"path,identity,split,{header}", *rows[::-1], f"d.png,1,test,{moments[0][:-1]}y")
     sequences = {photo.path[-5]: photo.sequence for photo in wild().photos}
     assert sequences["a"] == sequences["b"] and len(set(sequences.values())) == 3
+
+
+def test_cameras_of_the_same_name_at_two_stations_have_their_own_bursts(root):
+    moment = "2024-05-01 10:00:00"
+    rows = (f"a.png,ST01,left,{moment}", f"b.png,ST02,left,{moment}", f"c.png,ST01,right,{moment}")
+    table(root, "path,station,camera,date_time", *rows, f"d.png,ST01,left,{moment}")
+    sequences = {photo.path[-5]: photo.sequence for photo in wild().photos}
+    assert sequences["a"] == sequences["d"] and len(set(sequences.values())) == 3
+
+
+def test_a_sequence_number_of_two_cameras_is_two_sequences(root, caplog):
+    rows = ("a.png,1,test,x,7", "b.png,1,test,y,7", "c.png,1,test,x,7", "d.png,1,test,x,8")
+    table(root, "path,identity,split,camera,sequence", *rows)
+    camids = {name: camid for name, (_, camid) in names(wild().gallery).items()}
+    assert camids["a.png"] == camids["c.png"] and len(set(camids.values())) == 3
+    assert "1 name of sequences at several stations or cameras\n  7\n" in caplog.text
+
+
+def test_a_sequence_of_two_cameras_of_one_station_stays_one(root, caplog):
+    rows = ("a.png,1,test,S,x,7", "b.png,1,test,S,y,7", "c.png,1,test,S,,7", "d.png,1,test,T,x,8")
+    table(root, "path,identity,split,station,camera,sequence", *rows)
+    assert [photo.sequence for photo in wild().photos] == ["7", "7", "7", "8"]
+    assert "several stations" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "moment", "message"),
+    [
+        ("date,time", "2024-05-01,10:00:00", "from date and time, as no row also has a camera or station"),
+        ("date_time", "2024-05-01 10:00:00", "from date_time, as no row also has a camera or station"),
+        ("camera,date", "x,2024-05-01", "from date, as no row also has the time of day"),
+        ("camera,time", "x,10:00:00", "from time, as no row also has the date"),
+        ("camera,date,sequence", "x,2024-05-01,s", None),
+        ("camera,date_time", "x,2024-05-01 10:00:00", None),
+    ],
+)
+def test_dates_and_times_that_give_no_sequence_are_named(root, caplog, header, moment, message):
+    log_once.cache_clear()
+    table(root, f"path,identity,{header}", *(f"{name}.png,1,{moment}" for name in "abcd"))
+    wild()
+    assert ("no sequences follow" in caplog.text) == bool(message)
+    assert (message or "") in caplog.text
+    assert ("Photographs of one burst count as matches" in caplog.text) == bool(message)
 
 
 def test_a_chain_of_photographs_is_one_sequence_and_a_given_name_wins(root):
