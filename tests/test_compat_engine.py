@@ -281,6 +281,10 @@ def test_a_finished_run_resumes_to_its_evaluation(datasets, tmp_path):
     assert metrics(tmp_path) == lines
 
 
+def scored_by(*tests, transductive=False):
+    return SimpleNamespace(DATASETS=SimpleNamespace(TESTS=tests), TEST=SimpleNamespace(TRANSDUCTIVE=transductive))
+
+
 @pytest.mark.parametrize(
     "period, tests, names",
     [
@@ -292,8 +296,7 @@ def test_a_finished_run_resumes_to_its_evaluation(datasets, tmp_path):
 def test_checkpoints_come_every_period_and_at_the_end(period, tests, names):
     saved = []
     hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=lambda name, **state: saved.append(name)), period)
-    cfg = SimpleNamespace(DATASETS=SimpleNamespace(TESTS=tests))
-    hook.trainer = SimpleNamespace(max_epoch=2, cfg=cfg)
+    hook.trainer = SimpleNamespace(max_epoch=2, cfg=scored_by(*tests))
     hook.before_train()
     with EventStorage() as storage:
         storage.put_scalar("A/metric" if len(tests) > 1 else "metric", 50.0)
@@ -306,7 +309,7 @@ def test_an_epoch_that_was_not_evaluated_is_not_the_best():
     saved = {}
     save = lambda name, **state: saved.update({(name, state["epoch"]): state["metric"]})  # noqa: E731
     hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=save), 2)
-    hook.trainer = SimpleNamespace(max_epoch=6, cfg=SimpleNamespace(DATASETS=SimpleNamespace(TESTS=("A",))))
+    hook.trainer = SimpleNamespace(max_epoch=6, cfg=scored_by("A"))
     hook.before_train()
     with EventStorage() as storage:
         for storage.iter, hook.trainer.epoch in enumerate(range(6)):
@@ -320,7 +323,35 @@ def test_the_best_metric_is_known_before_the_best_model_is_saved():
     states = []
     hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=lambda name, **_: states.append(hook.state_dict())), 1, 9)
     hook.step(0, metric=40.0)
-    assert states == [{"best_metric": 40.0}] * 2
+    assert states == [{"best_metric": 40.0, "metric_of": None}] * 2
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [
+        (scored_by("A"), scored_by("A"), True),
+        (scored_by("A", "B"), scored_by("A"), True),
+        (scored_by("A"), scored_by(), False),
+        (scored_by(), scored_by("A"), False),
+        (scored_by("A"), scored_by("A", transductive=True), False),
+        (None, scored_by(), True),  # a checkpoint that does not say
+    ],
+)
+def test_a_best_of_another_metric_is_forgotten(caplog, before, now, kept):
+    def checkpointer(cfg):
+        hook = hooks.PeriodicCheckpointer(SimpleNamespace(save=lambda *_, **__: None), 1)
+        hook.trainer = SimpleNamespace(max_epoch=4, cfg=cfg)
+        return hook
+
+    first, second = checkpointer(before), checkpointer(now)
+    if before:
+        first.before_train()
+        first.step(0, metric=70.0)
+        state = first.state_dict()
+    second.load_state_dict(state if before else {"best_metric": 70.0})
+    second.before_train()
+    assert second.best_metric == (70.0 if kept else -1)
+    assert ("The best epoch so far was chosen by" in caplog.text) != kept
 
 
 def test_a_second_trainer_logs_each_line_once_and_to_its_own_file(tmp_path, capsys):

@@ -112,7 +112,10 @@ def test_resuming_a_finished_run_changes_nothing(datasets, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"MODEL__META_ARCHITECTURE": "JCL"}, {"SOLVER__BASE_LR": 1e-6}, {"SOLVER__OPT": "SGD"}, {"SOLVER__GAMMA": 0.5}],
+    [
+        *({"MODEL__META_ARCHITECTURE": "JCL"}, {"SOLVER__BASE_LR": 1e-6}, {"SOLVER__OPT": "SGD"}),
+        *({"SOLVER__GAMMA": 0.5}, {"MODEL__BACKBONE__BATCHNORM": "frozen"}, {"MODEL__FREEZE_LAYERS": "['backbone']"}),
+    ],
     ids=str,
 )
 def test_what_a_checkpoint_keeps_cannot_be_changed_on_resume(datasets, tmp_path, changes):

@@ -263,13 +263,26 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     Cause: utils/checkpoint.py:317 starts from -1 each time, :336 divides; engine/hooks.py:201 takes the first of no
     results, :210 the latest metric of any epoch.
     Fix: the best metric is state, which `compat.stateful` saves; any epoch may be the best; period 0 or less saves no
-    other but the last; an epoch without an evaluation has the metric -1, which is never the best.
+    other but the last; an epoch without an evaluation has the metric -1, which is never the best. A run that resumes
+    with another metric, such as the label-free score, begins without a best.
     """
+
+    metric_of = None  # in words; checkpoints of before do not have it
 
     def before_train(self) -> None:
         self.max_epoch = self.trainer.max_epoch
-        tests = self.trainer.cfg.DATASETS.TESTS
+        cfg = self.trainer.cfg
+        tests = cfg.DATASETS.TESTS
         self.metric_name = f"{tests[0]}/metric" if len(tests) > 1 else "metric"
+        metric_of = f"{tests[0]}{' (transductive)' * cfg.TEST.TRANSDUCTIVE}" if tests else "the label-free score"
+        if self.metric_of not in (None, metric_of) and self.best_metric >= 0:
+            logger.warning(
+                "The best epoch so far was chosen by %s, which cannot be compared with %s: the next epoch that is "
+                "evaluated becomes model_best.",
+                *(self.metric_of, metric_of),
+            )
+            self.best_metric = -1
+        self.metric_of = metric_of
 
     def after_epoch(self) -> None:
         storage = events.get_event_storage()
@@ -286,10 +299,10 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         self.checkpointer.save("model_final" if last else f"model_{epoch:04d}", epoch=int(epoch), **kwargs)
 
     def state_dict(self) -> dict:
-        return {"best_metric": self.best_metric}
+        return {"best_metric": self.best_metric, "metric_of": self.metric_of}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best_metric = state["best_metric"]
+        self.best_metric, self.metric_of = state["best_metric"], state.get("metric_of")
 
 
 @replace(events.CommonMetricPrinter)
