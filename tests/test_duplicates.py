@@ -71,6 +71,18 @@ def test_a_test_photograph_that_is_trained_on_is_warned_of(said, tmp_path):
     assert str(tmp_path / "t.png") in message and str(tmp_path / "q.png") in message
 
 
+def test_a_test_photograph_that_another_data_set_trains_on_is_warned_of(tmp_path, monkeypatch, caplog):
+    rows = [f"../{os.path.basename(write(tmp_path, f'{n}.png', n))},{n % 2}" for n in range(4)]
+    tables = {"All": ["path,identity", *rows], "Half": ["path,identity,split", *(f"{row},test" for row in rows)]}
+    for name, lines in tables.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metadata.csv").write_text("\n".join(lines))
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    opts = ["DATASETS.NAMES", "('All',)", "DATASETS.TESTS", "('Half',)"]
+    check_data(load_config("RedPanda/cluster_contrast.yml", opts))
+    assert "data set Half: 4 test photographs, which another data set trains on, so scores will be too" in caplog.text
+
+
 @pytest.fixture
 def transductive(tmp_path, monkeypatch, caplog):
     """Warnings of a run that scores what it trains on: rows (name, seed of the pixels, identity, sequence)."""

@@ -332,8 +332,20 @@ def test_a_test_split_that_is_trained_on_is_marked_too(shot, tmp_path):
         arguments("cluster_contrast", tmp_path / "run", SOLVER__MAX_EPOCH=1, DATASETS__COMBINEALL=True, **TINY)
     )
     assert len(metrics_and_queries(tmp_path / "run")[1]) == 18
-    assert "TRANSDUCTIVE" in (tmp_path / "run/log.txt").read_text()
+    log = (tmp_path / "run/log.txt").read_text()
+    assert "TRANSDUCTIVE" in log and "another data set" not in log
     assert read_run(tmp_path / "run").datasets[1] == ("Stripes (transductive: the photographs trained on)",)
+
+
+@pytest.mark.parametrize("combined", [True, False])
+def test_an_evaluation_alone_marks_a_test_that_its_weights_were_trained_on(shot, tmp_path, combined):
+    shot()
+    opts = {"DATASETS__TESTS": "()", "DATASETS__COMBINEALL": combined, "SOLVER__MAX_EPOCH": 1, **TINY}
+    command_line(arguments("cluster_contrast", tmp_path / "run", **opts))
+    final = {"MODEL__WEIGHTS": tmp_path / "run/model_final.pth"}
+    command_line(arguments("cluster_contrast", tmp_path / "scores", "--eval-only", **TINY, **final))
+    log = (tmp_path / "scores/log.txt").read_text()
+    assert log.count("TRANSDUCTIVE: the scores are of the photographs that were trained on") == combined
 
 
 def test_an_evaluation_alone_needs_no_training_photographs(shot, tmp_path):

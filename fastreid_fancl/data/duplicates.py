@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from itertools import combinations
 
 from ..logs import log_once
-from . import shorten
+from . import plural, shorten
 from .images import open_regular
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,8 @@ TAIL = 4096  # bytes at the end of a file, where different photographs differ ev
 def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
     """Warn of copies between query and gallery, and between test and training photographs.
 
-    Copies with the same identity and the same camera or sequence are ignored, as the evaluation ignores them.
+    Copies with the same identity and the same camera or sequence are ignored, as the evaluation ignores them. So is a
+    test that the same data set gives to the training (DATASETS.COMBINEALL), as its scores are marked.
 
     Args:
         needed: data sets and their splits, as for `check.preflight`. Data sets with query and gallery are test data,
@@ -31,6 +32,14 @@ def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
     for dataset in scored:
         name = getattr(dataset, "dataset_name", "") or type(dataset).__name__
         warn_of_copies_in_test(name, dataset.query, dataset.gallery, trained)
+        elsewhere = {
+            item[0]
+            for other, splits in others
+            if other is not dataset
+            for split in splits
+            for item in getattr(other, split)
+        }
+        _warn_of_shared(name, sorted(elsewhere.intersection(item[0] for item in (*dataset.query, *dataset.gallery))))
 
 
 def warn_of_copies_in_test(
@@ -57,6 +66,13 @@ def warn_of_copies_in_test(
                 leaked.append(f"{one} = {other}")
     _warn(name, compared, "photographs that are compared with each other")
     _warn(name, leaked, "photographs, one trained on and one tested,")
+
+
+def _warn_of_shared(name: str, shared: list[str]) -> None:
+    if shared:
+        tested = f"{plural(len(shared), 'test photograph')}, which another data set trains on"
+        message = f"data set {name}: {tested}, so scores will be too high\n{shorten(shared, limit=2)}"
+        log_once(logger, logging.WARNING, f"{message}\nTake them out of one of the two data sets.")
 
 
 def _warn(name: str, pairs: list[str], what: str) -> None:

@@ -1,13 +1,12 @@
 """The weights that a run starts from: their names in the log, and warnings of starts that teach little."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import yaml
 
 from ..backbones.timm import LITE0
 from ..data.datasets import SYNTHETIC
 from ..errors import UserError
+from ..runs.read import read_config
 
 RANDOM_START = (
     "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
@@ -45,10 +44,18 @@ def start_of(cfg, epoch: int) -> str:
     return f"continues from its checkpoint after {epoch} epochs" if epoch else f"starts from {weights_named(cfg)}"
 
 
-def weights_in_use(cfg) -> str:
-    """The weights that an evaluation or a grouping uses, in words; it says where no training has changed them."""
+def weights_in_use(cfg, random: Sequence[str] = ()) -> str:
+    """The weights that an evaluation or a grouping uses, in words; it says where no training has changed them.
+
+    Args:
+        cfg: the configuration.
+        random: the parts of the feature, as of `random_parts`, that pre-trained weights of a backbone do not have.
+    """
     name = weights_named(cfg)
-    return name if cfg.MODEL.WEIGHTS else f"the frozen start, without training: {name}"
+    if cfg.MODEL.WEIGHTS:
+        return name
+    parts = f", and random weights in {', '.join(random)}" if random and cfg.MODEL.BACKBONE.PRETRAIN else ""
+    return f"the frozen start, without training: {name}{parts}"
 
 
 def warning_of_start(cfg, epoch: int, unsupervised: bool) -> str | None:
@@ -86,15 +93,34 @@ def _starts_from_published(model: Mapping) -> bool:
 
 def _saw_only_drawn(weights: str) -> bool:
     """Whether the run that wrote a file, and all before it that it started from, saw drawn animals only."""
+    return all(
+        run and only_drawn(run["DATASETS"]["NAMES"]) and not _starts_from_published(run["MODEL"])
+        for run in _runs_behind(weights)
+    )
+
+
+def seen_by(weights: str, whole: bool = False) -> set[str]:
+    """The names of the data sets that the run that wrote a file, and all before it that it started from, trained on.
+
+    Args:
+        weights: the file; "" for none.
+        whole: name only those that were trained on with the photographs of all splits (DATASETS.COMBINEALL).
+    """
+    datasets = [run["DATASETS"] for run in _runs_behind(weights) if run]
+    return {name for own in datasets if own.get("COMBINEALL") or not whole for name in own["NAMES"]}
+
+
+def _runs_behind(weights: str) -> Iterator[dict | None]:
+    """The settings of the run that wrote a file, and of all before it that it started from; None where unknown."""
     seen: set[str] = set()
     while weights and weights not in seen:
         seen.add(weights)
-        learned_on = Path(weights).with_name("config.yaml")
-        source = yaml.safe_load(learned_on.read_text()) if learned_on.is_file() else None
-        if source is None or not only_drawn(source["DATASETS"]["NAMES"]) or _starts_from_published(source["MODEL"]):
-            return False
-        weights = _file_of_start(source["MODEL"])
-    return True
+        try:
+            run = read_config(Path(weights).parent)
+        except UserError:  # the file is not in the folder of a run
+            run = None
+        yield run
+        weights = _file_of_start(run["MODEL"]) if run and "MODEL" in run else ""
 
 
 def only_drawn(names: list[str]) -> bool:

@@ -34,7 +34,7 @@ from .label_free_score import LabelFreeScore
 from .loader import EpochLoader
 from .pseudo_labels import PseudoLabels
 from .record import RunRecord
-from .starts import start_of, warning_of_freeze, warning_of_start, without_pretraining
+from .starts import seen_by, start_of, warning_of_freeze, warning_of_start, without_pretraining
 from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class Trainer(DefaultTrainer):
         loader, _ = cls.build_test_loader(cfg, dataset_name)
         own = "" if len(cfg.DATASETS.TESTS) == 1 else "_" + dataset_name.replace("/", "_")
         path = os.path.join(output_dir or cfg.OUTPUT_DIR, f"queries{own}.csv")
-        if is_transductive(cfg, dataset_name):
+        if is_transductive(cfg, dataset_name) or dataset_name in seen_by(cfg.MODEL.WEIGHTS, whole=True):
             logger.warning(TRANSDUCTIVE)
         evaluator = ProtocolEvaluator(cfg, protocol(cfg, dataset_name), path)
         return ShownLoader(loader, f"Testing on {dataset_name}"), evaluator

@@ -15,7 +15,7 @@ from ..engine.features import extract_test_features
 from ..engine.fused import local_pairs
 from ..engine.labels import Labels, assign_labels, by_size, clustering_device, explain_cuda_oom
 from ..engine.seeds import Stream, derive_seed
-from ..engine.starts import weights_in_use
+from ..engine.starts import seen_by, weights_in_use
 from ..engine.trained_model import (
     add_source,
     configuration_of,
@@ -26,7 +26,6 @@ from ..errors import UserError, exit_with_message
 from ..escape import visible
 from ..files import make_folder
 from ..methods import PseudoLabelMethod
-from ..runs.read import read_config
 from ..runs.tables import write_groups
 
 
@@ -49,7 +48,7 @@ def command_line(argv: list[str] | None = None) -> None:
     if (identities >= 0).any():
         scores, known = in_words(grouping_scores(grouped.labels, identities)), int((identities >= 0).sum())
         print(f"Against the animals of {known} photographs, counting each ungrouped image as its own group: {scores}")
-        if args.run and not set(read_config(args.run)["DATASETS"]["NAMES"]).isdisjoint(cfg.DATASETS.NAMES):
+        if not seen_by(cfg.MODEL.WEIGHTS).isdisjoint(cfg.DATASETS.NAMES):
             print("The run was trained on some or all of these photographs: scores of unseen animals may be lower.")
 
 
