@@ -16,7 +16,7 @@ from torch import nn
 from fastreid_fancl import load, openvino
 from fastreid_fancl.engine import run, trained_model
 from fastreid_fancl.engine.run import command_line
-from fastreid_fancl.engine.trained_model import load_model
+from fastreid_fancl.engine.trained_model import load_model, use_runtime
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.individuals.command import command_line as individuals
 from fastreid_fancl.individuals.grouping import command_line as group
@@ -61,7 +61,7 @@ def images(number: int, size: list[int]) -> torch.Tensor:
 )
 def test_every_feature_is_that_of_pytorch_in_order_for_any_size_of_batch(installed, tmp_path, method, keys):
     cfg = configured(method, tmp_path, **RUNTIME, **keys)
-    model = load_model(cfg)
+    model = use_runtime(load_model(cfg), cfg)
     batch = {"images": images(5, cfg.INPUT.SIZE_TEST)}
     with torch.no_grad():
         copy = {"images": batch["images"].clone()}  # fast-reid normalises in place
@@ -162,7 +162,7 @@ def test_without_openvino_the_cure_is_said(datasets, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=cure):
         command_line(arguments("fancl", tmp_path, "--eval-only", **RUNTIME))
     with pytest.raises(UserError, match=cure):
-        load_model(configured("fancl", tmp_path, **RUNTIME))
+        use_runtime(nn.Identity(), configured("fancl", tmp_path, **RUNTIME))
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])

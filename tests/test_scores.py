@@ -14,6 +14,8 @@ from fastreid_fancl.clustering import SweepRow
 from fastreid_fancl.engine.evaluation import group_test
 from fastreid_fancl.engine.labels import explain_eps
 from fastreid_fancl.engine.run import command_line, evaluate
+from fastreid_fancl.engine.starts import weights_in_use, weights_named
+from fastreid_fancl.engine.trained_model import input_size, random_parts
 from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.report.tables import FURTHER, cell
@@ -119,6 +121,24 @@ def test_the_frozen_start_is_scored_by_one_command_which_says_whose_scores_these
     expected = evaluate(configured("cluster_contrast", tmp_path / "whole", MODEL__WEIGHTS=tmp_path / "whole.pth"))
     assert found == expected and 0 < found["mAP"] < 100
     assert f"{found['mAP']:.2f}" in log
+
+
+@pytest.mark.parametrize(
+    ("method", "keys", "parts"),
+    [
+        ("fancl", {}, []),
+        ("pcb", {"PARTS__DIM": 4}, ["heads.reduction"]),
+        ("jcl", {}, ["backbone.layer2.2", "backbone.layer3.2"]),
+    ],
+)
+def test_parts_of_the_feature_without_pretrained_weights_are_named(method, keys, parts):
+    cfg = configured(method, **keys)
+    model = Trainer.build_model(cfg).eval()
+    assert random_parts(model, input_size(cfg)) == parts
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = True
+    said = f", and random weights in {', '.join(parts)}" if parts else ""
+    assert weights_in_use(cfg, parts) == f"the frozen start, without training: {weights_named(cfg)}{said}"
 
 
 def test_a_start_that_would_not_be_used_is_no_evaluation_of_random_weights(datasets, tmp_path, start):

@@ -39,7 +39,7 @@ from ..runs.read import last_checkpoint, read_config, read_starts
 from ..runs.settings import differences, explain_differences
 from .estimate import estimate_run
 from .starts import check_start, weights_in_use
-from .trained_model import load_model
+from .trained_model import input_size, load_model, random_parts, use_runtime
 from .trainer import Trainer, check_data
 
 logger = logging.getLogger(__name__)
@@ -198,11 +198,13 @@ def evaluate(cfg, begin: Callable[[], None] = lambda: None) -> dict:
         begin: called when the model is ready, before anything is written.
 
     Raises:
-        UserError: without tests, and for the reasons of `load_model`.
+        UserError: without tests, and for the reasons of `load_model` and `use_runtime`.
     """
     if not cfg.DATASETS.TESTS:
         raise UserError("DATASETS.TESTS is empty: name a data set to evaluate on.")
     model = load_model(cfg)
+    random = () if cfg.MODEL.WEIGHTS else random_parts(model, input_size(cfg))
+    model = use_runtime(model, cfg)
     begin()
-    logger.info("The scores below are of %s.", weights_in_use(cfg))
+    logger.info("The scores below are of %s.", weights_in_use(cfg, random))
     return Trainer.test(cfg, model)

@@ -16,7 +16,8 @@ from ..config.load import load_config
 from ..errors import UserError
 from ..openvino import compile_forward, why_unusable
 from ..runs.read import last_checkpoint, read_config, system_name
-from .starts import check_start, without_pretraining
+from ..weights import fresh_parts
+from .starts import check_start, weights_in_use, without_pretraining
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -157,6 +158,21 @@ def executed_modules(model: nn.Module, size: tuple[int, int]) -> list[str]:
     return list(names)
 
 
+def random_parts(model: nn.Module, size: tuple[int, int]) -> list[str]:
+    """The names of what computes the test-time feature and is in no pre-trained backbone.
+
+    These are parts that a backbone adds to a known network, such as JCL's attention, and layers behind the backbone,
+    such as PCB's reductions. BatchNorm layers are none: they start as the identity.
+    """
+    added = fresh_parts(model, ())
+    found = []
+    for name in executed_modules(model, size):
+        if isinstance(model.get_submodule(name), (nn.Linear, nn.Conv2d)):
+            part = next((part.rstrip(".") for part in added if name.startswith(part)), name)
+            found += [part] if part != name or "backbone" not in name.split(".") else []
+    return list(dict.fromkeys(found))
+
+
 class StrictCheckpointer(Checkpointer):
     """Refuses weights that lack any needed module; the stock checkpointer leaves such modules random."""
 
@@ -190,14 +206,22 @@ def load_start_or_trained_model(cfg, start: bool) -> nn.Module:
         start: whether the pretrained weights that a training would start from are welcome without MODEL.WEIGHTS.
 
     Raises:
-        ValueError: without any weights, and as `load_model`.
+        ValueError: without any weights, and as `load_model` and `use_runtime`.
     """
     frozen = start and not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.PRETRAIN
-    return load_model(cfg) if frozen else use_runtime(load_trained_model(cfg).model, cfg)
+    if not frozen:
+        return use_runtime(load_trained_model(cfg).model, cfg)
+    model = load_model(cfg)
+    parts = random_parts(model, input_size(cfg))
+    if parts:
+        logger.warning("The features are of %s.", weights_in_use(cfg, parts))
+    return use_runtime(model, cfg)
 
 
 def load_model(cfg) -> nn.Module:
     """The model in evaluation mode with MODEL.WEIGHTS, or with the weights that a training would start from.
+
+    PyTorch computes it; `use_runtime` changes that.
 
     Raises:
         UserError: if the weights lack a part of the test-time feature, or MODEL.BACKBONE.PRETRAIN_PATH would not be
@@ -212,7 +236,7 @@ def load_model(cfg) -> nn.Module:
     model = Trainer.build_model(cfg).eval()
     if cfg.MODEL.WEIGHTS:
         StrictCheckpointer(model, executed_modules(model, input_size(cfg))).load(cfg.MODEL.WEIGHTS)
-    return use_runtime(model, cfg)
+    return model
 
 
 def use_runtime(model: nn.Module, cfg) -> nn.Module:
