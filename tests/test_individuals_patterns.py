@@ -48,7 +48,7 @@ def chance(monkeypatch):
     monkeypatch.setattr(projects, "encoder_named", lambda name: Chance())
 
 
-def draw(path: Path, animal: int, view: int) -> str:
+def draw(path: Path, animal: int, view: float) -> str:
     """Draw an animal, turned by 7 degrees per view; returns the hash of the file."""
     turn = cv2.getRotationMatrix2D((100, 75), 7 * view, 0.97**view)
     picture = cv2.warpAffine(coat(animal), turn, SIZE, borderMode=cv2.BORDER_CONSTANT, borderValue=128)
@@ -168,7 +168,7 @@ def test_a_season_keeps_all_ids_and_compares_only_what_is_new(lynx, tmp_path, mo
 def test_a_match_says_how_many_points_agree(lynx, tmp_path, capsys):
     project = open_project(lynx)
     animal = next(row.individual for row in project.photographs if row.path == "20.png")
-    draw(tmp_path / "new.png", 2, 1)
+    draw(tmp_path / "new.png", 2, 1.5)
     draw(tmp_path / "stranger.png", 98, 0)
     best = project.match(tmp_path / "new.png")[0]
     assert best["individual"] == animal and best["verdict"] == "proposed" and best["matched_points"] > 20
