@@ -294,6 +294,7 @@ def test_an_evaluation_of_random_weights_says_so(monkeypatch, pretrain, weights)
     monkeypatch.setattr(Trainer, "test", lambda cfg, model: {})
     monkeypatch.setattr("fastreid_fancl.engine.trained_model.StrictCheckpointer", Mock())
     monkeypatch.setattr("fastreid_fancl.engine.trained_model.executed_modules", Mock())
+    monkeypatch.setattr("fastreid_fancl.engine.run.random_parts", lambda model, size: [])
     monkeypatch.setattr("fastreid_fancl.engine.trained_model.logger", logger)
     evaluate(configured("fancl", MODEL__BACKBONE__PRETRAIN=pretrain, MODEL__WEIGHTS=weights))
     assert built == [pretrain and not weights]

@@ -274,7 +274,10 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         cfg = self.trainer.cfg
         tests = cfg.DATASETS.TESTS
         self.metric_name = f"{tests[0]}/metric" if len(tests) > 1 else "metric"
-        metric_of = f"{tests[0]}{' (transductive)' * cfg.TEST.TRANSDUCTIVE}" if tests else "the label-free score"
+        transductive = " (transductive)" * getattr(
+            cfg.TEST, "TRANSDUCTIVE", False
+        )  # stock configurations have no such key
+        metric_of = f"{tests[0]}{transductive}" if tests else "the label-free score"
         if self.metric_of not in (None, metric_of) and self.best_metric >= 0:
             logger.warning(
                 "The best epoch so far was chosen by %s, which cannot be compared with %s: the next epoch that is "
