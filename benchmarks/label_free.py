@@ -1,20 +1,17 @@
 """Which epoch a run without a test would have kept, against the last and the best one: of runs that had a test.
 
-    FASTREID_DATASETS=FOLDER python benchmarks/label_free.py logs/cats/*/seed_* [--drift]
+    FASTREID_DATASETS=FOLDER python benchmarks/label_free.py logs/cats/*/seed_*
 
 The epochs are those with an evaluation; without a test they are the candidates for model_best. Their label-free scores
 are those by which EPS auto chose its radius when the next epoch grouped; that of the last epoch is computed here, from
 model_final.pth. SpCL groups the features in its memory, so all its scores but the last are of these, and not of the
-encoder by which a run without a test chooses. With --drift each cell also has the share of the ten nearest training
-photographs of a photograph that are not its ten nearest by the starting weights; the run needs a checkpoint for each
-evaluation (SOLVER.CHECKPOINT_PERIOD as TEST.EVAL_PERIOD). Prints Markdown.
+encoder by which a run without a test chooses. Prints Markdown.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,8 +30,6 @@ from fastreid_fancl.individuals.grouping import encode  # noqa: E402
 from fastreid_fancl.runs.read import FINAL, read_run  # noqa: E402
 from fastreid_fancl.runs.tables import SWEEP, read_sweeps  # noqa: E402
 
-NEIGHBOURS = 10
-
 
 def score_of_last(run: Path, epochs: int) -> float:
     """Label-free score of a run's final weights on the photographs that it trained on."""
@@ -46,23 +41,8 @@ def score_of_last(run: Path, epochs: int) -> float:
     return next(row.score for row in chosen.sweep if row.eps == chosen.eps)
 
 
-def nearest(run: Path, weights: str) -> np.ndarray:
-    """(N, 10) nearest other training photographs of each, by weights of a run; "" for its start."""
-    _, _, features = encode(run_config(run, ["MODEL.WEIGHTS", weights], []), start=True)
-    return clustering.knn(features, NEIGHBOURS + 1)[1][:, 1:]
-
-
-def drifts(run: Path, epochs: list[int]) -> dict[int, float]:
-    """The share of nearest photographs that the start did not have, after each of the epochs (counted from 1)."""
-    start, last = nearest(run, ""), max(epochs)
-    names = {epoch: FINAL if epoch == last else f"model_{epoch - 1:04d}.pth" for epoch in epochs}
-    now = {epoch: nearest(run, str(run / name)) for epoch, name in names.items()}
-    kept = {epoch: [len(np.intersect1d(a, b)) for a, b in zip(start, rows, strict=True)] for epoch, rows in now.items()}
-    return {epoch: 1 - float(np.mean(values)) / NEIGHBOURS for epoch, values in kept.items()}
-
-
-def measure(folder: Path, drift: bool = False) -> dict:
-    """The row of a run: label-free score / mAP (/ drift) after each evaluation, and the mAP kept, last and best.
+def measure(folder: Path) -> dict:
+    """The row of a run: label-free score / mAP after each evaluation, and the mAP kept, last and best.
 
     Raises:
         UserError: if the run has no evaluations, or as `read_sweeps`.
@@ -77,19 +57,17 @@ def measure(folder: Path, drift: bool = False) -> dict:
     score[last] = score_of_last(folder, last)
     kept = max(found, key=lambda epoch: (score[epoch], -epoch))
     row = {"run": f"{run.system}, seed {run.seed}"}
-    moved = {epoch: f" / {value:.2f}" for epoch, value in drifts(folder, list(found)).items()} if drift else {}
-    row |= {f"after {n}": f"{score[n]:.3f} / {value:.1f}{moved.get(n, '')}" for n, value in found.items()}
+    row |= {f"after {epoch}": f"{score[epoch]:.3f} / {value:.1f}" for epoch, value in found.items()}
     return row | {"epoch kept": kept, "mAP kept": found[kept], "last": found[last], "best": max(found.values())}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--drift", action="store_true", help="also how far the neighbours are from those of the start")
     add_output(parser)
     args = parser.parse_args()
     tables = Tables(args.output, setting()["machine"], torch.get_num_threads())
-    tables.add([measure(run, args.drift) for run in args.runs])
+    tables.add([measure(run) for run in args.runs])
 
 
 if __name__ == "__main__":
