@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,6 +22,7 @@ import fastreid_fancl  # noqa: E402, F401 (fixes fast-reid before it is imported
 from fastreid.data.transforms import build_transforms  # noqa: E402
 from fastreid.engine import hooks  # noqa: E402
 from fastreid.utils.env import seed_all_rng  # noqa: E402
+from fastreid.utils.precision_bn import update_bn_stats  # noqa: E402
 
 from fastreid_fancl.batchnorm import batchnorms  # noqa: E402
 from fastreid_fancl.config.load import load_config  # noqa: E402
@@ -33,23 +33,16 @@ from fastreid_fancl.errors import exit_with_message  # noqa: E402
 from fastreid_fancl.runs.log import log_into  # noqa: E402
 
 
-@torch.no_grad()
 def reestimate(model, cfg) -> None:
     """Set the running statistics to the mean of those of batches of the training images, read as at test time."""
     items = training_items(cfg)
     order = np.random.default_rng(cfg.SEED).permutation(len(items))
     images = ReIDDataset([items[n] for n in order], build_transforms(cfg, is_train=False))
+    loader = feature_loader(images, cfg.SOLVER.IMS_PER_BATCH)
     model.eval()
-    norms = batchnorms(model)
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's cumulative mean
+    for norm in batchnorms(model):
         norm.train()
-    for batch in feature_loader(images, cfg.SOLVER.IMS_PER_BATCH):
-        model({**batch, "images": batch["images"].to(model.device)})
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    update_bn_stats(model, loader, len(loader))
     model.train()
 
 
