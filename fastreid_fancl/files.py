@@ -1,12 +1,13 @@
 """Files that are written whole or not at all."""
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -54,6 +55,14 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
         finally:
             if os.path.exists(temporary):
                 os.remove(temporary)
+
+
+def content_hash(opened: BinaryIO) -> str:
+    """SHA-256 of what an opened file holds from here on, without holding all of it in memory."""
+    digest = hashlib.sha256()
+    while block := opened.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def write_arrays(path: str | os.PathLike, compressed: bool = False, **arrays: Any) -> None:

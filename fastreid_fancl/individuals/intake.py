@@ -1,6 +1,5 @@
 """From a folder of photographs to rows: content, time, station, camera, sequence, season. Nothing is computed yet."""
 
-import hashlib
 import os
 import re
 import unicodedata
@@ -19,7 +18,7 @@ from ..data.datasets.tree import SUFFIXES
 from ..data.images import open_header, open_regular
 from ..errors import UserError
 from ..escape import visible
-from ..files import write_text
+from ..files import content_hash, write_text
 from .rows import Photograph, table_text
 
 LEFT_OUT = "left_out.csv"
@@ -157,7 +156,7 @@ def _facts(file: Path) -> Photograph | str:
     """What a file says of itself, or why it cannot be read."""
     try:
         with open_regular(file) as opened:
-            digest = _digest(opened)
+            content = content_hash(opened)
             opened.seek(0)
             moment, camera = _exif(opened)
     except OSError as error:
@@ -165,17 +164,9 @@ def _facts(file: Path) -> Photograph | str:
     source = "exif" if moment else "none"
     if not moment and (moment := _named_moment(file.name)):
         source = "file name"
-    content = digest.hexdigest()
     return Photograph(
         content[:16], content, file.name, camera=camera, date_time=moment, date_time_source=source, status="unsure"
     )
-
-
-def _digest(opened: BinaryIO) -> "hashlib._Hash":
-    digest = hashlib.sha256()
-    while block := opened.read(2**20):
-        digest.update(block)
-    return digest
 
 
 def _exif(opened: BinaryIO) -> tuple[str, str]:

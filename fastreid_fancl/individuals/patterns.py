@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 from .. import local
 from ..clustering import knn
-from ..files import write_arrays
+from ..files import content_hash, write_arrays
 from ..local.pairs import cosines, nearest, symmetric, unique_pairs, unordered_pairs
 from ..local.store import digest_of
 from ..runs.checked import DamagedError
@@ -177,7 +177,8 @@ def keypoints(
 
 def keypoints_of_file(path: str) -> local.LocalFeatures:
     """The keypoints of a photograph, taken whole, that need not be one of the project's; nothing is stored."""
-    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with open(path, "rb") as opened:
+        content = content_hash(opened)
     return local.extract(path, digest=digest_of(path, None, local.DEFAULT, content))
 
 

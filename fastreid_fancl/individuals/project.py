@@ -5,7 +5,6 @@ features/<fingerprint of the encoder>.npz, features/local/     can be computed a
 patterns.npz, certainty.npz, summary.txt, left_out.csv, review.html, thumbnails/, large/, training/
 """
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -22,7 +21,7 @@ from scipy.sparse import csr_matrix
 
 from ..errors import UserError
 from ..escape import visible
-from ..files import make_folder, replacing
+from ..files import content_hash, make_folder, replacing
 from ..local import LocalFeatures, verified_matches, verifying
 from ..local.calibrate import Curve
 from ..locks import exclusive_lock
@@ -151,9 +150,9 @@ class Project:
 
         Returns:
             A dictionary for each of the `top` animals: individual, name, score, probability that it is this animal
-            (None until enough pairs are decided), verdict (proposed, unsure or new; known
-            if the project has this very photograph as one of the animal), photograph and key of its
-            photograph that is most alike, and matched_points with that photograph (None if they were not compared).
+            (None until enough pairs are decided), verdict (proposed, unsure or new; known if the project has this
+            very photograph as one of the animal), photograph and key of its photograph that is most alike, and
+            matched_points with that photograph (None if they were not compared).
             Local matches are compared with the COMPARED known photographs that are nearest by the features.
 
         Raises:
@@ -168,7 +167,9 @@ class Project:
             raise UserError(f"{visible(self.folder)} has no animals yet: `fancl discover` finds them.")
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)
-        likely, content = self.calibration(), hashlib.sha256(Path(file_of(path)).read_bytes()).hexdigest()
+        likely = self.calibration()
+        with open(file_of(path), "rb") as opened:
+            content = content_hash(opened)
         owners = {row.individual for row in self.photographs if row.hash == content and row.counts}
         extra, points = (
             self._compared(self.patterns, values, keypoints_of_file(file_of(path))) if self.patterns else (None, {})
