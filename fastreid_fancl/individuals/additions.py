@@ -115,19 +115,21 @@ def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tupl
 
 def _changed_files(same: Sequence[str], unclear: Sequence[str]) -> list[str]:
     """Sentences on files whose content is another one than before."""
-    problems = []
-    if same:
-        problems.append(
-            f"Files that another program wrote into since: {len(same)}, such as {same[0]}. Their places and "
-            "times are those of photographs of the project, for which they are taken."
-        )
-    if unclear:
-        problems.append(
-            f"Files of another content than before at the same place: {len(unclear)}, such as {unclear[0]}. "
-            "They are taken for new photographs. If another program only wrote into them, put back the files as they "
-            "were and remove their new rows from photographs.csv; else give the place of the earlier ones by --photos."
-        )
-    return problems
+    return _such_as(
+        "Files that another program wrote into since",
+        same,
+        "Their places and times are those of photographs of the project, for which they are taken.",
+    ) + _such_as(
+        "Files of another content than before at the same place",
+        unclear,
+        "They are taken for new photographs. If another program only wrote into them, put back the files as they were "
+        "and remove their new rows from photographs.csv; else give the place of the earlier ones by --photos.",
+    )
+
+
+def _such_as(what: str, paths: Sequence[str], further: str) -> list[str]:
+    """A problem of some photographs, with their number and the first of them; none without photographs."""
+    return [f"{what}: {len(paths)}, such as {paths[0]}. {further}"] if paths else []
 
 
 def _lay_there(old: Photograph, row: Photograph) -> bool:
@@ -277,18 +279,15 @@ def _further_of_season(had: Sequence[Photograph], came: Sequence[Photograph]) ->
 
 def _kept(boxes: Sequence[str], others: Sequence[str]) -> list[str]:
     """What was not taken over from photographs that the project has, in sentences."""
-    problems = []
-    if boxes:
-        problems.append(
-            f"Photographs of the project with other boxes now: {len(boxes)}, such as {boxes[0]}. They keep the boxes "
-            "that they have, or stay whole; a new project takes each new box for an animal."
-        )
-    if others:
-        problems.append(
-            f"Photographs of the project with another station, camera, time, sequence, side or box now: {len(others)}, "
-            f"such as {others[0]}. What the project has stays; correct photographs.csv if that is wrong."
-        )
-    return problems
+    return _such_as(
+        "Photographs of the project with other boxes now",
+        boxes,
+        "They keep the boxes that they have, or stay whole; a new project takes each new box for an animal.",
+    ) + _such_as(
+        "Photographs of the project with another station, camera, time, sequence, side or box now",
+        others,
+        "What the project has stays; correct photographs.csv if that is wrong.",
+    )
 
 
 def _of_new_ones_only(pairs: Sequence[tuple[Photograph, Photograph]], told: Collection[str]) -> list[str]:

@@ -112,10 +112,7 @@ def constraints_of(
     """
     decisions, rejected = list(decisions), rejected or {}
     number = {row.key: n for n, row in enumerate(rows)}
-    of_animal = defaultdict(list)
-    for n, row in enumerate(rows):
-        if row.counts:
-            of_animal[row.individual].append(n)
+    of_animal = _by_animal(rows)
     must, cannot = [], list(_boxes(rows))
     for decision in decisions:
         a, b = number.get(decision.a), number.get(decision.b)
@@ -132,7 +129,7 @@ def constraints_of(
         for n in of_animal[animal]  # all of them, as none of them has to be in the group of another one
         if key in number and number[key] != n
     ]
-    must += _merges(rows, decisions, changes)
+    must += _merges(rows, of_animal, decisions, changes)
     must += _bursts(rows, several_animals(rows, decisions, rejected))
     return Constraints(must, cannot, [row.side for row in rows], owners)
 
@@ -141,23 +138,36 @@ def _apart(a: int, b: int, when: str) -> Link:
     return Link(a, b, f"you said on {when} that they are not the same")
 
 
-def _merges(rows: Sequence[Photograph], decisions: Iterable[Decision], changes: Iterable[Change]) -> list[Link]:
+def _by_animal(rows: Sequence[Photograph]) -> dict[str, list[int]]:
+    """The numbers of the rows that are evidence of each animal."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for n, row in enumerate(rows):
+        if row.counts:
+            found[row.individual].append(n)
+    return found
+
+
+def _chain(numbers: Sequence[int], reason: str) -> list[Link]:
+    """Links that make one group of rows."""
+    return [Link(a, b, reason) for a, b in zip(numbers, numbers[1:], strict=False)]
+
+
+def _merges(
+    rows: Sequence[Photograph],
+    of_animal: Mapping[str, Sequence[int]],
+    decisions: Iterable[Decision],
+    changes: Iterable[Change],
+) -> list[Link]:
     """Links between all photographs of two animals that a "merge" made one, as far as they are still together.
 
     One link would not do: its two photographs would leave their animals, as few others are like both of them.
     """
     links = []
     for when, gone, kept in _merged(decisions, changes):
-        both, of_animal = gone | kept, defaultdict[str, list[int]](list)
-        for n, row in enumerate(rows):
-            if row.counts and row.key in both:
-                of_animal[row.individual].append(n)
-        for numbers in of_animal.values():
+        for own in of_animal.values():
+            numbers = [n for n in own if rows[n].key in gone or rows[n].key in kept]
             if len({rows[n].key in gone for n in numbers}) > 1:
-                links += [
-                    Link(a, b, f"you merged their animals on {when}")
-                    for a, b in zip(numbers, numbers[1:], strict=False)
-                ]
+                links += _chain(numbers, f"you merged their animals on {when}")
     return links
 
 
@@ -194,11 +204,7 @@ def _bursts(rows: Sequence[Photograph], several: set[str]) -> list[Link]:
     for n, row in enumerate(rows):
         if row.sequence and row.sequence not in several:
             sequences[row.sequence].append(n)
-    return [
-        Link(a, b, f"they are of the sequence {name}")
-        for name, numbers in sequences.items()
-        for a, b in zip(numbers, numbers[1:], strict=False)
-    ]
+    return [link for name, numbers in sequences.items() for link in _chain(numbers, f"they are of the sequence {name}")]
 
 
 def several_animals(
