@@ -61,15 +61,12 @@ def _stations(contents: Contents, rows: Sequence[Photograph]) -> str:
     without = [row for row in rows if not row.station]
     if not without:
         return ""
-    beside = [row for row in without if _lies_beside_stations(contents, row)]
+    # No level of folders gives these a station: they lie in none, or beside those of their season.
+    seasons = {row.season for row in contents.photographs if row.station}
+    beside = [row for row in without if "/" not in row.path or row.season in seasons]
     cure = "--table metadata.csv with the columns path, station" if beside else "--stations 1"
     shown = visible((beside or without)[0].path)
     return f"the station of {plural(len(without), 'photograph')}, such as {shown}: discover --photos FOLDER {cure}"
-
-
-def _lies_beside_stations(contents: Contents, row: Photograph) -> bool:
-    """Whether no level of folders gives a photograph a station: it lies in none, or beside those of its season."""
-    return "/" not in row.path or any(one.station for one in contents.photographs if one.season == row.season)
 
 
 def degrees(contents: Contents) -> str:
@@ -91,7 +88,8 @@ def _places(contents: Contents, first: str, second: str, unit: str) -> str:
         known = station and getattr(station, first) is not None and getattr(station, second) is not None
         if row.station and not known:
             missing.append(visible(row.station))
-            absent += [row] if station is None else []
+            if station is None:
+                absent.append(row)
     missing += [visible(row.station) for row in table if getattr(row, first) is None or getattr(row, second) is None]
     if not missing:
         return ""
