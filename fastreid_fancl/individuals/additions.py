@@ -118,12 +118,12 @@ def _changed_files(same: Sequence[str], unclear: Sequence[str]) -> list[str]:
     return _such_as(
         "Files that another program wrote into since",
         same,
-        "Their places and times are those of photographs of the project, for which they are taken.",
+        "They lie where photographs of the project lay and have the same times, so they count as these.",
     ) + _such_as(
         "Files of another content than before at the same place",
         unclear,
-        "They are taken for new photographs. If another program only wrote into them, put back the files as they were "
-        "and remove their new rows from photographs.csv; else give the place of the earlier ones by --photos.",
+        "They count as new photographs. If another program only wrote into them, restore the original files and remove "
+        "the new rows from photographs.csv; otherwise give the folder of the earlier photographs by --photos.",
     )
 
 

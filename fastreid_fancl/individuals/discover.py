@@ -95,7 +95,7 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
         features, problems = encode_all(project.folder, project.encoder, wanted)
         lost = beyond_reach(project.photographs, problems)
         if lost and project.settings["fingerprint"] != project.encoder.fingerprint:
-            raise UserError(f"Expected to read all animals again for another encoder: {lost} Or keep the encoder.")
+            raise UserError(f"Expected another encoder to read photographs of all animals: {lost} Or keep the encoder.")
         views = [
             encode_all(project.folder, project.encoder, [row for row in wanted if row.key not in problems], view, name)[
                 0
@@ -135,7 +135,7 @@ def beyond_reach(rows: Iterable[Photograph], problems: Mapping[str, str]) -> str
     return (
         f"{plural(len(animals), 'animal')}, such as {animals[0]}, would not be known again, as no photograph of them "
         f"can be read ({visible(lost[0].path)}: {problems[lost[0].key]}). Connect their disk, or give their folder by "
-        "--photos first; of photographs that are deleted, remove the rows of photographs.csv."
+        "--photos first; if the photographs are deleted, remove their rows from photographs.csv."
     )
 
 

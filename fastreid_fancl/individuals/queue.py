@@ -42,8 +42,8 @@ def _photograph(view: View, row: Photograph) -> dict[str, Any]:
 def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
     """Each animal with its photographs, those that are least like the others first.
 
-    The animals come first of which most photographs are expected to be wrong, those of equal doubt by their IDs. Those
-    without photographs are there, too, so that the page knows where earlier decisions on them lead.
+    Animals with the most photographs that may be wrong come first, equals by their IDs. Those without photographs are
+    there, too, so that the page knows where earlier decisions on them lead.
     """
     entries = []
     doubt = {animal.individual: _doubt(view, animal.individual) for animal in view.project.animals}
@@ -68,7 +68,7 @@ def _individuals(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _doubt(view: View, individual: str) -> float:
-    """How many photographs of an animal are expected to be of another one, by their certainty."""
+    """The number of an animal's photographs that are expected to show another one, by their certainty."""
     rows = (view.rows[n] for n in view.animals.get(individual, ()))
     return round(sum(1 - view.certainty.get(row.key, 1.0) for row in rows if row.status != "confirmed"), 3)
 
