@@ -73,6 +73,13 @@ def test_a_plan_without_a_test_counts_the_scoring_of_groups(datasets, tmp_path):
     assert phases["checkpoint"] == 3, "of two epochs, and the best one"
 
 
+def test_a_plan_counts_what_scoring_costs_a_method_that_stores_its_features(datasets, tmp_path):
+    keys = {"DATASETS__TESTS": "()", "SOLVER__MAX_EPOCH": 4, "TEST__EVAL_PERIOD": 2}
+    phases = {phase.name: phase.times for phase in estimate_run(configuration("spcl", tmp_path, **keys)).phases}
+    assert phases["features"] == 1 + 2, "before the first epoch, and for the scores after epochs 2 and 4"
+    assert phases["clustering"] == 4 + 2
+
+
 def test_a_plan_knows_all_that_an_evaluation_can_do(datasets, tmp_path):
     everything = {f"TEST__{name}__ENABLED": True for name in ("FLIP", "AQE", "RERANK", "ROC")}
     phases = estimate_run(configuration("resnet50", tmp_path, **everything)).phases

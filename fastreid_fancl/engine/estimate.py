@@ -167,12 +167,13 @@ class Rehearsal:
 
         memory = seconds(fill)
         self.model.epoch = 1
-        kept = self.model.stored_features() is not None
-        times = cfg.SOLVER.MAX_EPOCH + scores_groups(cfg)  # once more after the last epoch
-        yield Phase("features", 1 if kept else times, each * self.images / self.processes)
+        encoded, epochs, scored = cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.MAX_EPOCH, int(scores_groups(cfg))
+        if self.model.stored_features() is not None:  # each label-free score then encodes and groups by itself
+            encoded, scored = 1, scored * periods(epochs, cfg.TEST.EVAL_PERIOD)
+        yield Phase("features", encoded + scored, each * self.images / self.processes)
         if uses_local(cfg.PSEUDO_LABELS):
             yield from self._local_matches()
-        yield Phase("clustering", times, clustering)
+        yield Phase("clustering", epochs + scored, clustering)
         yield Phase("memory", cfg.SOLVER.MAX_EPOCH, memory)
 
     def _local_matches(self) -> Iterator[Phase]:
