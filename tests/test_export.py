@@ -19,7 +19,8 @@ from fastreid_fancl.individuals.export.contents import Contents, Options, parse_
 from fastreid_fancl.individuals.export.stations import read_stations
 from fastreid_fancl.individuals.ledger import Ledger
 from fastreid_fancl.individuals.notes import BESIDE, NO_ANIMAL, NOT_OURS
-from fastreid_fancl.individuals.rows import Change, Decision, Individual, Photograph, read_table, table_text
+from fastreid_fancl.individuals.rows import Change, Decision, Individual, Photograph
+from fastreid_fancl.individuals.storage import read_table, table_text
 
 SCHEMAS = Path(__file__).with_name("schemas") / "camtrapdp"
 STATIONS = """station,latitude,longitude,x,y,start,end

@@ -24,18 +24,9 @@ from fastreid_fancl.individuals.export import FORMATS
 from fastreid_fancl.individuals.ledger import Ledger
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.project import Project
-from fastreid_fancl.individuals.rows import (
-    KINDS,
-    STATUSES,
-    Change,
-    Decision,
-    Individual,
-    Photograph,
-    read_decisions,
-    read_table,
-    table_text,
-)
+from fastreid_fancl.individuals.rows import KINDS, STATUSES, Change, Decision, Individual, Photograph
 from fastreid_fancl.individuals.sources import with_boxes, with_camtrapdp, with_table
+from fastreid_fancl.individuals.storage import read_decisions, read_table, table_text
 
 QUICK = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -27,8 +27,9 @@ from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.notes import NO_ANIMAL, NOT_OURS, SEEN
 from fastreid_fancl.individuals.opening import new_project, open_project
 from fastreid_fancl.individuals.queue import review_queue
-from fastreid_fancl.individuals.rows import Decision, Photograph, read_table, table_text
+from fastreid_fancl.individuals.rows import Decision, Photograph
 from fastreid_fancl.individuals.sources import boxed
+from fastreid_fancl.individuals.storage import read_table, table_text
 from fastreid_fancl.individuals.summary import describe_photographs, summary
 from fastreid_fancl.methods import LinkedFANCL
 

@@ -17,7 +17,7 @@ from fastreid_fancl import load_config
 from fastreid_fancl.clustering import NoClustersError
 from fastreid_fancl.clustering.constraints import Constraints, Link
 from fastreid_fancl.encoder import TrainedEncoder
-from fastreid_fancl.individuals import command
+from fastreid_fancl.individuals import discover_command
 from fastreid_fancl.individuals.command import command_line
 from fastreid_fancl.individuals.crops import crop_of
 from fastreid_fancl.individuals.encode import FROZEN, encode_all, encoder_named
@@ -66,7 +66,7 @@ def test_features_are_those_of_a_loaded_model_to_the_bit(animals, tmp_path):
 
 
 def test_an_unknown_encoder_is_named_by_its_flag_before_photographs_are_read(animals, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "read_folder", lambda *_: pytest.fail("the photographs are read first"))
+    monkeypatch.setattr(discover_command, "read_folder", lambda *_: pytest.fail("the photographs are read first"))
     photos = os.fspath(animals / "Stripes" / "images")
     with pytest.raises(SystemExit) as stopped:
         command_line(["discover", os.fspath(tmp_path / "cats"), "--photos", photos, "--encoder", "resnet5"])

@@ -25,20 +25,17 @@ from fastreid_fancl.individuals.discover import Report
 from fastreid_fancl.individuals.encode import Features, cache_key
 from fastreid_fancl.individuals.export.contents import parse_zone
 from fastreid_fancl.individuals.identify import assign
-from fastreid_fancl.individuals.intake import (
-    Intake,
-    long_sequences,
-    station_level,
-    stations_note,
-    with_sequences,
-)
+from fastreid_fancl.individuals.intake import Intake
 from fastreid_fancl.individuals.ledger import Ledger, contradictions
 from fastreid_fancl.individuals.links import MOVED, active, constraints_of, rejections
 from fastreid_fancl.individuals.notes import BESIDE, NO_ANIMAL, NOT_OURS, SEEN
 from fastreid_fancl.individuals.opening import new_project, prefix_of
 from fastreid_fancl.individuals.project import Project
-from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_table, table_text
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph
+from fastreid_fancl.individuals.sequences import long_sequences, with_sequences
 from fastreid_fancl.individuals.sources import boxed, common_offset, with_boxes, with_camtrapdp, with_table
+from fastreid_fancl.individuals.stations import station_level, stations_note
+from fastreid_fancl.individuals.storage import read_table, table_text
 
 
 def distance(*pairs: tuple[int, int, float], rows: int = 6) -> csr_matrix:
@@ -460,12 +457,12 @@ def test_folders_of_years_hold_stations_and_are_none():
 
 def test_stations_are_named_with_who_says_so():
     found = [row(f"{n}.jpg", station=f"st{n:02d}", station_source="found") for n in range(12)]
-    note = stations_note(Intake(found, level=1))
+    note = stations_note(found, level=1)
     assert note.startswith("12 stations: folders of level 1 (found, as ") and "): st00, st01, " in note
     assert note.endswith(", st09 and 2 more. They are never taken for animals.")
     given = [replace(found[0], station="Ridge", station_source="table"), row("x.jpg")]
-    assert stations_note(Intake(given)).startswith("1 station: by what a table or Camtrap DP says: Ridge.")
-    assert stations_note(Intake(given[1:])).startswith("No stations: name the level")
+    assert stations_note(given, level=0).startswith("1 station: by what a table or Camtrap DP says: Ridge.")
+    assert stations_note(given[1:], level=0).startswith("No stations: name the level")
 
 
 def test_folders_of_animals_are_not_stations():

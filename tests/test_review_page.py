@@ -16,7 +16,8 @@ from fastreid_fancl.individuals.links import active
 from fastreid_fancl.individuals.opening import new_project
 from fastreid_fancl.individuals.review import pictures
 from fastreid_fancl.individuals.review.page import page, write_page
-from fastreid_fancl.individuals.rows import Decision, Individual, Photograph, read_decisions, table_text
+from fastreid_fancl.individuals.rows import Decision, Individual, Photograph
+from fastreid_fancl.individuals.storage import read_decisions, table_text
 
 SCRIPT = "</script><script>window.hacked = 1</script>"
 HOSTILE = f"{SCRIPT}<img src=x onerror=window.hacked=1>\"'\u202egpj.{'long' * 60}.jpg"

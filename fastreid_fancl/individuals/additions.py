@@ -8,10 +8,11 @@ from typing import Any
 from ..data import plural
 from ..escape import visible
 from .discover import Report
-from .intake import Intake, named_by_time, with_sequences
+from .intake import Intake
 from .notes import NO_ANIMAL, NOT_OURS, SEEN
 from .project import Project
 from .rows import Photograph
+from .sequences import named_by_time, with_sequences
 
 FOUND, SAID = ("found", "exif", "file name"), ("named", "table")  # of station_source and date_time_source
 
@@ -22,7 +23,7 @@ def keep_season(had: Sequence[Photograph], intake: Intake, gap: float) -> None:
     Args:
         had: photographs of the project.
         intake: what lies in the folder, without what other programs know of it.
-        gap: as for `intake.with_sequences`.
+        gap: as for `with_sequences`.
     """
     known = {row.hash: row for row in had}
     seasons = Counter(

@@ -3,23 +3,25 @@
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ..data import plural
 from ..data.datasets.names import is_hidden
-from ..data.datasets.sequences import GAP_SECONDS, bursts
+from ..data.datasets.sequences import GAP_SECONDS
 from ..data.datasets.tree import SUFFIXES
 from ..data.images import open_header, open_regular
 from ..errors import UserError
 from ..escape import visible
 from ..files import content_hash, write_text
-from .rows import Photograph, table_text
+from .rows import Photograph
+from .sequences import with_sequences
+from .stations import station_level, with_stations
+from .storage import table_text
 
 LEFT_OUT = "left_out.csv"
 LINK = "a link to a folder is not followed; put the folder in its place, or give it by --photos and the same --season"
@@ -28,15 +30,6 @@ EXIF_MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
 NAMED_MOMENT = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_. T]{1,3}(\d\d)[-_.h]?(\d\d)[-_.m]?(\d\d)(?!\d)"
 )
-RUNNING_NUMBER = re.compile(r"\d{3,}")
-SEASON = re.compile(r"(?:19|20)\d\d(?!\d)")  # how the names of folders of years and seasons begin
-NAMED_BY_TIME = re.compile(r"(?:^| )\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$")  # the end of what `with_sequences` calls one
-STATIONS_BY = {  # station_source -> how a note says it
-    "found": "folders of level {level} (found, as running numbers or times cross its folders)",
-    "named": "folders of level {level} (as named)",
-    "table": "by what a table or Camtrap DP says",
-}
-REPEATED = 0.2  # share of file names that several folders must have in common, so that they are cameras
 
 
 @dataclass
@@ -102,7 +95,7 @@ def read_folder(
         shown = "".join(f"\n  {visible(name)}: {reason}" for name, reason in list(intake.left_out.items())[:10])
         raise UserError(f"There are no photographs in {visible(root)}: expected some of {', '.join(SUFFIXES)}.{shown}")
     intake.level = station_level(rows) if stations is None else stations
-    rows = _with_stations(rows, intake.level, stations is not None)
+    rows = with_stations(rows, intake.level, stations is not None)
     intake.photographs = with_sequences(_without_copies(rows, intake), gap)
     return intake
 
@@ -198,68 +191,6 @@ def _moment(match: re.Match | None) -> str:
         return ""
 
 
-def station_level(rows: Sequence[Photograph]) -> int:
-    """The level of folders that are stations: where cameras count on their own, so names or times cross folders.
-
-    Folders are stations if a good part of the file names with running numbers is in several of them, or if
-    photographs of different folders were taken at the same second, which one camera cannot do. 0 if no level is so.
-    Outer folders that are all named by years, such as 2024 or 2024_dry, hold stations and are none themselves: a camera
-    may count from 1 in each of them.
-    """
-    depth = max(row.path.count("/") for row in rows)
-    years = next((level - 1 for level in range(1, depth + 1) if not _are_seasons(rows, level)), depth)
-    return next((level for level in range(years + 1, depth + 1) if _crossing(rows, level, years)), 0)
-
-
-def _are_seasons(rows: Sequence[Photograph], level: int) -> bool:
-    folders = {parts[level - 1] for row in rows if len(parts := row.path.split("/")) > level}
-    return all(map(SEASON.match, folders))
-
-
-def _crossing(rows: Sequence[Photograph], level: int, years: int) -> bool:
-    """Whether running numbers, each within its `years` outer folders, or times cross the folders of a level."""
-    names, seconds = defaultdict(set), defaultdict(set)
-    for row in rows:
-        parts = row.path.split("/")
-        if len(parts) > level:
-            folder = "/".join(parts[:level])
-            if RUNNING_NUMBER.search(parts[-1]):
-                name = (*parts[:years], parts[-1].lower())
-                names[name].add(folder)
-            if row.date_time_source == "exif":
-                seconds[row.date_time].add(folder)
-    repeated = sum(len(folders) > 1 for folders in names.values())
-    together = sum(len(folders) > 1 for folders in seconds.values())
-    return repeated > max(1, REPEATED * len(names)) or together > max(1, 0.02 * len(seconds))
-
-
-def _with_stations(rows: list[Photograph], level: int, named: bool) -> list[Photograph]:
-    """Rows with their station, and with their folder as the camera where nothing else names one."""
-    depth = max(row.path.count("/") for row in rows)
-    if level > depth or level < 0:
-        raise UserError(f"Expected --stations to be a level of folders, 0 to {depth}, got {level}.")
-    photographs = []
-    for row in rows:
-        folders = row.path.split("/")[:-1]
-        station = folders[level - 1] if 0 < level <= len(folders) else ""
-        source, camera = "named" if named else "found" if station else "", row.camera or station or "/".join(folders)
-        photographs.append(replace(row, station=station, station_source=source, camera=camera))
-    return photographs
-
-
-def stations_note(intake: Intake, project: Iterable[Photograph] = ()) -> str:
-    """Which stations there are and who says so, once all sources are read; `project` is what was known before."""
-    rows = [row for row in intake.photographs if row.station]
-    if not rows:
-        if {row.hash for row in intake.photographs} & {row.hash for row in project if row.station}:
-            return "No stations this time: photographs keep those that they have."
-        return "No stations: name the level of their folders by --stations if there are some."
-    names, sources = sorted({visible(row.station) for row in rows}), {row.station_source for row in rows}
-    how = " and ".join(text.format(level=intake.level) for source, text in STATIONS_BY.items() if source in sources)
-    shown = ", ".join(names[:10]) + f" and {len(names) - 10} more" * (len(names) > 10)
-    return f"{plural(len(names), 'station')}: {how}: {shown}. They are never taken for animals."
-
-
 def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:
     """The first of photographs that are equal byte for byte."""
     first: dict[str, Photograph] = {}
@@ -267,49 +198,3 @@ def _without_copies(rows: list[Photograph], intake: Intake) -> list[Photograph]:
         if first.setdefault(row.key, row) is not row:
             intake.left_out[row.path] = f"the same photograph as {first[row.key].path}"
     return list(first.values())
-
-
-def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list[Photograph]:
-    """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart.
-
-    Midnights that several photographs of a camera share are dates without a time of day, and give no sequence.
-    A sequence is named by its season, its camera and its first moment, so that no order of files matters. One that has
-    a name keeps it, behind its season and its camera: clocks that are reset, and tables that count from 1 at each
-    camera, give names again.
-    """
-    rows, taken = list(rows), defaultdict(list)
-    for n, row in enumerate(rows):
-        if row.date_time and not row.sequence:
-            taken[row.season, row.station, row.camera].append((datetime.fromisoformat(row.date_time), n))
-    names = {n: first.isoformat() for moments in taken.values() for n, first in bursts(moments, gap).items()}
-    return [
-        replace(row, sequence=_sequence(row, name) if (name := names.get(n, row.sequence)) else "")
-        for n, row in enumerate(rows)
-    ]
-
-
-def _sequence(row: Photograph, name: str) -> str:
-    camera = row.camera if row.camera != row.station else ""
-    return " ".join(part for part in (row.season, row.station, camera, name) if part)
-
-
-def named_by_time(sequence: str) -> bool:
-    """Whether a sequence was found by times and cameras, as its name shows; else a table gave it."""
-    return bool(NAMED_BY_TIME.search(sequence))
-
-
-def long_sequences(rows: Iterable[Photograph]) -> list[str]:
-    """A sentence if sequences that a table gave span more than a day, as they do where its numbers start again."""
-    moments = defaultdict(list)
-    for row in rows:
-        if row.date_time and row.sequence and not named_by_time(row.sequence):
-            moments[row.sequence].append(datetime.fromisoformat(row.date_time))
-    days = {name: (max(times) - min(times)).total_seconds() / 86400 for name, times in moments.items()}
-    if not any(number > 1 for number in days.values()):
-        return []
-    longest = max(days, key=lambda name: (days[name], name))
-    return [
-        f"Given sequences that span more than a day: {sum(number > 1 for number in days.values())}, such as "
-        f"{visible(longest)} ({days[longest]:.0f} days). A sequence is taken for one visit of one animal: if their "
-        "numbers start again, leave them out."
-    ]

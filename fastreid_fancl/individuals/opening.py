@@ -13,7 +13,7 @@ from ..logs import log_once
 from ..runs.checked import DamagedError, dict_of, fields, finite, read_json, whole, word
 from .encode import Encoder
 from .project import TRAINING, Project
-from .rows import CURE
+from .storage import CURE
 
 logger = logging.getLogger(__name__)
 

@@ -26,14 +26,14 @@ from ..local import LocalFeatures, verified_matches, verifying
 from ..local.calibrate import Curve
 from ..locks import exclusive_lock
 from ..runs.checked import DamagedError
-from . import rows
 from .candidates import Gallery, gallery_of, verdict
 from .certainty import calibrate
 from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
 from .links import active, decided_pairs
 from .patterns import Patterns, keypoints, keypoints_of_file, pair_similarities, without_rest
-from .rows import Change, Decision, Individual, Photograph
+from .rows import Change, Decision, Individual, Photograph, restored_animals
+from .storage import CURE, read_table, table_text
 
 COMPARED = 150  # known photographs that one is matched with, spot by spot: about a second on one core
 TRAINING = "training"  # folder of runs that were trained on the project
@@ -255,7 +255,7 @@ class Project:
             # decision is on record only once it has been applied. Given again after a kill, it would be skipped.
             for name, content in contents.items():
                 temporary = stack.enter_context(replacing(self.folder / name))
-                Path(temporary).write_bytes(rows.table_text(content, TABLES[name]).encode())
+                Path(temporary).write_bytes(table_text(content, TABLES[name]).encode())
             temporary = stack.enter_context(replacing(self.folder / "project.json"))
             text = json.dumps(self.settings, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
             Path(temporary).write_text(text, encoding="utf-8")
@@ -266,11 +266,11 @@ class Project:
         Raises:
             DamagedError: (a ValueError) if one is not what `write` wrote.
         """
-        tables = {name: rows.read_table(self.folder / name, kind) for name, kind in TABLES.items()}
+        tables = {name: read_table(self.folder / name, kind) for name, kind in TABLES.items()}
         self.decisions, self.animals = tables["decisions.csv"], tables["individuals.csv"]
         self.photographs, self.changes = tables["photographs.csv"], tables["changes.csv"]
         if not (self.folder / "individuals.csv").exists():
-            self.animals = rows.restored_animals(self.photographs, self.decisions, self.changes)
+            self.animals = restored_animals(self.photographs, self.decisions, self.changes)
         self._check()
 
     def _check(self) -> None:
@@ -279,7 +279,7 @@ class Project:
         names = [animal.individual for animal in self.animals]
         for path, keys in ((photographs, [row.key for row in self.photographs]), (individuals, names)):
             if twice := sorted(key for key, number in Counter(keys).items() if number > 1):
-                raise DamagedError(path, f"{twice[0]} is there twice", rows.CURE)
+                raise DamagedError(path, f"{twice[0]} is there twice", CURE)
         named = {name for row in self.photographs for name in (row.individual, row.second)}
         heirs = {animal.individual: animal.merged_into for animal in self.animals}
         for path, used in ((photographs, named), (individuals, set(heirs.values()))):
@@ -287,8 +287,8 @@ class Project:
                 problem = (
                     f"it names {min(unknown)}, which individuals.csv does not have (IDs stay; column name is free)"
                 )
-                raise DamagedError(path, problem, rows.CURE)
+                raise DamagedError(path, problem, CURE)
         try:
             tuple(TopologicalSorter({name: [heir] for name, heir in heirs.items() if heir}).static_order())
         except CycleError as error:
-            raise DamagedError(individuals, f"merged into each other: {', '.join(error.args[1])}", rows.CURE) from error
+            raise DamagedError(individuals, f"merged into each other: {', '.join(error.args[1])}", CURE) from error

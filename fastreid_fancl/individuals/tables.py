@@ -1,4 +1,4 @@
-"""Tables that people and other programs hand in, by their columns. A project's own tables are read by `rows`."""
+"""Tables that people and other programs hand in, by their columns. `storage` reads a project's own tables."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence

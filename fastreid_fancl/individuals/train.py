@@ -26,7 +26,8 @@ from .encode import encode_all, encoder_named
 from .identify import owners_of
 from .links import active, constraints_of, decided_pairs, rejections
 from .project import TRAINING, Project
-from .rows import Decision, Photograph, table_text
+from .rows import Decision, Photograph
+from .storage import table_text
 from .verify import compare
 
 logger = logging.getLogger(__name__)

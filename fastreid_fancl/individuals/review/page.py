@@ -14,7 +14,8 @@ from ...errors import UserError
 from ...escape import visible
 from ...files import write_text
 from ...report.page import environment, policy
-from ..rows import Decision, read_table
+from ..rows import Decision
+from ..storage import read_table
 from .pictures import write_pictures
 
 PAGE, DECISIONS = "review.html", "decisions.csv"
