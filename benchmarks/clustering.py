@@ -4,8 +4,8 @@
     python benchmarks/clustering.py --rows 10000 30000 100000 300000 1000000 --dimensions 256 --only "this package"
 
 All get the same hard synthetic features: identities of uneven sizes, cameras that shift features, a decaying spectrum.
-Each system has a process of its own, so that peaks of memory can be told apart, and they take turns, so that whatever
-else the machine does weighs on all; the best turn counts. CPU seconds, of all threads together, are the fairer measure
+Each system runs in a separate process, so that its peak memory can be measured. Systems take turns, so that other load
+on the machine affects all of them; the best turn counts. CPU seconds, of all threads together, are the fairer measure
 on a shared machine. Prints Markdown, with fitted exponents from three sizes on; `--output NAME` also writes NAME.md and
 NAME.csv.
 """

@@ -1,4 +1,7 @@
-"""What a step asks of the hardware, and what the hardware can do: floating point operations, an addition being one."""
+"""What a step asks of the hardware and what the hardware can do, in floating point operations.
+
+An addition counts as one.
+"""
 
 import math
 import time

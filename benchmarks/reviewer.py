@@ -5,7 +5,7 @@
 
 FOLDER has a metadata.csv with the column identity. The photographs are discovered without it; then the reviewer
 answers what the queue asks by the true labels, ten questions at a time, in the queue's order or at random among pairs
-of photographs. Written are the adjusted Rand index and the number of animals after each ten decisions.
+of photographs. It writes the adjusted Rand index and the number of animals after every ten decisions.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A season that is added to a project: which IDs stay, and where the new photographs go.
+"""Add a season to a project: which IDs stay, and where the new photographs go.
 
     seasons.py FOLDER --output DIR [--discover --local 0 ...]
 
 FOLDER has a metadata.csv with the column identity. A quarter of the sequences (of the photographs, where there is no
-column sequence), drawn by the hash of their names, is the second season. Their true names judge what becomes of them.
+column sequence), drawn by the hash of their names, is the second season. Its true names show whether photographs were
+assigned correctly.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     FASTREID_DATASETS=datasets python benchmarks/training.py [--config configs/SyntheticSmall] [--images 12936]
 
-All systems run in one process, turn by turn, and the median turn counts, so that what else the machine does weighs on
-all. Seconds are of the processor (`--clock cpu`, for one thread and no workers) or of the wall. Batches are loaded in
-this process, within the step; with DATALOADER.NUM_WORKERS of the command line by workers, and a step is one in the
+All systems run in one process. They take turns, so that other load on the machine affects all of them; the median turn
+counts. Seconds are of the processor (`--clock cpu`, for one thread and no workers) or of the wall. Batches are loaded
+in this process, within the step; with DATALOADER.NUM_WORKERS of the command line by workers, and a step is one in the
 middle of an epoch. Weights are random, and the features that are clustered are made up: neither changes the time.
 
 `gflop` are the operations of a step's convolutions and matrix products, of all encoders and both passes (with

@@ -813,13 +813,13 @@ def test_two_cards_of_one_name_are_noted(tmp_path, colours, capsys):
         photograph(card / "IMG_0001.png", number, number)
     discover(tmp_path / "lions", "--photos", cards[0])
     discover(tmp_path / "lions", "--photos", cards[0])
-    assert "was there before" not in capsys.readouterr().out
+    assert "already has" not in capsys.readouterr().out
     discover(tmp_path / "lions", "--photos", cards[1])
-    said = f"The season DCIM was there before, with 1 photograph of {cards[0]}, and none of those that came in now."
+    said = f"The season DCIM already has 1 photograph of {cards[0]}, and none of them came in now."
     assert said in capsys.readouterr().out
     photograph(cards[1] / "IMG_0002.png", 1, 3)
     discover(tmp_path / "lions", "--photos", cards[1])
-    assert "was there before" not in capsys.readouterr().out
+    assert "already has" not in capsys.readouterr().out
 
 
 def test_camtrap_dp_gives_a_project_its_time_zone_and_takes_its_species(tmp_path, colours, capsys):

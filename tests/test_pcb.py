@@ -178,7 +178,7 @@ def test_a_resumed_phase_ends_where_one_never_stopped_ends(first_phase, tmp_path
 @pytest.mark.parametrize(
     ("iterations", "warning"),
     [
-        (3, "FREEZE_ITERS 3 ends before the first epoch, of 4 iterations, does: .* For two epochs set 8"),
+        (3, r"FREEZE_ITERS 3 is shorter than an epoch \(4 iterations\): .* For two epochs set 8"),
         (4, None),
         (11, None),
         (12, "FREEZE_ITERS 12 keeps backbone, heads, classifier fixed in all 12 iterations of the training"),

@@ -32,7 +32,7 @@ def weights_named(cfg) -> str:
 
 
 def without_pretraining(cfg):
-    """A copy of the configuration for a model whose weights a file has: its backbone's own would be loaded in vain."""
+    """A copy of the configuration that loads no pre-trained backbone, because a file replaces its weights."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN = False
@@ -78,8 +78,8 @@ def warning_of_freeze(cfg, iters_per_epoch: int) -> str | None:
     if frozen >= whole:
         return f"SOLVER.FREEZE_ITERS {frozen} keeps {layers} fixed in all {whole} iterations of the training."
     return (
-        f"SOLVER.FREEZE_ITERS {frozen} ends before the first epoch, of {iters_per_epoch} iterations, does: what is not "
-        f"frozen has seen few of the images by then. For two epochs set {2 * iters_per_epoch}."
+        f"SOLVER.FREEZE_ITERS {frozen} is shorter than an epoch ({iters_per_epoch} iterations): the other layers see "
+        f"only some of the images before {layers} are released. For two epochs set {2 * iters_per_epoch}."
     )
 
 

@@ -18,7 +18,7 @@ FOUND, SAID = ("found", "exif", "file name"), ("named", "table")  # of station_s
 
 
 def keep_season(had: Sequence[Photograph], intake: Intake, gap: float) -> None:
-    """Take the season by which most photographs of a folder are known, if it is given again or has another name now.
+    """Keep the season of a folder that is given again, also under another name, if most photographs have it.
 
     Args:
         had: photographs of the project.
@@ -44,9 +44,10 @@ def keep_season(had: Sequence[Photograph], intake: Intake, gap: float) -> None:
 def take_in(project: Project, intake: Intake, report: Report, told: Collection[str] = ()) -> None:
     """Add photographs to a project.
 
-    Those that it has keep what is known of them, take their new place, and get what they lacked. A station and a time
-    that the user gives take the place of those that the program found. What differs else is reported. One that comes in
-    with other boxes keeps those of the project, as it is not known which of them shows its animals.
+    Known photographs keep their data, take their new place, and get the values that they lack. A station or a time that
+    the user gives replaces one that the program found; other differences are only reported. If a photograph comes with
+    other boxes, and several before or now, the project's boxes stay, because nobody knows which new box shows which
+    animal.
 
     Args:
         project: changed.
@@ -88,10 +89,10 @@ def take_in(project: Project, intake: Intake, report: Report, told: Collection[s
 
 
 def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tuple[list[Photograph], list[str]]:
-    """What came in, where files that another program wrote into count as the photographs that they were.
+    """Match incoming files that another program has changed to the photographs that they were.
 
-    Such a program adds keywords, so that the content is new, but the path and the time are those of a photograph whose
-    own content is not there any more. Without such a time it cannot be told from another photograph.
+    Keywords change the content of a file, but not its path or time. A file is taken for a known photograph if path and
+    time are equal and the old content is gone. Without a time it counts as a new photograph.
 
     Returns:
         The rows, and sentences on both cases.
@@ -134,7 +135,7 @@ def _such_as(what: str, paths: Sequence[str], further: str) -> list[str]:
 
 
 def _lay_there(old: Photograph, row: Photograph) -> bool:
-    """Whether a file may be a photograph of the same path, as it lies in its place, or as nothing lies there now."""
+    """Whether a file may replace the photograph at its path: one root, or one season and the old file is gone."""
     return old.root == row.root or (old.season == row.season and not old.file.exists())
 
 
@@ -181,14 +182,15 @@ def _by_content(rows: Iterable[Photograph]) -> dict[str, list[Photograph]]:
 
 
 def _as_if_new(had: Sequence[Photograph], first: Photograph) -> bool:
-    """Whether nothing is known of a photograph that has to be kept, neither an animal nor a box."""
+    """Whether a photograph has nothing to keep: no animal, and no box unless the new row has one, too."""
     return all(_tried_again(old, first) and (old.box is None or first.box is not None) for old in had)
 
 
 def _tried_again(old: Photograph, row: Photograph) -> bool:
     """Whether a photograph comes in as if it were new: it was unreadable, or its animal was overlooked.
 
-    That somebody found an animal since is said by a box or a note. A whole photograph is usable, too, and says nothing.
+    A box or a note shows that an animal has been found since. A usable row with neither proves nothing: whole
+    photographs are usable, too.
     """
     found = row.usable and (row.box is not None or SEEN in row.note)
     overlooked = old.note in (NO_ANIMAL, NOT_OURS) and not old.usable
@@ -234,8 +236,8 @@ def _overrules(source: str, row: Photograph, other: Photograph) -> bool:
 def _has_other_sequence(old: Photograph, row: Photograph, completed: Photograph) -> bool:
     """Whether a photograph leaves its sequence, which followed from its station and time or was given.
 
-    One that was found goes with the station or the time that it followed from, and where one is given. One that was
-    given goes only where both is so.
+    A sequence that was found is replaced if the station, camera or time has changed, or if a sequence is given now. A
+    sequence that was given is replaced only if both are true.
     """
     moved = any(getattr(old, name) != getattr(completed, name) for name in ("station", "camera", "date_time"))
     given = bool(row.sequence) and not named_by_time(row.sequence)
@@ -272,9 +274,9 @@ def _further_of_season(had: Sequence[Photograph], came: Sequence[Photograph]) ->
     if not there or not {row.hash for row in there}.isdisjoint(row.hash for row in came):
         return []
     return [
-        f"The season {visible(there[0].season)} was there before, with {plural(len(there), 'photograph')} of "
-        f"{visible(there[0].root)}, and none of those that came in now. If these are of another season, correct the "
-        "column season of photographs.csv; for a further folder of this name give --season NAME."
+        f"The season {visible(there[0].season)} already has {plural(len(there), 'photograph')} of "
+        f"{visible(there[0].root)}, and none of them came in now. If the new ones belong to another season, correct "
+        "the column season of photographs.csv; for the next folder of this name give --season NAME."
     ]
 
 

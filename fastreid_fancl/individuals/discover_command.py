@@ -183,8 +183,8 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
     steps.regroup(project, features, views, report, event, args.k1, k2, args.regroup)
     if not args.regroup and _seen_anew(project, *before):
         report.problems.append(
-            "Animals stay as they were grouped before the new boxes or the new encoder; --regroup groups all "
-            "photographs again that nobody confirmed."
+            "New boxes or a new encoder do not change existing animals; --regroup groups all unconfirmed photographs "
+            "again."
         )
 
 

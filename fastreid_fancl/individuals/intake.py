@@ -131,7 +131,7 @@ def _files(root: Path, intake: Intake, own: str) -> list[str]:
                 paths.append(path)
     if others:
         kinds = ", ".join(f"{kind} ({number})" for kind, number in others.most_common(10))
-        intake.notes.append(f"Not used are files of other types: {kinds}.")
+        intake.notes.append(f"Files of other types are not used: {kinds}.")
     return sorted(paths)
 
 

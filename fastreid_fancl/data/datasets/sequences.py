@@ -37,7 +37,7 @@ def assign_sequences(photos: Sequence[Photo], rows: Sequence[dict[str, str]], so
     photos = _of_one_place(photos, source)
     moments, unread = _moments(photos, rows)
     if unread:
-        message = f"{source}: {len(unread)} times cannot be read, so these photographs are of no sequence"
+        message = f"{source}: {len(unread)} times cannot be read, so these photographs belong to no sequence"
         cure = "Write them as 2024-05-31 23:59:59, the year first."
         log_once(logger, logging.WARNING, f"{message}\n{shorten(unread)}\n{cure}")
     if not moments and not unread and not any(photo.sequence for photo in photos):
