@@ -42,7 +42,7 @@ def coerce(replacement, original, key, full_key, stock=yacs.config._check_and_co
 def load_yaml_with_base(filename: str, allow_unsafe: bool = False, above: tuple[str, ...] = ()) -> dict:
     """Symptom: ``'list' object has no attribute 'startswith'`` for a list under _BASE_; RecursionError for a circle.
 
-    Cause: config/config.py:71 takes one base, and follows it without looking back.
+    Cause: config/config.py:71 accepts a single base and does not check for circles.
     Fix: bases merge in their order, later ones win, the file itself wins over all. A circle, a missing base and a file
     that is not a configuration are ValueErrors that name the files. `above` has the files that led to this one.
     """

@@ -135,11 +135,11 @@ class AMPTrainer(train_loop.AMPTrainer):
 
 
 class DataParallel(DistributedDataParallel):
-    """Symptom: ``ValueError: DistributedDataParallel device_ids ... only work with ... GPU modules`` on the CPU; a step
-    on several GPUs waits for the one before; PyTorch 2.15 warns of `broadcast_buffers`.
+    """Symptom: ``ValueError: DistributedDataParallel device_ids ... only work with ... GPU modules`` on the CPU; each
+    step on several GPUs waits for the step before; PyTorch 2.15 warns of `broadcast_buffers`.
 
     Cause: engine/defaults.py:211 always names a GPU, to which PyTorch then copies each batch and waits for it, and sets
-    `broadcast_buffers`, which has another name now and this one in the PyTorch of before.
+    `broadcast_buffers`, which PyTorch has renamed; older versions know only this name.
     Fix: no GPU is named; `compat.model.own_batch` copies the batch without waiting; the warning is left out.
     """
 

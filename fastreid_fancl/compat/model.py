@@ -20,8 +20,8 @@ def build_model(stock, cfg) -> nn.Module:
 
     Cause: modeling/meta_arch/baseline.py:130 and mgn.py normalise in place; evaluation/evaluator.py:120 reuses it.
     Fix: a hook gives the model its own copy of the batch on the model's device; batches of compat.data's loader
-    reach the GPU in this way, too. "Found no NVIDIA driver" becomes a UserError with the cure. A GPU with
-    a number becomes the current one: streams and memory statistics are those of that one.
+    reach the GPU in this way, too. "Found no NVIDIA driver" becomes a UserError with the cure. A GPU given
+    by number becomes the current device, to which streams and memory statistics refer.
     """
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -33,14 +33,14 @@ CHOICES = {
     "DATALOADER.SAMPLER_TRAIN": (*IDENTITY_SAMPLERS, "TrainingSampler"),
     "TEST.METRIC": ("cosine", "euclidean"),
 }
-# Of these heads; another one may know more. They need a layer that pools the whole feature map.
+# These heads only, as they need a layer that pools the whole feature map; other heads may accept more.
 HEADS = ("EmbeddingHead", "ClasHead", "ClusterContrastHead")
 HEAD_CHOICES = {
     "MODEL.HEADS.POOL_LAYER": tuple(name for name in pooling.__all__ if name not in ("Identity", "Flatten")),
     "MODEL.HEADS.CLS_LAYER": any_softmax.__all__,
 }
 AT_LEAST_ONE = ("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "TEST.IMS_PER_BATCH")
-# Of the flat parameters that fast-reid hands over, these train nothing or fail.
+# fast-reid passes all parameters as flat vectors, with which these optimisers fail or train nothing.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 
 

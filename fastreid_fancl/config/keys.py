@@ -1,6 +1,7 @@
 """Every key that this package adds to fast-reid's configuration. Defaults, checks and the docs' tables come from here.
 
-Values, symbols and equations are those of the FANCL paper, and in the section of another system those of its paper.
+Default values, symbols and equation numbers follow the FANCL paper; the section of another system follows that system's
+paper.
 """
 
 from dataclasses import dataclass

@@ -37,7 +37,7 @@ def load_config(
     Args:
         config_file: path of a YAML file, or the name of a shipped one (`find_config`); empty for the defaults.
         opts: KEY VALUE KEY VALUE ..., as on the command line.
-        imports: of a file by somebody else, those of its IMPORTS that may run; None for all.
+        imports: the IMPORTS of an untrusted file that may run; None allows all.
 
     Returns:
         A frozen configuration with MODEL.DEVICE and MODEL.PRECISION resolved.

@@ -1,4 +1,4 @@
-"""Which values a key may have, and the ranges of fast-reid's own numbers: it takes any, and trains with it."""
+"""Which values a key may have, and the ranges of fast-reid's own numbers, which fast-reid does not check."""
 
 import math
 from collections.abc import Iterator

@@ -19,8 +19,9 @@ TAIL = 4096  # bytes at the end of a file, where different photographs differ ev
 def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
     """Warn of copies between query and gallery, and between test and training photographs.
 
-    Copies with the same identity and the same camera or sequence are ignored, as the evaluation ignores them. So is a
-    test that the same data set gives to the training (DATASETS.COMBINEALL), as its scores are marked.
+    Copies with the same identity and the same camera or sequence are ignored, as the evaluation ignores them. Test
+    photographs on which their own data set also trains (DATASETS.COMBINEALL) are ignored as well; their scores are
+    marked.
 
     Args:
         needed: data sets and their splits, as for `check.preflight`. Data sets with query and gallery are test data,

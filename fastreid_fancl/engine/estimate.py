@@ -1,4 +1,4 @@
-"""What a run will take, by a rehearsal: a few real steps, features of a few batches, and one clustering.
+"""Estimate what a run needs: time a few real steps, the features of a few batches, and one clustering.
 
 Shapes: N training images, D feature dimensions.
 """

@@ -167,8 +167,8 @@ def true_positive_rates(distances: np.ndarray, *sides: np.ndarray) -> dict[str, 
 def group_test(features: Tensor, identities: np.ndarray, cfg, keys: np.ndarray | None = None) -> dict[str, float]:
     """Cluster test photographs as PSEUDO_LABELS says and score the groups; {} with a warning if no groups form.
 
-    The oracle's groups would be the truth, so its runs use DBSCAN here. A method's own selection among clusters belongs
-    to its training and is left out, as local matches are, so that the groups of all encoders are made in the same way.
+    Runs of the oracle use DBSCAN here, because the oracle's groups are the true ones. A method's selection of clusters
+    and local matches belong to training and are left out, so that the groups of all encoders are made in the same way.
 
     Args:
         features: (N, D) at test time, of any length.

@@ -99,7 +99,7 @@ def one_process(args) -> None:
 
 @contextmanager
 def reported_once() -> Iterator[None]:
-    """Name the rank in an error of one rank alone; silence one of all ranks on all but the first rank of a machine."""
+    """Report an error of all ranks once per machine; name the rank in an error that only one rank raises."""
     try:
         yield
     except UserError as error:

@@ -90,9 +90,9 @@ def _of_individual(ledger: Ledger, decision: Decision) -> str:
 def _confirm(ledger: Ledger, individual: str, shown: str, reason: str) -> str:
     """Confirm the photographs of an animal that the page showed: "2 photographs: KEY KEY".
 
-    The page names them, since nothing else says what a person saw: it may be days old when it is clicked, its animal
-    may hold more by a season or a "same" since, and the clocks of two computers differ, so that times do not tell.
-    Without any, as a hand writes it, all that the animal has are confirmed.
+    The page lists the photographs that it showed, because nothing else records what the person saw: the page may be
+    days old, the animal may have gained photographs since, and the clocks of two computers may differ. A decision that
+    lists none, such as one written by hand, confirms all photographs of the animal.
     """
     named = set(shown.partition(":")[2].split())
     keys = [row.key for row in ledger.counted(individual) if row.key in named or not shown]

@@ -82,7 +82,8 @@ class Report:
 def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features, list[Features]]:
     """Encode all photographs; unreadable ones are marked so, by their reason.
 
-    A photograph that has an animal keeps it, and is only left out of the grouping: its disk may be away for today.
+    A photograph that has an animal keeps it, and is only left out of the grouping, because its disk may only be
+    disconnected.
 
     Returns:
         The features, and those of `augment` changed photographs.
@@ -261,6 +262,6 @@ class Certainty:
         self.keys, self.pairs, self.shares = names, pairs, shares
 
     def of(self, animals: Mapping[str, str]) -> dict[str, float]:
-        """How sure it is, by key, that photographs show the animals that they are given to now, by key."""
+        """Certainty, by key, that each photograph shows the animal that `animals` gives it."""
         _, labels = np.unique([animals.get(key) or key for key in self.keys], return_inverse=True)
         return dict(zip(self.keys, certainty.certainty_of(labels, self.pairs, self.shares).tolist(), strict=True))

@@ -175,7 +175,9 @@ def encode_all(
     view: Callable[[Image.Image], Image.Image] | None = None,
     suffix: str = "",
 ) -> tuple[Features, dict[str, str]]:
-    """Encode what is not stored yet, in an order of its own; after an interruption it continues where it stopped.
+    """Encode the photographs that have no stored features, in the order of their keys.
+
+    An interrupted call continues where it stopped.
 
     Args:
         folder: of the project.

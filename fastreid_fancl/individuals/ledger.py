@@ -76,9 +76,9 @@ class Ledger:
             self.changes.append(Change(self.event, kind, key, before, after, reason))
 
     def clear_note(self, key: str) -> None:
-        """Forget what a program noted on a photograph, once a person has said it.
+        """Clear a program's note on a photograph once a person has judged it.
 
-        That people or other species are on it stays, as it is not blank.
+        It stays noted that people or other species are on it, because such a photograph is not blank.
         """
         row = self.rows[key]
         others = NOT_OURS in row.note or BESIDE in row.note
@@ -146,7 +146,7 @@ class Ledger:
         return None
 
     def _part(self, change: Change, reason: str) -> bool:
-        """Take back that an animal was merged into another one, or that this was taken back."""
+        """Undo a merge, or redo a merge that was undone; whether all is as before it."""
         into = "" if change.before == change.item else change.before
         if self.current(into) == change.item:  # that one was merged into this one since
             return False

@@ -82,9 +82,10 @@ def apart_by(decisions: Iterable[Decision]) -> Callable[[str, str], bool]:
 
 
 def burst(row: Photograph, sequence: Iterable[Photograph], apart: Callable[[str, str], bool]) -> list[str]:
-    """Its key, and those of its sequence that are where it is, without those that a decision or a box sets apart.
+    """The key of a photograph, and the keys of the photographs of its sequence that share its animal and standing.
 
-    Of a photograph with several boxes there nobody said which one is meant: it is left out.
+    Photographs that a decision or a box separates from it are left out. So are photographs with several boxes, because
+    nobody has said which box is meant.
     """
     if not row.sequence:
         return [row.key]

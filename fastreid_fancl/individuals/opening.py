@@ -85,7 +85,7 @@ def restored_project(folder: str | os.PathLike, encoder: str) -> Project:
 
 
 def _read(project: Project) -> None:
-    """Read all tables; a warning says what cannot be known where one is lost that the others do not make good."""
+    """Read all tables, and warn of what is unknown because a missing table cannot be restored from the others."""
     project.read()
     lost = [name for name in ("individuals.csv", "changes.csv") if not (project.folder / name).exists()]
     if "changes.csv" not in lost or not (project.photographs or project.decisions):

@@ -251,8 +251,9 @@ class Project:
             "individuals.csv": sorted(self.animals, key=lambda animal: animal.individual),
         }
         with ExitStack() as stack:
-            # The contexts end in reverse: settings come first, the photographs name no animal that is not there, and a
-            # decision is on record only once it has been applied. Given again after a kill, it would be skipped.
+            # Contexts end in reverse order, so files are replaced in this order: settings, animals, the photographs
+            # that name them, changes, decisions. A decision recorded before it is applied would be skipped when it is
+            # given again after a kill.
             for name, content in contents.items():
                 temporary = stack.enter_context(replacing(self.folder / name))
                 Path(temporary).write_bytes(table_text(content, TABLES[name]).encode())

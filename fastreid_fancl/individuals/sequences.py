@@ -17,9 +17,9 @@ def with_sequences(rows: Iterable[Photograph], gap: float = GAP_SECONDS) -> list
     """Rows with their sequence: successive photographs of a camera at most `gap` seconds apart.
 
     Midnights that several photographs of a camera share are dates without a time of day, and give no sequence.
-    A sequence is named by its season, its camera and its first moment, so that no order of files matters. One that has
-    a name keeps it, behind its season and its camera: clocks that are reset, and tables that count from 1 at each
-    camera, give names again.
+    A sequence that is found is named after its season, its camera and its first moment, so that the order of files does
+    not matter. A given name is kept, after season and camera: names repeat when clocks are reset, and in tables that
+    count from 1 at each camera.
     """
     rows, taken = list(rows), defaultdict(list)
     for n, row in enumerate(rows):

@@ -78,8 +78,8 @@ class GroupQuality(NamedTuple):
 def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     """Train on the project's photographs, and make the result its encoder if the groups do not get worse by it.
 
-    Photographs that cannot be read are not trained on and named in the report: their disk may be away for today. If
-    those are all of an animal, nothing is trained, as the result could not be kept.
+    Photographs that cannot be read are left out and named in the report, because their disk may only be disconnected.
+    If an animal has no other photographs, nothing is trained, because the result could not be kept.
 
     Returns:
         Whether it was kept.

@@ -131,7 +131,7 @@ def _compared(
 def _without_pairs(
     rows: Sequence[Photograph], features: Sequence[local.LocalFeatures], chosen: Sequence[np.ndarray], weight: float
 ) -> Patterns:
-    """Patterns of photographs by their keypoints, and those that are not of the background; nothing is compared yet."""
+    """Patterns with all keypoints, and a mark on those of the foreground; no pair is compared yet."""
     kept = np.zeros((len(rows), COUNTS), dtype=bool)
     for n, part in enumerate(chosen):
         kept[n, : len(part)] = part

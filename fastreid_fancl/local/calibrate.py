@@ -78,7 +78,7 @@ def burst_mates(sequences: Sequence[str | None]) -> np.ndarray:
 
 
 def apart(stations: Sequence[str | None], moments: Sequence[datetime | None]) -> np.ndarray:
-    """Pairs (P, 2) of photographs of different stations within SECONDS, at most MOST of them, evenly from all.
+    """At most MOST pairs (P, 2), evenly chosen, of photographs from different stations within SECONDS.
 
     Each photograph is paired with the last ones of at most OTHERS other stations. Midnights that photographs share are
     dates without a time of day.

@@ -19,7 +19,7 @@ SEARCHED = 4  # times the memory of the keypoints that is held while they are se
 
 
 class LocalCost(NamedTuple):
-    """Seconds of all photographs on the threads of PyTorch, and bytes, both at most.
+    """Upper bounds of the seconds (for all photographs, on PyTorch's threads) and of the bytes.
 
     A pair that was verified is not verified again, so `matches` are nearly all of the first epoch of a training.
     """

@@ -42,7 +42,7 @@ def verifying() -> Iterator[ThreadPoolExecutor]:
 
 
 class LocalPairs:
-    """Pairs of N photographs. What was verified once is not verified again; no result depends on what was.
+    """Pairs of N photographs. Each pair is verified once; results do not depend on which pairs were verified before.
 
     Attributes:
         features: of the photographs, in their order.

@@ -61,7 +61,7 @@ def foreground(
 
 
 def spread(number: int, left_out: Sequence[int]) -> list[int]:
-    """At most COMPARED of the numbers 0, 1, ... below `number`, evenly from all but those left out, in rising order."""
+    """At most COMPARED of the numbers below `number` that are not left out, evenly spaced, in ascending order."""
     others = number - len(left_out)
     count = min(COMPARED, others)
     ranks = np.arange(count) * others // max(1, count)

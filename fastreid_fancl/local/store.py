@@ -77,9 +77,9 @@ def local_features(
 
 
 def digest_of(path: str | os.PathLike, box: Box | None, settings: Settings, content: str | None = None) -> str:
-    """What keypoints are known by: the file's bytes, the box, the settings, and the version of what reads the file.
+    """The key under which keypoints are stored: a hash of the file's bytes, the box, the settings and READER_VERSION.
 
-    A hash of the content takes the place of the bytes, where it is known.
+    If `content` (a hash of the file) is given, it replaces the bytes.
     """
     if content is None:
         try:

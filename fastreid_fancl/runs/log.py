@@ -11,7 +11,7 @@ from ..escape import coloured
 from ..progress import beside_bars
 
 LOGGERS = ("fastreid", "fastreid_fancl")
-# How messages of fast-reid begin that are for the file only: settings, models, what a line of this package says, too.
+# How fast-reid's messages begin that go to the log file only: settings, models, and what this package logs itself.
 FOR_THE_FILE = (
     *("Rank of current process", "Environment info", "Command line arguments", "Running with full config", "Model:\n"),
     *("Saving checkpoint to", "Saved in", "Prepare training set", "Prepare testing set", "Starting training from"),

@@ -157,9 +157,10 @@ def lost_layers(state: dict, missing: Iterable[str], others: Collection[str]) ->
 
 
 def surplus_layers(weights: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
-    """Return the weights that a model lacks although it has the numbered blocks that they are in, or others beside.
+    """Return the weights of a file that the model lacks although it has numbered blocks of the same name.
 
-    They are those of a deeper network or of other blocks. A head or a second encoder has no blocks of the model.
+    They come from a deeper network or from blocks of another kind. A head or a second encoder shares no block with the
+    model.
     """
     blocks = {block for key in state for block in _blocks(key)}
     return [

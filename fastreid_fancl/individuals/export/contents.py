@@ -179,9 +179,9 @@ def existing_file(row: Photograph) -> Path:
 
 
 def distinct(paths: Mapping[str, str]) -> dict[str, str]:
-    """Paths by the hashes of their photographs, of which none is that of another one.
+    """Unique paths by the hashes of their photographs.
 
-    Where several are equal, as those of two memory cards or of two seasons, the hash is added to each of their names.
+    Equal paths, as from two memory cards or two seasons, get the hash added to their names.
     """
     taken = Counter(path.lower() for path in paths.values())  # some file systems do not tell A.jpg from a.jpg
     return {content: path if taken[path.lower()] == 1 else _with_hash(path, content) for content, path in paths.items()}

@@ -101,7 +101,7 @@ def _places(contents: Contents, first: str, second: str, unit: str) -> str:
 
 
 def _of_other_seasons(table: Sequence[Station], absent: Sequence[Photograph]) -> str:
-    """A sentence if the table has stations of photographs for other seasons alone; "" else."""
+    """Say that the table has the stations of these photographs for other seasons only; otherwise ""."""
     names = {row.station for row in absent}
     has = ", ".join(sorted({visible(station.season) for station in table if station.station in names}))
     if not has:

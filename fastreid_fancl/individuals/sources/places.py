@@ -35,9 +35,10 @@ class Places:
     def find(self, names: Iterable[str]) -> list[str | None]:
         """The photograph that each name of a file means, None for those of other files.
 
-        It is the only path that is the end of a name, or that ends as the whole name does. A name and a path that
-        differ in a folder are two photographs, as cameras give the same numbers again, and so do two seasons: where the
-        file has the path itself, or names with the folder of the photographs, names with another folder are others.
+        A name means the longest path that it ends with, or else the only path that ends with it. A name and a path that
+        differ in a folder are different photographs, because cameras reuse numbers; so are names of two seasons. If the
+        file has the exact path, or names with the folder of the photographs, names with another folder mean other
+        photographs.
         """
         found = [self._match(name) for name in names]
         exact = {path for path, before in found if path and before == ""}
