@@ -17,10 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 MODES = ("train", "eval", "frozen")
 
 
-def hold_statistics(backbone: nn.Module, mode: str) -> None:
-    """Keep the BatchNorm layers of a backbone in evaluation mode, even while the backbone trains.
+def set_batchnorm_mode(backbone: nn.Module, mode: str) -> None:
+    """Make the BatchNorm layers of a backbone train as MODEL.BACKBONE.BATCHNORM says.
 
-    Small data sets need this: batches with few animals have statistics that destroy pre-trained weights.
+    "eval" and "frozen" keep them in evaluation mode, even while the backbone trains. Small data
+    sets need this: batches with few animals have statistics that destroy pre-trained weights.
 
     Args:
         backbone: changed in place.

@@ -10,7 +10,7 @@ from support.runs import arguments, weights
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from fastreid_fancl.batchnorm import average_statistics, hold_statistics, virtual_groups
+from fastreid_fancl.batchnorm import average_statistics, set_batchnorm_mode, virtual_groups
 from fastreid_fancl.engine.run import command_line
 
 PROCESSES, SHARE, CHANNELS, STEPS = 2, 3, 4, 3
@@ -114,7 +114,7 @@ def test_groups_that_do_not_divide_the_batch_are_refused(datasets, tmp_path):
 def test_held_statistics_stay_while_the_backbone_trains(mode):
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    hold_statistics(backbone, mode)
+    set_batchnorm_mode(backbone, mode)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     copied = copy.deepcopy(backbone)  # as a teacher does
     optimizer = torch.optim.SGD([weight for weight in backbone.parameters() if weight.requires_grad], lr=0.1)
@@ -146,7 +146,7 @@ def test_held_statistics_do_not_depend_on_the_batch():
     """In evaluation mode an image's output is its own, whatever is beside it in the batch and however it is grouped."""
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    hold_statistics(backbone, "eval")
+    set_batchnorm_mode(backbone, "eval")
     virtual_groups(backbone, 2)
     images = torch.randn(6, 3, 5, 5)
     assert torch.allclose(backbone.train()(images)[:1], backbone(images[:1]))

@@ -17,7 +17,7 @@ from support.pages import block
 from fastreid_fancl import local
 from fastreid_fancl.errors import UserError
 from fastreid_fancl.local import candidates, store
-from fastreid_fancl.local.calibrate import OTHERS, Calibration, apart, burst_mates, calibration
+from fastreid_fancl.local.calibrate import OTHERS, Calibration, burst_mates, calibration, simultaneous_pairs
 from fastreid_fancl.local.match import fit_affine, is_plausible
 from fastreid_fancl.local.pairs import pair_keys, pairs_of, unique_pairs, unordered_pairs
 from fastreid_fancl.local.repeats import is_in, spread
@@ -354,16 +354,16 @@ def test_photographs_are_compared_with_an_even_choice_of_the_others(left_out):
 def test_known_pairs():
     assert burst_mates(["b", None, "a", "b", "b", None]).tolist() == [[0, 3], [3, 4]]
     at = [datetime(2024, 5, 1, 12, 0, second) for second in (0, 30, 59)] + [None, datetime(2024, 5, 1, 13)]
-    assert apart(["x", "y", "x", "y", "y"], at).tolist() == [[0, 1], [1, 2]]
+    assert simultaneous_pairs(["x", "y", "x", "y", "y"], at).tolist() == [[0, 1], [1, 2]]
 
 
 def test_photographs_of_one_moment_are_not_all_paired_and_midnights_say_nothing():
     noon, number = datetime(2024, 5, 1, 12), 200
     stations = [str(n % 20) for n in range(number)]
-    pairs = apart(stations, [noon] * number)
+    pairs = simultaneous_pairs(stations, [noon] * number)
     assert np.bincount(pairs[:, 1]).max() == OTHERS
     assert all(stations[a] != stations[b] for a, b in pairs)
-    assert len(apart(stations, [noon.replace(hour=0)] * number)) == 0, "a table that lost the time of day"
+    assert len(simultaneous_pairs(stations, [noon.replace(hour=0)] * number)) == 0, "a table that lost the time of day"
 
 
 def test_a_calibration_needs_known_pairs_and_never_falls(caplog):

@@ -13,7 +13,7 @@ from torch import nn
 from fastreid_fancl import load_config
 from fastreid_fancl.batchnorm import virtual_groups
 from fastreid_fancl.engine.run import command_line
-from fastreid_fancl.engine.throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
+from fastreid_fancl.engine.throughput import BackboneOptions, accelerate, backbones, fuse, lay_out, lay_out_state
 
 KEYS = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512]
 KEYS += ["MODEL.BACKBONE.PRETRAIN", False]
@@ -54,28 +54,28 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 @pytest.mark.parametrize("name", ["fancl", "cluster_contrast", "spcl", "ice", "pplr"])  # JCL draws a band for each part
 def test_micro_batches_give_the_step_of_the_whole_batch(name):
     whole = step(method(name, *FROZEN))
-    parts = step(accelerate(method(name, *FROZEN), Running(channels_last=False, micro_batches=4)))
+    parts = step(accelerate(method(name, *FROZEN), BackboneOptions(channels_last=False, micro_batches=4)))
     assert whole.keys() == parts.keys()
     assert {key: distance(whole[key], parts[key]) for key in whole if distance(whole[key], parts[key]) > 1e-3} == {}
 
 
 def test_micro_batches_of_one_group_each_are_batchnorm_groups():
     grouped = step(virtual_groups(method("fancl"), IMAGES // 2))
-    running = Running(micro_batches=2, channels_last=False)
-    parts = step(accelerate(virtual_groups(method("fancl"), IMAGES // 2), running))
+    options = BackboneOptions(micro_batches=2, channels_last=False)
+    parts = step(accelerate(virtual_groups(method("fancl"), IMAGES // 2), options))
     trained = [key for key in grouped if "running" not in key and "num_batches" not in key]
     assert {key for key in trained if distance(grouped[key], parts[key]) > 1e-3} == set()
 
 
 def test_running_statistics_move_once_for_each_part():
-    model = accelerate(method("cluster_contrast"), Running(micro_batches=4))
+    model = accelerate(method("cluster_contrast"), BackboneOptions(micro_batches=4))
     step(model)
     assert model.backbone.bn1.num_batches_tracked == 4, "the backward pass encodes the parts again"
     assert model.heads.bottleneck[0].num_batches_tracked == 1
 
 
 def test_channels_last_gives_the_same_step():
-    plain, laid_out = step(method("fancl")), step(accelerate(method("fancl"), Running(channels_last=True)))
+    plain, laid_out = step(method("fancl")), step(accelerate(method("fancl"), BackboneOptions(channels_last=True)))
     assert {key for key in plain if distance(plain[key], laid_out[key]) > 1e-3} == set()
 
 
@@ -134,7 +134,7 @@ def test_a_run_goes_on_in_the_other_order(first, marked):
 
 def test_bfloat16_features_are_float32_and_near():
     plain = method("cluster_contrast").eval()
-    model = accelerate(copy.deepcopy(plain), Running("bfloat16"))
+    model = accelerate(copy.deepcopy(plain), BackboneOptions("bfloat16"))
     with torch.no_grad():
         expected, found = (encoder.represent(batch()["images"]) for encoder in (plain, model))
     assert found.dtype == torch.float32
@@ -143,7 +143,7 @@ def test_bfloat16_features_are_float32_and_near():
 
 
 def test_a_copy_of_an_accelerated_model_runs_its_own_weights():
-    model = accelerate(method("cluster_contrast").eval(), Running())
+    model = accelerate(method("cluster_contrast").eval(), BackboneOptions())
     other = copy.deepcopy(model)
     with torch.no_grad():
         before = model.represent(batch()["images"])

@@ -62,7 +62,7 @@ def command_line(program: Sequence[str], argv: list[str] | None = None) -> int:
             if study:
                 figure_class()  # matplotlib, likewise
             if not args.report_only:
-                with free(args.output):
+                with hold_lock(args.output):
                     run_all(jobs, program, parallel, gpus)
             systems = results(jobs)
         if study:
@@ -174,7 +174,7 @@ def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> su
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ENDS_WITH_INPUT: "1"}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    with free(job.folder):
+    with hold_lock(job.folder):
         (job.folder / FAILURE).unlink(missing_ok=True)
         (job.folder / CONSOLE).write_bytes(b"")
         # Opened to append, so that the file has no hole if somebody empties it. The input ends with this process.
@@ -185,7 +185,7 @@ def start(job: Job, program: Sequence[str], threads: int, gpu: str | None) -> su
 
 
 @contextmanager
-def free(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a run's folder; a run of a killed comparison may take seconds to end.
 
     Raises:

@@ -10,7 +10,7 @@ from .. import local
 from ..data.datasets import load
 from ..data.datasets.photos import Photo
 from ..data.datasets.sequences import read_moment
-from ..local.calibrate import apart, burst_mates, calibration
+from ..local.calibrate import burst_mates, calibration, simultaneous_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ def learned_evidence(pairs: local.LocalPairs, photos: Sequence[Photo]) -> local.
     at_once = Counter((photo.sequence, moment) for photo, moment in zip(photos, moments, strict=True) if moment)
     mixed = {sequence for (sequence, _), number in at_once.items() if number > 1}
     sequences = [None if photo.sequence in mixed else photo.sequence for photo in photos]
-    return calibration(pairs.inliers, burst_mates(sequences), apart([photo.station for photo in photos], moments))
+    return calibration(
+        pairs.inliers, burst_mates(sequences), simultaneous_pairs([photo.station for photo in photos], moments)
+    )
 
 
 def uses_local(options) -> bool:
@@ -88,6 +90,6 @@ def moments_of(photos: Sequence[Photo]) -> list[datetime | None]:
     return [moment(photo) for photo in photos]
 
 
-def searched(options) -> int:
+def neighbours_to_search(options) -> int:
     """Neighbours by the encoder that a clustering by the options, the PSEUDO_LABELS node, begins with."""
     return options.K1 + (local.EXTRA if uses_local(options) else 0)

@@ -21,7 +21,7 @@ from ..clustering.neighbors.search import SEARCHES
 from ..errors import UserError
 from ..logs import FILE_ONLY, log_once
 from .distributed import broadcast_from_main
-from .fused import searched, uses_local
+from .fused import neighbours_to_search, uses_local
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def distance_alone(features: Tensor, options, pairs: local.LocalPairs | None = N
     """The Jaccard distance of all images (N, D) on one process, by neighbours of the fused similarity with `pairs`."""
     lists = None
     if pairs is not None:
-        _, nearest = clustering.knn(features, searched(options), **_search_options(options))
+        _, nearest = clustering.knn(features, neighbours_to_search(options), **_search_options(options))
         lists = pairs.rank(features, nearest, options.LOCAL, options.K1)
     return clustering.jaccard_distance(features, **distance_options(options), neighbors=lists)
 
@@ -155,7 +155,7 @@ def _neighbors_together(features: Tensor, options) -> tuple[np.ndarray, np.ndarr
 
     They share the searches of this package; faiss needs all images in one index, so the main process searches alone.
     """
-    search, number = _search_options(options), searched(options)
+    search, number = _search_options(options), neighbours_to_search(options)
     if options.NEIGHBOURS.startswith("faiss"):
         log_once(logger, logging.INFO, "faiss searches on the main process, and the other processes wait for it.")
         return broadcast_from_main(lambda: clustering.knn(features, number, **search))

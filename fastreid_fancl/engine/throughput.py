@@ -20,7 +20,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Running:
+class BackboneOptions:
     """How backbones run.
 
     Attributes:
@@ -36,8 +36,8 @@ class Running:
     micro_batches: int = 1
 
 
-def accelerate(model: nn.Module, running: Running) -> nn.Module:
-    """Make every backbone of a model run as `running` says, in place.
+def accelerate(model: nn.Module, options: BackboneOptions) -> nn.Module:
+    """Make every backbone of a model run as `options` say, in place.
 
     Heads, losses and memories get whole batches whatever `micro_batches` is, so a step equals that of the whole batch
     up to rounding. Two things differ: what backbones draw at random, and their BatchNorm, which normalises each part by
@@ -45,10 +45,10 @@ def accelerate(model: nn.Module, running: Running) -> nn.Module:
 
     Args:
         model: its backbones are the modules whose names end in "backbone".
-        running: precision, layout and micro-batches.
+        options: precision, layout and micro-batches.
     """
     for backbone in backbones(model):
-        backbone.forward = partial(_run, backbone.forward, backbone, running)
+        backbone.forward = partial(_run, backbone.forward, backbone, options)
     return model
 
 
@@ -120,20 +120,20 @@ def backbones(model: nn.Module) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if name.endswith("backbone")]
 
 
-def _run(forward: Callable[[Tensor], Tensor], backbone: nn.Module, running: Running, images: Tensor) -> Tensor:
-    """A backbone's `forward` as `running` says: (B, 3, H, W) -> (B, D, h, w)."""
-    encode = partial(_encode, forward, running)
-    if running.micro_batches == 1 or not backbone.training:
+def _run(forward: Callable[[Tensor], Tensor], backbone: nn.Module, options: BackboneOptions, images: Tensor) -> Tensor:
+    """A backbone's `forward` as `options` say: (B, 3, H, W) -> (B, D, h, w)."""
+    encode = partial(_encode, forward, options)
+    if options.micro_batches == 1 or not backbone.training:
         return encode(images)
-    parts = images.chunk(running.micro_batches)
+    parts = images.chunk(options.micro_batches)
     contexts = partial(_contexts, backbone)
     return torch.cat([checkpoint(encode, part, use_reentrant=False, context_fn=contexts) for part in parts])
 
 
-def _encode(forward: Callable[[Tensor], Tensor], running: Running, images: Tensor) -> Tensor:
-    if running.channels_last:
+def _encode(forward: Callable[[Tensor], Tensor], options: BackboneOptions, images: Tensor) -> Tensor:
+    if options.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    dtype = PRECISIONS[running.precision]
+    dtype = PRECISIONS[options.precision]
     if dtype is None or torch.jit.is_tracing():  # a runtime that the trace is for chooses the precision itself
         return forward(images)
     with torch.autocast(images.device.type, dtype=dtype):
@@ -142,11 +142,11 @@ def _encode(forward: Callable[[Tensor], Tensor], running: Running, images: Tenso
 
 def _contexts(backbone: nn.Module) -> tuple:
     """The contexts of the forward pass and of its repetition, which must not update BatchNorm's statistics again."""
-    return nullcontext(), statistics_held(backbone)
+    return nullcontext(), statistics_kept_during(backbone)
 
 
 @contextmanager
-def statistics_held(module: nn.Module) -> Iterator[None]:
+def statistics_kept_during(module: nn.Module) -> Iterator[None]:
     """Restore BatchNorm's running statistics after the block."""
     running = [buffer for norm in batchnorms(module) for buffer in norm.buffers()]
     before = [buffer.clone() for buffer in running]

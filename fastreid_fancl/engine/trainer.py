@@ -15,7 +15,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 from torch import nn
 
-from ..batchnorm import hold_statistics, virtual_groups
+from ..batchnorm import set_batchnorm_mode, virtual_groups
 from ..config.access import value_of
 from ..data.cache import image_reader
 from ..data.check import check_items, preflight, require_identities
@@ -35,7 +35,7 @@ from .loader import EpochLoader
 from .pseudo_labels import PseudoLabels
 from .record import RunRecord
 from .starts import seen_by, start_of, warning_of_freeze, warning_of_start, without_pretraining
-from .throughput import Running, accelerate, backbones, fuse, lay_out, lay_out_state
+from .throughput import BackboneOptions, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
 TRANSDUCTIVE = (
@@ -152,12 +152,12 @@ class Trainer(DefaultTrainer):
         """Build fast-reid's model and make it run as this package's keys in MODEL and SOLVER say."""
         model = super().build_model(cfg)
         for backbone in backbones(model):
-            hold_statistics(backbone, cfg.MODEL.BACKBONE.BATCHNORM)
+            set_batchnorm_mode(backbone, cfg.MODEL.BACKBONE.BATCHNORM)
         group, _ = (share_of_batch(cfg, key) for key in ("MODEL.BATCHNORM_GROUPS", "SOLVER.MICRO_BATCHES"))
         if cfg.MODEL.BATCHNORM_GROUPS > 1:
             virtual_groups(model, group)
-        running = Running(cfg.MODEL.PRECISION, cfg.MODEL.CHANNELS_LAST, cfg.SOLVER.MICRO_BATCHES)
-        return accelerate(model, running)
+        options = BackboneOptions(cfg.MODEL.PRECISION, cfg.MODEL.CHANNELS_LAST, cfg.SOLVER.MICRO_BATCHES)
+        return accelerate(model, options)
 
     @classmethod
     def build_optimizer(cls, cfg, model: nn.Module):

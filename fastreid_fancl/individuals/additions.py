@@ -41,7 +41,7 @@ def keep_season(had: Sequence[Photograph], intake: Intake, gap: float) -> None:
         )
 
 
-def take_in(project: Project, intake: Intake, report: Report, told: Collection[str] = ()) -> None:
+def take_in(project: Project, intake: Intake, report: Report, given_options: Collection[str] = ()) -> None:
     """Add photographs to a project.
 
     Known photographs keep their data, take their new place, and get the values that they lack. A station or a time that
@@ -53,7 +53,7 @@ def take_in(project: Project, intake: Intake, report: Report, told: Collection[s
         project: changed.
         intake: what came in; copies of photographs of another season are left out.
         report: of the discovery.
-        told: which of "season" and "gap" the user gave.
+        given_options: which of "season" and "gap" the user gave.
     """
     intake.photographs, problems = _written_into(project.photographs, intake.photographs)
     intake.notes += _further_of_season(project.photographs, intake.photographs)
@@ -85,7 +85,7 @@ def take_in(project: Project, intake: Intake, report: Report, told: Collection[s
     _join_bursts(known, intake.photographs, new)
     project.photographs = [row for rows in known.values() for row in rows]
     again = [(known[row.hash][0], row) for row in intake.photographs if row.hash not in new]
-    report.problems += problems + _kept(boxes, others) + _of_new_ones_only(again, told)
+    report.problems += problems + _kept(boxes, others) + _of_new_ones_only(again, given_options)
 
 
 def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tuple[list[Photograph], list[str]]:
@@ -293,12 +293,12 @@ def _kept(boxes: Sequence[str], others: Sequence[str]) -> list[str]:
     )
 
 
-def _of_new_ones_only(pairs: Sequence[tuple[Photograph, Photograph]], told: Collection[str]) -> list[str]:
+def _of_new_ones_only(pairs: Sequence[tuple[Photograph, Photograph]], given_options: Collection[str]) -> list[str]:
     """What --season and --gap do not change of photographs that the project has, in sentences.
 
     Args:
         pairs: such photographs, each as the project has it and as it came in.
-        told: as for `take_in`.
+        given_options: as for `take_in`.
     """
     found = [pair for pair in pairs if all(one.sequence and named_by_time(one.sequence) for one in pair)]
     kept = {
@@ -309,5 +309,5 @@ def _of_new_ones_only(pairs: Sequence[tuple[Photograph, Photograph]], told: Coll
         f"--{option} holds for new photographs only: {plural(len(paths), 'photograph')} of the project, such as "
         f"{next(iter(paths.values()))}, stay as they are; if that is wrong, correct {column} in photographs.csv."
         for option, column in (("season", "season"), ("gap", "sequence"))
-        if option in told and (paths := kept[option])
+        if option in given_options and (paths := kept[option])
     ]

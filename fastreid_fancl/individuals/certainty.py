@@ -13,7 +13,7 @@ from ..clustering import degenerate, jaccard_distance, renumber
 from ..clustering.constraints import RADII, Constraints, Contradiction, labels_at, tree
 from ..clustering.eps import modularities, rand_index
 from ..engine.seeds import derive_seed
-from ..local.calibrate import Curve, rising
+from ..local.calibrate import Curve, isotonic_curve
 from ..progress import Progress
 from .patterns import Patterns
 
@@ -206,4 +206,4 @@ def calibrate(scores: Sequence[float], same: Sequence[bool]) -> Curve | None:
     """
     if len(scores) < ENOUGH or not OF_A_KIND <= sum(same) <= len(same) - OF_A_KIND:
         return None
-    return rising(scores, [float(one) for one in same])
+    return isotonic_curve(scores, [float(one) for one in same])

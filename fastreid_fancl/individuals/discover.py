@@ -94,7 +94,7 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
     wanted = [row for row in project.photographs if row.usable]
     with report.step("features"):
         features, problems = encode_all(project.folder, project.encoder, wanted)
-        lost = beyond_reach(project.photographs, problems)
+        lost = explain_lost_animals(project.photographs, problems)
         if lost and project.settings["fingerprint"] != project.encoder.fingerprint:
             raise UserError(f"Expected another encoder to read photographs of all animals: {lost} Or keep the encoder.")
         views = [
@@ -120,7 +120,7 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
     return features, views
 
 
-def beyond_reach(rows: Iterable[Photograph], problems: Mapping[str, str]) -> str:
+def explain_lost_animals(rows: Iterable[Photograph], problems: Mapping[str, str]) -> str:
     """Which animals another encoder could not compare, so that they would get new IDs, and what helps; "" without any.
 
     Args:

@@ -173,8 +173,8 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
             if args.season is None:
                 keep_season(project.photographs, intake, args.gap)
             intake = understood(intake, args, project)
-        told = {"season": args.season is not None, "gap": args.gap != GAP_SECONDS}
-        take_in(project, intake, report, [name for name, given in told.items() if given])
+        given_options = {"season": args.season is not None, "gap": args.gap != GAP_SECONDS}
+        take_in(project, intake, report, [name for name, given in given_options.items() if given])
         print("\n".join(describe_photographs(project, report)), flush=True)
     k2 = max(2, args.k1 // 4 + 1)
     features, views = steps.encode(project, report, args.augment)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..escape import visible
-from .links import MOVED, active, heir, rejections
+from .links import MOVED, active, current_id, rejections
 from .notes import BESIDE, NOT_OURS
 from .project import Project
 from .rows import STATUSES, Change, Individual, Photograph
@@ -54,7 +54,7 @@ class Ledger:
 
     def current(self, individual: str) -> str:
         """The ID that an animal has now, after all merges."""
-        return heir(individual, self.animals)
+        return current_id(individual, self.animals)
 
     @property
     def rejected(self) -> dict[str, dict[str, str]]:
@@ -239,7 +239,7 @@ def contradictions(animals: Iterable[Individual], changes: Iterable[Change]) -> 
     merged = {change.item for change in changes if change.kind == "merged" and change.item in known}
     problems = []
     for gone in sorted(merged):
-        kept = heir(gone, known)
+        kept = current_id(gone, known)
         for trait in TRAITS:
             one, other = getattr(known[gone], trait), getattr(known[kept], trait)
             if kept != gone and one and one != other:

@@ -22,7 +22,7 @@ def active(decisions: Iterable[Decision]) -> list[Decision]:
     return [decision for decision in decisions if decision.kind != "undo" and decision.when not in undone]
 
 
-def heir(individual: str, animals: Mapping[str, Individual]) -> str:
+def current_id(individual: str, animals: Mapping[str, Individual]) -> str:
     """The ID that an animal has now, after all merges.
 
     An animal whose photographs were moved one by one is still itself: nobody said that the two are one.
@@ -45,9 +45,9 @@ def rejections(decisions: Iterable[Decision], animals: Mapping[str, Individual])
     rejected: dict[str, dict[str, str]] = defaultdict(dict)
     for decision in decisions:
         if decision.kind == "is_not":
-            rejected[decision.a][heir(decision.b, animals)] = decision.when
+            rejected[decision.a][current_id(decision.b, animals)] = decision.when
         elif decision.kind == "is":
-            rejected[decision.a].pop(heir(decision.b, animals), None)
+            rejected[decision.a].pop(current_id(decision.b, animals), None)
     return rejected
 
 

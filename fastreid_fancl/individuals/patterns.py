@@ -190,7 +190,7 @@ def corners(row: Photograph) -> tuple[float, float, float, float] | None:
     return x, y, min(1.0, x + width), min(1.0, y + height)
 
 
-def without_rest(
+def foreground_keypoints(
     patterns: Patterns, rows: Sequence[Photograph], found: Sequence[local.LocalFeatures]
 ) -> list[local.LocalFeatures]:
     """Keypoints of photographs without those that are of the background."""

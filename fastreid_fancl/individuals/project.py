@@ -31,7 +31,7 @@ from .certainty import calibrate
 from .crops import crop_of, file_of
 from .encode import Encoder, Features, encoder_named
 from .links import active, decided_pairs
-from .patterns import Patterns, keypoints, keypoints_of_file, pair_similarities, without_rest
+from .patterns import Patterns, foreground_keypoints, keypoints, keypoints_of_file, pair_similarities
 from .rows import Change, Decision, Individual, Photograph, restored_animals
 from .storage import CURE, read_table, table_text
 
@@ -207,7 +207,7 @@ class Project:
         near = np.argsort(-(self.gallery.features @ features), kind="stable")[:COMPARED]
         by_key = self.by_key
         known = [by_key[key] for key in self.gallery.keys[near].tolist()]
-        there = without_rest(patterns, known, keypoints(self.folder, known, {}))
+        there = foreground_keypoints(patterns, known, keypoints(self.folder, known, {}))
         with verifying() as pool:
             inliers = np.array([len(found) for found in pool.map(partial(verified_matches, spots), there)])
         extra = csr_matrix((patterns.worth(inliers), ([0] * len(near), near)), shape=(1, len(self.gallery.keys)))

@@ -21,7 +21,7 @@ from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
 from . import certainty
 from .crops import crop_of
-from .discover import Report, beyond_reach, encoded
+from .discover import Report, encoded, explain_lost_animals
 from .encode import encode_all, encoder_named
 from .identify import owners_of
 from .links import active, constraints_of, decided_pairs, rejections
@@ -91,7 +91,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     rows = sorted((row for row in project.photographs if row.usable), key=lambda row: f"{row.key}.jpg")
     wanted, rows = rows, write_crops(folder / "photographs", rows, report)
     away = {row.key for row in wanted} - {row.key for row in rows}
-    if lost := beyond_reach(wanted, dict.fromkeys(away, "it cannot be read")):
+    if lost := explain_lost_animals(wanted, dict.fromkeys(away, "it cannot be read")):
         report.training = f"Nothing is trained, as the result could not be kept: {lost}"
         return False
     if len(rows) < FEWEST:

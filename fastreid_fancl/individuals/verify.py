@@ -12,14 +12,14 @@ import numpy as np
 from .. import local
 from ..clustering import knn
 from ..errors import UserError
-from ..local.calibrate import apart, burst_mates, calibration
+from ..local.calibrate import burst_mates, calibration, simultaneous_pairs
 from ..local.cost import local_cost
 from ..local.pairs import log_inliers, unordered_pairs
 from ..packages import INSTALL_FAISS, has_faiss
 from ..progress import Progress
 from .crops import file_of
 from .links import active, decided_pairs, several_animals
-from .patterns import COUNTS, NEAREST, Patterns, keypoints, without_rest
+from .patterns import COUNTS, NEAREST, Patterns, foreground_keypoints, keypoints
 from .project import Project
 from .rows import Decision, Photograph
 
@@ -168,7 +168,7 @@ def known_pairs(rows: Sequence[Photograph], decisions: Sequence[Decision]) -> tu
     pairs, same = decided_pairs(decisions, [row.key for row in rows])
     return (
         np.concatenate([burst_mates(sequences), pairs[same]]),
-        np.concatenate([apart([row.station or None for row in rows], moments), pairs[~same]]),
+        np.concatenate([simultaneous_pairs([row.station or None for row in rows], moments), pairs[~same]]),
     )
 
 
@@ -182,7 +182,7 @@ def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:
     known, pairs = project.by_key, queue["pairs"]
     keys = [photograph["key"] for photograph in queue["photographs"]]
     rows = [known[keys[n]] for n in sorted({pair[name] for pair in pairs for name in "ab"})]
-    there = without_rest(project.patterns, rows, keypoints(project.folder, rows, {}))
+    there = foreground_keypoints(project.patterns, rows, keypoints(project.folder, rows, {}))
     features = {row.key: one for row, one in zip(rows, there, strict=True)}
     shown = [[known[keys[pair[name]]] for name in "ab"] for pair in pairs]
     with local.verifying() as pool, Progress("Matched points", len(pairs), "pairs") as progress:

@@ -36,7 +36,7 @@ class Curve(NamedTuple):
         return np.interp(values, self.values, self.probabilities)
 
 
-def rising(values: Sequence[float], truth: Sequence[float], weights: Sequence[float] | None = None) -> Curve:
+def isotonic_curve(values: Sequence[float], truth: Sequence[float], weights: Sequence[float] | None = None) -> Curve:
     """Isotonic regression of 0 and 1 on values (Zadrozny and Elkan, KDD 2002)."""
     from sklearn.isotonic import IsotonicRegression
 
@@ -59,7 +59,7 @@ class Calibration:
         values = np.concatenate([positives, negatives])
         weights = np.repeat([1 / len(positives), 1 / len(negatives)], [len(positives), len(negatives)])
         truth = np.repeat([1.0, 0.0], [len(positives), len(negatives)])
-        self.curve = rising(np.log1p(values), truth, weights)
+        self.curve = isotonic_curve(np.log1p(values), truth, weights)
         self.least = float(self.curve(0))  # pairs that were not verified are no worse than those without inliers
 
     def __call__(self, inliers: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def burst_mates(sequences: Sequence[str | None]) -> np.ndarray:
     return evenly([pair for name in sorted(groups) for pair in itertools.pairwise(groups[name])])
 
 
-def apart(stations: Sequence[str | None], moments: Sequence[datetime | None]) -> np.ndarray:
+def simultaneous_pairs(stations: Sequence[str | None], moments: Sequence[datetime | None]) -> np.ndarray:
     """At most MOST pairs (P, 2), evenly chosen, of photographs from different stations within SECONDS.
 
     Each photograph is paired with the last ones of at most OTHERS other stations. Midnights that photographs share are
