@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 
 try:
@@ -11,11 +12,16 @@ except ImportError:  # not on Windows, where several processes may then do the s
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: str, wait: bool = True) -> Iterator[None]:
+def exclusive_lock(path: str, wait: bool = True, patience: float = 0) -> Iterator[None]:
     """Lock ``path`` for the block: other processes that lock it wait, or fail without ``wait``.
 
     The lock ends with its process. Processes that it forks do not inherit the lock, so they block nobody when they
     outlive a killed run.
+
+    Args:
+        path: of the file; it is created, and stays.
+        wait: whether to wait until the lock is free, however long that takes.
+        patience: seconds to wait for it without ``wait``.
 
     Raises:
         OSError: ``path`` cannot be written.
@@ -23,6 +29,13 @@ def exclusive_lock(path: str, wait: bool = True) -> Iterator[None]:
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "a") as file:
-        if fcntl is not None:
-            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        deadline = time.monotonic() + patience
+        while fcntl is not None:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.2)
         yield

@@ -142,20 +142,25 @@ def run_all(jobs: Sequence[Job], program: Sequence[str], parallel: int = 1, gpus
             for slot, (job, process) in list(running.items()):
                 if process.poll() is not None:
                     del running[slot]
-                    outcome = "done"
-                    if process.returncode:
-                        outcome, failed = reason(job, process.returncode), failed + 1
-                        write_text(job.folder / FAILURE, outcome)
-                    else:  # another comparison may have written one meanwhile
-                        (job.folder / FAILURE).unlink(missing_ok=True)
-                    with beside_bars():
-                        print(f"{job.name}: {outcome}", flush=True)
+                    failed += _finish(job, process.returncode)
             reporter.report([job for job, _ in running.values()], len(waiting), len(jobs), failed)
     finally:
         reporter.close()
         for _, process in running.values():
             process.terminate()
             process.wait()
+
+
+def _finish(job: Job, status: int) -> bool:
+    """Print how a run ended, by its exit status, and keep the reason if it failed; whether it did."""
+    failure, outcome = job.folder / FAILURE, reason(job, status) if status else "done"
+    if status:
+        write_text(failure, outcome)
+    else:  # another comparison may have written one meanwhile
+        failure.unlink(missing_ok=True)
+    with beside_bars():
+        print(f"{job.name}: {outcome}", flush=True)
+    return bool(status)
 
 
 def threads(parallel: int) -> int:
@@ -192,14 +197,10 @@ def hold_lock(folder: Path) -> Iterator[None]:
         UserError: if another run keeps writing to the folder.
     """
     with ExitStack() as stack:
-        for patience in range(SECONDS_TO_END, -1, -1):
-            try:
-                stack.enter_context(exclusive_lock(os.fspath(folder / ".lock"), wait=False))
-                break
-            except BlockingIOError:
-                if not patience:
-                    raise UserError(f"Another run is writing to {folder}: wait for it, or stop it.") from None
-                time.sleep(1)
+        try:
+            stack.enter_context(exclusive_lock(os.fspath(folder / ".lock"), wait=False, patience=SECONDS_TO_END))
+        except BlockingIOError as error:
+            raise UserError(f"Another run is writing to {folder}: wait for it, or stop it.") from error
         yield
 
 
