@@ -58,7 +58,8 @@ def jaccard_distance(
             as far: for 100,000 difficult images the matrix has 154 entries per row at 0.95, and 3,546 at 1.
         neighbors: the result of `knn(features, k1)`, if it is known already.
         group: processes that share the work after the neighbour search; all of them call this with equal arguments.
-        block_bytes: memory of a GPU to use besides the features, the lists and the result of a step.
+        block_bytes: memory for a step of the neighbour search, and on a GPU of the distances, besides the features, the
+            lists and the result.
         backend: as for `knn`, where the neighbors are not known yet.
 
     Returns:
@@ -70,16 +71,7 @@ def jaccard_distance(
         ValueError: if the features are not finite or not (N, D), if k1 or k2 is below 1, if `max_distance` is outside
             (0, 1], or if the neighbours are those of other rows.
     """
-    for name, value in (("k1", k1), ("k2", k2)):
-        if value < 1:
-            raise UserError(
-                f"Expected {name} of at least 1, which counts the row itself, got {value}: the usual values are k1 30 "
-                "and k2 6."
-            )
-    if not 0 < max_distance <= 1:
-        raise UserError(
-            f"Expected max_distance in (0, 1], got {max_distance}: 1 keeps every pair that shares a neighbour."
-        )
+    _check_arguments(k1, k2, max_distance)
     features = as_features(features)
     if k1 >= len(features):
         text = f"k1 = {k1} makes all {len(features)} images neighbours of each other"
@@ -102,6 +94,19 @@ def jaccard_distance(
     distance = _symmetric(upper)
     distance.max_distance = max_distance
     return distance
+
+
+def _check_arguments(k1: int, k2: int, max_distance: float) -> None:
+    for name, value in (("k1", k1), ("k2", k2)):
+        if value < 1:
+            raise UserError(
+                f"Expected {name} of at least 1, which counts the row itself, got {value}: the usual values are k1 30 "
+                "and k2 6."
+            )
+    if not 0 < max_distance <= 1:
+        raise UserError(
+            f"Expected max_distance in (0, 1], got {max_distance}: 1 keeps every pair that shares a neighbour."
+        )
 
 
 def _warn_unless_normalised(features: Tensor) -> None:
