@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 import fastreid_fancl  # noqa: E402
 from fastreid_fancl.data.synthetic.catalogue import RECIPES  # noqa: E402
 from fastreid_fancl.data.synthetic.write import draw  # noqa: E402
+from fastreid_fancl.engine.record import gib_of  # noqa: E402
 from fastreid_fancl.machine import available_cores  # noqa: E402
 
 STEPS = ("features", "local matches", "grouping")
@@ -88,7 +89,7 @@ def measured(folder: Path, number: int, size: tuple[int, int], options: list[str
     opened = fastreid_fancl.open(project)
     row = {"photographs": number, "animals": sum(not animal.merged_into for animal in opened.individuals())}
     row |= {f"{step} s": value for step, value in said((project / "summary.txt").read_text()).items()}
-    row |= {"all s": seconds, "peak GiB": used.ru_maxrss / 2**20, "match s": match_seconds(opened, photos)}
+    row |= {"all s": seconds, "peak GiB": gib_of(used.ru_maxrss), "match s": match_seconds(opened, photos)}
     return row | scrolled(project / "review.html")
 
 

@@ -10,7 +10,6 @@ seconds and memory grow with the photographs: discovery.py.
 """
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ from fastreid_fancl.engine.fused import learned_evidence, photos_of  # noqa: E40
 from fastreid_fancl.engine.labels import cluster, distance_options, linked_labels  # noqa: E402
 from fastreid_fancl.data.loaders import ReIDDataset, feature_loader  # noqa: E402
 from fastreid_fancl.engine.features import extract_features  # noqa: E402
+from fastreid_fancl.engine.record import peak_resident  # noqa: E402
 from fastreid_fancl.engine.trained_model import load_model  # noqa: E402
 from fastreid_fancl.clustering.constraints import Constraints  # noqa: E402
 from fastreid_fancl.individuals.certainty import group  # noqa: E402
@@ -122,7 +122,7 @@ def prepare(name: str, args, tables: Tables) -> Case:
     verified = case.pairs.fuse(features, nearest(features, NEIGHBORS), 1.0).nnz // 2
     row = {"data set": name, "photographs": len(items), "animals": len({pid for _, pid, _ in items})}
     row |= {"encoder s": encoded - began, "keypoints s": described - encoded, "search s": searched - described}
-    row |= {"pairs": verified, "verification s": time.process_time() - verifying, "peak GiB": peak_gib()}
+    row |= {"pairs": verified, "verification s": time.process_time() - verifying, "peak GiB": peak_resident()}
     row["keypoints of the background"] = 1 - sum(len(f.points) for f in kept) / sum(len(f.points) for f in found)
     tables.add([row])
     return case
@@ -151,10 +151,7 @@ def retrieval(case: Case, weight: float, calibrated: bool) -> dict[str, float]:
     """mAP and Rank-1 in percent of the data set's protocol."""
     rows, queries = np.array(case.test.rows), len(case.test.query)
     distance = -dense(case, weight, calibrated)[np.ix_(rows[:queries], rows[queries:])]
-    (_, q_pids, q_camids), (_, g_pids, g_camids) = (
-        map(np.array, zip(*items, strict=True)) for items in (case.test.query, case.test.gallery)
-    )
-    ranking = market1501(distance, q_pids, g_pids, q_camids, g_camids)
+    ranking = market1501(distance, *case.test.labels())
     counted = np.isfinite(ranking.first)
     first, precision = ranking.first[counted], ranking.precision[counted]
     return {"mAP": 100 * precision.mean(), "1-NN": 100 * (first == 1).mean(), "Rank-5": 100 * (first <= 5).mean()}
@@ -257,11 +254,6 @@ def louvain(case: Case, weight: float, calibrated: bool) -> dict[str, np.ndarray
     for number, members in enumerate(networkx.community.louvain_communities(graph, seed=0)):
         labels[list(members)] = number
     return {"Louvain": labels}
-
-
-def peak_gib() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

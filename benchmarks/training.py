@@ -35,11 +35,12 @@ from fastreid_fancl.data.samplers import cluster_batches  # noqa: E402
 from fastreid_fancl.engine.features import extract_features  # noqa: E402
 from fastreid_fancl.engine.labels import assign_labels  # noqa: E402
 from fastreid_fancl.engine.estimate import PER_CLUSTER, clustered  # noqa: E402
-from fastreid_fancl.engine.timing import batches_of, measured, seconds_each, wait  # noqa: E402
+from fastreid_fancl.engine.timing import batches_of, measured, seconds_each  # noqa: E402
 from fastreid_fancl.engine.throughput import PRECISIONS  # noqa: E402
 from fastreid_fancl.engine.trainer import Trainer  # noqa: E402
 from fastreid.data.transforms import build_transforms  # noqa: E402
 from fastreid_fancl.engine.record import setting  # noqa: E402
+from clocks import timed  # noqa: E402
 from hardware import Watched, operations, peak  # noqa: E402
 from reference import Reference  # noqa: E402
 from tables import Tables, add_output  # noqa: E402
@@ -123,7 +124,7 @@ def cluster(system, images: int, cfg, clock) -> float:
     """Seconds of clustering made-up features, after a few that compile it."""
     features = clustered(images, cfg.MODEL.BACKBONE.FEAT_DIM, 0)
     system.cluster(features[:200])
-    return seconds(clock, system.device, system.cluster, features)
+    return timed(lambda: system.cluster(features), system.device, clock)[0]
 
 
 def measure(systems: dict, args, clock) -> dict[str, dict[str, float]]:
@@ -140,7 +141,7 @@ def measure(systems: dict, args, clock) -> dict[str, dict[str, float]]:
     found = {}
     for name, system in systems.items():  # also warms up
         system.start(dict.fromkeys(("original", "noised", "fused"), features), targets)
-        seconds(clock, system.device, system.features, numbers)
+        system.features(numbers)
         found[name] = {"waiting": waiting(system, batches, workers), "features": [], "step": []}
         system.load(batches[:1])
         found[name]["operations"] = operations(system.step)
@@ -150,8 +151,8 @@ def measure(systems: dict, args, clock) -> dict[str, dict[str, float]]:
             reached = peak(system.device, PRECISIONS[precision] or torch.float32, clock)
             peaks[precision] = max(peaks[precision], reached)
         for name, system in systems.items():
-            encoding = seconds(clock, system.device, system.features, numbers) / args.encoded
-            found[name]["features"].append(encoding)
+            seconds, _ = timed(partial(system.features, numbers), system.device, clock)
+            found[name]["features"].append(seconds / args.encoded)
             found[name]["step"].append(steady_step(system, batches, workers, clock))
     for name, own in found.items():
         own |= {key: median(own[key]) for key in ("features", "step")}
@@ -169,14 +170,6 @@ def waiting(system, batches: np.ndarray, workers: int) -> float:
     """The share of a step in which its batch is waited for and the device does nothing."""
     step = steady_step(system, batches, workers, time.perf_counter, partial(Watched, device=system.device))
     return mean(system.batches.seconds[-measured(workers) :]) / step
-
-
-def seconds(clock, device: torch.device, function: Callable, *args) -> float:
-    """Seconds of one call, including the device's work."""
-    began = clock()
-    function(*args)
-    wait(device)
-    return clock() - began
 
 
 def table(found: dict, clustering: dict[str, float], images: int, batch: int) -> list[dict]:

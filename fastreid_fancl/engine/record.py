@@ -99,8 +99,12 @@ def peak_resident() -> float | None:
         import resource
     except ImportError:  # Windows
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes, elsewhere KiB
+    return gib_of(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def gib_of(ru_maxrss: int) -> float:
+    """GiB of a peak as the system gives it: in bytes on macOS, elsewhere in KiB."""
+    return ru_maxrss / 2**30 if sys.platform == "darwin" else ru_maxrss / 2**20
 
 
 def write_queries(path: str, queries: list[tuple], names: list[str], ranking: Ranking) -> None:

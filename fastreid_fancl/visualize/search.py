@@ -113,11 +113,9 @@ def search_tests(cfg, model: nn.Module) -> Search:
     name = cfg.DATASETS.TESTS[0]
     test, loader = protocol(cfg, name), Trainer.build_test_loader(cfg, name)[0]
     features, distances = compare(cfg, model, loader, test.rows, len(test.query))
-    (_, q_pids, q_camids), (_, g_pids, g_camids) = (
-        map(np.array, zip(*items, strict=True)) for items in (test.query, test.gallery)
-    )
-    labelled = (g_pids >= 0).any()
-    ranking = market1501(distances, q_pids, g_pids, q_camids, g_camids) if labelled else None
+    labels = test.labels()
+    labelled = (labels[1] >= 0).any()
+    ranking = market1501(distances, *labels) if labelled else None
     return Search(test.query, test.gallery, features, distances, ranking, test.names)
 
 

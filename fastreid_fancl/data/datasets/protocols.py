@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from .photos import Photo
 
 TestItem = tuple[str, int, int]
@@ -42,6 +44,10 @@ class Protocol(NamedTuple):
         """Position in `photographs` of each query, and then of each gallery photograph."""
         number = {item: row for row, item in enumerate(self.photographs)}
         return [number[item] for item in (*self.query, *self.gallery)]
+
+    def labels(self) -> list[np.ndarray]:
+        """The pids of queries (Q,) and gallery (G,), then their camids, in the order of `ranking.market1501`."""
+        return [np.array([item[column] for item in items]) for column in (1, 2) for items in (self.query, self.gallery)]
 
     @property
     def leaves_one_out(self) -> bool:
