@@ -10,6 +10,11 @@ UNKNOWN_CAMERA = "_unknown"
 """The suffix of the camid of a training image whose camera is unknown."""
 
 
+def display_name(dataset) -> str:
+    """The name of a data set in messages: that of its folder, or else of its class."""
+    return getattr(dataset, "dataset_name", "") or type(dataset).__name__
+
+
 def plural(number: int, noun: str) -> str:
     """A number with its noun: 1 animal, 2 animals."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -20,7 +20,7 @@ from ..locks import exclusive_lock
 from ..logs import FILE_ONLY, log_once
 from ..machine import available_cores
 from ..progress import Progress
-from . import UNLABELLED, shorten
+from . import UNLABELLED, display_name, shorten
 from .duplicates import warn_of_copies
 from .images import READER_VERSION, UnreadableImage, read_image
 
@@ -106,9 +106,10 @@ def require(dataset, splits: Sequence[str]) -> None:
                 "evaluation needs identities, and a split test or query/gallery; without them leave it out of "
                 "DATASETS.TESTS"
             )
-        raise UserError(f"data set {_name(dataset)} has no {' and no '.join(empty)} photographs ({counts}); {cure}")
+        lacks = f"no {' and no '.join(empty)} photographs"
+        raise UserError(f"data set {display_name(dataset)} has {lacks} ({counts}); {cure}")
     if "query" in splits and "gallery" in splits:
-        require_matches(_name(dataset), dataset)
+        require_matches(display_name(dataset), dataset)
 
 
 def require_matches(name: str, test) -> None:
@@ -137,8 +138,8 @@ def require_identities(dataset) -> None:
     unknown = [path for path, pid, _ in dataset.train if pid == UNLABELLED]
     if unknown:
         raise UserError(
-            f"data set {_name(dataset)}: {len(unknown)} of {len(dataset.train)} training photographs have no identity\n"
-            f"{shorten(unknown)}\nLabel them, or train an unsupervised method."
+            f"data set {display_name(dataset)}: {len(unknown)} of {len(dataset.train)} training photographs have no "
+            f"identity\n{shorten(unknown)}\nLabel them, or train an unsupervised method."
         )
 
 
@@ -161,7 +162,7 @@ def _check_dataset(dataset, splits: Sequence[str], workers: int, cache_dir: str 
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # _save reports a place that cannot be written
             stack.enter_context(exclusive_lock(f"{cache}.lock"))  # the first of several ranks decodes for all
-        return _check_paths(_name(dataset), paths, cache, workers)
+        return _check_paths(display_name(dataset), paths, cache, workers)
 
 
 def _check_paths(name: str, paths: list[str], cache: str, workers: int) -> list[BadImage]:
@@ -223,7 +224,7 @@ def _cache_path(dataset, cache_dir: str | os.PathLike | None) -> str:
     cache_dir = cache_dir or cache_folder()
     folders = {os.path.dirname(os.path.abspath(item[0])) for split in LOADED_SPLITS for item in getattr(dataset, split)}
     digest = hashlib.blake2b(os.path.commonpath(folders).encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in _name(dataset))
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in display_name(dataset))
     return os.path.join(cache_dir, f"decoded-{safe}-{digest}.json")
 
 
@@ -245,10 +246,6 @@ def _save(path: str, good: set[str]) -> None:
             json.dump({"good": sorted(good)}, file)
     except OSError as error:
         log_once(logger, logging.WARNING, f"{path} cannot be written ({error}); photographs are checked at every start")
-
-
-def _name(dataset) -> str:
-    return getattr(dataset, "dataset_name", "") or type(dataset).__name__
 
 
 def check_items(items: list, relabel: bool) -> None:

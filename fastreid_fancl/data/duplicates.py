@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from itertools import combinations
 
+from ..files import content_hash
 from ..logs import log_once
-from . import plural, shorten
+from . import display_name, plural, shorten
 from .images import open_regular
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def warn_of_copies(needed: Sequence[tuple[object, Sequence[str]]]) -> None:
     others = [(dataset, splits) for dataset, splits in needed if not {"query", "gallery"} <= set(splits)]
     trained = {item[0] for dataset, splits in others for split in splits for item in getattr(dataset, split)}
     for dataset in scored:
-        name = getattr(dataset, "dataset_name", "") or type(dataset).__name__
+        name = display_name(dataset)
         warn_of_copies_in_test(name, dataset.query, dataset.gallery, trained)
         elsewhere = {
             item[0]
@@ -110,6 +111,6 @@ def _digest_of_end(path: str) -> bytes:
         return hashlib.blake2b(file.read(), digest_size=16).digest()
 
 
-def _digest_of_file(path: str) -> bytes:
+def _digest_of_file(path: str) -> str:
     with open_regular(path) as file:
-        return hashlib.blake2b(file.read(), digest_size=16).digest()
+        return content_hash(file)

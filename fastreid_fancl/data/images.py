@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from ..errors import UserError
 from ..logs import log_once
@@ -20,7 +21,6 @@ READER_VERSION = 3
 # Pillow knows more formats, and runs Ghostscript for one of them, whatever the file's name.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
 FULL, PARTIAL = 65535, (1023, 4095, 16383)  # largest value of 16 bits, and of the 10, 12 and 14 bits of sensors
-EXIF_ORIENTATION = 0x0112
 # ImageOps.exif_transpose also writes the EXIF data back, and fails where another entry is damaged.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -138,7 +138,7 @@ def _known_formats() -> list[str]:
 def _upright(image: Image.Image, path: str) -> Image.Image:
     """Apply the EXIF orientation of a loaded image. Loading matters: Pillow turns TIFFs itself and removes the tag."""
     try:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(Base.Orientation, 1)
     except Exception as error:  # good pixels with damaged EXIF data are common
         log_once(logger, logging.WARNING, f"{path}: its EXIF data are damaged ({error}); read without turning it")
         return image

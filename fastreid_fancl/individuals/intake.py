@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from PIL.ExifTags import IFD, Base
+
 from ..data.datasets.names import is_hidden
 from ..data.datasets.sequences import GAP_SECONDS
 from ..data.datasets.tree import SUFFIXES
@@ -25,7 +27,6 @@ from .storage import table_text
 
 LEFT_OUT = "left_out.csv"
 LINK = "a link to a folder is not followed; put the folder in its place, or give it by --photos and the same --season"
-EXIF_IFD, TAKEN, DIGITISED, SERIAL = 0x8769, 0x9003, 0x9004, 0xA431
 EXIF_MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
 NAMED_MOMENT = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_. T]{1,3}(\d\d)[-_.h]?(\d\d)[-_.m]?(\d\d)(?!\d)"
@@ -167,9 +168,9 @@ def _exif(opened: BinaryIO) -> tuple[str, str]:
     try:
         with open_header(opened) as image:
             exif = image.getexif()
-            own = exif.get_ifd(EXIF_IFD)
-            texts = [str(own.get(tag) or "") for tag in (TAKEN, DIGITISED)]
-            camera = str(own.get(SERIAL) or "").strip(" \0")
+            own = exif.get_ifd(IFD.Exif)
+            texts = [str(own.get(tag) or "") for tag in (Base.DateTimeOriginal, Base.DateTimeDigitized)]
+            camera = str(own.get(Base.BodySerialNumber) or "").strip(" \0")
     except Exception:  # Pillow's readers raise nearly anything; whether it is a photograph shows when it is encoded
         return "", ""
     moments = [moment for text in texts if (moment := _moment(EXIF_MOMENT.match(text)))]

@@ -8,6 +8,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from ...errors import UserError, did_you_mean
+from ..check import LOADED_SPLITS
 from .folder import FolderDataset, datasets_root
 from .names import FileIndex
 from .red_panda import RedPanda
@@ -57,7 +58,7 @@ def _load(cls: type[ImageDataset], root: str) -> ImageDataset:
 
 def _sort(dataset: ImageDataset) -> None:
     """Sort the images, since fast-reid's own data sets list them in the order of the file system."""
-    for split in ("train", "query", "gallery"):
+    for split in LOADED_SPLITS:
         setattr(dataset, f"_{split}", sorted(getattr(dataset, split), key=itemgetter(0)))
 
 

@@ -23,21 +23,14 @@ def assign_splits(photos: list[Photo]) -> list[Photo]:
     """Assign splits by the rule above; if any photograph has a split, return all of them unchanged."""
     if any(photo.split for photo in photos):
         return photos
-    by_identity: dict[str, list[Photo]] = defaultdict(list)
-    for photo in photos:
-        if photo.identity is not None:
-            by_identity[photo.identity].append(photo)
-    testable = sorted((name for name, own in by_identity.items() if _can_be_tested(own)), key=_digest)
+    testable = sorted((name for name, own in _by_identity(photos).items() if _can_be_tested(own)), key=_digest)
     tested = set(testable[-(-len(testable) // 2) :] if len(testable) >= MIN_IDENTITIES else [])
     return [replace(photo, split="test" if photo.identity in tested else "train") for photo in photos]
 
 
 def no_test_reason(photos: list[Photo]) -> str | None:
     """Say why the rule above gives no test photographs; None if there are no identities."""
-    by_identity: dict[str, list[Photo]] = defaultdict(list)
-    for photo in photos:
-        if photo.identity is not None:
-            by_identity[photo.identity].append(photo)
+    by_identity = _by_identity(photos)
     if not by_identity:
         return None
     testable = sum(_can_be_tested(own) for own in by_identity.values())
@@ -46,6 +39,14 @@ def no_test_reason(photos: list[Photo]) -> str | None:
         f"if these are known) are for testing, if there are at least {MIN_IDENTITIES} of them: {testable} of "
         f"{len(by_identity)} identities qualify. Add photographs or a split column, or leave it out of DATASETS.TESTS"
     )
+
+
+def _by_identity(photos: list[Photo]) -> dict[str, list[Photo]]:
+    by_identity: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        if photo.identity is not None:
+            by_identity[photo.identity].append(photo)
+    return by_identity
 
 
 def _can_be_tested(photos: list[Photo]) -> bool:

@@ -5,6 +5,8 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from PIL.ExifTags import Base
+
 from ...data.images import open_header, open_regular
 from ...errors import UserError
 from ...escape import visible
@@ -13,7 +15,6 @@ from ..rows import Photograph
 from .contents import Contents, existing_file
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
-ORIENTATION = 274
 
 
 def write(contents: Contents, output: Path) -> None:
@@ -64,7 +65,7 @@ def size_of(row: Photograph) -> tuple[int, int]:
     try:
         with open_regular(path) as file, open_header(file) as image:
             size = image.size
-            return size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else size
+            return size[::-1] if image.getexif().get(Base.Orientation) in SIDEWAYS else size
     except (OSError, ValueError) as error:
         raise UserError(f"{visible(path)} cannot be read: {error}") from error
 
