@@ -3,7 +3,7 @@
 Shapes: N photographs, R radii, S draws, P pairs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,33 +99,26 @@ def group(
     found, refused = tree(distance, constraints, RADII[-1])
     labels = labels_at(rows, constraints, found, RADII)
     own = labels if free is constraints else labels_at(rows, free, tree(distance, free, RADII[-1])[0], RADII)
-    sources = [features, *views]
-
-    def draw(n: int) -> csr_matrix:
-        own_seed = derive_seed(seed, n)
-        matches = patterns and patterns.draw(SHARE, own_seed)
-        return distance_of(_half(sources[n % len(sources)], own_seed), k1, k2, matches, keys)
-
-    draws = np.array(list(_draws(map(draw, range(DRAWS)), free)))
-    stable = np.array([[rand_index(*pair) for pair in zip(own, drawn, strict=True)] for drawn in draws]).mean(axis=0)
-    scores = np.maximum(modularities(distance, own), 0) * np.maximum(stable, 0) ** 0.25
+    draws = np.array(list(_draws_of([features, *views], free, k1, k2, seed, patterns, keys)))
+    stability = _stability(own, draws)
+    scores = np.maximum(modularities(distance, own), 0) * np.maximum(stability, 0) ** 0.25
     best, ties = best_radius(own, scores, radius)
     seen = draws[:, sorted({best, *ties})].reshape(-1, rows)
-    number = own.max(axis=1) + 1
-    counts = [int(number[best]), *(len(np.unique(one)) for one in seen)]
+    numbers = (own.max(axis=1) + 1).tolist()
+    counts = [numbers[best], *(len(np.unique(one)) for one in seen)]
     pairs, together = _together(distance, seen)
     return Grouping(
-        labels[best],
-        RADII[best],
-        tuple((RADII[r], int(number[r])) for r in ties),
-        distance,
-        certainty_of(labels[best], pairs, together),
-        pairs,
-        together,
-        int(number[best]),
-        (min(counts), max(counts)),
-        float(stable[best]),
-        refused,
+        labels=labels[best],
+        radius=RADII[best],
+        near_ties=tuple((RADII[r], numbers[r]) for r in ties),
+        distance=distance,
+        certainty=certainty_of(labels[best], pairs, together),
+        pairs=pairs,
+        together=together,
+        groups=numbers[best],
+        interval=(min(counts), max(counts)),
+        stability=float(stability[best]),
+        contradictions=refused,
     )
 
 
@@ -135,16 +128,44 @@ def _few(rows: int, constraints: Constraints) -> Grouping:
     found, refused = tree(empty, constraints, 0.5)
     labels = labels_at(rows, constraints, found, [0.5])[0]
     pairs, count = np.zeros((0, 2), np.int64), len(np.unique(labels))
-    return Grouping(labels, 0.5, (), empty, np.ones(rows), pairs, np.zeros(0), count, (count, count), 1.0, refused)
+    return Grouping(
+        labels=labels,
+        radius=0.5,
+        near_ties=(),
+        distance=empty,
+        certainty=np.ones(rows),
+        pairs=pairs,
+        together=np.zeros(0),
+        groups=count,
+        interval=(count, count),
+        stability=1.0,
+        contradictions=refused,
+    )
 
 
-def _draws(distances: Iterable[csr_matrix], free: Constraints) -> Iterator[np.ndarray]:
-    """(R, N) groups of each draw, by its distance."""
+def _draws_of(
+    sources: Sequence[np.ndarray],
+    free: Constraints,
+    k1: int,
+    k2: int,
+    seed: int,
+    patterns: Patterns | None,
+    keys: Sequence[str],
+) -> Iterator[np.ndarray]:
+    """(R, N) groups of each draw; `sources` are features (N, D) that draws take in turn."""
     with Progress("Grouping", DRAWS, "draws") as progress:
-        for distance in distances:
+        for n in range(DRAWS):
+            own_seed = derive_seed(seed, n)
+            matches = patterns and patterns.draw(SHARE, own_seed)
+            distance = distance_of(_half(sources[n % len(sources)], own_seed), k1, k2, matches, keys)
             found, _ = tree(distance, free, RADII[-1])
             yield labels_at(distance.shape[0], free, found, RADII)
             progress.advance()
+
+
+def _stability(labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(R,) mean adjusted Rand index of labels (R, N) with those of draws (S, R, N)."""
+    return np.mean([[rand_index(*pair) for pair in zip(labels, drawn, strict=True)] for drawn in draws], axis=0)
 
 
 def _half(features: np.ndarray, seed: int) -> np.ndarray:

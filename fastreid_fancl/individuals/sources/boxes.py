@@ -45,23 +45,10 @@ def with_boxes(
         raise UserError(f"Expected MegaDetector's JSON file by --boxes, got {visible(path)}: there is no such file.")
     content = read_json(path, DETECTIONS, "Run the detector again")
     animal = _animal(path, content.get("detection_categories", {"1": "animal"}))
-    boxes: dict[str, list[Box]] = {}
-    others: set[str] = set()
-    names: dict[str, str] = {}
     # The detector failed on images without a list of detections.
     looked_at = [image for image in content["images"] if image.get("detections") is not None]
     places = Places(rows, left_out).find(image["file"] for image in looked_at)
-    for image, found in zip(looked_at, places, strict=True):
-        if found in boxes:
-            raise UserError(
-                f"{visible(path)} has two images that may be {visible(found)}: {visible(names[found])} and "
-                f"{visible(image['file'])}. Leave one of them, or run the detector on the folder that --photos names."
-            )
-        if found:
-            names[found] = image["file"]
-            boxes[found], has_others = _boxes(path, image, animal, confidence)
-            if has_others:
-                others.add(found)
+    boxes, others = _boxes_by_photograph(path, looked_at, places, animal, confidence)
     if not boxes:
         raise UserError(
             f"{visible(path)} names none of the photographs (such as {visible(rows[0].path)}): run the detector on the "
@@ -93,6 +80,38 @@ def _animal(path: Path, categories: Mapping[str, str]) -> list[str]:
             "MegaDetector, or call what is to be compared animal there."
         )
     return animal
+
+
+def _boxes_by_photograph(
+    path: Path,
+    images: Sequence[dict[str, Any]],
+    places: Sequence[str | None],
+    animal: list[str],
+    confidence: float,
+) -> tuple[dict[str, list[Box]], set[str]]:
+    """The boxes of animals by the path of their photograph, and the photographs with something else on them.
+
+    Args:
+        path: of the JSON file.
+        images: of the file, with their detections.
+        places: the photograph that each image is; None for none.
+        animal, confidence: as for `_boxes`.
+    """
+    boxes: dict[str, list[Box]] = {}
+    others: set[str] = set()
+    names: dict[str, str] = {}
+    for image, found in zip(images, places, strict=True):
+        if found in boxes:
+            raise UserError(
+                f"{visible(path)} has two images that may be {visible(found)}: {visible(names[found])} and "
+                f"{visible(image['file'])}. Leave one of them, or run the detector on the folder that --photos names."
+            )
+        if found:
+            names[found] = image["file"]
+            boxes[found], has_others = _boxes(path, image, animal, confidence)
+            if has_others:
+                others.add(found)
+    return boxes, others
 
 
 def _boxes(path: Path, image: dict[str, Any], animal: list[str], confidence: float) -> tuple[list[Box], bool]:
