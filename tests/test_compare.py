@@ -143,7 +143,7 @@ def test_folders_of_runs_are_compared_too(tmp_path, capsys):
         (["a", "spots"], [], [], "same data sets.*trained on Spots"),
         (["a"], ["--baseline", "b"], [], "Expected --baseline to be one of a, got b"),
         (["a"], ["--gpus", "99"], [], "Expected --gpus out of .*, got 99"),
-        (["a"], [], ["MODEL.WEIGHTS", "start_{seed}.pth"], "name of a folder.*got start_{seed}.pth"),
+        (["a"], [], ["MODEL.WEIGHTS", "start_{seed}.pth"], "name of a folder seed_{seed}/, .*got start_{seed}.pth"),
     ],
 )
 def test_comparisons_that_mean_nothing_are_refused_before_anything_runs(tmp_path, names, flags, options, said):

@@ -78,7 +78,8 @@ def list_jobs(
     odd = [word for word in options if "{seed}" in word.replace(SEED_FOLDER, "")]
     if odd:  # the report could not tell what runs of one system differ in
         raise UserError(
-            f"Expected {{seed}} in the name of a folder, as in starts/{SEED_FOLDER}model.pth, got {visible(odd[0])}."
+            f"Expected {{seed}} only in the name of a folder {SEED_FOLDER}, as in starts/{SEED_FOLDER}model.pth, got "
+            f"{visible(odd[0])}."
         )
     if study is None:
         systems = [(path.stem, path, options) for path in config_files]

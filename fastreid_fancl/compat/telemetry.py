@@ -1,4 +1,4 @@
-"""OpenVINO's telemetry; the only fix outside fast-reid, applied when `openvino` first needs the library."""
+"""OpenVINO's telemetry: a fix outside fast-reid, applied when `openvino` first needs the library."""
 
 import sys
 

@@ -186,8 +186,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "PSEUDO_LABELS.BLOCK_GIB",
             1.0,
-            "GiB of GPU memory per step of the neighbour search and the distances, in addition to the features, the "
-            "lists of neighbours and the result",
+            "GiB of memory per step of the neighbour search, and on a GPU of the distances, in addition to the "
+            "features, the lists of neighbours and the result",
             Range(2**-20, 2**20, words="at least a KiB (2**-20), at most 2**20"),
         ),
     ),
@@ -197,8 +197,8 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
         Key(
             "MEMORY.UPDATE",
             "mean",
-            "`mean` updates a centroid by every query (Eq. 9), `hard` by the least similar one only, as Cluster "
-            "Contrast's first version did",
+            "`mean` updates a centroid by every query (Eq. 9), `hard` by the least similar one only, as the released "
+            "code of Cluster Contrast did until November 2021",
             OneOf("mean", "hard"),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Crops of animals, made when they are needed: no file of a crop is written for computing."""
+"""Crops of animals, made when they are needed; only a training writes them to files (`train.write_crops`)."""
 
 import os
 from functools import lru_cache

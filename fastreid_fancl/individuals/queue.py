@@ -80,9 +80,9 @@ def _candidate(view: View, row: Photograph, one: Candidate) -> dict[str, Any]:
 
 
 def _open(view: View, index: dict[str, int]) -> list[dict[str, Any]]:
-    """Unsure photographs and animals seen once, with the likeliest animals; the most similar ones first.
+    """Unsure photographs, then animals seen once, with the likeliest animals; of both the most similar ones first.
 
-    Of photographs that move together, the most similar one is shown. Those answered "unsure" come last.
+    Of photographs that move together, only the first one is shown. Those answered "unsure" come last.
     """
     chosen = [n for n, row in enumerate(view.rows) if row.status in ("unsure", "single")]
     known = gallery_of(view.rows, view.features, view.project.patterns)

@@ -62,7 +62,7 @@ class GroupQuality(NamedTuple):
     decisions: int
 
     def is_as_good_as(self, before: "GroupQuality") -> bool:
-        """Whether neither stability nor agreement fell."""
+        """Whether stability fell by no more than TOLERANCE, and agreement not at all."""
         agreed = self.agreement is None or before.agreement is None or self.agreement >= before.agreement
         return self.stability >= before.stability - TOLERANCE and agreed
 

@@ -1,4 +1,7 @@
-"""The methods, one paper per file. Importing this package registers their meta-architectures."""
+"""The methods, one paper per file, and FANCL for projects of individuals.
+
+Importing this package registers their meta-architectures.
+"""
 
 from .base import PseudoLabelMethod
 from .cluster_contrast import ClusterContrast

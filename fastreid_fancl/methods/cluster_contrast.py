@@ -12,9 +12,10 @@ from .base import PseudoLabelMethod
 class ClusterContrast(PseudoLabelMethod):
     """Contrast each query with one momentum-updated feature per cluster.
 
-    The update is either the running mean of the paper's first version ("mean") or uses the hardest query only ("hard").
-    Head, augmentation and batches are those of the FANCL paper, which compares with this method. The released code also
-    erases random rectangles, can pool by generalised means, and prefers images of several cameras in a batch.
+    The update is either a running mean ("mean"), as in the later versions, or uses the hardest query only ("hard"), as
+    the released code did until November 2021. Head, augmentation and batches are those of the FANCL paper, which
+    compares with this method. The released code also erases random rectangles, can pool by generalised means, and
+    prefers images of several cameras in a batch.
     """
 
     @configurable

@@ -28,7 +28,7 @@ class LinkedFANCL(FANCL):
     def refine_labels(
         self, labels: np.ndarray, distance: csr_matrix, eps: float, min_samples: int, cameras: np.ndarray | None
     ) -> np.ndarray:
-        """Replace DBSCAN's clusters by groups under the constraints; single photographs are left out (-1).
+        """Replace DBSCAN's clusters by groups under the constraints; those below `min_samples` are left out (-1).
 
         Raises:
             NoClustersError: if they make less than two groups at every radius.

@@ -12,7 +12,7 @@ from ..locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
-# Settings that a checkpoint stores in its optimiser, schedule or weights.
+# Settings that must stay as they are when a run resumes, because its checkpoint depends on them.
 FIXED_BY_CHECKPOINT = (
     *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.DEPTH", "MODEL.BACKBONE.TIMM"),
     *("MODEL.BACKBONE.BATCHNORM", "MODEL.FREEZE_LAYERS", "SOLVER.OPT", "SOLVER.BASE_LR"),

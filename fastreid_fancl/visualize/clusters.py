@@ -104,7 +104,7 @@ def read_clusters(path: Path, identities: dict[str, str]) -> list[Group]:
 
 
 def summary(groups: list[Group]) -> dict[str, float]:
-    """The `clustering.quality` of all groups in words."""
+    """The `clustering.quality` of all groups, numbers by name."""
     items = [(path, pid, "") for group in groups for path, pid in zip(group.paths, group.pids, strict=True)]
     labels = np.array([int(group.cluster or -1) for group in groups for _ in group.paths])
     return quality(labels, ReIDDataset(items).targets)
