@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
 from ..backbones.timm import LITE0
 from ..data.datasets import SYNTHETIC
 from ..errors import UserError
+from ..runs.beside import settings_beside
 
 RANDOM_START = (
     "Training starts from random weights: the first clusters are noise, and next to nothing is learned from them. Give "
@@ -116,19 +115,9 @@ def _runs_behind(weights: str) -> Iterator[dict | None]:
     seen: set[str] = set()
     while weights and weights not in seen:
         seen.add(weights)
-        run = _settings_beside(Path(weights))
+        run = settings_beside(Path(weights))
         yield run
         weights = _file_of_start(run["MODEL"]) if run else ""
-
-
-def _settings_beside(weights: Path) -> dict | None:
-    """The settings in the config.yaml beside a file, of this package or of fast-reid; None without readable ones."""
-    file = weights.with_name("config.yaml")
-    try:
-        run = yaml.safe_load(file.read_text()) if file.is_file() else None
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return run if isinstance(run, dict) and run.keys() >= {"MODEL", "DATASETS"} else None
 
 
 def only_drawn(names: list[str]) -> bool:
