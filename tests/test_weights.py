@@ -483,17 +483,85 @@ def test_a_filter_that_does_not_know_the_keys_leaves_the_message_of_the_file():
         weights.load_backbone(backbone(), content, "w.pth", key_filter=lambda state, model: state["no such key"])
 
 
-def test_the_filter_of_timm_resizes_position_embeddings():
+# --- patches and their grid
+
+
+def transformer(size: tuple[int, int], **changes) -> nn.Module:
+    """A vision transformer of timm with patches of 16 x 16 pixels, 12 wide, for images of this size."""
     timm = pytest.importorskip("timm")
+    options = {"embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 0, "patch_size": 16, **changes}
+    return timm.models.VisionTransformer(img_size=size, **options)
+
+
+def filter_of_timm(state: dict, model: nn.Module) -> dict:
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    options = {"embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 0, "patch_size": 16}
-    large, small = (timm.models.VisionTransformer(img_size=size, **options) for size in (64, 32))
-    weights.load_backbone(
-        small, prefixed("module.teacher.backbone.", large.state_dict()), "w.pth", checkpoint_filter_fn
-    )
+    return checkpoint_filter_fn(state, model)
+
+
+def with_rows(model: nn.Module, rows: int, columns: int) -> dict:
+    """The weights of a model whose position embedding of a patch is the number of its row."""
+    state = model.state_dict()
+    numbers = torch.arange(float(rows)).repeat_interleave(columns)
+    state["pos_embed"][0, 1:] = numbers[:, None]
+    return state
+
+
+def grid(model: nn.Module, rows: int, columns: int) -> torch.Tensor:
+    return model.pos_embed[0, 1:, 0].detach().unflatten(0, (rows, columns))
+
+
+def test_as_many_patches_on_another_grid_are_resampled(tmp_path, caplog):
+    """The numbers 0 to 3 of 4 rows, of 4 patches each, become those of 2 rows of 8 patches."""
+    content, found = with_rows(transformer((64, 64)), 4, 4), transformer((32, 128))
+    with caplog.at_level("INFO"):
+        weights.load_backbone(found, prefixed("module.", content), "w.pth", filter_of_timm)
+    assert "resampled from 4 x 4 patches to 2 x 8" in caplog.text
+    rows = grid(found, 2, 8)
+    assert torch.allclose(rows, rows[:, :1].expand(2, 8), atol=1e-5)
+    assert 0 < rows[0, 0] < 1 and 2 < rows[1, 0] < 3
+    assert torch.equal(found.cls_token, content["cls_token"])
+
+
+@pytest.mark.parametrize(("trained", "now"), [((2, 3), (3, 2)), ((2, 8), (4, 4)), ((2, 3), (4, 4)), ((2, 8), (2, 8))])
+def test_the_grid_of_a_run_is_that_of_its_images(trained, now, tmp_path):
+    """Also where its patches are no square, or as many as those of one."""
+    torch.save(with_rows(transformer([16 * side for side in trained]), *trained), tmp_path / "w.pth")
+    settings = f"MODEL: {{}}\nDATASETS: {{}}\nINPUT: {{SIZE_TRAIN: [{16 * trained[0]}, {16 * trained[1]}]}}\n"
+    (tmp_path / "config.yaml").write_text(settings)
+    found = transformer([16 * side for side in now])
+    weights.load_backbone(found, weights.read(tmp_path / "w.pth"), str(tmp_path / "w.pth"), filter_of_timm)
+    rows = grid(found, *now)
+    assert torch.allclose(rows, rows[:, :1].expand(*now), atol=1e-5)
+    assert (rows.diff(dim=0) > 0).all()
+
+
+def test_a_whole_model_refuses_as_many_patches_on_another_grid(tmp_path):
+    (tmp_path / "config.yaml").write_text("MODEL: {}\nDATASETS: {}\nINPUT: {SIZE_TRAIN: [32, 48]}\n")
+    torch.save(prefixed("backbone.", transformer((32, 48)).state_dict()), tmp_path / "w.pth")
+    same_size, transposed = (nn.ModuleDict({"backbone": transformer(size)}) for size in ((32, 48), (48, 32)))
+    Checkpointer(same_size).load(str(tmp_path / "w.pth"))
+    with pytest.raises(ValueError, match="w.pth has position embeddings of another image size: set INPUT.SIZE_TRAIN"):
+        Checkpointer(transposed).load(str(tmp_path / "w.pth"))
+    (tmp_path / "config.yaml").write_text("INPUT: 1\n")  # nothing is known
+    Checkpointer(transposed).load(str(tmp_path / "w.pth"))
+
+
+def test_resized_patches_are_a_warning(caplog):
+    other = transformer((64, 64), patch_size=32)
+    with caplog.at_level("INFO"):
+        weights.load_backbone(transformer((32, 32)), other.state_dict(), "w.pth", filter_of_timm)
+    assert "w.pth is of a network with patches of another size" in caplog.text
+    assert "patch_embed.proj.weight is resized from (12, 3, 32, 32) to (12, 3, 16, 16)" in caplog.text
+
+
+def test_the_filter_of_timm_resizes_position_embeddings(caplog):
+    large, small = transformer((64, 64)), transformer((32, 32))
+    with caplog.at_level("INFO"):
+        weights.load_backbone(small, prefixed("module.teacher.backbone.", large.state_dict()), "w.pth", filter_of_timm)
     assert torch.equal(small.blocks[1].mlp.fc1.weight, large.blocks[1].mlp.fc1.weight)
     assert small.pos_embed.shape == (1, 5, 12)
+    assert "Resized to the backbone's shapes, from w.pth: pos_embed" in caplog.text
 
 
 def test_a_vision_transformer_of_fast_reid_is_started_at_another_size(tmp_path):
@@ -504,3 +572,25 @@ def test_a_vision_transformer_of_fast_reid_is_started_at_another_size(tmp_path):
     small = backbone(**options, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "vit.safetensors"))
     assert torch.equal(small.blocks[3].attn.qkv.weight, large.blocks[3].attn.qkv.weight)
     assert small.pos_embed.shape[1] == 1 + 2 * 1
+
+
+def test_a_vision_transformer_of_fast_reid_takes_as_many_patches_on_another_grid(tmp_path):
+    """4 x 4 patches become 2 x 8; DeiT's file has a second token, for distillation."""
+    options = {
+        "NAME": "build_vit_backbone",
+        "DEPTH": "small",
+        "FEAT_DIM": 768,
+        "PRETRAIN_PATH": str(tmp_path / "w.pth"),
+    }
+    square = stock_cfg(
+        INPUT__SIZE_TRAIN=[64, 64], **{f"MODEL__BACKBONE__{key}": value for key, value in options.items()}
+    )
+    content = with_rows(build_backbone(square), 4, 4)
+    places = content["pos_embed"]
+    distilled = {"pos_embed": torch.cat([places[:, :1], places], dim=1), "dist_token": torch.zeros(1, 1, 768)}
+    wide = square.clone()
+    wide.merge_from_list(["INPUT.SIZE_TRAIN", [32, 128], "MODEL.BACKBONE.PRETRAIN", True])
+    for changes in ({}, distilled):
+        torch.save({**content, **changes}, tmp_path / "w.pth")
+        rows = grid(build_backbone(wide), 2, 8)
+        assert torch.allclose(rows, rows[:, :1].expand(2, 8), atol=1e-5)

@@ -112,6 +112,8 @@ class Checkpointer(checkpoint.Checkpointer):
             )
         if fitted.removed or fitted.added:
             logger.info("Weights of %s: %s; unused: %s", self._path, fitted, weights.summarise_names(fitted.unused))
+        if weights.of_another_grid(self.model, self._path):
+            raise UserError(self._of_another_size())
         self._fresh = weights.fresh_parts(self.model, fitting)
         return super()._load_model(checkpoint)
 
@@ -136,11 +138,7 @@ class Checkpointer(checkpoint.Checkpointer):
         lost = weights.lost_layers(self.model.state_dict(), of_backbone, incompatible.unexpected_keys)
         if lost:
             if all("pos_embed" in name for name in lost):
-                raise UserError(
-                    f"{self._path} has position embeddings of another image size: set INPUT.SIZE_TRAIN to the size of "
-                    "its training (SIZE_TEST may be another), or give the file by MODEL.BACKBONE.PRETRAIN_PATH, which "
-                    "resizes them."
-                )
+                raise UserError(self._of_another_size())
             raise UserError(
                 f"{self._path} is of another backbone: {len(lost)} of its layers are missing or of another shape, such "
                 f"as {lost[0]}, and would stay untrained.{self._other} Check MODEL.BACKBONE, or name what a backbone "
@@ -148,6 +146,12 @@ class Checkpointer(checkpoint.Checkpointer):
             )
         self._require_same_network()
         super()._log_incompatible_keys(incompatible._replace(incorrect_shapes=shapes, missing_keys=missing))
+
+    def _of_another_size(self) -> str:
+        return (
+            f"{self._path} has position embeddings of another image size: set INPUT.SIZE_TRAIN to the size of its "
+            "training (SIZE_TEST may be another), or give the file by MODEL.BACKBONE.PRETRAIN_PATH, which resizes them."
+        )
 
     def _require_same_network(self) -> None:
         """Refuse weights of a deeper network, or of one with other blocks, too; it may have all layers of this one."""

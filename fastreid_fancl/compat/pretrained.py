@@ -1,6 +1,7 @@
 """ImageNet weights: downloads, with errors that say where to put the file by hand."""
 
 import logging
+import math
 import os
 import sys
 
@@ -79,8 +80,9 @@ def _resized(weights: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str,
     places, patches = weights["pos_embed"], weights["patch_embed.proj.weight"]
     if "dist_token" in weights:
         places = torch.cat([places[:, :1], places[:, 2:]], dim=1)
-    if places.shape != state["pos_embed"].shape:
-        grid = backbone.patch_embed
+    grid, number = backbone.patch_embed, places.shape[1] - 1
+    is_square = math.isqrt(number) ** 2 == number  # which may have as many patches as another grid
+    if places.shape != state["pos_embed"].shape or is_square and grid.num_y != grid.num_x:
         places = vision_transformer.resize_pos_embed(places, state["pos_embed"], grid.num_y, grid.num_x)
     filters = patches.reshape(state["patch_embed.proj.weight"].shape)
     return {**weights, "pos_embed": places, "patch_embed.proj.weight": filters}

@@ -3,6 +3,7 @@
 from .contents import as_checkpoint, read
 from .fitting import Fit, architectures, fit, fresh_parts, load_backbone, lost_layers, summarise_names, surplus_layers
 from .formats import read_file
+from .positions import of_another_grid
 
 __all__ = [
     "Fit",
@@ -12,6 +13,7 @@ __all__ = [
     "fresh_parts",
     "load_backbone",
     "lost_layers",
+    "of_another_grid",
     "read",
     "read_file",
     "summarise_names",

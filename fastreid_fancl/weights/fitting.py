@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .architecture import architecture
 from .contents import is_mean
+from .positions import resampled
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +225,8 @@ def load_backbone(
     Args:
         backbone: changed in place.
         weights: as `read` returns them.
-        source: how messages call the weights, usually the path of their file.
+        source: how messages call the weights, usually the path of their file. If a run wrote it, the config.yaml
+            beside it tells the grid of its position embeddings.
         key_filter: (weights without their prefix, backbone) -> weights, renamed or resized. It is called only if some
             weights do not fit; timm's `checkpoint_filter_fn` is such a filter.
 
@@ -234,8 +236,9 @@ def load_backbone(
     """
     state = backbone.state_dict()
     best = fit(weights, state)
+    best = replace(best, weights=resampled(best.weights, backbone, source))
     if key_filter and _misfit(backbone, best, source):
-        best = _filtered(backbone, weights, best, key_filter)
+        best = _filtered(backbone, weights, best, key_filter, source)
     problem = _misfit(backbone, best, source)
     if problem:
         raise UserError(problem)
@@ -292,19 +295,41 @@ def _misfit(backbone: nn.Module, attempt: Fit, source: str) -> str | None:
     return None
 
 
-def _filtered(backbone: nn.Module, weights: dict, unfiltered: Fit, key_filter: Callable) -> Fit:
-    """Apply `key_filter` to the weights under each prefix until all fit; if they never do, return `unfiltered`."""
+def _filtered(backbone: nn.Module, weights: dict, unfiltered: Fit, key_filter: Callable, source: str) -> Fit:
+    """Apply `key_filter` to the weights under each prefix until all fit; if they never do, return `unfiltered`.
+
+    It logs which weights the filter has resized.
+    """
     for prefix in dict.fromkeys([unfiltered.removed, *_large_prefixes(weights)]):
         inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         try:
-            again = fit(key_filter(inside, backbone), backbone.state_dict())
+            renamed = key_filter(inside, backbone)
+            again = fit(renamed, backbone.state_dict())
         except Exception as error:  # a filter for one architecture may fail on the keys of another
             logger.info("The backbone's key filter does not know the names under %r (%r).", prefix, error)
             continue
         if _misfit(backbone, again, "") is None:
+            _log_resized(inside, renamed, source)
             outside = [key for key in weights if not key.startswith(prefix)]
             return replace(again, unused=(*outside, *again.unused), removed=prefix + again.removed)
     return unfiltered
+
+
+def _log_resized(before: dict[str, Tensor], after: dict[str, Tensor], source: str) -> None:
+    """Log which weights differ in size; those of patches of another size have lost details."""
+    resized = [key for key, value in after.items() if key in before and before[key].numel() != value.numel()]
+    if resized:
+        logger.info("Resized to the backbone's shapes, from %s: %s", source, summarise_names(resized))
+    patches = next((key for key in resized if key.startswith("patch_embed.")), None)
+    if patches:
+        logger.warning(
+            "%s is of a network with patches of another size than the backbone's: %s is resized from %s to %s. Take "
+            "the model with the file's patches as MODEL.BACKBONE.TIMM, or expect worse features.",
+            source,
+            patches,
+            tuple(before[patches].shape),
+            tuple(after[patches].shape),
+        )
 
 
 def _large_prefixes(weights: dict) -> list[str]:
