@@ -402,10 +402,12 @@ def test_weights_that_fit_in_part_are_refused():
 @pytest.mark.parametrize("name", ["layer1.0.se.fc1.weight", "layer3.2.conv1.weight", "layer3.2.0.bias"])
 def test_other_blocks_than_the_backbones_are_refused(name, tmp_path):
     content = {**RESNET, name: torch.zeros(4, 4)}
-    with pytest.raises(ValueError, match=f"another architecture: the backbone lacks 1 weights of its blocks.* {name}"):
+    with pytest.raises(ValueError, match=f"the backbone lacks 1 weights of the file's network.* {name}"):
         weights.load_backbone(backbone(), prefixed("module.", content), "w.pth")
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=f"another backbone: the model lacks 1 weights of its blocks.*backbone.{name}"):
+    with pytest.raises(
+        ValueError, match=f"another backbone: the model lacks 1 weights of the file's network.*backbone.{name}"
+    ):
         Checkpointer(build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))).load(str(tmp_path / "w.pth"))
 
 
@@ -454,6 +456,34 @@ def test_a_file_may_lack_an_instance_normalisation_and_a_norm_that_follows_the_p
 def test_networks_of_other_kinds_are_refused_with_their_names():
     with pytest.raises(ValueError, match="No weight .*The file has a DenseNet-121, the model a ResNet-18"):
         weights.load_backbone(backbone(), torchvision.models.densenet121().state_dict(), "w.pth")
+
+
+def test_register_tokens_that_a_backbone_lacks_or_has_alone_are_named():
+    plain, registers = transformer((32, 32)), transformer((32, 32), reg_tokens=4)
+    with pytest.raises(ValueError, match="the backbone lacks 1 weights of the file's network, such as reg_token"):
+        weights.load_backbone(plain, registers.state_dict(), "w.pth", filter_of_timm)
+    with pytest.raises(ValueError, match="it lacks 1 layers of the backbone, such as reg_token"):
+        weights.load_backbone(registers, plain.state_dict(), "w.pth", filter_of_timm)
+
+
+def test_one_weight_of_a_head_is_not_renamed_as_a_layer():
+    with pytest.raises(ValueError, match=r"No weight of w.pth fits the backbone: the file has \['head.weight'\]"):
+        weights.load_backbone(backbone(), {"head.weight": torch.zeros(10, 512)}, "w.pth")
+
+
+def test_lacking_layers_are_named_before_shapes():
+    found = backbone()
+    found.layer4.append(nn.Conv2d(512, 512, 1))
+    with pytest.raises(ValueError, match="lacks 1 layers of the backbone, such as layer4.2.weight"):
+        weights.load_backbone(found, {**RESNET, "conv1.weight": torch.zeros(64, 1, 7, 7)}, "w.pth")
+
+
+@pytest.mark.parametrize("name", ["swin_t", "convnext_tiny", "vit_b_16", "efficientnet_b0"])
+def test_names_of_torchvision_that_nothing_converts_are_called_so(name):
+    with torch.device("meta"):
+        content = getattr(torchvision.models, name)().state_dict()
+    with pytest.raises(ValueError, match="w.pth has the names of torchvision, such as .* give timm's weights"):
+        weights.load_backbone(backbone(), prefixed("module.", content), "w.pth")
 
 
 # --- a filter of keys

@@ -157,5 +157,5 @@ class Checkpointer(checkpoint.Checkpointer):
         """Refuse weights of a deeper network, or of one with other blocks, too; it may have all layers of this one."""
         if self._surplus or self._other:
             n = len(self._surplus)
-            what = f": the model lacks {n} weights of its blocks, such as {self._surplus[0]}" if n else ""
+            what = f": the model lacks {n} weights of the file's network, such as {self._surplus[0]}" if n else ""
             raise UserError(f"{self._path} is of another backbone{what}.{self._other} Check MODEL.BACKBONE.")

@@ -1,6 +1,7 @@
 """Recognise the architecture of a state dict from its names and shapes."""
 
 import re
+from collections.abc import Iterable
 
 RESNETS = {
     ("basic", 2, 2, 2, 2): "ResNet-18",
@@ -10,6 +11,8 @@ RESNETS = {
     ("bottleneck", 3, 8, 36, 3): "ResNet-152",
 }
 DENSENETS = {(6, 12, 24, 16): 121, (6, 12, 36, 24): 161, (6, 12, 32, 32): 169, (6, 12, 48, 32): 201}
+# torchvision's Swin, ConvNeXt, EfficientNet, MobileNet and VGG, and its vision transformers.
+TORCHVISION = re.compile(r"(^|\.)(features\.\d+|conv_proj|encoder\.layers\.encoder_layer_\d+)\.")
 
 
 def architecture(weights: dict) -> str | None:
@@ -24,6 +27,11 @@ def architecture(weights: dict) -> str | None:
     if depth and embedding is not None:
         return f"vision transformer of {depth[0]} blocks, {embedding.shape[0]} wide"
     return None
+
+
+def torchvision_name(names: Iterable[str]) -> str | None:
+    """Find a name that only torchvision gives to a weight, in a network whose names nothing here converts."""
+    return next((name for name in names if TORCHVISION.search(name)), None)
 
 
 def _counts(weights: dict, pattern: str, groups: int) -> tuple[int, ...]:

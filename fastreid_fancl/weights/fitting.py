@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .architecture import architecture
+from .architecture import architecture, torchvision_name
 from .contents import is_mean
 from .positions import resampled
 
@@ -26,6 +26,8 @@ RESNET = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 BLOCK = re.compile(r"\.(\w*?)(\d+)(?=\.)")
 # Tables that timm computes itself, and JCL's attention, which a plain network may leave out.
 OPTIONAL = re.compile(r"\.(attn_mask|relative_coords_table)$|\.attention\.(channel|spatial)\.")
+# The tokens of a vision transformer beside its pos_embed that belong to no patch and no class.
+REGISTERS = re.compile(r"(^|\.)(?:reg_token|register_tokens)$")
 FINAL_NORM = re.compile(r"\bnorm\.(?=\w+$)")
 # What a normalisation layer cannot do without; a bias that a file lacks is 0.
 NORMALISATION = (".weight", ".gamma", ".running_mean", ".running_var")
@@ -63,8 +65,9 @@ def fit(weights: dict[str, Tensor], state: dict[str, Tensor]) -> Fit:
 
     A prefix is empty or consists of whole parts between dots. The best pair of prefixes has the most filters and
     matrices of equal name and shape, then the most weights; then a trained encoder is preferred to its moving average,
-    then the shortest prefix wins. If fewer than half of the filters fit, names alone decide, which distinguishes a
-    network of another depth from an unrelated one. If the names do not fit either, the weights keep their names.
+    then the shortest prefix wins. If fewer than half of the filters fit, names and numbers of dimensions decide, which
+    distinguishes a network of another depth from an unrelated one. If two filters do not fit by these either, the
+    weights keep their names.
     """
     weights = _names_of_today(weights)
     for shapes in (True, False):
@@ -97,9 +100,10 @@ def _renamed_child(key: str, names: dict[str, str]) -> str:
 def _pairs(weights: dict, state: dict, shapes: bool) -> Counter:
     """Count (filters, weights) that fit for each pair (prefix in the file, prefix in the model).
 
-    Each common end of two names adds one to a pair. Pairs that fit fewer than half of the filters are left out.
+    Each common end of two names adds one to a pair. Pairs that fit fewer than half of the filters are left out, and
+    without shapes those that fit a single one: two weights of unrelated networks may end alike.
     """
-    kind = (lambda value: tuple(value.shape)) if shapes else (lambda value: None)
+    kind = (lambda value: tuple(value.shape)) if shapes else Tensor.dim
     by_kind = defaultdict(list)
     for key, value in state.items():
         by_kind[key.rpartition(".")[2], kind(value)].append((key.split("."), value.dim() > 1))
@@ -111,7 +115,8 @@ def _pairs(weights: dict, state: dict, shapes: bool) -> Counter:
                 totals[prefixes] += 1
                 filters[prefixes] += is_filter
     wanted = min(sum(value.dim() > 1 for value in group.values()) for group in (weights, state))
-    return {pair: (count, totals[pair]) for pair, count in filters.items() if wanted and 2 * count >= wanted and count}
+    least = max(wanted / 2, 1 if shapes else 2)
+    return {pair: (count, totals[pair]) for pair, count in filters.items() if wanted and count >= least}
 
 
 def _prefixes(one: list[str], other: list[str]) -> Iterator[tuple[str, str]]:
@@ -161,10 +166,12 @@ def surplus_layers(weights: dict[str, Tensor], state: dict[str, Tensor]) -> list
     """Return the weights of a file that the model lacks although it has numbered blocks of the same name.
 
     They come from a deeper network or from blocks of another kind. A head or a second encoder shares no block with the
-    model.
+    model. The register tokens of a vision transformer are such weights, too.
     """
     blocks = {block for key in state for block in _blocks(key)}
-    return [
+    registers = {REGISTERS.sub(r"\1pos_embed", key): key for key in weights if REGISTERS.search(key)}
+    without = [key for place, key in registers.items() if place in state and key not in state]
+    return without + [
         key
         for key, value in weights.items()
         if key not in state
@@ -266,19 +273,25 @@ def _missing(model: nn.Module, present: dict) -> tuple[set[str], list[str]]:
 
 def _misfit(backbone: nn.Module, attempt: Fit, source: str) -> str | None:
     """Say why the weights do not fit the backbone; None if they do."""
-    state, weights = backbone.state_dict(), attempt.weights
+    problem = _mismatch(backbone, attempt.weights, source)
+    name = torchvision_name([attempt.removed, *attempt.unused, *attempt.weights])
+    if problem and name and not torchvision_name(backbone.state_dict()):
+        return (
+            f"{source} has the names of torchvision, such as {name}, for which there is no conversion to the backbone: "
+            "give timm's weights of the same network by MODEL.BACKBONE.PRETRAIN_PATH."
+        )
+    return problem
+
+
+def _mismatch(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> str | None:
+    """Say which weights, under the backbone's names, do not fit it; None if all do."""
+    state = backbone.state_dict()
     fitting = {key: value for key, value in weights.items() if key in state}
     which = architectures(weights, state)
     if not fitting:
         return (
             f"No weight of {source} fits the backbone: the file has {list(weights)[:3]}..., the backbone "
-            f"{list(state)[:3]}....{which} Check MODEL.BACKBONE.NAME and PRETRAIN_PATH."
-        )
-    wrong = next((key for key, value in fitting.items() if value.shape != state[key].shape), None)
-    if wrong:
-        return (
-            f"{source} is of another architecture: {wrong} has the shape {tuple(fitting[wrong].shape)}, the "
-            f"backbone's has {tuple(state[wrong].shape)}.{which} Check MODEL.BACKBONE.DEPTH and PRETRAIN_PATH."
+            f"{list(state)[:3]}....{which} Check MODEL.BACKBONE and PRETRAIN_PATH."
         )
     lost = lost_layers(state, _missing(backbone, fitting)[1], weights.keys() - fitting.keys())
     if lost:
@@ -289,8 +302,14 @@ def _misfit(backbone: nn.Module, attempt: Fit, source: str) -> str | None:
             "your own adds on purpose in its attribute `fresh_parts`."
         )
     surplus = surplus_layers(weights, state)  # a deeper network has all layers of a shallower one
-    if surplus or which:
-        what = f": the backbone lacks {len(surplus)} weights of its blocks, such as {surplus[0]}" if surplus else ""
+    wrong = next((key for key, value in fitting.items() if value.shape != state[key].shape), None)
+    what = ""
+    if surplus:
+        what = f": the backbone lacks {len(surplus)} weights of the file's network, such as {surplus[0]}"
+    elif wrong:
+        shape, expected = tuple(fitting[wrong].shape), tuple(state[wrong].shape)
+        what = f": {wrong} has the shape {shape}, the backbone's has {expected}"
+    if what or which:
         return f"{source} is of another architecture{what}.{which} Check MODEL.BACKBONE and PRETRAIN_PATH."
     return None
 
