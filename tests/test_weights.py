@@ -486,6 +486,24 @@ def test_names_of_torchvision_that_nothing_converts_are_called_so(name):
         weights.load_backbone(backbone(), prefixed("module.", content), "w.pth")
 
 
+@pytest.mark.parametrize(("value", "said"), [(torch.nan, "finite"), (torch.inf, "finite"), (1, "floating-point")])
+def test_weights_that_no_network_can_compute_with_are_refused(value, said, tmp_path):
+    filters = torch.full_like(RESNET["layer1.0.conv1.weight"], value)
+    content = {**RESNET, "layer1.0.conv1.weight": filters.to(torch.int8) if value == 1 else filters}
+    message = f"Expected {said} weights, got .* in {{}}layer1.0.conv1.weight of .*w.pth"
+    with pytest.raises(ValueError, match=message.format("")):
+        weights.load_backbone(backbone(), prefixed("module.", content), "w.pth")
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message.format("backbone.")):
+        Checkpointer(build_model(stock_cfg(MODEL__HEADS__NUM_CLASSES=3))).load(str(tmp_path / "w.pth"))
+
+
+def test_what_is_not_used_may_hold_any_values():
+    found = backbone()
+    weights.load_backbone(found, {**RESNET, "fc.weight": torch.full((9, 512), torch.nan)}, "w.pth")
+    assert starts(found)
+
+
 # --- a filter of keys
 
 

@@ -112,6 +112,7 @@ class Checkpointer(checkpoint.Checkpointer):
             )
         if fitted.removed or fitted.added:
             logger.info("Weights of %s: %s; unused: %s", self._path, fitted, weights.summarise_names(fitted.unused))
+        weights.require_usable({key: fitted.weights[key] for key in fitting}, state, self._path)
         if weights.of_another_grid(self.model, self._path):
             raise UserError(self._of_another_size())
         self._fresh = weights.fresh_parts(self.model, fitting)

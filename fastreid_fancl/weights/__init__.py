@@ -4,6 +4,7 @@ from .contents import as_checkpoint, read
 from .fitting import Fit, architectures, fit, fresh_parts, load_backbone, lost_layers, summarise_names, surplus_layers
 from .formats import read_file
 from .positions import of_another_grid
+from .values import require_usable
 
 __all__ = [
     "Fit",
@@ -16,6 +17,7 @@ __all__ = [
     "of_another_grid",
     "read",
     "read_file",
+    "require_usable",
     "summarise_names",
     "surplus_layers",
 ]

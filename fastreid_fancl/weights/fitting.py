@@ -15,6 +15,7 @@ from ..errors import UserError
 from .architecture import architecture, torchvision_name
 from .contents import is_mean
 from .positions import resampled
+from .values import require_usable
 
 logger = logging.getLogger(__name__)
 
@@ -238,8 +239,8 @@ def load_backbone(
             weights do not fit; timm's `checkpoint_filter_fn` is such a filter.
 
     Raises:
-        ValueError: if nothing fits, a layer is missing, a weight has a different shape than in the backbone, or the
-            file has other layers in the backbone's blocks.
+        ValueError: if nothing fits, a layer is missing, a weight has a different shape than in the backbone, the file
+            has other layers in the backbone's blocks, or its values are no finite floating-point numbers.
     """
     state = backbone.state_dict()
     best = fit(weights, state)
@@ -250,6 +251,7 @@ def load_backbone(
     if problem:
         raise UserError(problem)
     fitting = {key: value for key, value in best.weights.items() if key in state}
+    require_usable(fitting, state, source)
     backbone.load_state_dict(fitting, strict=False)
     unused = summarise_names([*best.unused, *(best.weights.keys() - fitting.keys())])
     logger.info("Loaded %d weights from %s, %s; not used of it: %s", len(fitting), source, best, unused)
