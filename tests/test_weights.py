@@ -243,6 +243,12 @@ def test_of_several_encoders_the_trained_one_is_used_and_it_is_said(caplog, trai
         assert f"under '{trained}' are used, not those under '{mean}'" in caplog.text
 
 
+def test_a_few_weights_under_model_are_not_preferred_to_a_network(caplog):
+    content = {"model": {"logit_scale": torch.ones(1)}, "backbone": RESNET}
+    assert same(weights.as_checkpoint(content, "w.pth")["model"], RESNET)
+    assert same(weights.as_checkpoint({"model": SMALL, "other": SMALL}, "w.pth")["model"], SMALL)
+
+
 def test_the_state_of_an_optimiser_is_not_taken_for_weights():
     moments = {"state": {0: {"exp_avg": torch.zeros(9)}}, "param_groups": [{"lr": 1.0}]}
     assert same(weights.as_checkpoint({"optimizer": moments, "network": SMALL}, "w")["model"], SMALL)

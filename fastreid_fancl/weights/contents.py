@@ -37,8 +37,8 @@ def read(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 def as_checkpoint(content: object, path: str) -> dict:
     """Bring the content of a file into fast-reid's form {"model": weights, ...}.
 
-    The weights are those under "model", if there are any, or else the largest mapping of names to tensors anywhere in
-    the content. A trained encoder is preferred to its moving average if both are of about the same size.
+    The weights are the largest mapping of names to tensors anywhere in the content. Of several of about the same size,
+    the one under "model" is preferred, then a trained encoder to its moving average.
 
     Raises:
         ValueError: if the file holds no weights.
@@ -48,7 +48,7 @@ def as_checkpoint(content: object, path: str) -> dict:
         raise UserError(f"Expected weights in {path}, as a state dict or under 'model', got {_describe(content)}.")
     most = max(map(len, mappings.values()))
     large = {keys for keys, weights in mappings.items() if 2 * len(weights) > most}
-    chosen = ("model",) if ("model",) in mappings else min(large, key=lambda keys: _rank(keys, mappings[keys]))
+    chosen = ("model",) if ("model",) in large else min(large, key=lambda keys: _rank(keys, mappings[keys]))
     others = sorted(".".join(keys) for keys in large - {chosen})
     if others:
         logger.info(
