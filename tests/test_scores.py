@@ -15,7 +15,7 @@ from fastreid_fancl.engine.evaluation import group_test
 from fastreid_fancl.engine.labels import explain_eps
 from fastreid_fancl.engine.run import command_line, evaluate
 from fastreid_fancl.engine.starts import weights_in_use, weights_named
-from fastreid_fancl.engine.trained_model import input_size, random_parts
+from fastreid_fancl.engine.trained_model import input_size, load_model, random_parts
 from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.individuals.grouping import command_line as group
 from fastreid_fancl.report.tables import FURTHER, cell
@@ -139,6 +139,20 @@ def test_parts_of_the_feature_without_pretrained_weights_are_named(method, keys,
     cfg.MODEL.BACKBONE.PRETRAIN = True
     said = f", and random weights in {', '.join(parts)}" if parts else ""
     assert weights_in_use(cfg, parts) == f"the frozen start, without training: {weights_named(cfg)}{said}"
+
+
+@pytest.mark.parametrize("method", ["fancl", "jcl", "pcb"])
+def test_a_backbone_alone_is_no_trained_model_and_the_message_says_what_to_do(method, tmp_path):
+    state = Trainer.build_model(configured("fancl")).backbone.state_dict()
+    torch.save({**state, "fc.weight": torch.zeros(9, 512)}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match="bare.pth holds a backbone only, .* give it by MODEL.BACKBONE.PRETRAIN_PATH"):
+        load_model(configured(method, MODEL__WEIGHTS=tmp_path / "bare.pth"))
+
+
+def test_a_model_with_other_heads_is_not_called_a_backbone(tmp_path):
+    torch.save({"model": Trainer.build_model(configured("pcb")).state_dict()}, tmp_path / "pcb.pth")
+    with pytest.raises(ValueError, match="pcb.pth does not fit .* the run's own configuration, the config.yaml"):
+        load_model(configured("cluster_contrast", MODEL__WEIGHTS=tmp_path / "pcb.pth"))
 
 
 def test_a_start_that_would_not_be_used_is_no_evaluation_of_random_weights(datasets, tmp_path, start):

@@ -189,13 +189,30 @@ class StrictCheckpointer(Checkpointer):
             for key in dict.fromkeys([*incompatible.missing_keys, *built])
             if key.rpartition(".")[0] in self.needed and key not in excused and "num_batches" not in key
         ]
+        if lost and self._is_bare(incompatible, lost):
+            raise UserError(
+                f"{self._path} holds a backbone only, without {lost[0]} of {type(self.model).__name__}: give it by "
+                "MODEL.BACKBONE.PRETRAIN_PATH with MODEL.BACKBONE.PRETRAIN True and MODEL.WEIGHTS ''."
+            )
         if lost:
             raise UserError(
                 f"{self._path} does not fit {type(self.model).__name__}: {len(lost)} weights of the test-time feature "
                 f"are missing or of another shape, such as {lost[0]}.{self._other} Check MODEL.META_ARCHITECTURE, "
-                "MODEL.BACKBONE and MODEL.HEADS, or take the run's own configuration by --run."
+                "MODEL.BACKBONE and MODEL.HEADS, or take the run's own configuration, the config.yaml in its folder."
             )
         self._require_same_network()
+
+    def _is_bare(self, incompatible, lost: list[str]) -> bool:
+        """Whether the file holds what is needed of the backbone and nothing else, and so lacks what is outside it."""
+        absent = set(incompatible.missing_keys).difference(key for key, *_ in incompatible.incorrect_shapes)
+        held = {*self.model.state_dict(), *incompatible.unexpected_keys} - absent
+        if not all(_in_backbone(key) or "num_batches" in key for key in held):
+            return False
+        return all(not _in_backbone(key) or key.startswith(self._fresh) for key in lost)
+
+
+def _in_backbone(key: str) -> bool:
+    return any(part.endswith("backbone") for part in key.split("."))  # FANCL has a noised_backbone, too
 
 
 def load_start_or_trained_model(cfg, start: bool) -> nn.Module:
