@@ -141,6 +141,15 @@ def test_parts_of_the_feature_without_pretrained_weights_are_named(method, keys,
     assert weights_in_use(cfg, parts) == f"the frozen start, without training: {weights_named(cfg)}{said}"
 
 
+def test_jcls_attention_is_not_called_random_if_its_file_has_it(tmp_path):
+    torch.save(Trainer.build_model(configured("jcl")).state_dict(), tmp_path / "jcl.pth")
+    cfg = configured("jcl", MODEL__BACKBONE__PRETRAIN=True, MODEL__BACKBONE__PRETRAIN_PATH=tmp_path / "jcl.pth")
+    assert random_parts(Trainer.build_model(cfg).eval(), input_size(cfg)) == []
+    plain = Trainer.build_model(configured("fancl")).backbone.state_dict()
+    torch.save(plain, tmp_path / "jcl.pth")
+    assert random_parts(Trainer.build_model(cfg).eval(), input_size(cfg)) == ["backbone.layer2.2", "backbone.layer3.2"]
+
+
 @pytest.mark.parametrize("method", ["fancl", "jcl", "pcb"])
 def test_a_backbone_alone_is_no_trained_model_and_the_message_says_what_to_do(method, tmp_path):
     state = Trainer.build_model(configured("fancl")).backbone.state_dict()

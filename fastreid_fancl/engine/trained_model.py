@@ -159,12 +159,17 @@ def executed_modules(model: nn.Module, size: tuple[int, int]) -> list[str]:
 
 
 def random_parts(model: nn.Module, size: tuple[int, int]) -> list[str]:
-    """The names of what computes the test-time feature and is in no pre-trained backbone.
+    """The names of what computes the test-time feature and came with no pre-trained backbone.
 
     These are parts that a backbone adds to a known network, such as JCL's attention, and layers behind the backbone,
     such as PCB's reductions. BatchNorm layers are none: they start as the identity.
     """
-    added = fresh_parts(model, ())
+    pretrained = [
+        f"{name}.{key}".strip(".")
+        for name, module in model.named_modules()
+        for key in getattr(module, "pretrained_names", ())  # which `load_backbone` leaves
+    ]
+    added = fresh_parts(model, pretrained)
     found = []
     for name in executed_modules(model, size):
         if isinstance(model.get_submodule(name), (nn.Linear, nn.Conv2d)):

@@ -253,6 +253,7 @@ def load_backbone(
     fitting = {key: value for key, value in best.weights.items() if key in state}
     require_usable(fitting, state, source)
     backbone.load_state_dict(fitting, strict=False)
+    backbone.pretrained_names = frozenset(fitting)
     unused = summarise_names([*best.unused, *(best.weights.keys() - fitting.keys())])
     logger.info("Loaded %d weights from %s, %s; not used of it: %s", len(fitting), source, best, unused)
     fresh, missing = _missing(backbone, fitting)
