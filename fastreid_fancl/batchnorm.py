@@ -17,20 +17,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 MODES = ("train", "eval", "frozen")
 
 
-def set_batchnorm_mode(backbone: nn.Module, mode: str) -> None:
+def set_batchnorm_mode(backbone: nn.Module, mode: str, fresh: tuple[str, ...] = ()) -> None:
     """Make the BatchNorm layers of a backbone train as MODEL.BACKBONE.BATCHNORM says.
 
-    "eval" and "frozen" keep them in evaluation mode, even while the backbone trains. Small data
-    sets need this: batches with few animals have statistics that destroy pre-trained weights.
+    "eval" and "frozen" keep them in evaluation mode, even while the backbone trains. Small data sets need this: batches
+    with few animals have statistics that destroy pre-trained weights. Parts that start fresh have no such statistics,
+    and fast-reid's non-local blocks start with a scale of 0: these train as usual.
 
     Args:
         backbone: changed in place.
         mode: one of `MODES`. "train" changes nothing, "eval" keeps the running statistics fixed, "frozen" keeps scale
             and shift fixed as well.
+        fresh: prefixes of the layers that start fresh, as of `weights.fresh_parts`.
     """
     if mode == "train":
         return
-    for norm in batchnorms(backbone):
+    for name, norm in backbone.named_modules():
+        if not isinstance(norm, _BatchNorm) or name.startswith(fresh):
+            continue
         norm.train = MethodType(_stay_in_evaluation, norm)
         norm.eval()
         if mode == "frozen":

@@ -6,12 +6,13 @@ import pytest
 import torch
 from conftest import on_two_ranks
 from fastreid.layers import get_norm
-from support.runs import arguments, weights
+from support.runs import arguments, configured, weights
 from timm.layers import BatchNormAct2d
 from torch import nn
 
 from fastreid_fancl.batchnorm import average_statistics, set_batchnorm_mode, virtual_groups
 from fastreid_fancl.engine.run import command_line
+from fastreid_fancl.engine.trainer import Trainer
 
 PROCESSES, SHARE, CHANNELS, STEPS = 2, 3, 4, 3
 
@@ -126,6 +127,19 @@ def test_held_statistics_stay_while_the_backbone_trains(mode):
     optimizer.step()
     assert not torch.equal(backbone[0].weight, before["0.weight"])
     assert torch.equal(backbone[1].weight, before["1.weight"]) == (mode == "frozen")
+
+
+@pytest.mark.parametrize("mode", ["eval", "frozen"])
+def test_a_non_local_block_beside_held_statistics_leaves_its_start(mode):
+    """Its last scale starts at 0, so a block whose scale never trains puts out 0 for ever."""
+    keys = {"MODEL__BACKBONE__BATCHNORM": mode, "MODEL__BACKBONE__WITH_NL": True, "MODEL__BACKBONE__DEPTH": "50x"}
+    model = Trainer.build_model(configured("cluster_contrast", **keys, MODEL__BACKBONE__FEAT_DIM=2048)).train()
+    norm = model.backbone.NL_2[0].W[1]
+    assert not norm.weight.any() and norm.weight.requires_grad and norm.training
+    model.backbone(torch.randn(4, 3, 64, 32)).square().mean().backward()
+    assert norm.weight.grad.any() and norm.running_mean.any()
+    held = model.backbone.bn1
+    assert not held.training and held.weight.requires_grad == (mode == "eval")
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -98,7 +98,7 @@ SECTIONS: dict[str, tuple[Key, ...]] = {
             "train",
             "BatchNorm of the backbones in training. `train` normalises by the statistics of the batch, as usual; "
             "`eval` by the running statistics of the weights, and still trains scale and shift; `frozen` trains "
-            "neither",
+            "neither. Parts that start fresh beside known weights, such as WITH_NL's, always `train`",
             OneOf(*MODES),
         ),
         Key(

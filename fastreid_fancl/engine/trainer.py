@@ -27,6 +27,7 @@ from ..errors import UserError
 from ..methods import PseudoLabelMethod
 from ..progress import ShownLoader
 from ..runs.read import is_transductive, last_checkpoint
+from ..weights import fresh_parts
 from .console import EpochLine, TrainingProgress, describe_test, describe_training
 from .evaluation import ProtocolEvaluator, check_protocols, protocol
 from .hooks import EpochSeed, IdentityBatches, MeanStatistics, PhaseSeconds, identity_batches
@@ -152,7 +153,7 @@ class Trainer(DefaultTrainer):
         """Build fast-reid's model and make it run as this package's keys in MODEL and SOLVER say."""
         model = super().build_model(cfg)
         for backbone in backbones(model):
-            set_batchnorm_mode(backbone, cfg.MODEL.BACKBONE.BATCHNORM)
+            set_batchnorm_mode(backbone, cfg.MODEL.BACKBONE.BATCHNORM, fresh_parts(backbone, ()))
         group, _ = (share_of_batch(cfg, key) for key in ("MODEL.BATCHNORM_GROUPS", "SOLVER.MICRO_BATCHES"))
         if cfg.MODEL.BATCHNORM_GROUPS > 1:
             virtual_groups(model, group)
