@@ -193,8 +193,21 @@ def test_a_model_that_cannot_do_without_its_pooling_is_not_blamed_on_the_size():
 
 def test_a_model_that_refuses_the_size_of_the_images_says_so():
     options = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.BACKBONE.TIMM", "mvitv2_tiny"]
-    with pytest.raises(ValueError, match=r"mvitv2_tiny cannot encode images of 160 x 256 pixels .*\[224,224\]"):
+    with pytest.raises(
+        ValueError, match=r"mvitv2_tiny cannot encode images of 160 x 256 pixels: .* square \[224,224\]"
+    ):
         load_config("", [*options, "INPUT.SIZE_TRAIN", "[160,256]", "INPUT.SIZE_TEST", "[160,256]"])
+
+
+def test_the_size_that_is_proposed_is_one_that_the_model_accepts():
+    with pytest.raises(ValueError, match=r"224 x 224 pixels: .* such as \[256,256\] that it was made for"):
+        describe("bat_resnext26ts", (224, 224), (224, 224))
+    assert describe("bat_resnext26ts", (256, 256), (256, 256)).channels == 2048
+
+
+def test_a_model_without_a_feature_map_is_not_blamed_on_the_size():
+    with pytest.raises(ValueError, match=r"efficientvim_m1 gives no feature map \(AttributeError: .*\): take another"):
+        describe("efficientvim_m1", (224, 224), (224, 224))
 
 
 def test_without_the_package_the_command_is_given(monkeypatch):

@@ -7,8 +7,8 @@ import functools
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, NoReturn
 
 import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
@@ -178,20 +178,22 @@ def describe(name: str, size: tuple[int, int], test_size: tuple[int, int]) -> Mo
     """
     sizes = dict.fromkeys((size, test_size))  # most often one
     try:
-        with torch.device("meta"), torch.no_grad():
-            model = build(name, size).eval()
-            channels, *_ = [model(torch.empty(1, 3, *each)).shape[1] for each in sizes]
+        channels = _channels(name, *sizes)
     except UserError:
         raise
     except Exception as error:  # models check their images in many ways
         _require_no_pooling(name)
-        named = " and ".join(f"{height} x {width}" for height, width in sizes)
-        raise UserError(
-            f"{name} cannot encode images of {named} pixels ({type(error).__name__}: {error}): take INPUT.SIZE_TRAIN "
-            "and SIZE_TEST that it accepts, such as [224,224], or another MODEL.BACKBONE.TIMM."
-        ) from error
+        _refuse_sizes(name, sizes, error)
     mean, std = ([255.0 * value for value in find_model(name).pretrained[key]] for key in ("mean", "std"))
     return ModelInfo(channels, mean, std)
+
+
+def _channels(name: str, *sizes: tuple[int, int]) -> int:
+    """The channels of a model's feature map, for a model built for the first of some sizes of images and run on all."""
+    with torch.device("meta"), torch.no_grad():
+        model = build(name, sizes[0]).eval()
+        channels, *_ = [model(torch.empty(1, 3, *size)).shape[1] for size in sizes]
+    return channels
 
 
 def _require_no_pooling(name: str) -> None:
@@ -201,9 +203,30 @@ def _require_no_pooling(name: str) -> None:
             _create(find_model(name))
     except Exception as error:  # models check their pooling in many ways
         raise UserError(
-            f"{name} gives no feature map, as it cannot be built without its pooling ({type(error).__name__}: {error}):"
-            " take another MODEL.BACKBONE.TIMM."
+            f"{name} gives no feature map, as it cannot be built without its pooling{_reason(error)}: take another "
+            "MODEL.BACKBONE.TIMM."
         ) from error
+
+
+def _refuse_sizes(name: str, sizes: Iterable[tuple[int, int]], error: Exception) -> NoReturn:
+    """Raise UserError with the size that a model was made for, or one that says that it gives no feature map at all."""
+    own = tuple(find_model(name).pretrained["input_size"][1:])
+    try:
+        _channels(name, own)
+    except Exception:  # models check their images in many ways
+        raise UserError(f"{name} gives no feature map{_reason(error)}: take another MODEL.BACKBONE.TIMM.") from error
+    named = " and ".join(f"{height} x {width}" for height, width in sizes)
+    square = own[0] == own[1] and any(height != width for height, width in sizes)
+    raise UserError(
+        f"{name} cannot encode images of {named} pixels{_reason(error)}: take INPUT.SIZE_TRAIN and SIZE_TEST that it "
+        f"accepts, such as {'the square ' if square else ''}[{own[0]},{own[1]}] that it was made for, or another "
+        "MODEL.BACKBONE.TIMM."
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+    """An error in brackets; nothing for one without words."""
+    return f" ({type(error).__name__}: {error})" if str(error) else ""
 
 
 @BACKBONE_REGISTRY.register()
