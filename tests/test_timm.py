@@ -18,6 +18,7 @@ from fastreid_fancl.backbones.timm import (
     LITE0,
     NotFetchedError,
     build,
+    build_waveblock_timm_backbone,
     describe,
     find_model,
     lite0_weights,
@@ -208,6 +209,21 @@ def test_the_size_that_is_proposed_is_one_that_the_model_accepts():
 def test_a_model_without_a_feature_map_is_not_blamed_on_the_size():
     with pytest.raises(ValueError, match=r"efficientvim_m1 gives no feature map \(AttributeError: .*\): take another"):
         describe("efficientvim_m1", (224, 224), (224, 224))
+
+
+# Stages that the model does not have, or that take a list of maps.
+@pytest.mark.parametrize("name", ["twins_pcpvt_small", "hrnet_w18_small"])
+def test_attention_in_a_model_without_plain_stages_is_refused(name):
+    options = ["MODEL.BACKBONE.NAME", "build_waveblock_timm_backbone", "MODEL.BACKBONE.TIMM", name]
+    with pytest.raises(ValueError, match=f"JCL's attention needs stages .* got MODEL.BACKBONE.TIMM {name}: choose"):
+        build_waveblock_timm_backbone(load_config("", [*options, "INPUT.SIZE_TRAIN", "[64,64]"]))
+
+
+def test_attention_takes_the_channels_of_a_stage_that_ends_in_several_convolutions():
+    options = ["MODEL.BACKBONE.NAME", "build_waveblock_timm_backbone", "MODEL.BACKBONE.TIMM", "mixnet_s"]
+    model = build_waveblock_timm_backbone(load_config("", [*options, "INPUT.SIZE_TRAIN", "[64,64]"]))
+    assert [model.get_submodule(part).attention.channel[0].in_channels for part in model.fresh_parts] == [40, 120]
+    assert all(module.training for module in model.modules())
 
 
 def test_without_the_package_the_command_is_given(monkeypatch):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, did_you_mean
 from ..weights import load_backbone, read
+from .probe import encode_blank
 from .waveblock import add_wave_attention
 
 logger = logging.getLogger(__name__)
@@ -248,14 +249,19 @@ def build_waveblock_timm_backbone(cfg) -> nn.Module:
         ValueError: if the model has no such stages.
     """
     model = build_timm_backbone(cfg)
-    last = {info["reduction"]: info["module"] for info in model.feature_info}
-    stages = [model.get_submodule(last[side]) for side in (8, 16) if side in last]
-    if len(stages) != 2 or not all(isinstance(stage, nn.Sequential) for stage in stages):
+    last = {info["reduction"]: info for info in model.feature_info}
+    try:
+        stages = {model.get_submodule(last[side]["module"]): last[side]["num_chs"] for side in (8, 16)}
+        if not all(isinstance(stage, nn.Sequential) for stage in stages):
+            raise TypeError(f"stages of the types {', '.join(type(stage).__name__ for stage in stages)}")
+        add_wave_attention(model, stages)
+        encode_blank(model, tuple(cfg.INPUT.SIZE_TRAIN))
+    except Exception as error:  # models name their stages, and hand on their maps, in many ways
         raise UserError(
             "JCL's attention needs stages at 1/8 and 1/16 of the input's size that are plain sequences of blocks, got "
             f"MODEL.BACKBONE.TIMM {cfg.MODEL.BACKBONE.TIMM}: choose a ResNet or an EfficientNet."
-        )
-    return add_wave_attention(model, stages)
+        ) from error
+    return model
 
 
 def load_pretrained_weights(model: nn.Module, cfg) -> None:

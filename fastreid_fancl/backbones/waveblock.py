@@ -4,7 +4,7 @@ WaveBlock: Attentive WaveBlock (Wang et al., TIP 2022); attention: CBAM (Woo et 
 Shapes: B images, C channels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_resnet_backbone
@@ -88,20 +88,25 @@ def build_waveblock_resnet_backbone(cfg) -> nn.Module:
     All other weights keep their names, so weights of a ResNet fit; these two blocks start with random weights.
     """
     backbone = build_resnet_backbone(cfg)
-    return add_wave_attention(backbone, (backbone.layer2, backbone.layer3))
+    return add_wave_attention(backbone, {stage: _channels(stage) for stage in (backbone.layer2, backbone.layer3)})
 
 
-def add_wave_attention(backbone: nn.Module, stages: Iterable[nn.Sequential]) -> nn.Module:
-    """Append a `WaveAttention` to stages of a backbone, in place; it starts random, also beside pre-trained weights."""
+def add_wave_attention(backbone: nn.Module, stages: Mapping[nn.Sequential, int]) -> nn.Module:
+    """Append a `WaveAttention` to stages of a backbone, in place; it starts random, also beside pre-trained weights.
+
+    Args:
+        backbone: changed in place.
+        stages: stages of the backbone, each with its output channels.
+    """
     names = {stage: name for name, stage in backbone.named_modules()}
     fresh = []
-    for stage in stages:
+    for stage, channels in stages.items():
         fresh.append(f"{names[stage]}.{len(stage)}")
-        stage.append(WaveAttention(_channels(stage)))
+        stage.append(WaveAttention(channels))
     backbone.fresh_parts = (*getattr(backbone, "fresh_parts", ()), *fresh)
     return backbone
 
 
 def _channels(stage: nn.Sequential) -> int:
-    """Output channels of a stage: those of its last convolution."""
+    """Output channels of a stage of fast-reid's ResNet: those of its last convolution."""
     return [module for module in stage.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
