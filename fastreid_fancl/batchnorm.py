@@ -3,6 +3,8 @@
 Shapes: B images of a process, C channels.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import MethodType
 
@@ -12,6 +14,8 @@ import torch.nn.functional as F
 from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from .errors import UserError
 
 # The values that MODEL.BACKBONE.BATCHNORM can have.
 MODES = ("train", "eval", "frozen")
@@ -61,6 +65,35 @@ def virtual_groups(model: nn.Module, size: int) -> nn.Module:
     for norm in batchnorms(model):
         norm.forward = partial(_normalise_groups, norm.forward, norm, size)
     return model
+
+
+@contextmanager
+def rows_checked(backbone: nn.Module, images: int) -> Iterator[None]:
+    """Check in each forward pass of a block that `virtual_groups` would group images: each is a row of every BatchNorm.
+
+    Args:
+        backbone: not changed.
+        images: the number that it encodes at once.
+
+    Raises:
+        UserError: if a layer normalises other rows, such as the tokens of all images.
+    """
+
+    def check(norm: _BatchNorm, inputs: tuple[Tensor]) -> None:
+        if len(inputs[0]) != images:
+            raise UserError(
+                "Expected each BatchNorm layer to get a row for each image, as MODEL.BATCHNORM_GROUPS groups rows, but "
+                f"{names[norm]} of the backbone gets {len(inputs[0])} for {images} images: set MODEL.BATCHNORM_GROUPS "
+                "1, or choose another backbone."
+            )
+
+    names = {module: name for name, module in backbone.named_modules()}
+    handles = [norm.register_forward_pre_hook(check) for norm in batchnorms(backbone)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def batchnorms(model: nn.Module) -> list[_BatchNorm]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from conftest import on_two_ranks
 from fastreid.layers import get_norm
-from support.runs import arguments, configured, weights
+from support.runs import TINY, arguments, configured, weights
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from fastreid_fancl.batchnorm import average_statistics, set_batchnorm_mode, virtual_groups
+from fastreid_fancl.batchnorm import average_statistics, set_batchnorm_mode, rows_checked, virtual_groups
 from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.engine.trainer import Trainer
 
@@ -109,6 +109,35 @@ def test_a_run_with_groups_ends_where_that_of_as_many_processes_does(datasets, t
 def test_groups_that_do_not_divide_the_batch_are_refused(datasets, tmp_path):
     with pytest.raises(SystemExit, match="MODEL.BATCHNORM_GROUPS 3 to divide the 8 images"):
         command_line(arguments("fancl", tmp_path, MODEL__BATCHNORM_GROUPS=3))
+
+
+class OfTokens(nn.Module):
+    """BatchNorm of the tokens of all images, as LeViT has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, images):
+        tokens = images.flatten(2).transpose(1, 2)
+        return self.norm(tokens.flatten(0, 1)).reshape_as(tokens)
+
+
+def test_groups_of_tokens_are_refused_as_they_are_no_groups_of_images():
+    tokens, maps, batch = OfTokens(), network(), images()[0][:2]
+    refused = pytest.raises(ValueError, match="BATCHNORM_GROUPS groups rows, but norm of .* gets 60 for 2 images: set")
+    with refused, rows_checked(tokens, 2):
+        tokens(batch)
+    with rows_checked(maps, 2):
+        maps(batch)
+    tokens(batch)  # which is not checked any more
+
+
+def test_a_run_with_groups_refuses_a_backbone_with_batchnorm_of_tokens(datasets, tmp_path):
+    keys = {"MODEL__BACKBONE__TIMM": "levit_128s", "INPUT__SIZE_TRAIN": "[224,224]", "INPUT__SIZE_TEST": "[224,224]"}
+    with pytest.raises(SystemExit, match="gets 392 for 2 images: set MODEL.BATCHNORM_GROUPS 1"):
+        command_line(arguments("cluster_contrast", tmp_path, MODEL__BATCHNORM_GROUPS=2, **{**TINY, **keys}))
+    assert not (tmp_path / "config.yaml").exists()
 
 
 @pytest.mark.parametrize("mode", ["eval", "frozen"])

@@ -15,7 +15,8 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 from torch import nn
 
-from ..batchnorm import set_batchnorm_mode, virtual_groups
+from ..backbones.probe import encode_blank
+from ..batchnorm import set_batchnorm_mode, rows_checked, virtual_groups
 from ..config.access import value_of
 from ..data.cache import image_reader
 from ..data.check import check_items, preflight, require_identities
@@ -150,12 +151,19 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg) -> nn.Module:
-        """Build fast-reid's model and make it run as this package's keys in MODEL and SOLVER say."""
+        """Build fast-reid's model and make it run as this package's keys in MODEL and SOLVER say.
+
+        Raises:
+            UserError: if MODEL.BATCHNORM_GROUPS or SOLVER.MICRO_BATCHES do not fit the batch or the backbone.
+        """
         model = super().build_model(cfg)
         for backbone in backbones(model):
             set_batchnorm_mode(backbone, cfg.MODEL.BACKBONE.BATCHNORM, fresh_parts(backbone, ()))
         group, _ = (share_of_batch(cfg, key) for key in ("MODEL.BATCHNORM_GROUPS", "SOLVER.MICRO_BATCHES"))
         if cfg.MODEL.BATCHNORM_GROUPS > 1:
+            for backbone in backbones(model):
+                with rows_checked(backbone, images=2):
+                    encode_blank(backbone, tuple(cfg.INPUT.SIZE_TRAIN), images=2)
             virtual_groups(model, group)
         options = BackboneOptions(cfg.MODEL.PRECISION, cfg.MODEL.CHANNELS_LAST, cfg.SOLVER.MICRO_BATCHES)
         return accelerate(model, options)
