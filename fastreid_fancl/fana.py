@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 
+NO_CONVOLUTION = "FANCL needs an encoder with a convolution: choose another MODEL.BACKBONE.TIMM."
 BATCH_TRANSFORM_REGISTRY = Registry("BATCH_TRANSFORM")
 BATCH_TRANSFORM_REGISTRY.__doc__ = """
 Transforms of a whole batch on the model's device. `transform(images, activation)` takes (B, 3, H, W) pixels in
@@ -82,10 +83,14 @@ def first_convolution(backbone: nn.Module) -> str:
     Raises:
         ValueError: if there is none.
     """
-    for name, module in backbone.named_modules():
-        if isinstance(module, nn.Conv2d):
-            return name
-    raise UserError("Expected a convolution in the backbone, got none: name one of its modules with FANA.LAYER.")
+    name = next(_convolutions(backbone), None)
+    if name is None:
+        raise UserError(NO_CONVOLUTION)
+    return name
+
+
+def _convolutions(backbone: nn.Module) -> Iterator[str]:
+    return (name for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d))
 
 
 @BATCH_TRANSFORM_REGISTRY.register()
@@ -119,10 +124,9 @@ class FANA(nn.Module):
         def read(module, inputs, output):
             channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC" and not isinstance(module, nn.Conv2d)
             if not isinstance(output, Tensor) or output.ndim != 4 or channels_last:
-                raise UserError(
-                    f"FANA.LAYER {self.layer} does not give a feature map (B, C, h, w): name a convolution, such as "
-                    f"{first_convolution(backbone)}."
-                )
+                first = next(_convolutions(backbone), None)
+                cure = NO_CONVOLUTION if first is None else f"Name a convolution, such as {first}."
+                raise UserError(f"FANA.LAYER {self.layer} does not give a feature map (B, C, h, w). {cure}")
             # Compute it now, since the next layer may change the output in place.
             with torch.no_grad():
                 activations.append(activation_map(output, size))

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 from support.oracles import noise_mask as noise_mask_by_sorting
+from support.runs import configured
 from torch import nn
 
+from fastreid_fancl.engine.trainer import Trainer
 from fastreid_fancl.fana import FANA, activation_map, add_noise, noise_mask
 
 
@@ -106,6 +108,20 @@ def test_a_layer_that_gives_no_feature_map_is_refused(fmt, last):
     assert len(activations) == 1
 
 
+@pytest.mark.parametrize("layer", ["auto", "0"])
+def test_an_encoder_without_a_convolution_is_refused(layer):
+    backbone = nn.Sequential(nn.Linear(8, 4), Tokens())
+    refused = pytest.raises(ValueError, match="FANCL needs an encoder with a convolution: choose another MODEL")
+    with refused, FANA(layer, 0.1).watch(backbone, (8, 8)):
+        backbone(torch.zeros(2, 64, 8))
+
+
 def test_an_unknown_layer_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="'conv9'.*conv1, bn1, relu"), FANA("conv9", 0.1).watch(Stem(), (8, 8)):
         pass
+
+
+@pytest.mark.parametrize(("layer", "cure"), [("conv9", "conv1, bn1"), ("layer1", "such as layer1.0")])
+def test_a_wrong_layer_stops_a_run_before_it_begins(layer, cure):
+    with pytest.raises(ValueError, match=cure):
+        Trainer.build_model(configured("fancl", FANA__LAYER=layer))

@@ -19,6 +19,7 @@ from fastreid.modeling.heads import build_heads
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
+from ..backbones.probe import encode_blank
 from ..fana import BATCH_TRANSFORM_REGISTRY
 from ..losses import cosine, full_precision
 from ..memory import ClusterMemory, cluster_centroids
@@ -104,12 +105,20 @@ class FANCL(PseudoLabelMethod):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        """Read the arguments of `__init__` from a configuration."""
+        """Read the arguments of `__init__` from a configuration.
+
+        Raises:
+            UserError: if FANA.LAYER is no layer of the backbone that gives a feature map.
+        """
+        encoder, size = super().from_config(cfg), tuple(cfg.INPUT.SIZE_TRAIN)
+        fana = BATCH_TRANSFORM_REGISTRY.get("FANA")(cfg.FANA.LAYER, cfg.FANA.RATIO)
+        with fana.watch(encoder["backbone"], size):
+            encode_blank(encoder["backbone"], size)
         return {
-            **super().from_config(cfg),
+            **encoder,
             "noised_backbone": build_backbone(cfg),
             "noised_heads": build_heads(cfg),
-            "fana": BATCH_TRANSFORM_REGISTRY.get("FANA")(cfg.FANA.LAYER, cfg.FANA.RATIO),
+            "fana": fana,
             "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
             "temperature": cfg.MEMORY.TEMPERATURE,
             "momentum": cfg.MEMORY.MOMENTUM,
