@@ -27,6 +27,7 @@ DAMAGED = {
     "run.json": [
         *("[{}]", "{}", "null", "[1]", DEEP, "[", '[{"commit": 1}]', "\udcff", "[" + "9" * 5000 + "]"),
         *(json.dumps([{**START, key: value}]) for key, value in (("versions", [1]), ("machine", {}), ("threads", "2"))),
+        json.dumps([{**START, "seen_whole": [1]}]),
     ],
     "queries.csv": [
         QUERIES + f"a.png,{'x' * 200_000},0.5,1\n",

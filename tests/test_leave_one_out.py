@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import on_two_ranks
 from support.photo_folders import names, rejected, table, tree, wild
-from support.runs import TINY, arguments, by_name
+from support.runs import TINY, arguments, by_name, configured
 
 from fastreid_fancl import load_config
+from fastreid_fancl.compare.jobs import list_jobs
 from fastreid_fancl.data.datasets.photos import Photo
 from fastreid_fancl.data.datasets.protocols import Protocol, leave_one_out
 from fastreid_fancl.engine.evaluation import ProtocolEvaluator
@@ -346,6 +347,36 @@ def test_an_evaluation_alone_marks_a_test_that_its_weights_were_trained_on(shot,
     command_line(arguments("cluster_contrast", tmp_path / "scores", "--eval-only", **TINY, **final))
     log = (tmp_path / "scores/log.txt").read_text()
     assert log.count("TRANSDUCTIVE: the scores are of the photographs that were trained on") == combined
+
+
+@pytest.mark.parametrize("key", ["MODEL__WEIGHTS", "MODEL__BACKBONE__PRETRAIN_PATH"])
+def test_a_run_that_starts_from_weights_of_the_test_is_marked(shot, tmp_path, key):
+    shot()
+    opts = {"SOLVER__MAX_EPOCH": 1, **TINY}
+    command_line(
+        arguments("cluster_contrast", tmp_path / "first", DATASETS__TESTS="()", DATASETS__COMBINEALL=True, **opts)
+    )
+    start = {key: tmp_path / "first/model_final.pth", "MODEL__BACKBONE__PRETRAIN": "PRETRAIN" in key}
+    command_line(arguments("cluster_contrast", tmp_path / "run", **opts, **start))
+    command_line(arguments("cluster_contrast", tmp_path / "run", "--resume", **opts | {"SOLVER__MAX_EPOCH": 2}))
+    shutil.rmtree(tmp_path / "first")
+    assert "TRANSDUCTIVE: the scores are" in (tmp_path / "run/log.txt").read_text()
+    assert read_run(tmp_path / "run").datasets[1] == ("Stripes (transductive: the photographs trained on)",)
+
+
+def test_a_comparison_refuses_such_a_start_beside_others_before_it_trains(shot, tmp_path):
+    shot()
+    (tmp_path / "first").mkdir()
+    opts = {"DATASETS__COMBINEALL": True, **TINY}
+    (tmp_path / "first/config.yaml").write_text(configured("cluster_contrast", **opts).dump())
+    words = arguments("cluster_contrast", "", **TINY)[2:-2]
+    one, other = (tmp_path / f"{name}.yml" for name in ("one", "other"))
+    base = f"_BASE_: {arguments('cluster_contrast', '')[1]}\n"
+    one.write_text(base)
+    other.write_text(base + f"MODEL: {{WEIGHTS: {tmp_path / 'first/model_final.pth'}}}\n")
+    assert len(list_jobs([one], [0], tmp_path / "out", words)) == 1
+    with rejected("other was trained on Stripes, tested on Stripes .transductive"):
+        list_jobs([one, other], [0], tmp_path / "out", words)
 
 
 def test_an_evaluation_alone_needs_no_training_photographs(shot, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -91,6 +92,15 @@ def test_comparison_csv_has_a_row_a_system_and_runs_csv_a_row_a_run(systems):
         ("ice", "0", "no data"),
     ]
     assert runs[0]["Images seen"] == "40"
+
+
+def test_all_tables_mark_transductive_scores(tmp_path):
+    run = write_run(tmp_path / "fancl")
+    start = {"commit": None, "machine": "m", "versions": {}, "processes": 1, "threads": 1, "seen_whole": ["Stripes"]}
+    (run / "run.json").write_text(json.dumps([start]))
+    write_tables(gather([read_run(run)]), tmp_path / "out")
+    for table in (tmp_path / "out").iterdir():
+        assert "Stripes (transductive" in table.read_text(), table
 
 
 def test_the_report_prints_budgets_and_what_is_missing(systems, tmp_path):

@@ -12,6 +12,7 @@ import yaml
 from ..config.checks import check_config
 from ..config.load import load_config
 from ..engine.estimate import estimate_run
+from ..engine.starts import seen_whole
 from ..errors import UserError
 from ..escape import visible
 from ..report.systems import SEED_FOLDER, check_datasets
@@ -87,7 +88,7 @@ def list_jobs(
         check_study(study, config_files, options)
         systems = [(name, config_files[0], (*study.options(name), *options)) for name in study.variants]
     jobs = [make_job(name, path, seed, output, own) for seed in seeds for name, path, own in systems]
-    check_datasets({job.system: datasets(job.config) for job in jobs if job.config})
+    check_datasets({job.system: datasets(job.config, seen_whole(job.config["MODEL"])) for job in jobs if job.config})
     for job in jobs:
         check_settings(job)
     return jobs

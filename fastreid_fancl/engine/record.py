@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import fastreid
@@ -28,15 +29,16 @@ QUIET = {"capture_output": True, "text": True}
 class RunRecord(HookBase):
     """Adds an entry to `run.json` each time the run starts or resumes, and logs the peak memory of each epoch."""
 
-    def __init__(self, output_dir: str):
-        self.path = Path(output_dir, "run.json")
+    def __init__(self, output_dir: str, seen_whole: Collection[str] = ()):
+        self.path, self.seen_whole = Path(output_dir, "run.json"), sorted(seen_whole)
 
     def before_train(self):
         trainer = self.trainer
         if not comm.is_main_process() or trainer.start_iter >= trainer.max_iter:
             return
         starts = read_starts(self.path.parent) if trainer.start_iter else []
-        entry = {"iteration": trainer.start_iter, **setting(device_of(trainer.model))}
+        entry = {"iteration": trainer.start_iter, "seen_whole": self.seen_whole}
+        entry |= setting(device_of(trainer.model))
         write_text(self.path, json.dumps([*starts, entry], indent=1))
 
     def after_epoch(self):

@@ -110,6 +110,11 @@ def seen_by(weights: str, whole: bool = False) -> set[str]:
     return {name for own in datasets if own.get("COMBINEALL") or not whole for name in own["NAMES"]}
 
 
+def seen_whole(model: Mapping) -> set[str]:
+    """The data sets that the start of a MODEL node was trained on with the photographs of all splits."""
+    return seen_by(_file_of_start(model), whole=True)
+
+
 def _runs_behind(weights: str) -> Iterator[dict | None]:
     """The settings of the run that wrote a file, and of all before it that it started from; None where unknown."""
     seen: set[str] = set()

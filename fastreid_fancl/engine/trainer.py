@@ -36,7 +36,7 @@ from .label_free_score import LabelFreeScore
 from .loader import EpochLoader
 from .pseudo_labels import PseudoLabels
 from .record import RunRecord
-from .starts import seen_by, start_of, warning_of_freeze, warning_of_start, without_pretraining
+from .starts import seen_whole, start_of, warning_of_freeze, warning_of_start, without_pretraining
 from .throughput import BackboneOptions, accelerate, backbones, fuse, lay_out, lay_out_state
 
 logger = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ class Trainer(DefaultTrainer):
         loader, _ = cls.build_test_loader(cfg, dataset_name)
         own = "" if len(cfg.DATASETS.TESTS) == 1 else "_" + dataset_name.replace("/", "_")
         path = os.path.join(output_dir or cfg.OUTPUT_DIR, f"queries{own}.csv")
-        if is_transductive(cfg, dataset_name) or dataset_name in seen_by(cfg.MODEL.WEIGHTS, whole=True):
+        if is_transductive(cfg, dataset_name, seen_whole(cfg.MODEL)):
             logger.warning(TRANSDUCTIVE)
         evaluator = ProtocolEvaluator(cfg, protocol(cfg, dataset_name), path)
         return ShownLoader(loader, f"Testing on {dataset_name}"), evaluator
@@ -258,6 +258,6 @@ class Trainer(DefaultTrainer):
             PhaseSeconds("evaluation", after=training),
             EpochLine(),
             begin,  # hooks before it may refuse to train; hooks after it write
-            RunRecord(self.cfg.OUTPUT_DIR),
+            RunRecord(self.cfg.OUTPUT_DIR, seen_whole(self.cfg.MODEL)),
         ]
         return [EpochSeed(self.cfg.SEED), batches, training, TrainingProgress(), MeanStatistics(), *stock]

@@ -96,8 +96,16 @@ def check_datasets(datasets: dict[str, tuple]) -> None:
 
 def describe(datasets: tuple) -> str:
     """The data sets of training and test in words."""
-    trained, tested = (", ".join(map(visible, names)) or "nothing" for names in datasets)
-    return f"trained on {trained}, tested on {tested}"
+    return f"trained on {_listed(datasets[0])}, tested on {describe_test(datasets)}"
+
+
+def describe_test(datasets: tuple) -> str:
+    """The data sets of the test in words."""
+    return _listed(datasets[1])
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(visible, names)) or "nothing"
 
 
 def check_alike(runs: Sequence[Run]) -> None:

@@ -11,7 +11,7 @@ from ..escape import csv_cell, visible
 from ..escape import markdown as escape_markdown
 from ..files import make_folder, write_text
 from ..runs.read import Run
-from .systems import GROUPS, Missing, System, describe
+from .systems import GROUPS, Missing, System, describe, describe_test
 
 
 @dataclass(frozen=True)
@@ -192,24 +192,26 @@ def escape(text: str) -> str:
 
 
 def summary_csv(systems: Sequence[System]) -> str:
-    """CSV with a row per system: group, seeds, and each column's mean and deviation over the seeds."""
+    """CSV with a row per system: group, seeds, test, and each column's mean and deviation over the seeds."""
     titles = [title for column in COLUMNS for title in (column.title, f"{column.title} deviation")]
-    table = [("system", "group", "seeds", "missing", *titles)]
+    table = [("system", "group", "seeds", "missing", "tested on", *titles)]
     for system in systems:
         cells = [cell(column, system.runs) for column in COLUMNS]
         numbers = [_number(value) for entry in cells for value in (entry.mean, entry.deviation)]
-        table.append((system.name, system.group, len(system.runs), len(system.missing), *numbers))
+        test = describe_test(system.runs[0].datasets) if system.runs else ""
+        table.append((system.name, system.group, len(system.runs), len(system.missing), test, *numbers))
     return _csv(table)
 
 
 def runs_csv(systems: Sequence[System]) -> str:
-    """CSV with a row per run: system, group, seed, state, and the value of each column."""
-    table = [("system", "group", "seed", "state", "folder", "commit", *(column.title for column in COLUMNS))]
+    """CSV with a row per run: system, group, seed, state, folder, commit, test, and the value of each column."""
+    titles = [column.title for column in COLUMNS]
+    table = [("system", "group", "seed", "state", "folder", "commit", "tested on", *titles)]
     for system in systems:
         for run in system.runs:
             values = [_number(column.value(run)) for column in COLUMNS]
-            row = (system.name, system.group, run.seed, "finished", str(run.folder), " ".join(run.commits), *values)
-            table.append(row)
+            own = (str(run.folder), " ".join(run.commits), describe_test(run.datasets))
+            table.append((system.name, system.group, run.seed, "finished", *own, *values))
         table += [(entry.system, system.group, entry.seed, entry.reason) for entry in system.missing]
     return _csv(table)
 

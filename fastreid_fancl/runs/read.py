@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +48,8 @@ START = fields(
     {
         **{"commit": optional(SHOWN), "machine": SHOWN, "versions": lambda versions: _shown(dict_of(SHOWN)(versions))},
         **{"processes": whole, "threads": whole},
-    }
+    },
+    seen_whole=NAMES,
 )
 QUERY = {"path": word, "identity": word, "ap": cell_of(finite, empty=True), "first_rank": cell_of(whole, empty=True)}
 
@@ -102,7 +104,8 @@ class Run:
         epochs: the finished ones, at least one.
         checkpoint: the last checkpoint; None if there is none.
         queries: the queries of the last evaluation; empty if they were not recorded.
-        starts: the entries of run.json: commit, versions and machine of each start or resume.
+        starts: the entries of run.json: commit, versions and machine of each start or resume, and `seen_whole`, the
+            data sets of which its weights had seen the photographs of all splits; older runs lack these.
     """
 
     folder: Path
@@ -123,7 +126,7 @@ class Run:
     @property
     def datasets(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of the data sets that the run trained on and was tested on."""
-        return datasets(self.config)
+        return datasets(self.config, {name for start in self.starts for name in start.get("seen_whole", ())})
 
     @property
     def max_epoch(self) -> int:
@@ -231,24 +234,33 @@ def read_config(folder: Path) -> dict:
     return read_yaml(path, SETTINGS)
 
 
-def datasets(config: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the data sets that a configuration trains on and is tested on, transductive tests marked as such."""
+def datasets(config: dict, seen_whole: Collection[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the data sets that a configuration trains on and is tested on, transductive tests marked as such.
+
+    Args:
+        config: the configuration.
+        seen_whole: as for `is_transductive`.
+    """
     names, tests = config["DATASETS"]["NAMES"], config["DATASETS"]["TESTS"]
-    marks = {
-        name: " (transductive: the photographs trained on)" if is_transductive(config, name) else "" for name in tests
-    }
-    return tuple(names), tuple(name + marks[name] for name in tests)
+    mark = " (transductive: the photographs trained on)"
+    return tuple(names), tuple(name + mark * is_transductive(config, name, seen_whole) for name in tests)
 
 
-def is_transductive(config: dict, name: str) -> bool:
-    """Whether a configuration scores a data set by photographs that it trains on: TEST.TRANSDUCTIVE or COMBINEALL."""
+def is_transductive(config: dict, name: str, seen_whole: Collection[str]) -> bool:
+    """Whether the scores of a data set are of photographs that were trained on: TEST.TRANSDUCTIVE or COMBINEALL.
+
+    Args:
+        config: the configuration.
+        name: of the data set.
+        seen_whole: the data sets that the training's start was trained on with the photographs of all splits.
+    """
     datasets = config["DATASETS"]
     combined = datasets.get("COMBINEALL", False) and name in datasets["NAMES"]
-    return combined or config.get("TEST", {}).get("TRANSDUCTIVE", False)
+    return bool(combined or config.get("TEST", {}).get("TRANSDUCTIVE", False) or name in seen_whole)
 
 
 def read_starts(folder: Path) -> list[dict]:
-    """The entries of run.json, one per start or resume: code, versions and machine; [] if there is no file.
+    """The entries of run.json, one per start or resume (see `Run`); [] if there is no file.
 
     Raises:
         UserError: if it is damaged.
