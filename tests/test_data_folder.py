@@ -32,6 +32,23 @@ def test_a_table_with_everything_becomes_items_of_the_agreed_types(root):
     assert data.has_cameras and data.test_identities == ["Bob", "Cid"]
 
 
+@pytest.mark.parametrize(
+    ("query", "gallery", "counted"),
+    [
+        ("1,query,,s", "1,gallery,,s", True),
+        ("1,query,x,s", "1,gallery,,s", True),
+        ("1,query,x,s", "1,gallery,x,s", False),  # the same camera: left out
+        ("1,query,,s", "1,gallery,,t", False),
+        ("1,query,,", "1,gallery,,", False),
+        ("1,query,,s", "2,gallery,,s", False),
+    ],
+)
+def test_matches_of_the_querys_own_sequence_that_count_are_warned_of(root, caplog, query, gallery, counted):
+    table(root, "path,identity,split,camera,sequence", f"a.png,{query}", f"b.png,{gallery}", "c.png,1,gallery,y,u")
+    wild()
+    assert ("1 of 1 queries have gallery matches in their own sequence" in caplog.text) == counted
+
+
 def test_without_cameras_query_and_gallery_get_different_numbers(root):
     table(root, "path,identity,split", "a.png,1,train", "b.png,2,query", "c.png,2,gallery")
     data = wild()

@@ -13,7 +13,7 @@ from ..check import require, unmatched_queries
 from .metadata import read_metadata
 from .names import near_duplicates
 from .photos import LAYOUT, SPLITS, Photo
-from .protocols import leave_one_out, market1501
+from .protocols import counted_mates, leave_one_out, market1501
 from .split import assign_splits, no_test_reason
 from .tree import read_folders
 
@@ -153,6 +153,14 @@ class FolderDataset(ImageDataset):
                 camera = " from another camera" if self.has_cameras else ""
                 why = "no match from another sequence" if self.leaves_one_out else f"no gallery match{camera}"
                 self._warn(f"{len(alone)} of {len(self.query)} queries have {why} and are not scored", alone)
+        mates = [] if self.leaves_one_out else counted_mates(self.photos)
+        if mates:
+            self._warn(
+                f"{len(mates)} of {len(self.query)} queries have gallery matches in their own sequence, so scores may "
+                "be too high: with the splits query and gallery, only matches of the query's own camera do not count. "
+                "Name the cameras, or give all these photographs the split test, which leaves out sequences",
+                mates,
+            )
         unknown = [photo.path for photo in self.photos if photo.camera is None]
         if unknown and len(unknown) < len(self.photos) and not self.leaves_one_out:
             self._warn(f"{len(unknown)} of {len(self.photos)} photographs have no camera", unknown)

@@ -8,7 +8,7 @@ The evaluator's Market-1501 rule implements this: it drops gallery photographs w
 query. So each photograph gets the number of its sequence as its "camera", or a number of its own if it has no sequence.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -83,3 +83,20 @@ def market1501(photos: Sequence[Photo]) -> Protocol:
         return [(photo.path, pids[photo.identity], camids.get(photo.camera, unknown)) for photo in own]
 
     return Protocol(items("query", len(camids)), items("gallery", len(camids) + 1), names)
+
+
+def counted_mates(photos: Sequence[Photo]) -> list[str]:
+    """The paths of the queries that `market1501` lets match a gallery photograph of their animal and sequence.
+
+    Its rule knows cameras, not sequences.
+    """
+    cameras = defaultdict(set)
+    for photo in photos:
+        if photo.split == "gallery" and photo.sequence is not None:
+            cameras[photo.identity, photo.sequence].add(photo.camera)
+    return [
+        photo.path
+        for photo in photos
+        if photo.split == "query"
+        and any(camera is None or camera != photo.camera for camera in cameras[photo.identity, photo.sequence])
+    ]
