@@ -10,7 +10,7 @@ from support.runs import TINY, arguments, configured, weights
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from fastreid_fancl.batchnorm import average_statistics, set_batchnorm_mode, rows_checked, virtual_groups
+from fastreid_fancl.batchnorm import average_statistics, rows_checked, set_batchnorm_mode, virtual_groups
 from fastreid_fancl.engine.run import command_line
 from fastreid_fancl.engine.trainer import Trainer
 

@@ -16,7 +16,7 @@ from fastreid.utils import comm
 from torch import nn
 
 from ..backbones.probe import encode_blank
-from ..batchnorm import set_batchnorm_mode, rows_checked, virtual_groups
+from ..batchnorm import rows_checked, set_batchnorm_mode, virtual_groups
 from ..config.access import value_of
 from ..data.cache import image_reader
 from ..data.check import check_items, preflight, require_identities
