@@ -934,6 +934,32 @@ def test_a_photograph_unlike_its_groups_animal_is_unsure_about_the_one_that_it_i
     assert (ledger.rows["c"].individual, ledger.rows["c"].status) == place
 
 
+@pytest.mark.parametrize(
+    ("values", "decision", "place"),
+    [
+        ({"sequence": "s"}, (), "A proposed"),
+        ({"sequence": "t"}, (), "B unsure"),
+        ({"sequence": "s"}, ("is_not", "c", "A"), "B unsure"),
+        ({"sequence": "s"}, ("different", "a", "c"), "B unsure"),
+        ({"sequence": "s", "hash": "a"}, (), "B unsure"),  # another box of the same photograph
+    ],
+)
+def test_a_photograph_follows_its_sequence_to_the_animal_of_its_group_whatever_its_score(
+    tmp_path, values, decision, place
+):
+    """It is grouped with A, to which it scores 0.6, and scores 0.8 to B; the accept level is 0.95."""
+    project = Project(tmp_path, {"prefix": "P", "levels": {"accept": 0.95, "reject": 0.5}})
+    known = [Photograph(name, name, name, individual=name.upper(), status="confirmed") for name in "ab"]
+    project.photographs = [replace(known[0], sequence="s"), known[1], replace(Photograph("c", "c", "c"), **values)]
+    project.animals = [Individual("A"), Individual("B")]
+    project.decisions = [Decision("t0", "", *decision)] if decision else []
+    features = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    grouping = group(features, Constraints(), k1=2)._replace(labels=np.array([0, 1, 0]))
+    ledger = Ledger(project, "2025")
+    assign(ledger, project.photographs, features, grouping)
+    assert f"{ledger.rows['c'].individual} {ledger.rows['c'].status}" == place
+
+
 @pytest.mark.parametrize("animals", [[], [Individual("P-001")]])
 def test_new_animals_say_whether_they_were_compared_with_known_ones(tmp_path, animals):
     """The photographs of P-001 are not there."""

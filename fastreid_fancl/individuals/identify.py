@@ -4,7 +4,7 @@ Shapes: N photographs, D feature dimensions.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..clustering.constraints import SHOWN
 from .candidates import Gallery, gallery_of, levels, verdict
 from .certainty import Grouping
 from .ledger import Ledger
-from .links import active
+from .links import active, several_animals
 from .rows import Photograph
 
 FIRST, AFRESH = "grouped at the first discovery", "grouped afresh"
@@ -36,7 +36,8 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
     A group that holds a known animal is compared with this one, a burst at a time, by its mean score; a group without
     one is compared with all of them, as a whole. At or above the accept level photographs are proposed, down to the
     reject level unsure, below they are new. Those that are too unlike their group's animal are unsure about the animal
-    that they are most like. None is proposed for an animal that it cannot be, see `RuledOut`.
+    that they are most like. None is proposed for an animal that it cannot be, see `RuledOut`. A photograph whose
+    sequence shows the group's animal is proposed for it, whatever its score.
 
     Args:
         ledger: of the project.
@@ -45,7 +46,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
         grouping: of the rows.
     """
     known, ruled_out = gallery_of(rows, features, ledger.project.patterns), RuledOut(ledger)
-    owners = owners_of(rows)
+    owners, several = owners_of(rows), several_animals(rows, active(ledger.project.decisions), ledger.rejected)
     groups = defaultdict(list)
     for n, label in enumerate(grouping.labels.tolist()):
         groups[label].append(n)
@@ -53,6 +54,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
     for members in groups.values():
         owner = next((owners[n] for n in members if owners[n]), "")
         open_ones = [n for n in members if not owners[n]]
+        open_ones = _without_followers(ledger, rows, ruled_out, several, owner, open_ones)
         fresh += _joining(ledger, rows, features, known, ruled_out, owner, open_ones) if open_ones else []
     for members in sorted(fresh, key=lambda group: (-len(group), min(rows[n].key for n in group))):
         name = ledger.new_animal(reason)
@@ -79,6 +81,35 @@ def assign_afresh(ledger: Ledger, rows: Sequence[Photograph], grouping: Grouping
             home = free[0] if free else ledger.new_animal(AFRESH)
             taken.add(home)
         ledger.move([row.key for row in open_ones], home, "proposed", "moved", AFRESH)
+
+
+def _without_followers(
+    ledger: Ledger,
+    rows: Sequence[Photograph],
+    ruled_out: "RuledOut",
+    several: Collection[str],
+    owner: str,
+    members: Iterable[int],
+) -> list[int]:
+    """Let photographs follow those of their sequence to the animal of their group; the others.
+
+    Args:
+        ledger, rows, ruled_out: as for `_joining`.
+        several: sequences that show several animals.
+        owner: animal of the group, "" for none.
+        members: numbers of the open photographs of the group.
+    """
+    others = []
+    for burst in _bursts(rows, members):
+        keys, sequence = [rows[n].key for n in burst], rows[burst[0]].sequence
+        mates = (ledger.rows[key] for key in ledger.of_sequence.get(sequence, ()))
+        paths = [mate.path for mate in mates if mate.counts and mate.individual == owner]
+        if not paths or sequence in several or owner in ruled_out.of(keys, owner):
+            others += burst
+        else:
+            ledger.move(keys, owner, "proposed", "joins", f"of the sequence of {min(paths)}")
+            ruled_out.join(keys, owner)
+    return others
 
 
 def _joining(
@@ -149,7 +180,7 @@ class RuledOut:
         return set[str]().union(*(SHOWN.get(self.rows[key].side, set()) for key in keys))
 
 
-def _bursts(rows: Sequence[Photograph], members: list[int]) -> list[list[int]]:
+def _bursts(rows: Sequence[Photograph], members: Iterable[int]) -> list[list[int]]:
     bursts = defaultdict(list)
     for n in members:
         bursts[rows[n].sequence or rows[n].key].append(n)
