@@ -902,6 +902,35 @@ def test_a_file_that_another_program_wrote_into_is_no_second_photograph():
         assert "Files of another content than before at the same place: 1, such as a.jpg." in report.problems[0]
 
 
+def test_a_second_card_at_the_same_place_is_another_season_even_with_the_same_names_and_times():
+    known = replace(ONE, root="/card", season="card1", date_time="2024-06-03T00:30:00")
+    second = replace(known, hash="1" * 64, key="1" * 16, season="card2", individual="", status="unsure")
+    found, report = taken_in(second, before=known)
+    assert found == [known, second] and report.added == 1
+    assert "Files of another content than before at the same place: 1, such as a.jpg." in report.problems[0]
+
+
+def test_files_that_another_program_wrote_into_keep_the_season_that_was_given_first(tmp_path):
+    project, photos = tmp_path / "lions", season(tmp_path / "photos", {0: range(3), 1: range(3)})
+    discover(project, "--photos", photos, "--season", "wet")
+    for path in photos.rglob("*.png"):
+        with open(path, "ab") as file:
+            file.write(b"keywords")
+    rows = discover(project, "--photos", photos)
+    assert len(rows) == 6 and {row["season"] for row in rows} == {"wet"}
+
+
+def test_a_file_that_was_broken_and_is_copied_again_is_a_photograph_of_its_own():
+    """Its broken content is nowhere any more, so that its row goes."""
+    broken = replace(ONE, root="/r", season="2024", date_time="2024-06-03T00:30:00", individual="", status="unreadable")
+    whole = replace(broken, hash="1" * 64, key="1" * 16, status="unsure")
+    found, report = taken_in(whole, before=broken)
+    assert found == [whole] and report.added == 1 and not report.problems
+    moved = replace(whole, root="/moved")
+    assert taken_in(moved, before=broken)[0] == [broken, moved], "its old folder may be there again"
+    assert taken_in(broken, before=broken)[0] == [broken]
+
+
 def test_a_burst_whose_first_photograph_comes_later_stays_one():
     known = replace(ONE, season="2024", station="st", date_time="2024-06-03T10:00:02", sequence="2024 st 10:00:02")
     later = replace(known, sequence="2024 st 10:00:00")

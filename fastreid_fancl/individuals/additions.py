@@ -25,11 +25,13 @@ def keep_season(had: Sequence[Photograph], intake: Intake, gap: float) -> None:
         intake: what lies in the folder, without what other programs know of it.
         gap: as for `with_sequences`.
     """
-    known = {row.hash: row for row in had}
+    known, there = {row.hash: row for row in had}, {_place_and_time(row): row for row in had if row.date_time}
     seasons = Counter(
         old.season
         for row in intake.photographs
-        if (old := known.get(row.hash)) and old.path == row.path and (old.root == row.root or not old.file.exists())
+        if (old := known.get(row.hash) or there.get(_place_and_time(row)))
+        and old.path == row.path
+        and (old.root == row.root or not old.file.exists())
     )
     season, number = seasons.most_common(1)[0] if seasons else ("", 0)
     if season and 2 * number > len(intake.photographs) and season != intake.photographs[0].season:
@@ -39,6 +41,10 @@ def keep_season(had: Sequence[Photograph], intake: Intake, gap: float) -> None:
             f"The season is {visible(season)}, by which most of these photographs are known; for another one give "
             "--season NAME."
         )
+
+
+def _place_and_time(row: Photograph) -> tuple[str, str, str]:
+    return row.root, row.path, row.date_time
 
 
 def take_in(project: Project, intake: Intake, report: Report, given_options: Collection[str] = ()) -> None:
@@ -55,9 +61,10 @@ def take_in(project: Project, intake: Intake, report: Report, given_options: Col
         report: of the discovery.
         given_options: which of "season" and "gap" the user gave.
     """
-    intake.photographs, problems = _written_into(project.photographs, intake.photographs)
-    intake.notes += _further_of_season(project.photographs, intake.photographs)
-    known, report.intake = _by_content(project.photographs), intake
+    before = _without_broken(project.photographs, intake.photographs)
+    intake.photographs, problems = _written_into(before, intake.photographs)
+    intake.notes += _further_of_season(before, intake.photographs)
+    known, report.intake = _by_content(before), intake
     others, boxes, new, copies = [], [], set[str](), dict[str, str]()
     for content, came in _by_content(intake.photographs).items():
         had, first = known.get(content, []), came[0]
@@ -88,6 +95,12 @@ def take_in(project: Project, intake: Intake, report: Report, given_options: Col
     report.problems += problems + _kept(boxes, others) + _of_new_ones_only(again, given_options)
 
 
+def _without_broken(had: Sequence[Photograph], came: Iterable[Photograph]) -> list[Photograph]:
+    """The photographs of a project without those that were unreadable and in whose place another content lies now."""
+    now = {row.file: row.hash for row in came}
+    return [row for row in had if row.status != "unreadable" or now.get(row.file, row.hash) == row.hash]
+
+
 def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tuple[list[Photograph], list[str]]:
     """Match incoming files that another program has changed to the photographs that they were.
 
@@ -100,12 +113,13 @@ def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tupl
     contents, known = {row.hash for row in came}, {row.hash for row in had}
     before = defaultdict(list)
     for old in had:
-        if old.hash not in contents:
+        if old.hash not in contents and old.status != "unreadable":
             before[old.path].append(old)
     rows, same, unclear = [], dict[str, None](), dict[str, None]()
     for row in came:
-        there = [old for old in before[row.path] if row.hash not in known and _lay_there(old, row)]
-        then = next((old for old in there if old.date_time and old.date_time == row.date_time), None)
+        there = before[row.path] if row.hash not in known else []
+        same_time = (old for old in there if old.date_time and old.date_time == row.date_time)
+        then = next((old for old in same_time if _lay_there(old, row)), None)
         if then:
             row = replace(row, hash=then.hash, key=then.hash[:16] + row.key[16:])
             same[row.path] = None
@@ -135,8 +149,11 @@ def _such_as(what: str, paths: Sequence[str], further: str) -> list[str]:
 
 
 def _lay_there(old: Photograph, row: Photograph) -> bool:
-    """Whether a file may replace the photograph at its path: one root, or one season and the old file is gone."""
-    return old.root == row.root or (old.season == row.season and not old.file.exists())
+    """Whether a file may replace the photograph at its path: one season, and one root or the old file is gone.
+
+    A second memory card at the same place has the same names, and perhaps times, but another season.
+    """
+    return old.season == row.season and (old.root == row.root or not old.file.exists())
 
 
 def _is_copy(old: Photograph, row: Photograph) -> bool:
