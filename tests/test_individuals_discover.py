@@ -910,6 +910,30 @@ def test_a_second_card_at_the_same_place_is_another_season_even_with_the_same_na
     assert "Files of another content than before at the same place: 1, such as a.jpg." in report.problems[0]
 
 
+def test_a_photograph_in_whose_place_another_card_lies_is_never_read_from_it(tmp_path, monkeypatch, capsys):
+    """Until its card has a folder of its own, which is given by --photos."""
+    project, card, own = tmp_path / "lions", tmp_path / "card", tmp_path / "card1"
+    discover(project, "--photos", season(card, {0: range(3), 1: range(3)}, stations=1), "--season", "card1")
+    card.rename(own)
+    discover(project, "--photos", season(card, {2: range(3), 3: range(3)}, stations=1), "--season", "card2")
+    said = "st0/IMG_0001.png was another photograph when season card1 was added: copy that card to a folder of its own"
+    first = next(row for row in open_project(project).photographs if row.season == "card1")
+    with pytest.raises(ValueError, match=said):
+        open_project(project).image_of(first.key)
+    with pytest.raises(SystemExit, match=f"the files of 6 photographs. {said}"):
+        command_line(["export", os.fspath(project), "--to", "folders", os.fspath(tmp_path / "out")])
+    monkeypatch.setattr(projects, "encoder_named", lambda name: Others())
+    with pytest.raises(SystemExit, match=f"2 animals, .* would not be known again, .*{said}"):
+        discover(project, "--encoder", "others")
+    shutil.rmtree(project / "features" / "local")
+    monkeypatch.setattr(projects, "encoder_named", lambda name: Colours())
+    discover(project, "--local", "0.3")
+    assert f"st0/IMG_0001.png has no local matches: {said}" in capsys.readouterr().out
+    discover(project, "--photos", own)
+    command_line(["export", os.fspath(project), "--to", "folders", os.fspath(tmp_path / "out")])
+    assert {row["season"] for row in table(project) if row["root"] == os.fspath(own)} == {"card1"}
+
+
 def test_files_that_another_program_wrote_into_keep_the_season_that_was_given_first(tmp_path):
     project, photos = tmp_path / "lions", season(tmp_path / "photos", {0: range(3), 1: range(3)})
     discover(project, "--photos", photos, "--season", "wet")

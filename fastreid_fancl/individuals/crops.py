@@ -1,13 +1,16 @@
 """Crops of animals, made when they are needed; only a training writes them to files (`train.write_crops`)."""
 
 import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from PIL import Image
 
 from ..data.datasets.names import FileIndex
-from ..data.images import pixels_of, read_image
-from .rows import Box
+from ..data.images import UnreadableImage, pixels_of, read_image
+from ..files import content_hash
+from .rows import Box, Photograph
 
 
 def file_of(path: str | os.PathLike) -> str:
@@ -28,6 +31,46 @@ def crop_of(path: str | os.PathLike, box: Box | None = None) -> Image.Image:
     if box is None:
         return image
     return image.crop(pixels_of((box[0], box[1], box[0] + box[2], box[1] + box[3]), image.size))
+
+
+def own_crop(row: Photograph, displaced: Mapping[str, str]) -> Image.Image:
+    """The crop of an animal from its own photograph.
+
+    Args:
+        row: of a project.
+        displaced: of the project, see `displaced_in`.
+
+    Raises:
+        UnreadableImage: (a ValueError) if the photograph cannot be used, or another one lies in its place.
+    """
+    if row.key in displaced:
+        raise UnreadableImage(f"{row.path}: {displaced[row.key]}", row.path, displaced[row.key])
+    return crop_of(row.file, row.box)
+
+
+def displaced_in(rows: Iterable[Photograph]) -> dict[str, str]:
+    """Photographs in whose place another one lies, as two memory cards were read there: what helps, by key.
+
+    Args:
+        rows: all of a project; only files that belong to several of its photographs are read.
+    """
+    places: dict[str, list[Photograph]] = defaultdict(list)
+    for row in rows:
+        places[os.fspath(row.file)].append(row)
+    found: dict[str, str] = {}
+    for path, there in places.items():
+        if len({row.hash for row in there}) > 1 and os.path.isfile(file_of(path)):
+            with open(file_of(path), "rb") as opened:
+                content = content_hash(opened)
+            found |= {row.key: _was_another(row) for row in there if row.hash != content}
+    return found
+
+
+def _was_another(row: Photograph) -> str:
+    return (
+        f"{row.path} was another photograph when season {row.season} was added: copy that card to a folder of its own "
+        "and give it by --photos"
+    )
 
 
 def _files_of(folder: str) -> FileIndex:

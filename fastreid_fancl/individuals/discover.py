@@ -91,16 +91,15 @@ def encode(project: Project, report: Report, augment: int = 0) -> tuple[Features
     Raises:
         UserError: if another encoder than before cannot read any photograph of an animal.
     """
-    wanted = [row for row in project.photographs if row.usable]
+    wanted, displaced = [row for row in project.photographs if row.usable], project.displaced
     with report.step("features"):
-        features, problems = encode_all(project.folder, project.encoder, wanted)
+        features, problems = encode_all(project.folder, project.encoder, wanted, displaced=displaced)
         lost = explain_lost_animals(project.photographs, problems)
         if lost and project.settings["fingerprint"] != project.encoder.fingerprint:
             raise UserError(f"Expected another encoder to read photographs of all animals: {lost} Or keep the encoder.")
+        there = [row for row in wanted if row.key not in problems]
         views = [
-            encode_all(project.folder, project.encoder, [row for row in wanted if row.key not in problems], view, name)[
-                0
-            ]
+            encode_all(project.folder, project.encoder, there, view, name, displaced)[0]
             for name, view in list(VIEWS.items())[:augment]
         ]
     if problems:

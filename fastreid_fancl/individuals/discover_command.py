@@ -15,7 +15,7 @@ from ..files import write_text
 from . import discover as steps
 from .additions import keep_season, take_in
 from .checks import check_groups
-from .crops import crop_of
+from .crops import own_crop
 from .decisions import add_decisions
 from .discover import Report
 from .encode import START
@@ -236,5 +236,6 @@ def finish(project: Project, report: Report, page: bool = True) -> None:
     print("\n".join([*described, *found, *to_check(problems), last]))
     if page:
         queue = with_points(project, review_queue(project))
-        write_page(project.folder, queue, lambda key: crop_of(known[key].file, known[key].box))
+        displaced = project.displaced
+        write_page(project.folder, queue, lambda key: own_crop(known[key], displaced))
         print(f"Review: {visible(project.folder / 'review.html')}")

@@ -6,7 +6,7 @@ Shapes: N animals, D feature dimensions.
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..files import make_folder, write_arrays
 from ..machine import available_cores
 from ..progress import Progress
 from ..runs.checked import DamagedError
-from .crops import crop_of
+from .crops import own_crop
 from .rows import Photograph
 
 START = "tf_efficientnet_lite0"
@@ -174,6 +174,7 @@ def encode_all(
     photographs: Sequence[Photograph],
     view: Callable[[Image.Image], Image.Image] | None = None,
     suffix: str = "",
+    displaced: Mapping[str, str] | None = None,
 ) -> tuple[Features, dict[str, str]]:
     """Encode the photographs that have no stored features, in the order of their keys.
 
@@ -185,6 +186,7 @@ def encode_all(
         photographs: of which those that are stored already are not read.
         view: applied to each crop, for features of changed photographs; `suffix` names their file.
         suffix: see `view`.
+        displaced: of `displaced_in`; these photographs cannot be read.
 
     Returns:
         The features, and the problems of unreadable photographs by key.
@@ -200,7 +202,7 @@ def encode_all(
             chunk, new = missing[start : start + CHUNK], Features()
             for first in range(0, len(chunk), BATCH):
                 batch = chunk[first : first + BATCH]
-                problems |= _add_batch(new, encoder, pool, batch, view)
+                problems |= _add_batch(new, encoder, pool, batch, view, displaced or {})
                 progress.advance(len(batch))
             features.add(list(new.numbers), new.values, new.borders)
             features.write(folder, fingerprint)
@@ -213,10 +215,11 @@ def _add_batch(
     pool: ThreadPoolExecutor,
     batch: Sequence[tuple[str, Photograph]],
     view: Callable[[Image.Image], Image.Image] | None,
+    displaced: Mapping[str, str],
 ) -> dict[str, str]:
     """Encode photographs, each with the name of its features; the problems of the unreadable ones by key."""
     names, images, problems = [], [], {}
-    for (name, row), crop in zip(batch, pool.map(lambda pair: _crop(pair[1], view), batch), strict=True):
+    for (name, row), crop in zip(batch, pool.map(lambda pair: _crop(pair[1], view, displaced), batch), strict=True):
         if isinstance(crop, str):
             problems[row.key] = crop
         else:
@@ -227,10 +230,12 @@ def _add_batch(
     return problems
 
 
-def _crop(row: Photograph, view: Callable[[Image.Image], Image.Image] | None) -> Image.Image | str:
+def _crop(
+    row: Photograph, view: Callable[[Image.Image], Image.Image] | None, displaced: Mapping[str, str]
+) -> Image.Image | str:
     """The animal's crop, or what is wrong with its photograph."""
     try:
-        image = crop_of(row.file, row.box)
+        image = own_crop(row, displaced)
     except UnreadableImage as error:
         return error.problem or str(error)
     return image if view is None else view(image)

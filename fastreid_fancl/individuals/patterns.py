@@ -7,7 +7,7 @@ Shapes: N photographs of a project, D feature dimensions, P pairs.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -163,16 +163,30 @@ def _fit(number: int, digests: np.ndarray, *others: np.ndarray) -> bool:
 
 
 def keypoints(
-    folder: Path, rows: Sequence[Photograph], problems: dict[int, str] | None = None
+    folder: Path,
+    rows: Sequence[Photograph],
+    problems: dict[int, str] | None = None,
+    displaced: Mapping[str, str] | None = None,
 ) -> list[local.LocalFeatures]:
-    """The keypoints of a project's photographs inside their boxes, from its folder where they are there."""
-    return local.local_features(
-        [file_of(row.file) for row in rows],
+    """The keypoints of a project's photographs inside their boxes, from its folder where they are there.
+
+    Args:
+        folder: of the project.
+        rows: N photographs.
+        problems: as for `local.local_features`.
+        displaced: of `crops.displaced_in`; these photographs cannot be read.
+    """
+    displaced = displaced or {}
+    found = local.local_features(
+        ["" if row.key in displaced else file_of(row.file) for row in rows],
         boxes=[corners(row) for row in rows],
         folder=folder / "features" / "local",
         contents=[row.hash for row in rows],
         problems=problems,
     )
+    if problems is not None:
+        problems |= {n: displaced[rows[n].key] for n in problems if rows[n].key in displaced}
+    return found
 
 
 def keypoints_of_file(path: str) -> local.LocalFeatures:

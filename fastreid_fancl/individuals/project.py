@@ -28,7 +28,7 @@ from ..locks import exclusive_lock
 from ..runs.checked import DamagedError
 from .candidates import Gallery, gallery_of, verdict
 from .certainty import calibrate
-from .crops import crop_of, file_of
+from .crops import crop_of, displaced_in, file_of, own_crop
 from .encode import Encoder, Features, encoder_named
 from .links import active, decided_pairs
 from .patterns import Patterns, foreground_keypoints, keypoints, keypoints_of_file, pair_similarities
@@ -89,7 +89,12 @@ class Project:
         row = self.by_key.get(key)
         if row is None:
             raise UserError(f"Expected the key of a photograph of {self.folder}, got {key!r}: see photographs.csv.")
-        return crop_of(row.file, row.box)
+        return own_crop(row, self.displaced)
+
+    @property
+    def displaced(self) -> dict[str, str]:
+        """Photographs in whose place another one lies, see `crops.displaced_in`."""
+        return displaced_in(self.photographs)
 
     @property
     def by_key(self) -> dict[str, Photograph]:
@@ -207,7 +212,7 @@ class Project:
         near = np.argsort(-(self.gallery.features @ features), kind="stable")[:COMPARED]
         by_key = self.by_key
         known = [by_key[key] for key in self.gallery.keys[near].tolist()]
-        there = foreground_keypoints(patterns, known, keypoints(self.folder, known, {}))
+        there = foreground_keypoints(patterns, known, keypoints(self.folder, known, {}, self.displaced))
         with verifying() as pool:
             inliers = np.array([len(found) for found in pool.map(partial(verified_matches, spots), there)])
         extra = csr_matrix((patterns.worth(inliers), ([0] * len(near), near)), shape=(1, len(self.gallery.keys)))

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ from ..local.cost import local_cost
 from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
 from . import certainty
-from .crops import crop_of
-from .discover import Report, encoded, explain_lost_animals
+from .crops import crop_of, own_crop
+from .discover import Report, explain_lost_animals, encoded
 from .encode import encode_all, encoder_named
 from .identify import owners_of
 from .links import active, constraints_of, decided_pairs, rejections
@@ -89,7 +89,7 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     """
     folder = project.folder / TRAINING
     rows = sorted((row for row in project.photographs if row.usable), key=lambda row: f"{row.key}.jpg")
-    wanted, rows = rows, write_crops(folder / "photographs", rows, report)
+    wanted, rows = rows, write_crops(folder / "photographs", rows, report, project.displaced)
     away = {row.key for row in wanted} - {row.key for row in rows}
     if lost := explain_lost_animals(wanted, dict.fromkeys(away, "it cannot be read")):
         report.training = f"Nothing is trained, as the result could not be kept: {lost}"
@@ -121,15 +121,24 @@ def train(project: Project, report: Report, k1: int, k2: int) -> bool:
     return kept
 
 
-def write_crops(folder: Path, rows: Sequence[Photograph], report: Report) -> list[Photograph]:
-    """Write the animals as files of a data set, in the place of those of earlier trainings; the rows that are in it."""
+def write_crops(
+    folder: Path, rows: Sequence[Photograph], report: Report, displaced: Mapping[str, str] | None = None
+) -> list[Photograph]:
+    """Write the animals as files of a data set, in the place of those of earlier trainings; the rows that are in it.
+
+    Args:
+        folder: of the data set.
+        rows: photographs.
+        report: takes what cannot be read.
+        displaced: of `crops.displaced_in`; these photographs cannot be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         path.unlink()  # its box may be another one now
     written = []
     for row in rows:
         try:
-            crop = crop_of(row.file, row.box)
+            crop = own_crop(row, displaced or {})
         except UnreadableImage as error:
             report.problems.append(f"{row.path} is not trained on: {error.problem or error}")
             continue

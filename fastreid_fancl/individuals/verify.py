@@ -106,7 +106,7 @@ def _compared(
 ) -> tuple[Patterns, list[str]]:
     _say_how_long(rows, before, k1)
     problems: dict[int, str] = {}
-    local_features = keypoints(project.folder, rows, problems)
+    local_features = keypoints(project.folder, rows, problems, project.displaced)
     chosen = local.foreground(
         local_features, [row.station or None for row in rows], [row.sequence or None for row in rows]
     )
@@ -182,7 +182,7 @@ def with_points(project: Project, queue: dict[str, Any]) -> dict[str, Any]:
     known, pairs = project.by_key, queue["pairs"]
     keys = [photograph["key"] for photograph in queue["photographs"]]
     rows = [known[keys[n]] for n in sorted({pair[name] for pair in pairs for name in "ab"})]
-    there = foreground_keypoints(project.patterns, rows, keypoints(project.folder, rows, {}))
+    there = foreground_keypoints(project.patterns, rows, keypoints(project.folder, rows, {}, project.displaced))
     features = {row.key: one for row, one in zip(rows, there, strict=True)}
     shown = [[known[keys[pair[name]]] for name in "ab"] for pair in pairs]
     with local.verifying() as pool, Progress("Matched points", len(pairs), "pairs") as progress:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ...data import plural
 from ...escape import visible
+from ..crops import displaced_in
 from ..rows import Photograph
 from .contents import Contents, station_of
 from .stations import Station
@@ -108,6 +109,18 @@ def _of_other_seasons(table: Sequence[Station], absent: Sequence[Photograph]) ->
         return ""
     lacks = ", ".join(sorted({visible(row.season) or "one without a name" for row in absent}))
     return f". It has them for the season {has}, not for {lacks}: correct its column, or leave it empty for all seasons"
+
+
+def own_files(contents: Contents) -> str:
+    """Files that are still those of their photographs."""
+    displaced = displaced_in(contents.project.photographs)
+    lost = [displaced[row.key] for row in contents.photographs if row.key in displaced]
+    return f"the files of {plural(len(lost), 'photograph')}. {visible(lost[0])}" if lost else ""
+
+
+def files_brought_along(contents: Contents) -> str:
+    """The same, where --files brings them along."""
+    return own_files(contents) if contents.options.files else ""
 
 
 def features(contents: Contents) -> str:
