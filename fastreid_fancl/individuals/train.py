@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config.load import load_config
+from ..data import plural
 from ..data.images import UnreadableImage
 from ..engine.run import train as run_training
 from ..errors import UserError
@@ -193,8 +194,8 @@ def _say_how_long(project: Project, rows: Sequence[Photograph], crops: Sequence[
     if project.patterns:
         cost = local_cost([str(path) for path in crops], len(rows), cfg.PSEUDO_LABELS.K1)
         seconds += cost.keypoints + cost.matches
-    minutes = seconds / 60
-    print(f"Training: {epochs} epochs on {len(rows)} photographs, about {max(1, round(minutes))} minutes.", flush=True)
+    minutes = plural(max(1, round(seconds / 60)), "minute")
+    print(f"Training: {epochs} epochs on {len(rows)} photographs, about {minutes}.", flush=True)
 
 
 def _run(folder: Path, options: list[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import local
 from ..clustering import knn
+from ..data import plural
 from ..errors import UserError
 from ..local.calibrate import burst_mates, calibration, simultaneous_pairs
 from ..local.cost import local_cost
@@ -144,8 +145,8 @@ def _say_how_long(rows: Sequence[Photograph], before: Patterns | None, k1: int) 
     new = [file for row in rows if row.key not in known and os.path.exists(file := file_of(row.file))]
     if len(new) >= ANNOUNCED:
         cost = local_cost(new, len(rows), max(k1, NEAREST))
-        minutes = max(1, round((cost.keypoints + cost.matches) / 60))
-        logger.info("Local matches of %d photographs: about %d minutes; --local 0 skips them.", len(rows), minutes)
+        minutes = plural(max(1, round((cost.keypoints + cost.matches) / 60)), "minute")
+        logger.info("Local matches of %d photographs: about %s; --local 0 skips them.", len(rows), minutes)
 
 
 def _unchanged(before: Patterns, after: Patterns) -> tuple[np.ndarray, np.ndarray]:
