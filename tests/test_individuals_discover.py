@@ -1237,6 +1237,17 @@ def test_an_unreadable_photograph_is_tried_again(tmp_path):
     assert all(row["status"] != "unreadable" for row in discover(project, "--photos", tmp_path / "in"))
 
 
+def test_decisions_hold_where_photographs_that_are_given_with_them_cannot_be_read(lions, tmp_path, capsys):
+    rows = [Decision("2025-01-01T00:00:00Z", "me", "name", "LION-001", value="Simba")]
+    (tmp_path / "d.csv").write_text(table_text(rows, Decision))
+    settings = (lions / "project.json").read_text()
+    with pytest.raises(SystemExit, match="there is no such folder"):
+        discover(lions, "--decisions", tmp_path / "d.csv", "--photos", tmp_path / "mistyped", "--encoder", "others")
+    assert "1 new decision: 1 detail" in capsys.readouterr().out and len(table(lions, "decisions.csv")) == 1
+    assert table(lions, "individuals.csv")[0]["name"] == "Simba"
+    assert (lions / "project.json").read_text() == settings, "another encoder begins with the photographs"
+
+
 def test_a_decision_is_on_record_only_once_it_is_applied(lions, monkeypatch):
     """A kill between two tables: given again, the decision is not skipped."""
     key = table(lions)[0]["key"]

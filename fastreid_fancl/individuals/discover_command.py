@@ -108,21 +108,28 @@ def discover_parser() -> argparse.ArgumentParser:
 
 def _discover(args: argparse.Namespace) -> None:
     with opened(args).writing():
-        project = opened(args)  # again: another command may have changed it until the lock was there
         report, event = Report(), steps.now()
         if args.decisions is not None:
-            earlier = len(project.changes)
-            with report.step("decisions"):
-                new, problems = add_decisions(project, read_decisions(args.decisions))
-            changes = project.changes[earlier:]
-            report.problems += problems + contradictions(project.animals, changes)
-            what = changed(project, changes) if new else "the project has all of this file"
-            print(f"{plural(new, 'new decision')}: {what}.")
+            _decide(args, report)
+        project = opened(args)  # again: another command may have changed it until the lock was there
         if _groups(args):
             _group(project, args, report, event)
         else:
             steps.rescore(project, report)
         finish(project, report, page=not args.no_page)
+
+
+def _decide(args: argparse.Namespace, report: Report) -> None:
+    """Apply decisions and write the project, as they hold whatever becomes of photographs and settings after them."""
+    project = _found(args)
+    earlier = len(project.changes)
+    with report.step("decisions"):
+        new, problems = add_decisions(project, read_decisions(args.decisions))
+        project.write()
+    changes = project.changes[earlier:]
+    report.problems += problems + contradictions(project.animals, changes)
+    what = changed(project, changes) if new or problems else "the project has all of this file"
+    print(f"{plural(new, 'new decision')}: {what}.")
 
 
 def _groups(args: argparse.Namespace) -> bool:
@@ -137,21 +144,9 @@ def opened(args: argparse.Namespace) -> Project:
         ValueError: if there is none and no photographs are given, or the time zone is unknown.
     """
     parse_zone(args.timezone or "")
-    name = f"run:{os.path.abspath(args.run)}" if args.run else args.encoder
-    if (args.project / "project.json").exists():
-        project = open_project(args.project)
-        if name and name != project.settings["encoder"]:
-            project.change_encoder(name)
-    elif any((args.project / table).exists() for table in TABLES):
-        project = restored_project(args.project, name or START)
-    elif args.photos is None:
-        raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
-    elif args.decisions is not None:
-        raise UserError(
-            f"There is no project in {visible(args.project)} yet: discover the photographs first, without --decisions."
-        )
-    else:
-        project = new_project(args.project, name or START)
+    project, name = _found(args), _encoder_name(args)
+    if name and name != project.settings["encoder"]:
+        project.change_encoder(name)
     for key in ("species", "timezone", "seed"):
         if getattr(args, key) is not None:
             project.settings[key] = getattr(args, key)
@@ -159,6 +154,30 @@ def opened(args: argparse.Namespace) -> Project:
         project.settings["local"] = checked_weight(args.local)
     set_encoder_options(project, args)
     return project
+
+
+def _found(args: argparse.Namespace) -> Project:
+    """The project as it lies there; a new one where there is none.
+
+    Raises:
+        ValueError: as `opened`.
+    """
+    if (args.project / "project.json").exists():
+        return open_project(args.project)
+    if any((args.project / table).exists() for table in TABLES):
+        return restored_project(args.project, _encoder_name(args) or START)
+    if args.photos is None:
+        raise UserError(f"There is no project in {visible(args.project)} yet: give photographs by --photos FOLDER.")
+    if args.decisions is not None:
+        raise UserError(
+            f"There is no project in {visible(args.project)} yet: discover the photographs first, without --decisions."
+        )
+    return new_project(args.project, _encoder_name(args) or START)
+
+
+def _encoder_name(args: argparse.Namespace) -> str:
+    """The encoder that the arguments name; "" for none."""
+    return f"run:{os.path.abspath(args.run)}" if args.run else args.encoder or ""
 
 
 def _group(project: Project, args: argparse.Namespace, report: Report, event: str) -> None:
