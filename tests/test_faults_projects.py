@@ -301,6 +301,18 @@ def test_decisions_of_another_project_are_refused_and_change_nothing(tmp_path, k
     assert ([*project.photographs], [*project.decisions]) == before
 
 
+def test_decisions_of_another_project_that_name_its_photographs_in_a_confirm_are_refused_as_a_whole(tmp_path):
+    project = project_in(tmp_path)
+    shown = "2 photographs: ffffffffffffffff eeeeeeeeeeeeeeee"
+    file = [
+        Decision("2025-01-02T00:00:00Z", "me", "confirm", "LION-001", value=shown),
+        Decision("2025-01-02T00:00:01Z", "me", "merge", "LION-002", "LION-003"),
+    ]
+    with pytest.raises(UserError, match="name 2 photographs, such as eeeeeeeeeeeeeeee, but none of them is in .*lions"):
+        add_decisions(project, file)
+    assert len(project.decisions) == 1 and not any(animal.merged_into for animal in project.animals)
+
+
 UNDONE = [
     Change("e", "joins", "0" * 16, " unsure", "LION-001 proposed", ""),
     Change("e", "moved", ROWS[0].key, "unsure", "LION-001 proposed", ""),

@@ -518,7 +518,7 @@ def test_a_photograph_is_moved_taken_out_made_new_or_no_animal(lions):
     assert after[zero[4]]["side"] == "left"
     assert {after[key]["status"] for key in keys_of(rows, 2)} == {"confirmed"}
     assert (
-        'The decision "same" of 2025-01-01T00:06:00Z is not followed: there is no photograph 0123456789abcdef.'
+        'The decision "same" of 2025-01-01T00:06:00Z is not followed: there is no photograph 0123456789abcdef; give'
         in (lions / "summary.txt").read_text()
     )
 

@@ -570,9 +570,44 @@ def test_confirmed_is_what_the_page_showed_and_nothing_that_came_in_since():
     shown = f"2 photographs: {rows[0].key} {rows[1].key}"
     assert decided(rows, ("confirm", "LION-001", "", shown))[0] == ["LION-001 confirmed"] * 2 + ["LION-001 proposed"]
     assert decided(rows, ("confirm", "LION-001"))[0] == ["LION-001 confirmed"] * 3, "written by hand"
-    gone = decided(rows, ("confirm", "LION-001", "", "1 photograph: 0123456789abcdef"))
+    gone = decided(rows, ("confirm", "LION-002", "", shown))
     assert gone[0] == ["LION-001 proposed"] * 3
-    assert gone[1][0].endswith("LION-001 has none of the photographs that the page showed.")
+    assert gone[1][0].endswith("LION-002 has none of the photographs that the page showed.")
+    by_hand = decided(rows, ("confirm", "LION-001", "", "yes"))
+    assert by_hand[0] == ["LION-001 proposed"] * 3
+    assert by_hand[1][0].endswith("the value names no photographs; leave it empty to confirm all.")
+
+
+@pytest.mark.parametrize(
+    ("decision", "lacks"),
+    [
+        (("is", "KEY", "LION-001"), "photograph KEY"),
+        (("same", "OWN", "KEY"), "photograph KEY"),
+        (("is", "OWN", "LION-007"), "animal LION-007"),
+        (("is_not", "OWN", "LION-007"), "animal LION-007"),
+        (("merge", "LION-001", "LION-007"), "animal LION-007"),
+        (("name", "LION-007", "", "Simba"), "animal LION-007"),
+        (("confirm", "LION-001", "", "1 photograph: KEY"), "photograph KEY"),
+    ],
+)
+def test_decisions_on_what_is_not_there_yet_can_be_given_again_once_it_is(decision, lacks):
+    own, later = (row(path, individual="LION-001", status="proposed") for path in "ab")
+    words = [word.replace("KEY", later.key).replace("OWN", own.key) for word in decision]
+    project = project_of([own], *TWO)
+    file = [
+        Decision("t0", "", *words),
+        Decision("t1", "", "undo", "t0"),
+        Decision("t2", "", "unsure", own.key, own.key),
+    ]
+    new, problems = add_decisions(project, file)
+    assert (new, project.decisions, project.photographs) == (1, file[2:], [replace(own, status="single")])
+    reasons = f"there is no {lacks.replace('KEY', later.key)}", "there is nothing to undo"
+    for problem, reason in zip(problems, reasons, strict=True):
+        assert problem.endswith(f" is not followed: {reason}; give this file again once the photographs are there.")
+    project.photographs.append(later)
+    project.animals.append(Individual("LION-007"))
+    assert add_decisions(project, file)[0] == 2
+    assert [one.status for one in project.photographs] == ["proposed"] * 2, "the undo holds, too"
 
 
 def test_same_joins_no_two_boxes_of_one_photograph():

@@ -16,6 +16,8 @@ from .splitting import split
 def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int, list[str]]:
     """Append decisions that are not there yet and apply them, in their order.
 
+    Those that name photographs or animals that the project does not have are neither: they may come in later.
+
     Returns:
         How many were new, and what could not be followed, in sentences that name files.
 
@@ -30,24 +32,61 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
         if decision in there:
             continue
         there.add(decision)
+        if missing := _missing(ledger, decision):
+            later = "give this file again once the photographs are there"
+            problems.append(f"{_not_followed(decision)}: {missing}; {later}.")
+            continue
         new += 1
         project.decisions.append(decision)
         ledger.event = decision.when
         problem = _apply(ledger, decision)
         ledger.mark_singles()
         if problem:
-            problems.append(f'The decision "{decision.kind}" of {decision.when} is not followed: {problem}.')
+            problems.append(f"{_not_followed(decision)}: {problem}.")
     ledger.close()
     return new, problems
 
 
 def _check_own(project: Project, decisions: Iterable[Decision]) -> None:
+    decisions = list(decisions)
     named = {decision.a for decision in decisions if decision.kind in KINDS}
+    named |= {key for decision in decisions for key in _shown(decision)}
     if named and named.isdisjoint(project.by_key):
         raise UserError(
             f"The decisions name {plural(len(named), 'photograph')}, such as {visible(min(named))}, but none of them "
             f"is in {visible(project.folder)}: give the file of this project."
         )
+
+
+def _not_followed(decision: Decision) -> str:
+    return f'The decision "{decision.kind}" of {decision.when} is not followed'
+
+
+def _shown(decision: Decision) -> list[str]:
+    """The photographs that a "confirm" names in its value, "2 photographs: KEY KEY"."""
+    return decision.value.partition(":")[2].split() if decision.kind == "confirm" else []
+
+
+def _named(decision: Decision) -> tuple[list[str], list[str]]:
+    """The photographs and the animals that a decision names, which is no undo."""
+    both = [decision.a, decision.b]
+    if decision.kind in ("same", "different", "unsure"):
+        return both, []
+    if decision.kind in KINDS:
+        return both[:1], both[1:] if decision.kind in ("is", "is_not") else []
+    return [], both if decision.kind == "merge" else both[:1]
+
+
+def _missing(ledger: Ledger, decision: Decision) -> str:
+    """What a decision names that the project does not have, in words; "" if it has all."""
+    if decision.kind == "undo":
+        known = {one.when for one in ledger.project.decisions} | {change.event for change in ledger.earlier}
+        return "" if decision.a in known else "there is nothing to undo"
+    (keys, animals), shown = _named(decision), _shown(decision)
+    missing = [f"photograph {visible(key)}" for key in keys if key not in ledger.rows]
+    missing += [f"animal {visible(animal)}" for animal in animals if animal not in ledger.animals]
+    missing += [f"photograph {visible(shown[0])}"] if shown and ledger.rows.keys().isdisjoint(shown) else []
+    return f"there is no {missing[0]}" if missing else ""
 
 
 def _apply(ledger: Ledger, decision: Decision) -> str:
@@ -57,17 +96,10 @@ def _apply(ledger: Ledger, decision: Decision) -> str:
         return _undo(ledger, decision)
     if kind in KINDS_OF_INDIVIDUALS:
         return _of_individual(ledger, decision)
-    keys = [decision.a, decision.b] if kind in ("same", "different", "unsure") else [decision.a]
-    unknown = [key for key in keys if key not in ledger.rows]
-    if unknown:
-        return f"there is no photograph {visible(unknown[0])}"
     return APPLY[kind](ledger, decision)
 
 
 def _undo(ledger: Ledger, decision: Decision) -> str:
-    known = {one.when for one in ledger.project.decisions} | {change.event for change in ledger.earlier}
-    if decision.a not in known:
-        return "nothing to undo"
     if not ledger.earlier + ledger.changes:
         return "changes.csv is missing, so that nothing says what it changed"
     stay = ledger.undo(decision.a, f"undone on {decision.when}")
@@ -75,27 +107,26 @@ def _undo(ledger: Ledger, decision: Decision) -> str:
 
 
 def _of_individual(ledger: Ledger, decision: Decision) -> str:
-    a, b = ledger.current(decision.a), ledger.current(decision.b)
-    if a not in ledger.animals or (decision.kind == "merge" and b not in ledger.animals):
-        return f"there is no animal {visible(decision.b if a in ledger.animals else decision.a)}"
-    said = f"you said so on {decision.when}"
+    a, said = ledger.current(decision.a), f"you said so on {decision.when}"
     if decision.kind == "merge":
-        return _merge(ledger, a, b, said)
+        return _merge(ledger, a, ledger.current(decision.b), said)
     if decision.kind == "confirm":
-        return _confirm(ledger, a, decision.value, said)
+        return _confirm(ledger, a, decision, said)
     ledger.set_field(a, decision.kind, decision.value, said)
     return ""
 
 
-def _confirm(ledger: Ledger, individual: str, shown: str, reason: str) -> str:
+def _confirm(ledger: Ledger, individual: str, decision: Decision, reason: str) -> str:
     """Confirm the photographs of an animal that the page showed: "2 photographs: KEY KEY".
 
     The page lists the photographs that it showed, because nothing else records what the person saw: the page may be
     days old, the animal may have gained photographs since, and the clocks of two computers may differ. A decision that
     lists none, such as one written by hand, confirms all photographs of the animal.
     """
-    named = set(shown.partition(":")[2].split())
-    keys = [row.key for row in ledger.counted(individual) if row.key in named or not shown]
+    shown = _shown(decision)
+    if decision.value and not shown:
+        return "the value names no photographs; leave it empty to confirm all"
+    keys = [row.key for row in ledger.counted(individual) if row.key in shown or not shown]
     ledger.move(keys, individual, "confirmed", "status", reason)
     return "" if keys or not shown else f"{individual} has none of the photographs that the page showed"
 
@@ -222,10 +253,7 @@ def _said_same(rows: Sequence[Photograph], decisions: Iterable[Decision], one: s
 
 
 def _is(ledger: Ledger, decision: Decision) -> str:
-    home = ledger.current(decision.b)
-    if home not in ledger.animals:
-        return f"there is no animal {visible(decision.b)}"
-    row = ledger.rows[decision.a]
+    home, row = ledger.current(decision.b), ledger.rows[decision.a]
     objection = _in_other_box(ledger, row, home)
     if not objection:
         _join(ledger, _burst(ledger, row), home, f"you said so on {decision.when}")
