@@ -452,6 +452,25 @@ def test_regroup_groups_again_what_nobody_confirmed(lions):
     assert len({after[zero[0]], after[one[0]], after[two[0]]}) == 3
 
 
+def test_regroup_says_what_it_changed_and_which_named_animals_ended(lions, capsys):
+    """One photograph of an animal was proposed for the single, and the single for this animal."""
+    before = individual_of(table(lions))
+    zero, (single,) = keys_of(table(lions), 0), keys_of(table(lions), 6)
+    rows = decide(lions, ("name", before[single], "", "Simba"), ("name", before[zero[0]], "", "Nala"))
+    moved = {zero[0]: before[single], single: before[zero[0]]}
+    rows = [{**row, "individual": moved.get(row["key"], row["individual"])} for row in rows]
+    with open(lions / "photographs.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert individual_of(discover(lions, "--regroup"))[zero[0]] == before[zero[1]]
+    for said in (capsys.readouterr().out, (lions / "summary.txt").read_text()):
+        assert "\nGrouped afresh: 2 photographs moved, 1 animal ended, 1 new ID.\n" in said
+        assert f"{before[single]} Simba has no photographs left" in said and "Nala" not in said
+    discover(lions, "--regroup")
+    assert "\nGrouped afresh: nothing changed.\n" in capsys.readouterr().out
+
+
 def test_regroup_and_training_keep_what_a_person_merged(lions):
     """Nobody confirmed a photograph of the two. An undone merge, and photographs that left since, are not linked."""
     before = individual_of(table(lions))

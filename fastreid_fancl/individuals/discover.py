@@ -57,6 +57,7 @@ class Report:
         problems: what could not be used or followed, in sentences.
         unreadable: path -> reason of photographs that came in and turned out to be broken.
         training: what came of a training, in a sentence.
+        regrouped: what --regroup changed, in a sentence.
         grouping: None if nothing was grouped.
         seconds: of the steps by name.
     """
@@ -68,6 +69,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     training: str = ""
+    regrouped: str = ""
     grouping: Grouping | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -27,12 +27,12 @@ from .options import add_encoder_options, guarded, set_encoder_options
 from .project import TABLES, Project
 from .queue import review_queue
 from .review.page import write_page
-from .rows import Box
+from .rows import Box, Change
 from .sequences import long_sequences, with_sequences
 from .sources import CONFIDENCE, common_offset, with_boxes, with_camtrapdp, with_table
 from .stations import stations_note
 from .storage import read_decisions
-from .summary import SUMMARY, changed, describe_photographs, seconds_of, summary, to_check
+from .summary import SUMMARY, changed, describe_photographs, ended, seconds_of, summary, to_check
 from .train import train
 from .verify import checked_weight, with_points
 
@@ -199,12 +199,26 @@ def _group(project: Project, args: argparse.Namespace, report: Report, event: st
     features, views = steps.encode(project, report, args.augment)
     if args.train and train(project, report, args.k1, k2):
         features, views = steps.encode(project, report, args.augment)
+    earlier = len(project.changes)
     steps.regroup(project, features, views, report, event, args.k1, k2, args.regroup)
-    if not args.regroup and _seen_anew(project, *before):
+    if args.regroup:
+        _say_what_moved(project, report, project.changes[earlier:])
+    elif _seen_anew(project, *before):
         report.problems.append(
             "New boxes or a new encoder do not change existing animals; --regroup groups all unconfirmed photographs "
             "again."
         )
+
+
+def _say_what_moved(project: Project, report: Report, changes: Sequence[Change]) -> None:
+    """Report what --regroup changed, and the animals with a name that it left without photographs."""
+    report.regrouped = f"Grouped afresh: {changed(project, changes)}."
+    report.problems += [
+        f"{animal.individual} {animal.name} has no photographs left, as all were grouped afresh: look for its "
+        "photographs on the review page, and say which animal they show."
+        for animal in ended(project, changes)
+        if animal.name
+    ]
 
 
 def _seen_anew(project: Project, boxes: dict[str, Box | None], fingerprint: str) -> bool:

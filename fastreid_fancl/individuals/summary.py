@@ -10,7 +10,7 @@ from .checks import Association
 from .discover import Report
 from .intake import LEFT_OUT
 from .project import Project
-from .rows import Change, Photograph
+from .rows import COUNTED, Change, Individual, Photograph
 
 SUMMARY = "summary.txt"
 MOST = 20  # lines of one kind on the console
@@ -25,7 +25,7 @@ def summary(project: Project, report: Report, checks: Sequence[Association] = ()
     `to_check` and `seconds_of` follow it.
     """
     lines = [f"{project.settings['name']}: {_counts(project)}", *_animals(project, report), _local(project)]
-    lines += [report.training] if report.training else []
+    lines += [line for line in (report.training, report.regrouped) if line]
     return lines + [str(check) for check in checks]
 
 
@@ -151,10 +151,19 @@ def changed(project: Project, changes: Sequence[Change]) -> str:
         (merged.count((True, False)), "animal", " merged"),
         (merged.count((False, True)), "merge", " undone"),
         (len(split), "animal", " split"),
+        (len(ended(project, changes)), "animal", " ended"),
         (sum(field == "new" for _, field in ends), "new ID", ""),
         (len(told), "detail", " (name, sex, side) set"),
     )
     return ", ".join(f"{plural(number, noun)}{rest}" for number, noun, rest in counts if number) or "nothing changed"
+
+
+def ended(project: Project, changes: Sequence[Change]) -> list[Individual]:
+    """The animals without a photograph left, of those whose photographs these changes moved; not those that merged."""
+    merged = {change.item for change in changes if change.kind == "merged"}
+    counted = [change.before for change in changes if change.before.rpartition(" ")[2] in COUNTED]
+    left = {_individual(place) for place in counted} - merged
+    return [animal for animal in project.animals if animal.individual in left and not animal.photographs]
 
 
 def _individual(place: str) -> str:
