@@ -15,6 +15,7 @@ from ..escape import visible
 from .discover_command import discover
 from .opening import open_project
 from .options import add_encoder_options, guarded, set_encoder_options
+from .rows import Photograph
 
 logger = logging.getLogger(__name__)
 
@@ -49,25 +50,35 @@ def _match(args: argparse.Namespace) -> None:
     set_encoder_options(project, args)
     if any(row.box for row in project.photographs):
         logger.warning("The known animals are cut out by boxes: cut out these photographs, too, for better matches.")
-    matches, problems = {}, []
+    matches, still_open, problems = {}, {}, []
     for path in args.photographs:
         try:
             matches[os.fspath(path)] = project.match(path, args.top)
+            still_open[os.fspath(path)] = _still_open(project.rows_of(path))
         except UnreadableImage as error:
             problems.append(str(error))
     if args.json:
         print(json.dumps(matches, ensure_ascii=False, indent=1))
     else:
-        _print_matches(matches)
+        _print_matches(matches, still_open)
     if problems:  # at the end, as one of many must not cost the matches of the others
         raise UserError("\n".join(problems))
 
 
-def _print_matches(matches: dict[str, list[dict[str, Any]]]) -> None:
+def _still_open(rows: Sequence[Photograph]) -> str:
+    """What the project knows of a photograph that is no evidence of an animal; "" if it is, or is not there."""
+    if not rows or any(row.counts for row in rows):
+        return ""
+    if any(row.status == "unsure" for row in rows):
+        return "the project has this photograph; its animal is still open (unsure)"
+    return f"the project has this photograph, as {rows[0].status}"
+
+
+def _print_matches(matches: dict[str, list[dict[str, Any]]], still_open: dict[str, str]) -> None:
     for path, candidates in matches.items():
         known = [one["individual"] for one in candidates if one["verdict"] == "known"]
         there = f"known, the project has this photograph as one of {' and '.join(known)}"
-        print(f"{visible(path)}: {there if known else candidates[0]['verdict']}")
+        print(f"{visible(path)}: {there if known else still_open[path] or candidates[0]['verdict']}")
         for one in candidates:
             name = visible(f"{one['individual']} {one['name']}".strip())
             points = f"  ({one['matched_points']} matched points)" if one["matched_points"] else ""

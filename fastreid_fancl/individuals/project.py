@@ -154,10 +154,10 @@ class Project:
         """The known animals that a photograph is most alike, best first.
 
         Returns:
-            A dictionary for each of the `top` animals: individual, name, score, probability that it is this animal
-            (None until enough pairs are decided), verdict (proposed, unsure or new; known if the project has this
-            very photograph as one of the animal), photograph and key of its photograph that is most alike, and
-            matched_points with that photograph (None if they were not compared).
+            A dictionary for each of the `top` animals, and of those that it is known to show: individual, name, score,
+            probability that it is this animal (None until enough pairs are decided), verdict (proposed, unsure or new;
+            known if the project has this very photograph as one of the animal), photograph and key of its photograph
+            that is most alike, and matched_points with that photograph (None if they were not compared).
             Local matches are compared with the COMPARED known photographs that are nearest by the features.
 
         Raises:
@@ -173,9 +173,7 @@ class Project:
         names = {animal.individual: animal.name for animal in self.animals}
         known, values = self.by_key, self.features(path)
         likely = self.calibration()
-        with open(file_of(path), "rb") as opened:
-            content = content_hash(opened)
-        owners = {row.individual for row in self.photographs if row.hash == content and row.counts}
+        owners = {row.individual for row in self.rows_of(path) if row.counts}
         extra, points = (
             self._compared(self.patterns, values, keypoints_of_file(file_of(path))) if self.patterns else (None, {})
         )
@@ -190,8 +188,15 @@ class Project:
                 "key": one.key,
                 "matched_points": points.get(one.key),
             }
-            for one in self.gallery.candidates(values[None], top=top, extra=extra)[0]
+            for n, one in enumerate(self.gallery.candidates(values[None], top=len(names), extra=extra)[0])
+            if n < top or one.individual in owners
         ]
+
+    def rows_of(self, path: str | os.PathLike) -> list[Photograph]:
+        """The rows of the project that are of this very photograph, by its content."""
+        with open(file_of(path), "rb") as opened:
+            content = content_hash(opened)
+        return [row for row in self.photographs if row.hash == content]
 
     def calibration(self) -> Curve | None:
         """From a score to the probability that two photographs show one animal, by the decisions on pairs.
