@@ -277,6 +277,27 @@ def test_a_photograph_that_the_project_has_is_named_as_known(lions, capsys):
     assert f"known, the project has this photograph as one of {row['individual']}\n" in capsys.readouterr().out
 
 
+def test_a_match_names_all_animals_of_a_photograph_that_the_project_has_and_says_if_it_is_open(lions, capsys):
+    row, other = (next(row for row in table(lions) if animal_of(row) == animal) for animal in "23")
+    path = os.path.join(row["root"], row["path"])
+    rows = read_table(lions / "photographs.csv", Photograph)
+    halves = [
+        replace(one, key=one.key + end, box=box, individual=name)
+        for one in rows
+        if one.key == row["key"]
+        for end, box, name in zip(("", "-2"), HALVES, (row["individual"], other["individual"]), strict=True)
+    ]
+    others = [one for one in rows if one.key != row["key"]]
+    (lions / "photographs.csv").write_text(table_text([*halves, *others], Photograph), encoding="utf-8")
+    found = {one["individual"]: one["verdict"] for one in open_project(lions).match(path, top=1)}
+    assert found[row["individual"]] == found[other["individual"]] == "known"
+    for status, said in (("unsure", "; its animal is still open (unsure)"), ("not_animal", ", as not_animal")):
+        halves = [replace(half, status=status, individual="") for half in halves]
+        (lions / "photographs.csv").write_text(table_text([*halves, *others], Photograph), encoding="utf-8")
+        command_line(["match", os.fspath(lions), path, "--top", "1"])
+        assert f"{path}: the project has this photograph{said}\n" in capsys.readouterr().out
+
+
 def test_the_example_of_the_docs_opens_a_project(lions, monkeypatch):
     monkeypatch.chdir(lions.parent)
     photograph(lions.parent / "new.jpg", 2, 77)
@@ -780,6 +801,13 @@ def test_a_discovery_that_comes_to_nothing_leaves_nothing(tmp_path):
     [
         (["match", "lions", "new.jpg", "--top", "0"], "Expected --top to be 1 or more, got 0."),
         (["discover", "lions", "--photos", "season", "--timezone", "Berlin"], "Expected --timezone such as +03:00"),
+        (
+            ["discover", "lions", "--photos", "season", "--gap", "nan"],
+            "Expected --gap to be 0 seconds or more, got nan.",
+        ),
+        (["discover", "lions", "--photos", "season", "--gap", "-5"], "Expected --gap to be 0 seconds or more, got -5."),
+        (["discover", "lions", "--photos", "season", "--k1", "0"], "Expected --k1 to be 1 photograph or more, got 0."),
+        (["discover", "lions", "--photos", "season", "--seed", "-1"], "Expected --seed to be 0 or more, got -1."),
         (["discover", "lions", "--table", "no.csv"], "--table: name the photographs by --photos FOLDER, too."),
         (["discover", "lions", "--stations", "1", "--gap", "5"], "--stations, --gap: name the photographs by"),
         (

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,6 +52,13 @@ def discover(argv: Sequence[str] | None = None) -> None:
 
     if not 0 <= args.confidence <= 1:
         parser.error(f"Expected --confidence to be from 0 to 1, got {args.confidence:g}.")
+
+    if not (math.isfinite(args.gap) and args.gap >= 0):
+        parser.error(f"Expected --gap to be 0 seconds or more, got {args.gap:g}.")
+    if args.k1 < 1:
+        parser.error(f"Expected --k1 to be 1 photograph or more, got {args.k1}.")
+    if args.seed is not None and args.seed < 0:
+        parser.error(f"Expected --seed to be 0 or more, got {args.seed}.")
 
     def given(names: Sequence[str]) -> str:
         return ", ".join(f"--{name}" for name in names if getattr(args, name) != parser.get_default(name))
