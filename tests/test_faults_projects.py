@@ -273,8 +273,30 @@ def test_decisions_are_read_without_the_apostrophe_and_the_empty_cells_that_prog
 
 
 @pytest.mark.parametrize(
+    ("kind", "value", "read"),
+    [
+        ("side", "Left", "left"),
+        ("sex", "F", "female"),
+        ("sex", "Female", "female"),
+        ("sex", "m", "male"),
+        ("sex", "MALE", "male"),
+        ("sex", "Unknown", ""),
+        ("sex", "", ""),
+        ("name", "F", "F"),
+    ],
+)
+def test_sides_and_sexes_are_read_as_people_write_them(tmp_path, kind, value, read):
+    (tmp_path / "d.csv").write_text(f"when,who,kind,a,b,value\n2025-01-02,me,{kind},LION-001,,{value}\n")
+    assert [one.value for one in read_decisions(tmp_path / "d.csv")] == [read]
+    if kind == "sex":
+        (tmp_path / "i.csv").write_text(table_text([Individual("LION-001", sex=value)], Individual))
+        assert [one.sex for one in read_table(tmp_path / "i.csv", Individual)] == [read]
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("when,who,kind,a,value\n2025-01-02,me,sex,x,cub\n", "value to be one of female, male, unknown, got 'cub'"),
         ("when,who,kind\n2025,me,same\n", "expected the columns when, .*; it lacks a"),
         ("when,who,kind,a\n2025-01-02,me,marry,x\n", "row 2: expected kind"),
         ("when,who,kind,a\n2025-01-02,me,same,x,y,z\n", "row 2 has 6 cells, expected 4"),

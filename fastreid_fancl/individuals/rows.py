@@ -12,6 +12,7 @@ STATUSES = ("confirmed", "proposed", "unsure", "single", "not_animal", "unreadab
 COUNTED = ("confirmed", "proposed", "single")  # statuses of a photograph that is evidence of its animal
 INDIVIDUAL_STATUSES = ("confirmed", "proposed", "single", "merged")
 SIDES = ("left", "right", "both", "unknown")
+SEXES = ("female", "male")
 KINDS = ("same", "different", "unsure", "is", "is_not", "new", "not_animal", "side")
 KINDS_OF_INDIVIDUALS = ("merge", "name", "sex", "confirm")
 Box = tuple[float, float, float, float]

@@ -5,7 +5,7 @@ import io
 import os
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from .rows import (
     INDIVIDUAL_STATUSES,
     KINDS,
     KINDS_OF_INDIVIDUALS,
+    SEXES,
     SIDES,
     STATUSES,
     Box,
@@ -138,30 +139,48 @@ def parse_box(text: str) -> Box | None:
 
 
 def checked(row: Any) -> Any:
-    """The row itself.
+    """The row itself, with sides and sexes that people wrote in the words of the program.
 
     Raises:
         ValueError: if a column has another value than it may have.
     """
-    choices = {}
+    choices: dict[str, Collection[str]] = {}
+    row = _in_words(row)
     if isinstance(row, Photograph):
         choices = {"status": STATUSES, "side": SIDES}
         _check_photograph(row)
     elif isinstance(row, Individual):
-        choices = {"status": INDIVIDUAL_STATUSES}
+        choices = {"status": INDIVIDUAL_STATUSES, "sex": (*SEXES, "")}
         _check_filled(row, "individual")
     elif isinstance(row, Decision):
         choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
         _check_filled(row, "when", "a")
         _check_time("when", row.when, "2024-06-03T10:00:00Z")
-        if row.kind == "side":
-            choices["value"] = SIDES
+        if row.kind in ("side", "sex"):
+            choices["value"] = SIDES if row.kind == "side" else (*SEXES, "")
     elif isinstance(row, Change):
         choices = {"kind": EVENTS}
     for name, allowed in choices.items():
         if getattr(row, name) not in allowed:
-            raise UserError(f"expected {name} to be one of {', '.join(allowed)}, got {getattr(row, name)!r}")
+            listed = ", ".join(word or "unknown" for word in allowed)
+            raise UserError(f"expected {name} to be one of {listed}, got {getattr(row, name)!r}")
     return row
+
+
+def _in_words(row: Any) -> Any:
+    """A row whose sides and sexes are lower case, where an F is female, an M male, and an unknown sex empty."""
+    if isinstance(row, Individual):
+        return replace(row, sex=_sex(row.sex))
+    if isinstance(row, Decision) and row.kind in ("side", "sex"):
+        return replace(row, value=_sex(row.value) if row.kind == "sex" else row.value.strip().lower())
+    if isinstance(row, Change) and row.kind == "sex":  # so that an undo finds what older versions wrote
+        return replace(row, before=_sex(row.before), after=_sex(row.after))
+    return row
+
+
+def _sex(text: str) -> str:
+    known = {"f": "female", "m": "male", "unknown": "", **{name: name for name in (*SEXES, "")}}
+    return known.get(text.strip().lower(), text)
 
 
 def _check_photograph(row: Photograph) -> None:
