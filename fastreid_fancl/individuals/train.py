@@ -22,7 +22,7 @@ from ..methods.linked_fancl import LinkedFANCL
 from ..runs.read import last_checkpoint
 from . import certainty
 from .crops import crop_of, own_crop
-from .discover import Report, explain_lost_animals, encoded
+from .discover import Report, encoded, explain_lost_animals
 from .encode import encode_all, encoder_named
 from .identify import owners_of
 from .links import active, constraints_of, decided_pairs, rejections
