@@ -53,10 +53,9 @@ def asked(project: Project, order: str, rng: np.random.Generator) -> list[tuple[
     return [(keys[a], keys[b]) for a, b in pairs]
 
 
-def review(folder: Path, truth: dict[str, str], order: str, decisions: int) -> list[tuple[int, float, int]]:
-    """Answer questions: (decisions, adjusted Rand index, animals) before and after each few."""
-    project, rng = open_project(folder), np.random.default_rng(0)
-    path = {row.key: row.path for row in project.photographs}
+def review(project: Project, truth: dict[str, str], order: str, decisions: int) -> list[tuple[int, float, int]]:
+    """Answer questions about a project, in memory: (decisions, adjusted Rand index, animals) before and after a few."""
+    rng, path = np.random.default_rng(0), {row.key: row.path for row in project.photographs}
     table, done = [(0, *score(project, truth))], 0
     while done < decisions:
         pairs = [pair for pair in asked(project, order, rng) if path[pair[0]] in truth and path[pair[1]] in truth]
@@ -89,7 +88,7 @@ def main() -> None:
         table = csv.writer(file)
         table.writerow(("order", "decisions", "ari", "animals", "true_animals"))
         for order in args.order:
-            for row in review(project, truth, order, args.decisions):
+            for row in review(open_project(project), truth, order, args.decisions):
                 table.writerow((order, row[0], f"{row[1]:.3f}", row[2], len(set(truth.values()))))
                 print(order, *row, flush=True)
 

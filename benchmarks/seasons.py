@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Add a season to a project: which IDs stay, and where the new photographs go.
 
-    seasons.py FOLDER --output DIR [--discover --local 0 ...]
+    seasons.py FOLDER --output DIR [--decisions 100] [--discover --local 0 ...]
 
 FOLDER has a metadata.csv with the column identity. A quarter of the sequences (of the photographs, where there is no
 column sequence), drawn by the hash of their names, is the second season. Its true names show whether photographs were
-assigned correctly.
+assigned correctly. With --decisions the reviewer of reviewer.py corrects the animals of the first season before.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from reviewer import true_names
+from reviewer import review, true_names
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -90,17 +90,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="folder to write; replaced if it is there")
+    parser.add_argument("--decisions", type=int, default=0, help="answers between the seasons, default 0")
     parser.add_argument("--discover", nargs=argparse.REMAINDER, default=[], help="further arguments of discover")
     args = parser.parse_args()
     shutil.rmtree(args.output, ignore_errors=True)
     link(args.folder, args.output)
     folder, truth = args.output / "project", true_names(args.folder)
     discover([str(folder), "--photos", str(args.output / "first"), "--no-page", *args.discover])
-    before = open_project(folder).by_key
+    project = open_project(folder)
+    *_, (answers, ari, animals) = review(project, truth, "queue", args.decisions)
+    project.write()
+    before = project.by_key
     discover([str(folder), "--photos", str(args.output / "second"), "--no-page"])
     project = open_project(folder)
     counted = sum(row.counts for row in before.values())
-    print(f"\nIDs kept: {kept(before, project)} of {counted}")
+    print(f"\nFirst season: {animals} animals after {answers} decisions, ARI {ari:.2f}")
+    print(f"IDs kept: {kept(before, project)} of {counted}")
     for name, counts in outcomes(project, before, truth).items():
         parts = ", ".join(f"{what} {counts[what]}" for what in ("right", "wrong", "unsure", "new"))
         print(f"New photographs of animals that were {name}: {counts.total()}: {parts}")

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from label_free import score_of_last
+from label_free import signs_of_last
 from support.runs import TINY, arguments, by_name, metrics, same, weights
 
 from fastreid_fancl.engine.run import command_line
@@ -40,7 +40,7 @@ def test_the_score_is_that_of_the_clustering_that_follows(datasets, tmp_path):
 def test_the_score_is_that_of_the_encoder_that_is_saved(datasets, tmp_path, method):
     """SpCL clusters the features in its memory, which no saved model gives."""
     run(tmp_path, method=method, SOLVER__MAX_EPOCH=2, PSEUDO_LABELS__EPS="auto")
-    assert score_of_last(tmp_path, 2) == pytest.approx(by_name(tmp_path)["label_free_score"][-1])
+    assert signs_of_last(tmp_path, 2)["score"] == pytest.approx(by_name(tmp_path)["label_free_score"][-1])
 
 
 def test_a_resumed_run_keeps_the_same_best_model(datasets, tmp_path):
