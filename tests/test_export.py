@@ -372,27 +372,49 @@ def test_secr_asks_for_the_season_of_a_start_where_there_are_several_seasons(pro
     assert "Unused 255000 9830000 01111" in (tmp_path / "out/traps.txt").read_text()
 
 
-def test_camtrapr_has_a_session_where_the_stations_have_seasons(project, stations, tmp_path):
+def test_camtrapr_has_numbered_sessions_where_the_project_has_several_seasons(project, stations, tmp_path, caplog):
+    """It refuses a Session of names, and one in both tables. No day of North ridge in 2025 is known."""
     two_seasons(project, stations)
+    stations.write_text("station,x,y\nNorth ridge,250000,9834000\nPool_1,252000,9831000\n")
     FORMATS["camtrapr"](project, tmp_path / "out", species="Panthera leo", stations_table=stations)
     assert (tmp_path / "out/station_table.csv").read_text().splitlines() == [
-        "Station,X,Y,Setup_date,Retrieval_date,Session",
-        "North ridge,250000.0,9834000.0,2024-06-01,2024-06-04,2024",
-        "Pool_1,252000.0,9831000.0,2024-06-03,2024-06-04,2024",
-        "North ridge,1.0,1.0,2023-01-01,2025-12-31,2025",
-        "Pool_1,252000.0,9831000.0,2025-01-02,2025-01-02,2025",
+        "Station,X,Y,Setup_date,Retrieval_date,Session,Season",
+        "North ridge,250000.0,9834000.0,2024-06-01,2024-06-01,1,2024",
+        "Pool_1,252000.0,9831000.0,2024-06-03,2024-06-04,1,2024",
+        "Pool_1,252000.0,9831000.0,2025-01-02,2025-01-02,2,2025",
     ]
-    assert {row["Session"] for row in read(tmp_path / "out/record_table.csv")} == {"2024"}
+    (record, *_) = records = read(tmp_path / "out/record_table.csv")
+    assert {row["Season"] for row in records} == {"2024"} and "Session" not in record
+    assert "Left out of the export, as they have no photograph and no start or end: North ridge in 2025." in caplog.text
+    assert "refuses a setup and a retrieval on one day, as of North ridge, Pool_1: give start and end" in caplog.text
 
 
-def test_secr_refuses_a_photograph_of_a_day_without_usage(project, stations, tmp_path):
+def test_camtrapr_takes_the_seasons_row_of_a_station(project, stations, tmp_path):
+    two_seasons(project, stations)
+    given = {"species": "Panthera leo", "stations_table": stations}
+    with pytest.raises(ValueError, match="start or an end of North ridge without a season, .* seasons: 2024, 2025"):
+        FORMATS["camtrapr"](project, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+    stations.write_text(stations.read_text().replace("North ridge,,1,1,2023-01-01", "North ridge,2025,1,1,2025-01-01"))
+    FORMATS["camtrapr"](project, tmp_path / "out", **given)
+    assert (tmp_path / "out/station_table.csv").read_text().splitlines()[1:] == [
+        "Pool_1,252000.0,9831000.0,2024-06-03,2024-06-04,1,2024",
+        "North ridge,250000.0,9834000.0,2024-06-01,2024-06-04,1,2024",
+        "Pool_1,252000.0,9831000.0,2025-01-02,2025-01-02,2,2025",
+        "North ridge,1.0,1.0,2025-01-01,2025-12-31,2,2025",
+    ]
+
+
+@pytest.mark.parametrize("name", ["secr", "camtrapr"])
+def test_a_photograph_of_a_day_without_usage_is_refused(project, stations, tmp_path, name):
     """Of a station whose end alone is known, the message names no start."""
+    options = {"species": "Panthera leo"} if name == "camtrapr" else {}
     for start, said in (("2024-06-01T12:00:00", " from 2024-06-01"), ("", "")):
         stations.write_text(STATIONS.replace("2024-06-01T12:00:00,2024-06-04", f"{start},2024-06-02"))
         with pytest.raises(
             ValueError, match=rf"P/IMG_1\.JPG was taken on 2024-06-03, .* Pool_1{said} until 2024-06-02:"
         ):
-            FORMATS["secr"](project, tmp_path / "out", stations_table=stations)
+            FORMATS[name](project, tmp_path / "out", stations_table=stations, **options)
         assert not (tmp_path / "out").exists()
 
 

@@ -1,35 +1,73 @@
 """camtrapR 3: a record table of individuals and a station table."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from ...escape import visible
 from .. import crops
-from .contents import Contents, dated, in_season, new_folder, warn_of_effort, write_csv
+from .contents import Contents, check_seasons, check_within, dated, in_season, new_folder, warn_of_effort, write_csv
+from .stations import Station
+
+logger = logging.getLogger(__name__)
 
 RECORDS = (
     "Station", "Species", "Individual", "DateTimeOriginal", "Date", "Time",
     "delta.time.secs", "delta.time.mins", "delta.time.hours", "delta.time.days", "Directory", "FileName",
 )  # fmt: skip
 STATIONS = ("Station", "X", "Y", "Setup_date", "Retrieval_date")
+Use = tuple[str, Station, datetime, datetime]  # a season, a station, its setup and its retrieval
 
 
 def write(contents: Contents, output: Path) -> None:
     """Write record_table.csv and station_table.csv; photographs without a date or an animal are no records.
 
-    Where --stations-table has a column season and there are several, both have a column Session, and a station has a
-    row for each of them.
+    If there are several seasons, a station has a row for each of them in which it was used. camtrapR takes the numbers
+    of Session for its sessionCol, and finds that of a record by the days of its station: it refuses names, and a
+    Session in both tables. The column Season names them in both.
+
+    Raises:
+        ValueError: if there are several seasons, and nothing says of which one a start or an end is; if a photograph is
+            of a day on which its station had no camera.
     """
-    seasons = {station.season for station in contents.stations} - {""}
-    sessions = sorted(seasons | set(contents.seasons)) if seasons else [""]
-    several = len(sessions) > 1
-    session = ("Session",) * several
+    seasons = sorted({*contents.seasons, *(station.season for station in contents.stations if station.season)})
+    check_seasons(contents, seasons)
+    check_within(contents.stations, dated(contents.identified), datetime.date)  # camtrapR knows no session for others
+    warn_of_effort(contents.stations)
+    uses = _uses(contents, seasons)
+    named = ("Season",) * (len(seasons) > 1)
+    numbered = ("Session", *named) if named else ()
     with new_folder(output) as folder:
-        write_csv(folder / "record_table.csv", (*RECORDS, *session), _records(contents, several))
-        write_csv(folder / "station_table.csv", (*STATIONS, *session), _stations(contents, sessions))
+        write_csv(folder / "record_table.csv", (*RECORDS, *named), _records(contents, bool(named)))
+        write_csv(folder / "station_table.csv", (*STATIONS, *numbered), _stations(uses, bool(named)))
 
 
-def _records(contents: Contents, several: bool) -> Iterator[tuple]:
+def _uses(contents: Contents, seasons: list[str]) -> list[Use]:
+    """The stations of each season, those without a record as well; a warning names those of which no day is known."""
+    uses, without = [], set()
+    for season in seasons:
+        for station in in_season(contents.stations, season):
+            own = (row for row in contents.photographs if (row.station, row.season) == (station.station, season))
+            times = [row.moment for row in own if row.moment]
+            start, end = station.start or min(times, default=None), station.end or max(times, default=None)
+            if start and end:
+                uses.append((season, station, start, end))
+            else:
+                without.add(" in ".join(visible(name) for name in (station.station, season) if name))
+    if without:
+        logger.warning(
+            "Left out of the export, as they have no photograph and no start or end: %s.", ", ".join(sorted(without))
+        )
+    if one_day := sorted({visible(station.station) for _, station, start, end in uses if start.date() == end.date()}):
+        logger.warning(
+            "camtrapR refuses a setup and a retrieval on one day, as of %s: give start and end in --stations-table.",
+            ", ".join(one_day),
+        )
+    return uses
+
+
+def _records(contents: Contents, named: bool) -> Iterator[tuple]:
     """One row for each photograph; delta.time is the time since the animal's last record at the station, first 0."""
     last: dict[tuple[str, str], datetime] = {}
     for row in sorted(
@@ -41,21 +79,13 @@ def _records(contents: Contents, several: bool) -> Iterator[tuple]:
         yield (
             row.station, contents.species, row.individual, f"{time:%Y-%m-%d %H:%M:%S}", f"{time:%Y-%m-%d}",
             f"{time:%H:%M:%S}", int(seconds), round(seconds / 60), round(seconds / 3600, 1),
-            round(seconds / 86400, 1), str(path.parent), path.name, *(row.season,) * several,
+            round(seconds / 86400, 1), str(path.parent), path.name, *(row.season,) * named,
         )  # fmt: skip
 
 
-def _stations(contents: Contents, sessions: Sequence[str]) -> Iterator[tuple]:
-    """All stations of the table in each session, those without a record as well."""
-    warn_of_effort(contents.stations)
-    several = len(sessions) > 1
-    for session in sessions:
-        for station in in_season(contents.stations, session):
-            own = [row for row in contents.photographs if row.station == station.station and row.date_time]
-            times = [row.moment for row in own if session in ("", row.season)]
-            start, end = station.start or min(times, default=None), station.end or max(times, default=None)
-            yield (station.station, station.x, station.y, _day(start), _day(end), *(session,) * several)
-
-
-def _day(time: datetime | None) -> str:
-    return f"{time:%Y-%m-%d}" if time else ""
+def _stations(uses: list[Use], numbered: bool) -> Iterator[tuple]:
+    """One row for each use of a station. Seasons are numbered in their order, from 1 and without a gap."""
+    numbers = {season: number for number, season in enumerate(dict.fromkeys(season for season, *_ in uses), 1)}
+    for season, station, start, end in uses:
+        session = (numbers[season], season) if numbered else ()
+        yield (station.station, station.x, station.y, f"{start:%Y-%m-%d}", f"{end:%Y-%m-%d}", *session)

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
@@ -115,8 +115,8 @@ def dated(rows: Sequence[Photograph]) -> list[Photograph]:
 
 
 PHOTOGRAPHS_STAND_IN = (
-    "their first and last photographs stand in for them, so days without a photograph before and after do not count as "
-    "effort"
+    "their first and last photographs of a season stand in for them, so days without a photograph before and after do "
+    "not count as effort"
 )
 
 
@@ -140,6 +140,25 @@ def in_season(stations: Iterable[Station], season: str) -> list[Station]:
     """One row for each station: that of a season, else the one without a season."""
     by_name = {station.station: station for station in stations if not station.season}
     return list((by_name | {station.station: station for station in stations if station.season == season}).values())
+
+
+def check_seasons(contents: Contents, sessions: Collection[str]) -> None:
+    """Raise UserError if a start or an end without a season would make the days of all seasons the effort of each.
+
+    Args:
+        contents: with a table of stations.
+        sessions: the seasons that are written.
+    """
+    used = [station for season in sessions if season for station in in_season(contents.stations, season)]
+    without = sorted({visible(row.station) for row in used if not row.season and (row.start or row.end)})
+    several = sorted({*contents.seasons, *sessions})
+    if without and len(several) > 1:
+        seasons = ", ".join(visible(season) or "one without a name" for season in several)
+        raise UserError(
+            f"--stations-table has a start or an end of {', '.join(without)} without a season, and there are several "
+            f"seasons: {seasons}. Each would count the days of the others as effort: add a column season, with a row "
+            "for each season of a station."
+        )
 
 
 def check_within(

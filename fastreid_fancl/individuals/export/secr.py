@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...escape import visible
-from .contents import Contents, check_within, dated, in_season, new_folder, warn_of_effort
+from .contents import Contents, check_seasons, check_within, dated, in_season, new_folder, warn_of_effort
 from .stations import Station
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def write(contents: Contents, output: Path) -> None:
         raise UserError(f"Expected --occasion-days to be 1 or more, got {contents.options.occasion_days}.")
     detectors = legal_names([station.station for station in contents.stations])
     sessions = legal_names(sorted({row.season for row in dated(contents.identified)}))
-    _check_seasons(contents, sessions)
+    check_seasons(contents, sessions)
     warn_of_effort(contents.stations, "the first or the last day of the season stands in for it")
     _warn_of_seasons(contents, sessions)
     captures = ["# Session ID Occasion Detector"]
@@ -39,19 +39,6 @@ def write(contents: Contents, output: Path) -> None:
             name = "traps.txt" if len(sessions) == 1 else f"traps_{session}.txt"
             (folder / name).write_text("\n".join(_traps(contents, season, detectors)) + "\n", encoding="utf-8")
         (folder / "captures.txt").write_text("\n".join(captures) + "\n", encoding="utf-8")
-
-
-def _check_seasons(contents: Contents, sessions: Collection[str]) -> None:
-    """A start or an end without a season would make the days of all seasons the effort of each."""
-    used = [station for season in sessions if season for station in in_season(contents.stations, season)]
-    without = sorted({visible(row.station) for row in used if not row.season and (row.start or row.end)})
-    if without and len(contents.seasons) > 1:
-        seasons = ", ".join(visible(season) or "one without a name" for season in contents.seasons)
-        raise UserError(
-            f"--stations-table has a start or an end of {', '.join(without)} without a season, and the project has "
-            f"several seasons: {seasons}. Each would count the days of the others as effort: add a column season, with "
-            "a row for each season of a station."
-        )
 
 
 def _warn_of_seasons(contents: Contents, sessions: Collection[str]) -> None:
