@@ -443,6 +443,18 @@ def test_wildbook_has_an_encounter_for_each_animal_of_a_sequence(project, tmp_pa
     assert {path.name for path in sheet.glob("*.jpg")} == set(names[:5])
 
 
+def test_sequences_of_two_stations_are_two_sightings_in_wildbook(project, tmp_path):
+    """Its IDs have no other letters than those of English: of some names nothing else is left, or the same."""
+    names = ["leo Север 1", "leo Юг 1", "A 1", "A-1", "Юг", ""]
+    project.photographs = [replace(row, sequence=name) for row, name in zip(project.photographs, names, strict=True)]
+    project.photographs[-1] = replace(project.photographs[-1], status="unsure")
+    FORMATS["wildbook"](project, tmp_path / "out", species="Panthera leo")
+    sightings = [row["Encounter.sightingID"] for row in read(tmp_path / "out/sheet_1/sheet_1.csv")]
+    digits = [hashlib.sha256(name.encode()).hexdigest()[:8] for name in names]
+    stems = ["leo-1-", "leo-1-", "A-1-", "A-1-", ""]
+    assert sightings == [f"{stem}{digit}" for stem, digit in zip(stems, digits, strict=False)] + [""]
+
+
 def test_wildbook_sheets_have_at_most_200_encounters(project, tmp_path):
     one = project.photographs[0]
     project.photographs = [replace(one, key=f"{one.key}-{n + 2}", sequence=f"s{n:03d}") for n in range(201)]
