@@ -532,6 +532,21 @@ def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, p
     assert "''=sdz" in file.read_text(), "a spreadsheet does not run it"
 
 
+def test_a_click_that_ends_the_typing_of_a_name_is_not_lost(opened, project):
+    press(opened, "rAsh")
+    find(opened, '.entry[data-id="CAT-002"]').click()
+    assert find(opened, "#animal").text == "CAT-002" and texts(opened, ".entry b")[0] == "CAT-001 Ash"
+    press(opened, "s")
+    assert decided(downloaded(opened, project)) == [
+        ("name", "CAT-001", "", "Ash"),
+        ("confirm", "CAT-002", "", shown(*GROUPS["CAT-002"])),
+    ]
+    press(opened, "r Rowan ")
+    find(opened, "#grid .card:nth-child(2) .toggle").click()
+    assert find(opened, "#animal").text == "CAT-003 Rowan" and find(opened, "#name").get_attribute("value") == "Rowan"
+    assert find(opened, "#chosen").text.startswith("1 selected")
+
+
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):
     def styles(name):
         script = (

@@ -81,12 +81,10 @@ function selectAnimal(id) {
   find("#animal").focus({ preventScroll: true });
 }
 
-function showAnimal() {
+function showTitle() {
   const id = currentAnimal();
   const known = state.animals.get(id);
   const own = members(id);
-  const keys = new Set(own.map(({ key }) => key));
-  for (const key of chosen.keys()) if (!keys.has(key)) chosen.delete(key);
   find("#animal").textContent = nameOf(id);
   const stations = new Set(own.map(({ station }) => station).filter(Boolean)).size;
   const status = known?.merged ? `merged into ${nameOf(merged(id))}` : (known?.status ?? "");
@@ -98,6 +96,14 @@ function showAnimal() {
   find("#name").value = known?.name ?? "";
   find("#sex").value = known?.sex ?? "";
   if (find("#sex").value !== (known?.sex ?? "")) find("#sex").value = "";
+}
+
+function showAnimal() {
+  const id = currentAnimal();
+  const own = members(id);
+  const keys = new Set(own.map(({ key }) => key));
+  for (const key of chosen.keys()) if (!keys.has(key)) chosen.delete(key);
+  showTitle();
   find("#merge").replaceChildren(make("option", { value: "", textContent: "choose an animal" }));
   const grid = find("#grid");
   grow(grid, own, photographCard, grid.dataset.id === id ? Math.max(grid.shown, 60) : 60);
@@ -255,9 +261,13 @@ const clean = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "").t
 
 const leaveFields = () => find("#animal").focus({ preventScroll: true });
 
+// A click elsewhere ends the typing: what is under the pointer must stay, else the click is lost.
 find("#name").addEventListener("change", ({ target }) => {
-  decide(`${currentAnimal()} is named ${clean(target.value)}.`, { kind: "name", a: currentAnimal(), value: clean(target.value) });
-  render();
+  const [id, value] = [currentAnimal(), clean(target.value)];
+  decide(value ? `${id} is named ${value}.` : `${id} has no name.`, { kind: "name", a: id, value });
+  showTitle();
+  const named = all("#list .entry").find(({ dataset }) => dataset.id === merged(id));
+  if (named) find("b", named).textContent = nameOf(merged(id));
 });
 find("#sex").addEventListener("change", ({ target }) => {
   decide(`${nameOf(currentAnimal())}: ${target.value || "sex unknown"}.`, { kind: "sex", a: currentAnimal(), value: target.value });
