@@ -547,6 +547,16 @@ def test_a_click_that_ends_the_typing_of_a_name_is_not_lost(opened, project):
     assert find(opened, "#chosen").text.startswith("1 selected")
 
 
+def test_an_animal_without_photographs_is_answered_and_not_confirmed(opened, project):
+    press(opened, "1234d")
+    assert (cards(opened), progress(opened)) == ([], "1 of 3 answered")
+    press(opened, "s")
+    assert find(opened, "#said").text == "No photographs are left to confirm."
+    press(opened, "z")
+    assert (cards(opened), progress(opened)) == (GROUPS["CAT-001"], "0 of 3 answered")
+    assert {row.kind for row in downloaded(opened, project)} == {"is_not", "undo"}
+
+
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):
     def styles(name):
         script = (

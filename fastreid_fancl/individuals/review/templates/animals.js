@@ -12,7 +12,10 @@ const animals = {
   other: null, // an entry of the list that is no animal of the project: new ones, NONE, EVERYTHING
   items: data.individuals.filter(({ status }) => status !== "merged"),
   name: "animal",
-  answerOf: ({ id }) => state.animals.get(id).merged || (state.animals.get(id).status === "confirmed" && "confirmed"),
+  answerOf: ({ id }) => {
+    const { merged: into, status } = state.animals.get(id);
+    return into || (status === "confirmed" && status) || (!members(id).length && "empty");
+  },
 };
 
 const currentAnimal = () => animals.other ?? animals.items[animals.at]?.id ?? EVERYTHING;
@@ -238,7 +241,9 @@ function confirmAll() {
   const id = currentAnimal();
   if (!byId.has(id)) return say("Only animals of the project can be confirmed; a new one gets its ID from the next discovery.");
   if (chosen.size) return say("Take the selected photographs out first, or clear the selection.");
-  decide(`${nameOf(id)} confirmed.`, ...confirmations(id));
+  const rows = confirmations(id);
+  if (!rows.length) return say("No photographs are left to confirm.");
+  decide(`${nameOf(id)} confirmed.`, ...rows);
   goToUnanswered(animals);
 }
 
