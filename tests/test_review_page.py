@@ -557,6 +557,30 @@ def test_an_animal_without_photographs_is_answered_and_not_confirmed(opened, pro
     assert {row.kind for row in downloaded(opened, project)} == {"is_not", "undo"}
 
 
+def test_another_animal_or_tab_is_shown_from_its_top(browser, tmp_path):
+    """Else S would confirm, and 1 to 9 select, photographs that are out of view."""
+    large = queue()
+    large["photographs"] = [{**large["photographs"][0], "key": f"{place:016x}"} for place in range(200)]
+    halves = [list(range(start, start + 100)) for start in (0, 100)]
+    large["individuals"] = [
+        {**one, "photographs": half} for one, half in zip(large["individuals"][:2], halves, strict=True)
+    ]
+    for numbers, name in zip(halves, GROUPS, strict=False):
+        for number in numbers:
+            large["photographs"][number]["individual"] = name
+            large["photographs"][number]["status"] = "proposed"
+    (tmp_path / "review.html").write_text(page(tmp_path, large))
+    for width in (1280, 390):
+        show(browser, tmp_path, width)
+        for leave in ("document.querySelectorAll('.entry')[1].click()", "document.querySelector('#tab-open').click()"):
+            browser.execute_script("scrollTo(0, 600)")
+            browser.execute_script(leave)
+            assert browser.execute_script("return scrollY") == 0
+        press(browser, "q")
+        assert find(browser, "#animal").text == "CAT-002" and len(cards(browser)) >= 60
+    browser.get_log("browser")  # it has no pictures
+
+
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):
     def styles(name):
         script = (

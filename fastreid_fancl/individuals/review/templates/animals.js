@@ -81,6 +81,7 @@ function selectAnimal(id) {
   if (matchMedia("(max-width: 48rem)").matches) find(".side").open = false;
   clearChosen();
   render();
+  scrollTo(0, 0);
   find("#animal").focus({ preventScroll: true });
 }
 

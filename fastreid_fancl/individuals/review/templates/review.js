@@ -108,6 +108,7 @@ function openTab(name) {
 function turnTo(name) {
   say("");
   openTab(name);
+  scrollTo(0, 0);
 }
 
 function render() {
