@@ -581,6 +581,21 @@ def test_another_animal_or_tab_is_shown_from_its_top(browser, tmp_path):
     browser.get_log("browser")  # it has no pictures
 
 
+def test_an_animal_with_proposals_beside_confirmed_photographs_is_not_answered(browser, tmp_path):
+    """As a further season leaves it: the project calls an animal confirmed once one of its photographs is."""
+    later = queue()
+    for one in later["individuals"][:2]:
+        one["status"] = "confirmed"
+    for number in (*GROUPS["CAT-001"][1:], *GROUPS["CAT-002"]):
+        later["photographs"][number]["status"] = "confirmed"
+    write_page(tmp_path, later, image_of)
+    show(browser, tmp_path)
+    assert progress(browser) == "1 of 3 answered"
+    assert texts(browser, "#about span")[-1] == "confirmed in part"
+    press(browser, "s")
+    assert find(browser, "#animal").text == "CAT-003" and progress(browser) == "2 of 3 answered"
+
+
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):
     def styles(name):
         script = (

@@ -195,9 +195,15 @@ const EFFECTS = {
   confirm: ({ animals }, { a }) => (animals.get(resolved(animals, a)).status = "confirmed"),
 };
 
+// The project calls an animal confirmed once one of its photographs is; here, once all are.
+function statusOf({ status, photographs }) {
+  const whole = photographs.every((place) => data.photographs[place].status === "confirmed");
+  return status === "confirmed" && !whole ? "confirmed in part" : status;
+}
+
 function derive() {
   const usable = data.photographs.filter(({ status }) => status === "unsure" || COUNTS.includes(status));
-  const individuals = data.individuals.map(({ id, name, sex, status, merged_into: merged }) => [id, { name: name ?? "", sex: sex ?? "", status, merged }]);
+  const individuals = data.individuals.map(({ id, name, sex, merged_into: merged, ...rest }) => [id, { name: name ?? "", sex: sex ?? "", status: statusOf(rest), merged }]);
   const found = {
     where: new Map(data.photographs.map(({ key, individual, status }) => [key, COUNTS.includes(status) ? (individual ?? "") : ""])),
     likely: new Map(usable.map(({ key, individual }) => [key, individual])), // of those without an animal
