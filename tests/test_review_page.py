@@ -596,6 +596,11 @@ def test_an_animal_with_proposals_beside_confirmed_photographs_is_not_answered(b
     assert find(browser, "#animal").text == "CAT-003" and progress(browser) == "2 of 3 answered"
 
 
+def test_undo_goes_back_to_the_animal_of_a_photograph_that_shows_none(opened):
+    press(opened, "1xgz")
+    assert find(opened, "#animal").text == "CAT-001" and cards(opened) == GROUPS["CAT-001"]
+
+
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):
     def styles(name):
         script = (

@@ -88,10 +88,11 @@ function undoLast() {
   const rows = undo();
   if (!rows) return;
   const [{ kind, a, b }] = rows;
+  const owner = kind === "not_animal" ? merged(state.where.get(a)) : "";
   const places = {
     pairs: data.pairs.findIndex((pair) => pairOf(...keysOf(pair)) === pairOf(a, b)),
     open: data.open.findIndex((item) => data.photographs[item.photograph].key === a),
-    animals: animals.items.findIndex(({ id }) => id === a || id === b),
+    animals: animals.items.findIndex(({ id }) => [a, b, owner].includes(id)),
   };
   const where = kind === "side" ? undefined : [tab, "pairs", "open", "animals"].find((name) => places[name] >= 0);
   if (where) TABS[where].at = places[where];
