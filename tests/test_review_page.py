@@ -601,6 +601,29 @@ def test_undo_goes_back_to_the_animal_of_a_photograph_that_shows_none(opened):
     assert find(opened, "#animal").text == "CAT-001" and cards(opened) == GROUPS["CAT-001"]
 
 
+def swipe(browser, x, y, by):
+    """Move a finger up or down the page."""
+    for place in range(11):
+        points = [{"x": x, "y": y + by * place / 10}]
+        touch = {"type": "touchMove" if place else "touchStart", "touchPoints": points}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_a_finger_moves_photographs_that_are_zoomed_and_else_the_page(browser, project):
+    show(browser, project, 360, 500)
+    press(browser, "w")
+    frame = find(browser, ".view").rect
+    place = (frame["x"] + 50, frame["y"] + 80)
+    swipe(browser, *place, -80)
+    until(lambda: browser.execute_script("return scrollY") > 0)
+    browser.execute_script("scrollTo(0, 0)")
+    press(browser, "c")
+    swipe(browser, *place, -80)
+    until(lambda: browser.execute_script("return view.y") < 0)
+    assert browser.execute_script("return scrollY") == 0
+
+
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):
     def styles(name):
         script = (

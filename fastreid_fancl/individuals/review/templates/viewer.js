@@ -23,6 +23,7 @@ function look(changes) {
     each.style.setProperty("--x", `${100 * view.x}%`);
     each.style.setProperty("--y", `${100 * view.y}%`);
     each.style.setProperty("--brightness", view.brightness);
+    each.style.touchAction = view.zoom > 1 ? "none" : "pan-y"; // a finger moves the photographs, else the page
   }
   find("#zoom").value = view.zoom;
   find("#brightness").value = view.brightness;
