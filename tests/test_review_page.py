@@ -365,6 +365,13 @@ def test_a_merged_animal_is_not_offered_and_decisions_go_where_it_went(opened, p
     assert decided(downloaded(opened, project))[1:] == [("is", key_of(10), "CAT-002", "")]
 
 
+def test_a_merge_keeps_the_name_of_either_animal(opened):
+    press(opened, "rAsh")
+    find(opened, '.entry[data-id="CAT-001"]').click()
+    merge(opened, "CAT-001", "CAT-002")
+    assert "CAT-002 Ash" in texts(opened, ".entry b")
+
+
 def merge(browser, gone, kept):
     find(browser, "#merge").click()
     find(browser, f'#merge option[value="{kept}"]').click()
@@ -617,11 +624,18 @@ def test_a_finger_moves_photographs_that_are_zoomed_and_else_the_page(browser, p
     place = (frame["x"] + 50, frame["y"] + 80)
     swipe(browser, *place, -80)
     until(lambda: browser.execute_script("return scrollY") > 0)
+    until(lambda: at_rest(browser))
     browser.execute_script("scrollTo(0, 0)")
     press(browser, "c")
     swipe(browser, *place, -80)
     until(lambda: browser.execute_script("return view.y") < 0)
     assert browser.execute_script("return scrollY") == 0
+
+
+def at_rest(browser):
+    before = browser.execute_script("return scrollY")
+    time.sleep(0.3)
+    return before == browser.execute_script("return scrollY")
 
 
 def test_both_photographs_zoom_and_brighten_together_and_lines_join_their_points(opened):

@@ -188,7 +188,9 @@ const EFFECTS = {
   side: ({ sides }, { a, value }) => sides.set(a, value),
   merge: ({ animals }, { a, b }) => {
     const [gone, kept] = [resolved(animals, a), resolved(animals, b)];
-    if (gone !== kept) animals.get(gone).merged = kept;
+    if (gone === kept) return;
+    animals.get(gone).merged = kept;
+    for (const trait of ["name", "sex"]) animals.get(kept)[trait] ||= animals.get(gone)[trait];
   },
   name: ({ animals }, { a, value }) => (animals.get(resolved(animals, a)).name = value),
   sex: ({ animals }, { a, value }) => (animals.get(resolved(animals, a)).sex = value),
