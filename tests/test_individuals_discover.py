@@ -652,12 +652,10 @@ def test_animals_come_first_of_which_most_photographs_are_in_doubt(lions, monkey
     assert shown() == [homes[c], homes[a], *others], "nobody doubts a photograph that a person confirmed"
 
 
-def test_a_scripted_reviewer_asks_by_the_scores_that_a_discovery_would_have(lions, monkeypatch):
+def test_a_scripted_reviewer_asks_by_the_scores_that_a_discovery_would_have(lions):
     """By these true names all photographs show one animal, so animals are merged and all scores change."""
-    kept = []
-    monkeypatch.setattr(reviewer, "open_project", lambda folder: kept.append(open_project(folder)) or kept[0])
-    reviewer.review(lions, {row["path"]: "Simba" for row in table(lions)}, "random", 10)
-    (project,) = kept
+    project = open_project(lions)
+    reviewer.review(project, {row["path"]: "Simba" for row in table(lions)}, "random", 10)
     scores = project.by_key, project.settings["levels"]
     rescore(project, Report())
     assert (project.by_key, project.settings["levels"]) == scores and len(project.decisions) == 10
