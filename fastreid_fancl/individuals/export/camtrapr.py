@@ -1,9 +1,11 @@
 """camtrapR 3: a record table of individuals and a station table."""
 
 import logging
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from ...escape import visible
 from .. import crops
@@ -17,15 +19,23 @@ RECORDS = (
     "delta.time.secs", "delta.time.mins", "delta.time.hours", "delta.time.days", "Directory", "FileName",
 )  # fmt: skip
 STATIONS = ("Station", "X", "Y", "Setup_date", "Retrieval_date")
-Use = tuple[str, Station, datetime, datetime]  # a season, a station, its setup and its retrieval
+
+
+class Use(NamedTuple):
+    """A station in one season, from its setup to its retrieval."""
+
+    season: str
+    station: Station
+    start: datetime
+    end: datetime
 
 
 def write(contents: Contents, output: Path) -> None:
     """Write record_table.csv and station_table.csv; photographs without a date or an animal are no records.
 
-    If there are several seasons, a station has a row for each of them in which it was used. camtrapR takes the numbers
-    of Session for its sessionCol, and finds that of a record by the days of its station: it refuses names, and a
-    Session in both tables. The column Season names them in both.
+    With several seasons, a station has a row for each season of use. The column Session numbers them for camtrapR's
+    sessionCol, which accepts no names. Only the station table may have it: camtrapR finds the session of a record by its
+    date. The column Season names them in both tables.
 
     Raises:
         ValueError: if there are several seasons, and nothing says of which one a start or an end is; if a photograph is
@@ -33,9 +43,11 @@ def write(contents: Contents, output: Path) -> None:
     """
     seasons = sorted({*contents.seasons, *(station.season for station in contents.stations if station.season)})
     check_seasons(contents, seasons)
-    check_within(contents.stations, dated(contents.identified), datetime.date)  # camtrapR knows no session for others
-    warn_of_effort(contents.stations)
+    check_within(
+        contents.stations, dated(contents.identified), datetime.date
+    )  # camtrapR cannot assign other records to a session
     uses = _uses(contents, seasons)
+    warn_of_effort(use.station for use in uses)
     named = ("Season",) * (len(seasons) > 1)
     numbered = ("Session", *named) if named else ()
     with new_folder(output) as folder:
@@ -45,21 +57,22 @@ def write(contents: Contents, output: Path) -> None:
 
 def _uses(contents: Contents, seasons: list[str]) -> list[Use]:
     """The stations of each season, those without a record as well; a warning names those of which no day is known."""
-    uses, without = [], set()
+    uses, without, moments = [], set(), defaultdict(list)
+    for row in dated(contents.photographs):
+        moments[row.station, row.season].append(row.moment)
     for season in seasons:
         for station in in_season(contents.stations, season):
-            own = (row for row in contents.photographs if (row.station, row.season) == (station.station, season))
-            times = [row.moment for row in own if row.moment]
+            times = moments[station.station, season]
             start, end = station.start or min(times, default=None), station.end or max(times, default=None)
             if start and end:
-                uses.append((season, station, start, end))
+                uses.append(Use(season, station, start, end))
             else:
                 without.add(" in ".join(visible(name) for name in (station.station, season) if name))
     if without:
         logger.warning(
             "Left out of the export, as they have no photograph and no start or end: %s.", ", ".join(sorted(without))
         )
-    if one_day := sorted({visible(station.station) for _, station, start, end in uses if start.date() == end.date()}):
+    if one_day := sorted({visible(use.station.station) for use in uses if use.start.date() == use.end.date()}):
         logger.warning(
             "camtrapR refuses a setup and a retrieval on one day, as of %s: give start and end in --stations-table.",
             ", ".join(one_day),
@@ -83,9 +96,9 @@ def _records(contents: Contents, named: bool) -> Iterator[tuple]:
         )  # fmt: skip
 
 
-def _stations(uses: list[Use], numbered: bool) -> Iterator[tuple]:
+def _stations(uses: Iterable[Use], numbered: bool) -> Iterator[tuple]:
     """One row for each use of a station. Seasons are numbered in their order, from 1 and without a gap."""
-    numbers = {season: number for number, season in enumerate(dict.fromkeys(season for season, *_ in uses), 1)}
+    numbers = {season: number for number, season in enumerate(dict.fromkeys(use.season for use in uses), 1)}
     for season, station, start, end in uses:
         session = (numbers[season], season) if numbered else ()
         yield (station.station, station.x, station.y, f"{start:%Y-%m-%d}", f"{end:%Y-%m-%d}", *session)

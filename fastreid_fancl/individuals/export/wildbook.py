@@ -3,8 +3,8 @@
 import hashlib
 import logging
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...escape import csv_cell
@@ -15,6 +15,8 @@ from .stations import Station
 logger = logging.getLogger(__name__)
 
 MOST = 200  # encounters on a sheet
+# Sequences that differ have different IDs without a hash: words, and perhaps the time of the first photograph.
+PLAIN = re.compile(r"(?:\w+ )*(?:\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)?", re.ASCII)
 Encounter = dict[str, object]
 
 
@@ -25,7 +27,6 @@ def write(contents: Contents, output: Path) -> None:
     without a date cannot be imported and are left out with a warning.
     """
     encounters, stations = _encounters(contents), contents.stations
-    sightings = legal_sightings(row.sequence for rows in encounters for row in rows)
     with new_folder(output) as folder:
         for start in range(0, len(encounters), MOST):
             sheet = folder / f"sheet_{start // MOST + 1}"
@@ -33,7 +34,7 @@ def write(contents: Contents, output: Path) -> None:
             part = encounters[start : start + MOST]
             for row in {row.hash: row for rows in part for row in rows}.values():
                 place_file(row, sheet / legal_file(row))
-            _write_sheet(sheet, [_encounter(contents, stations, sightings, rows) for rows in part])
+            _write_sheet(sheet, [_encounter(contents, stations, rows) for rows in part])
 
 
 def legal_file(row: Photograph) -> str:
@@ -41,17 +42,16 @@ def legal_file(row: Photograph) -> str:
     return row.hash[:16] + re.sub(r"[^a-z0-9.]", "", row.file.suffix.lower())
 
 
-def legal_sightings(sequences: Iterable[str]) -> dict[str, str]:
-    """Sequences as letters, digits, - and _; where several become equal or one is empty, with a hash of their name."""
-    legal = {name: re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") for name in sequences}
-    taken = Counter(legal.values())
-    clear = {name for name, text in legal.items() if not name or (text and taken[text] == 1)}
-    return {name: text if name in clear else _hashed(text, name) for name, text in legal.items()}
+def legal_sighting(sequence: str) -> str:
+    """The sighting ID of a sequence: letters, digits, - and _, the same in every export.
 
-
-def _hashed(text: str, name: str) -> str:
-    digits = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{text}-{digits}".strip("-")
+    A name that is not PLAIN also gets a hash, so that no two sequences share an ID.
+    """
+    legal = re.sub(r"[^A-Za-z0-9_-]+", "-", sequence).strip("-")
+    if PLAIN.fullmatch(sequence):
+        return legal
+    digits = hashlib.sha256(sequence.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{legal}-{digits}".strip("-")
 
 
 def _encounters(contents: Contents) -> list[list[Photograph]]:
@@ -62,9 +62,7 @@ def _encounters(contents: Contents) -> list[list[Photograph]]:
     return list(encounters.values())
 
 
-def _encounter(
-    contents: Contents, stations: Sequence[Station], sightings: Mapping[str, str], rows: list[Photograph]
-) -> Encounter:
+def _encounter(contents: Contents, stations: Sequence[Station], rows: list[Photograph]) -> Encounter:
     first, time = rows[0], rows[0].moment
     genus, *epithet = contents.species.split()
     station = station_of(stations, first)
@@ -80,7 +78,7 @@ def _encounter(
         "Encounter.verbatimLocality": first.station,
         "Encounter.decimalLatitude": "" if station is None or station.latitude is None else station.latitude,
         "Encounter.decimalLongitude": "" if station is None or station.longitude is None else station.longitude,
-        "Encounter.sightingID": sightings[first.sequence],
+        "Encounter.sightingID": legal_sighting(first.sequence),
         "MarkedIndividual.individualID": first.individual if first.counts else "",
     }
 
