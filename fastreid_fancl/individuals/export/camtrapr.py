@@ -34,8 +34,8 @@ def write(contents: Contents, output: Path) -> None:
     """Write record_table.csv and station_table.csv; photographs without a date or an animal are no records.
 
     With several seasons, a station has a row for each season of use. The column Session numbers them for camtrapR's
-    sessionCol, which accepts no names. Only the station table may have it: camtrapR finds the session of a record by its
-    date. The column Season names them in both tables.
+    sessionCol, which accepts no names. Only the station table may have it: camtrapR finds the session of a record by
+    its date. The column Season names them in both tables.
 
     Raises:
         ValueError: if there are several seasons, and nothing says of which one a start or an end is; if a photograph is
