@@ -365,13 +365,6 @@ def test_a_merged_animal_is_not_offered_and_decisions_go_where_it_went(opened, p
     assert decided(downloaded(opened, project))[1:] == [("is", key_of(10), "CAT-002", "")]
 
 
-def test_a_merge_keeps_the_name_of_either_animal(opened):
-    press(opened, "rAsh")
-    find(opened, '.entry[data-id="CAT-001"]').click()
-    merge(opened, "CAT-001", "CAT-002")
-    assert "CAT-002 Ash" in texts(opened, ".entry b")
-
-
 def merge(browser, gone, kept):
     find(browser, "#merge").click()
     find(browser, f'#merge option[value="{kept}"]').click()
@@ -537,6 +530,19 @@ def test_names_sex_and_a_merge_are_decisions_and_typing_is_no_shortcut(opened, p
         ("merge", "CAT-001", "CAT-003", ""),
     ]
     assert "''=sdz" in file.read_text(), "a spreadsheet does not run it"
+
+
+def test_the_animal_that_stays_in_a_merge_gets_the_name_that_it_lacks(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    press(opened, "rAsh" + Keys.ENTER)
+    merge(opened, "CAT-001", "CAT-002")
+    assert find(opened, "#animal").text == "CAT-002 Ash"
+    press(opened, "r" + Keys.BACKSPACE * 3 + "Rowan" + Keys.ENTER)
+    merge(opened, "CAT-002", "CAT-003")
+    assert find(opened, "#animal").text == "CAT-003 Rowan"
+    press(opened, "zzz")
+    assert texts(opened, ".entry b")[:3] == ["CAT-001 Ash", "CAT-002", "CAT-003"]
 
 
 def test_a_click_that_ends_the_typing_of_a_name_is_not_lost(opened, project):
