@@ -291,7 +291,10 @@ def test_a_match_names_all_animals_of_a_photograph_that_the_project_has_and_says
     (lions / "photographs.csv").write_text(table_text([*halves, *others], Photograph), encoding="utf-8")
     found = {one["individual"]: one["verdict"] for one in open_project(lions).match(path, top=1)}
     assert found[row["individual"]] == found[other["individual"]] == "known"
-    for status, said in (("unsure", "; its animal is still open (unsure)"), ("not_animal", ", as not_animal")):
+    for status, said in (
+        ("unsure", "; its animal is still open (unsure)"),
+        ("not_animal", ", marked as not an animal"),
+    ):
         halves = [replace(half, status=status, individual="") for half in halves]
         (lions / "photographs.csv").write_text(table_text([*halves, *others], Photograph), encoding="utf-8")
         command_line(["match", os.fspath(lions), path, "--top", "1"])

@@ -96,9 +96,9 @@ def take_in(project: Project, intake: Intake, report: Report, given_options: Col
 
 
 def _without_broken(had: Sequence[Photograph], came: Iterable[Photograph]) -> list[Photograph]:
-    """The photographs of a project without those that were unreadable and in whose place another content lies now."""
-    now = {row.file: row.hash for row in came}
-    return [row for row in had if row.status != "unreadable" or now.get(row.file, row.hash) == row.hash]
+    """Leave out unreadable photographs whose file has been replaced."""
+    now = {(row.file, row.season): row.hash for row in came}
+    return [row for row in had if row.status != "unreadable" or now.get((row.file, row.season), row.hash) == row.hash]
 
 
 def _written_into(had: Sequence[Photograph], came: Sequence[Photograph]) -> tuple[list[Photograph], list[str]]:

@@ -71,7 +71,8 @@ def _still_open(rows: Sequence[Photograph]) -> str:
         return ""
     if any(row.status == "unsure" for row in rows):
         return "the project has this photograph; its animal is still open (unsure)"
-    return f"the project has this photograph, as {rows[0].status}"
+    marked = "not an animal" if rows[0].status == "not_animal" else rows[0].status
+    return f"the project has this photograph, marked as {marked}"
 
 
 def _print_matches(matches: dict[str, list[dict[str, Any]]], still_open: dict[str, str]) -> None:

@@ -49,27 +49,32 @@ def own_crop(row: Photograph, displaced: Mapping[str, str]) -> Image.Image:
 
 
 def displaced_in(rows: Iterable[Photograph]) -> dict[str, str]:
-    """Photographs in whose place another one lies, as two memory cards were read there: what helps, by key.
+    """Find photographs whose file now holds another photograph of the project, as two memory cards were read there.
 
     Args:
         rows: all of a project; only files that belong to several of its photographs are read.
+
+    Returns:
+        What helps, by key.
     """
     places: dict[str, list[Photograph]] = defaultdict(list)
     for row in rows:
         places[os.fspath(row.file)].append(row)
     found: dict[str, str] = {}
     for path, there in places.items():
-        if len({row.hash for row in there}) > 1 and os.path.isfile(file_of(path)):
+        hashes = {row.hash for row in there}
+        if len(hashes) > 1 and os.path.isfile(file_of(path)):
             with open(file_of(path), "rb") as opened:
                 content = content_hash(opened)
-            found |= {row.key: _was_another(row) for row in there if row.hash != content}
+            # Where it is none of them, another program wrote into it, and nothing tells whose it is.
+            found |= {row.key: _was_another(row) for row in there if content in hashes and row.hash != content}
     return found
 
 
 def _was_another(row: Photograph) -> str:
     return (
         f"{row.path} was another photograph when season {row.season} was added: copy that card to a folder of its own "
-        "and give it by --photos"
+        "and give it by --photos, or take its row out of photographs.csv"
     )
 
 

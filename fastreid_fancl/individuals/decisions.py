@@ -16,7 +16,8 @@ from .splitting import split
 def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int, list[str]]:
     """Append decisions that are not there yet and apply them, in their order.
 
-    Those that name photographs or animals that the project does not have are neither: they may come in later.
+    Decisions on photographs or animals that the project lacks are neither recorded nor applied, so that their file can be
+    given again.
 
     Returns:
         How many were new, and what could not be followed, in sentences that name files.
@@ -33,8 +34,7 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
             continue
         there.add(decision)
         if missing := _missing(ledger, decision):
-            later = "give this file again once the photographs are there"
-            problems.append(f"{_not_followed(decision)}: {missing}; {later}.")
+            problems.append(f"{_not_followed(decision)}: {missing}.")
             continue
         new += 1
         project.decisions.append(decision)
@@ -81,12 +81,12 @@ def _missing(ledger: Ledger, decision: Decision) -> str:
     """What a decision names that the project does not have, in words; "" if it has all."""
     if decision.kind == "undo":
         known = {one.when for one in ledger.project.decisions} | {change.event for change in ledger.earlier}
-        return "" if decision.a in known else "there is nothing to undo"
+        return "" if decision.a in known else "there is nothing to undo; first give the file with what it takes back"
     (keys, animals), shown = _named(decision), _shown(decision)
     missing = [f"photograph {visible(key)}" for key in keys if key not in ledger.rows]
     missing += [f"animal {visible(animal)}" for animal in animals if animal not in ledger.animals]
     missing += [f"photograph {visible(shown[0])}"] if shown and ledger.rows.keys().isdisjoint(shown) else []
-    return f"there is no {missing[0]}" if missing else ""
+    return f"there is no {missing[0]}; give this file again once the photographs are there" if missing else ""
 
 
 def _apply(ledger: Ledger, decision: Decision) -> str:
@@ -123,7 +123,7 @@ def _confirm(ledger: Ledger, individual: str, decision: Decision, reason: str) -
     days old, the animal may have gained photographs since, and the clocks of two computers may differ. A decision that
     lists none, such as one written by hand, confirms all photographs of the animal.
     """
-    shown = _shown(decision)
+    shown = set(_shown(decision))
     if decision.value and not shown:
         return "the value names no photographs; leave it empty to confirm all"
     keys = [row.key for row in ledger.counted(individual) if row.key in shown or not shown]

@@ -119,16 +119,20 @@ def _discover(args: argparse.Namespace) -> None:
         report, event = Report(), steps.now()
         if args.decisions is not None:
             _decide(args, report)
-        project = opened(args)  # again: another command may have changed it until the lock was there
-        if _groups(args):
-            _group(project, args, report, event)
-        else:
-            steps.rescore(project, report)
+        try:
+            project = opened(args)  # again: another command may have changed it until the lock was there
+            if _groups(args):
+                _group(project, args, report, event)
+            else:
+                steps.rescore(project, report)
+        except Exception:  # the decisions are on record, so that no later command will say what is wrong with them
+            print("\n".join(to_check(report.problems)))
+            raise
         finish(project, report, page=not args.no_page)
 
 
 def _decide(args: argparse.Namespace, report: Report) -> None:
-    """Apply decisions and write the project, as they hold whatever becomes of photographs and settings after them."""
+    """Apply decisions and write the project at once, so that a later error cannot lose them."""
     project = _found(args)
     earlier = len(project.changes)
     with report.step("decisions"):
@@ -165,7 +169,7 @@ def opened(args: argparse.Namespace) -> Project:
 
 
 def _found(args: argparse.Namespace) -> Project:
-    """The project as it lies there; a new one where there is none.
+    """Open the project of the arguments, without their settings; create it if there is none.
 
     Raises:
         ValueError: as `opened`.

@@ -54,7 +54,7 @@ def assign(ledger: Ledger, rows: Sequence[Photograph], features: np.ndarray, gro
     for members in groups.values():
         owner = next((owners[n] for n in members if owners[n]), "")
         open_ones = [n for n in members if not owners[n]]
-        open_ones = _without_followers(ledger, rows, ruled_out, several, owner, open_ones)
+        open_ones = _follow_sequences(ledger, rows, ruled_out, several, owner, open_ones)
         fresh += _joining(ledger, rows, features, known, ruled_out, owner, open_ones) if open_ones else []
     for members in sorted(fresh, key=lambda group: (-len(group), min(rows[n].key for n in group))):
         name = ledger.new_animal(reason)
@@ -83,7 +83,7 @@ def assign_afresh(ledger: Ledger, rows: Sequence[Photograph], grouping: Grouping
         ledger.move([row.key for row in open_ones], home, "proposed", "moved", AFRESH)
 
 
-def _without_followers(
+def _follow_sequences(
     ledger: Ledger,
     rows: Sequence[Photograph],
     ruled_out: "RuledOut",
@@ -91,13 +91,16 @@ def _without_followers(
     owner: str,
     members: Iterable[int],
 ) -> list[int]:
-    """Let photographs follow those of their sequence to the animal of their group; the others.
+    """Propose photographs for the animal of their group if their sequence already shows it.
 
     Args:
         ledger, rows, ruled_out: as for `_joining`.
         several: sequences that show several animals.
         owner: animal of the group, "" for none.
         members: numbers of the open photographs of the group.
+
+    Returns:
+        The numbers of the other photographs.
     """
     others = []
     for burst in _bursts(rows, members):

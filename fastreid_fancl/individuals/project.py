@@ -64,6 +64,7 @@ class Project:
         self.changes: list[Change] = []
         self.encoder_options: dict[str, Any] = {}
         self._encoder = encoder
+        self._displaced: tuple[list[Photograph], dict[str, str]] | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -93,8 +94,10 @@ class Project:
 
     @property
     def displaced(self) -> dict[str, str]:
-        """Photographs in whose place another one lies, see `crops.displaced_in`."""
-        return displaced_in(self.photographs)
+        """Photographs whose file now holds another one, see `crops.displaced_in`; found once for a list of them."""
+        if self._displaced is None or self._displaced[0] is not self.photographs:
+            self._displaced = self.photographs, displaced_in(self.photographs)
+        return self._displaced[1]
 
     @property
     def by_key(self) -> dict[str, Photograph]:
@@ -154,7 +157,8 @@ class Project:
         """The known animals that a photograph is most alike, best first.
 
         Returns:
-            A dictionary for each of the `top` animals, and of those that it is known to show: individual, name, score,
+            A dictionary for each of the `top` animals, and for every animal that the project already gives this
+            photograph, so there may be more than `top`: individual, name, score,
             probability that it is this animal (None until enough pairs are decided), verdict (proposed, unsure or new;
             known if the project has this very photograph as one of the animal), photograph and key of its photograph
             that is most alike, and matched_points with that photograph (None if they were not compared).

@@ -1,4 +1,4 @@
-"""An animal whose photographs show two is split, by what is known of them and then by likeness."""
+"""Split an animal whose photographs show two: first by decisions and sequences, then by likeness."""
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def split(project: Project, rows: list[Photograph], one: str, other: str) -> tup
 
 
 def _leaning(groups: Groups, similar: np.ndarray, ends: tuple[int, int]) -> dict[int, float]:
-    """For each group of photographs but those of two ends, how much more it is like the first end than the second.
+    """For each other group, how much more it resembles the first end than the second.
 
     Args:
         groups: of N photographs.

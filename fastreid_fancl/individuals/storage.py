@@ -85,13 +85,21 @@ def read_decisions(path: Path) -> list[Decision]:
     """The decisions of a file, such as the review page writes.
 
     Raises:
-        ValueError: if it is no such table.
+        ValueError: if it is no such table, or a sex is another word. Tables of a project may have others.
     """
     if not path.is_file():
         raise UserError(
             f"Expected the file of decisions that the review page saved, got {visible(path)}: there is no such file."
         )
-    return read_table(path, Decision, optional=("b", "value"))
+    decisions = read_table(path, Decision, optional=("b", "value"))
+    for one in decisions:
+        if one.kind == "sex" and one.value not in (*SEXES, ""):
+            raise DamagedError(
+                path,
+                f"expected a sex to be one of {', '.join(SEXES)} or unknown, got {one.value!r} of {one.when}",
+                CURE,
+            )
+    return decisions
 
 
 def _check_header(path: Path, header: list[str], names: list[str], optional: Collection[str]) -> None:
@@ -139,7 +147,7 @@ def parse_box(text: str) -> Box | None:
 
 
 def checked(row: Any) -> Any:
-    """The row itself, with sides and sexes that people wrote in the words of the program.
+    """Check a row. Returns it with sides and sexes in lower case.
 
     Raises:
         ValueError: if a column has another value than it may have.
@@ -150,25 +158,24 @@ def checked(row: Any) -> Any:
         choices = {"status": STATUSES, "side": SIDES}
         _check_photograph(row)
     elif isinstance(row, Individual):
-        choices = {"status": INDIVIDUAL_STATUSES, "sex": (*SEXES, "")}
+        choices = {"status": INDIVIDUAL_STATUSES}
         _check_filled(row, "individual")
     elif isinstance(row, Decision):
         choices = {"kind": (*KINDS, *KINDS_OF_INDIVIDUALS, "undo")}
         _check_filled(row, "when", "a")
         _check_time("when", row.when, "2024-06-03T10:00:00Z")
-        if row.kind in ("side", "sex"):
-            choices["value"] = SIDES if row.kind == "side" else (*SEXES, "")
+        if row.kind == "side":
+            choices["value"] = SIDES
     elif isinstance(row, Change):
         choices = {"kind": EVENTS}
     for name, allowed in choices.items():
         if getattr(row, name) not in allowed:
-            listed = ", ".join(word or "unknown" for word in allowed)
-            raise UserError(f"expected {name} to be one of {listed}, got {getattr(row, name)!r}")
+            raise UserError(f"expected {name} to be one of {', '.join(allowed)}, got {getattr(row, name)!r}")
     return row
 
 
 def _in_words(row: Any) -> Any:
-    """A row whose sides and sexes are lower case, where an F is female, an M male, and an unknown sex empty."""
+    """Write sides and sexes in lower case; F means female, M male, and unknown is empty."""
     if isinstance(row, Individual):
         return replace(row, sex=_sex(row.sex))
     if isinstance(row, Decision) and row.kind in ("side", "sex"):

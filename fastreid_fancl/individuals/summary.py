@@ -159,7 +159,7 @@ def changed(project: Project, changes: Sequence[Change]) -> str:
 
 
 def ended(project: Project, changes: Sequence[Change]) -> list[Individual]:
-    """The animals without a photograph left, of those whose photographs these changes moved; not those that merged."""
+    """Animals that these changes left without photographs, except merged ones."""
     merged = {change.item for change in changes if change.kind == "merged"}
     counted = [change.before for change in changes if change.before.rpartition(" ")[2] in COUNTED]
     left = {_individual(place) for place in counted} - merged

@@ -81,7 +81,7 @@ FORMATS: dict[str, Format] = {
                 requirements.dates,
                 requirements.stations,
                 requirements.degrees,
-                requirements.files_brought_along,
+                requirements.own_files_brought_along,
             ),
             ("species", "timezone", "contributor", "stations_table", "files"),
         ),
@@ -106,11 +106,16 @@ FORMATS: dict[str, Format] = {
         Format(
             "wildbook",
             wildbook.write,
-            (requirements.species, requirements.dates, requirements.stations_of_animals, requirements.own_files),
+            (
+                requirements.species,
+                requirements.dates,
+                requirements.stations_of_animals,
+                requirements.own_files_of_animals,
+            ),
             ("species", "stations_table"),
         ),
         Format("coco", coco.write, (requirements.own_files,), ("species",), folder=False),
-        Format("folders", folders.write, (requirements.own_files,), ("files",)),
+        Format("folders", folders.write, (requirements.own_files_of_animals,), ("files",)),
         Format("features", features.write, (requirements.features,)),
         Format("animalclef", animalclef.write, (), ("image_ids",), folder=False),
     )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from ...data import plural
 from ...escape import visible
-from ..crops import displaced_in
 from ..rows import Photograph
 from .contents import Contents, station_of
 from .stations import Station
@@ -112,15 +111,24 @@ def _of_other_seasons(table: Sequence[Station], absent: Sequence[Photograph]) ->
 
 
 def own_files(contents: Contents) -> str:
-    """Files that are still those of their photographs."""
-    displaced = displaced_in(contents.project.photographs)
-    lost = [displaced[row.key] for row in contents.photographs if row.key in displaced]
-    return f"the files of {plural(len(lost), 'photograph')}. {visible(lost[0])}" if lost else ""
+    """Files that still hold their photographs, of all photographs."""
+    return _own_files(contents, contents.photographs)
 
 
-def files_brought_along(contents: Contents) -> str:
-    """The same, where --files brings them along."""
+def own_files_of_animals(contents: Contents) -> str:
+    """As `own_files`, of photographs that show an animal."""
+    return _own_files(contents, [row for row in contents.photographs if row.usable])
+
+
+def own_files_brought_along(contents: Contents) -> str:
+    """As `own_files`, if --files copies or links them."""
     return own_files(contents) if contents.options.files else ""
+
+
+def _own_files(contents: Contents, rows: Iterable[Photograph]) -> str:
+    displaced = contents.project.displaced
+    lost = [displaced[row.key] for row in rows if row.key in displaced]
+    return f"the files of {plural(len(lost), 'photograph')}. {visible(lost[0])}" if lost else ""
 
 
 def features(contents: Contents) -> str:
