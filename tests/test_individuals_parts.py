@@ -601,9 +601,12 @@ def test_decisions_on_what_is_not_there_yet_can_be_given_again_once_it_is(decisi
     ]
     new, problems = add_decisions(project, file)
     assert (new, project.decisions, project.photographs) == (1, file[2:], [replace(own, status="single")])
-    reasons = f"there is no {lacks.replace('KEY', later.key)}", "there is nothing to undo"
+    reasons = (
+        f"there is no {lacks.replace('KEY', later.key)}; give this file again once the photographs are there.",
+        "there is nothing to undo; first give the file with what it takes back.",
+    )
     for problem, reason in zip(problems, reasons, strict=True):
-        assert problem.endswith(f" is not followed: {reason}; give this file again once the photographs are there.")
+        assert problem.endswith(f" is not followed: {reason}")
     project.photographs.append(later)
     project.animals.append(Individual("LION-007"))
     assert add_decisions(project, file)[0] == 2

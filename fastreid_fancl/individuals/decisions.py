@@ -16,8 +16,8 @@ from .splitting import split
 def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int, list[str]]:
     """Append decisions that are not there yet and apply them, in their order.
 
-    Decisions on photographs or animals that the project lacks are neither recorded nor applied, so that their file can be
-    given again.
+    Decisions on photographs or animals that the project lacks are neither recorded nor applied, so that their file can
+    be given again.
 
     Returns:
         How many were new, and what could not be followed, in sentences that name files.

@@ -194,24 +194,24 @@ def escape(text: str) -> str:
 def summary_csv(systems: Sequence[System]) -> str:
     """CSV with a row per system: group, seeds, test, and each column's mean and deviation over the seeds."""
     titles = [title for column in COLUMNS for title in (column.title, f"{column.title} deviation")]
-    table = [("system", "group", "seeds", "missing", "tested on", *titles)]
+    table = [("system", "group", "seeds", "missing", *titles, "tested on")]
     for system in systems:
         cells = [cell(column, system.runs) for column in COLUMNS]
         numbers = [_number(value) for entry in cells for value in (entry.mean, entry.deviation)]
         test = describe_test(system.runs[0].datasets) if system.runs else ""
-        table.append((system.name, system.group, len(system.runs), len(system.missing), test, *numbers))
+        table.append((system.name, system.group, len(system.runs), len(system.missing), *numbers, test))
     return _csv(table)
 
 
 def runs_csv(systems: Sequence[System]) -> str:
     """CSV with a row per run: system, group, seed, state, folder, commit, test, and the value of each column."""
     titles = [column.title for column in COLUMNS]
-    table = [("system", "group", "seed", "state", "folder", "commit", "tested on", *titles)]
+    table = [("system", "group", "seed", "state", "folder", "commit", *titles, "tested on")]
     for system in systems:
         for run in system.runs:
             values = [_number(column.value(run)) for column in COLUMNS]
-            own = (str(run.folder), " ".join(run.commits), describe_test(run.datasets))
-            table.append((system.name, system.group, run.seed, "finished", *own, *values))
+            own = (str(run.folder), " ".join(run.commits))
+            table.append((system.name, system.group, run.seed, "finished", *own, *values, describe_test(run.datasets)))
         table += [(entry.system, system.group, entry.seed, entry.reason) for entry in system.missing]
     return _csv(table)
 

@@ -1,4 +1,4 @@
-"""Position embeddings of vision transformers: the grid of patches that a file has them for, and that of a model.
+"""Resample position embeddings of vision transformers from a file's grid of patches to the model's.
 
 Equal numbers hide another grid: 14 x 14 patches are as many as 7 x 28. Shapes: N tokens, D channels.
 """
@@ -16,16 +16,16 @@ logger = logging.getLogger(__name__)
 
 
 def of_another_grid(model: nn.Module, path: str) -> bool:
-    """Whether the run that wrote a file had as many patches as a model, on another grid."""
+    """Whether the run of the file at `path` had the model's number of patches on another grid."""
     grids = [(grid, _trained_grid(module, path)) for module in model.modules() if (grid := _grid(module))]
     return any(trained and trained != grid and math.prod(trained) == math.prod(grid) for grid, trained in grids)
 
 
 def resampled(weights: dict[str, Tensor], model: nn.Module, source: str) -> dict[str, Tensor]:
-    """Resample position embeddings to the grid of a model, if their number does not tell that theirs is another one.
+    """Resample position embeddings to the model's grid if the number of patches does not reveal another grid.
 
-    The grid of a file is that of the run beside it, or else square. Embeddings of a square are left as they are if
-    their number tells: filters of keys, such as timm's, resample these.
+    The file's grid is that of the run whose config.yaml lies beside it, or else a square. Squares of another number are
+    left to the key filter, such as timm's.
 
     Args:
         weights: under the model's names.
@@ -55,6 +55,14 @@ def _on_grid(places: Tensor, grid: tuple[int, int], model: nn.Module, source: st
             f"x {grid[1]}: pip install timm"
         ) from error
     logger.info("Position embeddings of %s: resampled from %d x %d patches to %d x %d", source, *trained, *grid)
+    if number == math.prod(grid) and size_beside(Path(source)) is None:
+        logger.warning(
+            "%s has as many patches as the backbone's %d x %d, and was taken for a square of %d x %d. If a run with "
+            "the backbone's grid wrote it, put the run's config.yaml beside it.",
+            source,
+            *grid,
+            *trained,
+        )
     return resample_abs_pos_embed(places, list(grid), list(trained), extra)
 
 

@@ -1,4 +1,4 @@
-"""Refuse weights that no network can compute with: not numbers of a floating point, or not finite."""
+"""Refuse weights that are quantised, NaN or infinite."""
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ def require_usable(weights: dict[str, Tensor], state: dict[str, Tensor], source:
 
     Args:
         weights: under the model's names.
-        state: of the model; what counts or indexes there may do so in the file.
+        state: the model's own weights. Entries that are not floating-point there are not checked.
         source: how messages call the file.
 
     Raises:

@@ -1,9 +1,10 @@
 """What a format demands and a project may lack: each check returns what to give, or nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ...data import plural
 from ...escape import visible
+from ..crops import displaced_in
 from ..rows import Photograph
 from .contents import Contents, station_of
 from .stations import Station
@@ -126,7 +127,7 @@ def own_files_brought_along(contents: Contents) -> str:
 
 
 def _own_files(contents: Contents, rows: Iterable[Photograph]) -> str:
-    displaced = contents.project.displaced
+    displaced = displaced_in(contents.project.photographs)
     lost = [displaced[row.key] for row in rows if row.key in displaced]
     return f"the files of {plural(len(lost), 'photograph')}. {visible(lost[0])}" if lost else ""
 
