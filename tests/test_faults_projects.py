@@ -293,10 +293,18 @@ def test_sides_and_sexes_are_read_as_people_write_them(tmp_path, kind, value, re
         assert [one.sex for one in read_table(tmp_path / "i.csv", Individual)] == [read]
 
 
+def test_tables_of_a_project_may_have_other_words_for_a_sex(tmp_path):
+    """Those of older projects do, and must open."""
+    (tmp_path / "i.csv").write_text(table_text([Individual("LION-001", sex="hembra")], Individual))
+    (tmp_path / "d.csv").write_text("when,who,kind,a,b,value\n2025-01-02,me,sex,LION-001,,hembra\n")
+    assert read_table(tmp_path / "i.csv", Individual)[0].sex == "hembra"
+    assert read_table(tmp_path / "d.csv", Decision)[0].value == "hembra"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("when,who,kind,a,value\n2025-01-02,me,sex,x,cub\n", "value to be one of female, male, unknown, got 'cub'"),
+        ("when,who,kind,a,value\n2025-01-02,me,sex,x,cub\n", "a sex to be one of female, male, unknown, got 'cub'"),
         ("when,who,kind\n2025,me,same\n", "expected the columns when, .*; it lacks a"),
         ("when,who,kind,a\n2025-01-02,me,marry,x\n", "row 2: expected kind"),
         ("when,who,kind,a\n2025-01-02,me,same,x,y,z\n", "row 2 has 6 cells, expected 4"),

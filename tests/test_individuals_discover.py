@@ -968,6 +968,10 @@ def test_a_photograph_in_whose_place_another_card_lies_is_never_read_from_it(tmp
     first = next(row for row in open_project(project).photographs if row.season == "card1")
     with pytest.raises(ValueError, match=said):
         open_project(project).image_of(first.key)
+    with open(first.file, "ab") as file:
+        file.write(b"keywords")
+    assert first.key not in open_project(project).displaced, "another program wrote into it: nobody knows whose it is"
+    os.truncate(first.file, first.file.stat().st_size - len(b"keywords"))
     with pytest.raises(SystemExit, match=f"the files of 6 photographs. {said}"):
         command_line(["export", os.fspath(project), "--to", "folders", os.fspath(tmp_path / "out")])
     monkeypatch.setattr(projects, "encoder_named", lambda name: Others())
@@ -1287,11 +1291,14 @@ def test_an_unreadable_photograph_is_tried_again(tmp_path):
 
 def test_decisions_hold_where_photographs_that_are_given_with_them_cannot_be_read(lions, tmp_path, capsys):
     rows = [Decision("2025-01-01T00:00:00Z", "me", "name", "LION-001", value="Simba")]
+    rows.append(Decision("2025-01-01T00:00:01Z", "me", "confirm", "LION-001", value="yes"))
     (tmp_path / "d.csv").write_text(table_text(rows, Decision))
     settings = (lions / "project.json").read_text()
     with pytest.raises(SystemExit, match="there is no such folder"):
         discover(lions, "--decisions", tmp_path / "d.csv", "--photos", tmp_path / "mistyped", "--encoder", "others")
-    assert "1 new decision: 1 detail" in capsys.readouterr().out and len(table(lions, "decisions.csv")) == 1
+    printed = capsys.readouterr().out
+    assert "2 new decisions: 1 detail" in printed and len(table(lions, "decisions.csv")) == 2
+    assert "is not followed: the value names no photographs" in printed, "no later command says so"
     assert table(lions, "individuals.csv")[0]["name"] == "Simba"
     assert (lions / "project.json").read_text() == settings, "another encoder begins with the photographs"
 

@@ -94,11 +94,8 @@ def read_decisions(path: Path) -> list[Decision]:
     decisions = read_table(path, Decision, optional=("b", "value"))
     for one in decisions:
         if one.kind == "sex" and one.value not in (*SEXES, ""):
-            raise DamagedError(
-                path,
-                f"expected a sex to be one of {', '.join(SEXES)} or unknown, got {one.value!r} of {one.when}",
-                CURE,
-            )
+            words = ", ".join((*SEXES, "unknown"))
+            raise DamagedError(path, f"expected a sex to be one of {words}, got {one.value!r} of {one.when}", CURE)
     return decisions
 
 
