@@ -126,7 +126,8 @@ def _discover(args: argparse.Namespace) -> None:
             else:
                 steps.rescore(project, report)
         except Exception:  # the decisions are on record, so that no later command will say what is wrong with them
-            print("\n".join(to_check(report.problems)))
+            for line in to_check(report.problems):
+                print(line)
             raise
         finish(project, report, page=not args.no_page)
 
