@@ -31,16 +31,17 @@ def held(tmp_path):
         holder.stdin.close()
 
 
-@pytest.mark.parametrize("patience", [0, 0.5])
-def test_a_lock_that_stays_held_fails_when_patience_ends(held, patience):
+@pytest.mark.parametrize("wait", [0, 0.5])
+def test_a_lock_that_stays_held_fails_when_the_wait_ends(held, wait):
     began = time.monotonic()
-    with pytest.raises(BlockingIOError), exclusive_lock(held[0], wait=False, patience=patience):
+    with pytest.raises(BlockingIOError), exclusive_lock(held[0], wait=wait):
         pass
-    assert patience <= time.monotonic() - began < patience + 10
+    assert wait <= time.monotonic() - began < wait + 10
 
 
-def test_a_lock_is_taken_when_its_process_ends_in_time(held):
+@pytest.mark.parametrize("wait", [{}, {"wait": 60}])
+def test_a_lock_is_taken_when_its_process_ends_in_time(held, wait):
     path, holder = held
     threading.Timer(0.3, holder.stdin.close).start()
-    with exclusive_lock(path, wait=False, patience=60):
+    with exclusive_lock(path, **wait):
         assert holder.wait(60) == 0

@@ -198,7 +198,7 @@ def hold_lock(folder: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(exclusive_lock(os.fspath(folder / ".lock"), wait=False, patience=SECONDS_TO_END))
+            stack.enter_context(exclusive_lock(os.fspath(folder / ".lock"), wait=SECONDS_TO_END))
         except BlockingIOError as error:
             raise UserError(f"Another run is writing to {folder}: wait for it, or stop it.") from error
         yield

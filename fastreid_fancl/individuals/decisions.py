@@ -47,8 +47,7 @@ def add_decisions(project: Project, decisions: Iterable[Decision]) -> tuple[int,
     return new, problems
 
 
-def _check_own(project: Project, decisions: Iterable[Decision]) -> None:
-    decisions = list(decisions)
+def _check_own(project: Project, decisions: Sequence[Decision]) -> None:
     named = {decision.a for decision in decisions if decision.kind in KINDS}
     named |= {key for decision in decisions for key in _shown(decision)}
     if named and named.isdisjoint(project.by_key):

@@ -238,7 +238,7 @@ class Project:
         make_folder(self.folder)
         with ExitStack() as stack:
             try:
-                stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=False))
+                stack.enter_context(exclusive_lock(os.fspath(self.folder / ".lock"), wait=0))
             except BlockingIOError as error:
                 raise UserError(
                     f"Another command is changing {visible(self.folder)}: wait until it ends, then run this one again."

@@ -55,7 +55,7 @@ def sole_writer(folder: str) -> Iterator[None]:
         path = os.path.join(folder, ".lock")
         try:
             with explained(path):
-                stack.enter_context(exclusive_lock(path, wait=False))
+                stack.enter_context(exclusive_lock(path, wait=0))
         except DiskFullError:
             raise
         except BlockingIOError as error:
